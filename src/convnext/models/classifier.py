@@ -1,0 +1,95 @@
+"""Image classification: backbone, global average pool, LayerNorm, Linear."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from convnext.nn.backbone import ConvNeXt
+from convnext.nn.norm import LayerNorm
+from convnext.variants import find_variant
+
+
+class Classifier(ConvNeXt):
+    """A ConvNeXt with a classification head; parameters are named as in the official files.
+
+    Args:
+        num_classes: outputs of the head; 0 leaves the head out, and `forward` gives embeddings.
+        head_init_scale: factor on the head's first weights (papers: 1 from scratch, 0.001 when fine-tuning).
+        **backbone: arguments of `ConvNeXt`.
+    """
+
+    def __init__(
+        self,
+        depths: tuple[int, ...],
+        dims: tuple[int, ...],
+        *,
+        num_classes: int = 1000,
+        head_init_scale: float = 1.0,
+        **backbone: Any,
+    ) -> None:
+        super().__init__(depths, dims, **backbone)
+        self.num_classes = num_classes
+        self.norm = LayerNorm(dims[-1])
+        self.head = nn.Linear(dims[-1], num_classes) if num_classes else nn.Identity()
+        self.init_weights()
+        if num_classes:
+            self.head.weight.data.mul_(head_init_scale)
+
+    def embed(self, images: Tensor) -> Tensor:
+        """Images `[N, in_chans, H, W]` to pooled and normalised features `[N, C_4]`."""
+        return self.norm(self.forward_stages(images)[-1].mean(dim=(1, 2)))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images `[N, in_chans, H, W]` to logits `[N, num_classes]`."""
+        return self.head(self.embed(images))
+
+
+def create_model(
+    name: str,
+    *,
+    num_classes: int = 1000,
+    in_chans: int = 3,
+    drop_path_rate: float = 0.0,
+    weights: str | Path | None = None,
+    stem_patch: int = 4,
+    checkpointing: bool = False,
+    layer_scale_init: float = 1e-6,
+    head_init_scale: float = 1.0,
+) -> Classifier:
+    """Build a model of the family by name.
+
+    Args:
+        name: one of `list_models()`.
+        num_classes: outputs of the head; 0 for none.
+        in_chans: channels of the images.
+        drop_path_rate: stochastic depth of the last block.
+        weights: anything `load_weights` takes; random weights if None.
+        stem_patch: 4; 2 or 1 for small images.
+        checkpointing: trade time for memory in training.
+        layer_scale_init: V1 only.
+        head_init_scale: factor on the head's first weights.
+
+    Raises:
+        InputError: unknown name (the nearest names are given), or weights that do not fit.
+    """
+    variant = find_variant(name)
+    model = Classifier(
+        variant.depths,
+        variant.dims,
+        version=variant.version,
+        num_classes=num_classes,
+        in_chans=in_chans,
+        drop_path_rate=drop_path_rate,
+        stem_patch=stem_patch,
+        checkpointing=checkpointing,
+        layer_scale_init=layer_scale_init,
+        head_init_scale=head_init_scale,
+    )
+    if weights is not None:
+        from convnext.weights import load_weights
+
+        load_weights(model, weights)
+    return model

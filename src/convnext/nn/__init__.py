@@ -1,0 +1,1 @@
+"""The mathematics of ConvNeXt: norms, depthwise convolution, block, backbone."""

@@ -1,0 +1,119 @@
+"""ConvNeXt without a head: images to four feature maps (ConvNeXt, section 2 and table 9).
+
+Every map inside is channels-last, `[N, H, W, C]`: all layers but the convolutions act on the last axis.
+Parameter names and shapes are those of the official files.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+from convnext.nn.block import Block
+from convnext.nn.norm import LayerNorm
+
+INIT_STD = {
+    # Truncated normal; biases, GRN's gamma and beta start at 0, norms at 1 (the official initialisation).
+    nn.Conv2d: 0.02,
+    nn.Linear: 0.02,
+}
+
+
+class PatchConv(nn.Conv2d):
+    """Convolution with stride = kernel, `[N, H, W, in]` to `[N, H/patch, W/patch, out]`."""
+
+    def __init__(self, in_dim: int, out_dim: int, patch: int) -> None:
+        super().__init__(in_dim, out_dim, patch, stride=patch)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+
+
+class ConvNeXt(nn.Module):
+    """The backbone.
+
+    Args:
+        depths: blocks in each of the four stages.
+        dims: channels of each stage.
+        version: 1 (LayerScale) or 2 (GRN).
+        in_chans: channels of the images.
+        stem_patch: side of the stem's patches: 4, or 2 or 1 for small images.
+        drop_path_rate: stochastic depth of the last block; it rises linearly from 0 at the first.
+        layer_scale_init: V1's first LayerScale value.
+        checkpointing: recompute each block in the backward pass instead of storing its activations.
+    """
+
+    def __init__(
+        self,
+        depths: tuple[int, ...],
+        dims: tuple[int, ...],
+        *,
+        version: int = 2,
+        in_chans: int = 3,
+        stem_patch: int = 4,
+        drop_path_rate: float = 0.0,
+        layer_scale_init: float = 1e-6,
+        checkpointing: bool = False,
+    ) -> None:
+        super().__init__()
+        self.depths, self.dims = depths, dims
+        self.in_chans, self.stem_patch, self.checkpointing = in_chans, stem_patch, checkpointing
+        self.total_stride = stem_patch * 2 ** (len(dims) - 1)
+
+        stem = nn.Sequential(PatchConv(in_chans, dims[0], stem_patch), LayerNorm(dims[0]))
+        downsamples = [
+            nn.Sequential(LayerNorm(dim), PatchConv(dim, next_dim, 2))
+            for dim, next_dim in zip(dims[:-1], dims[1:], strict=True)
+        ]
+        self.downsample_layers = nn.ModuleList([stem, *downsamples])
+
+        rates = iter(torch.linspace(0, drop_path_rate, sum(depths), device="cpu").tolist())
+        self.stages = nn.ModuleList(
+            nn.Sequential(
+                *[
+                    Block(dim, version=version, drop_path=next(rates), layer_scale_init=layer_scale_init)
+                    for _ in range(depth)
+                ]
+            )
+            for depth, dim in zip(depths, dims, strict=True)
+        )
+
+    def init_weights(self) -> None:
+        """Initialise every convolution and linear layer from `INIT_STD`; all else starts right as constructed."""
+        for module in self.modules():
+            for kind, std in INIT_STD.items():
+                if isinstance(module, kind):
+                    nn.init.trunc_normal_(module.weight, std=std)
+                    if module.bias is not None:
+                        nn.init.zeros_(module.bias)
+
+    def forward_stages(self, images: Tensor) -> list[Tensor]:
+        """Images `[N, in_chans, H, W]` to the output of each stage, `[N, H/s, W/s, C]` for strides s.
+
+        H and W that are no multiple of the total stride are padded with zeros (the mean colour, once
+        normalised) at the right and bottom, so that no pixel is lost and maps have `ceil(H/s)` rows.
+        """
+        if images.ndim != 4 or images.shape[1] != self.in_chans:
+            raise ValueError(f"expected images [N, {self.in_chans}, H, W], got {list(images.shape)}")
+        height, width = images.shape[-2:]
+        bottom, right = -height % self.total_stride, -width % self.total_stride
+        if bottom or right:
+            images = F.pad(images, (0, right, 0, bottom))
+
+        x = images.contiguous(memory_format=torch.channels_last).permute(0, 2, 3, 1)
+        maps = []
+        for downsample, stage in zip(self.downsample_layers, self.stages, strict=True):
+            x = downsample(x)
+            for block in stage:
+                if self.checkpointing and self.training and torch.is_grad_enabled():
+                    x = checkpoint(block, x, use_reentrant=False)
+                else:
+                    x = block(x)
+            maps.append(x)
+        return maps
+
+    def pyramid(self, images: Tensor) -> list[Tensor]:
+        """Images to four maps `[N, C_i, H/4·2^i, W/4·2^i]` (at stem patch 4), channels-first in shape."""
+        return [x.permute(0, 3, 1, 2) for x in self.forward_stages(images)]

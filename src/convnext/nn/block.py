@@ -1,0 +1,64 @@
+"""The ConvNeXt block, V1 and V2 (ConvNeXt V2, figure 5)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from convnext.nn.depthwise import DepthwiseConv
+from convnext.nn.norm import GRN, LayerNorm
+
+
+class DropPath(nn.Module):
+    """Stochastic depth: in training, drops a residual branch for each image with probability `rate`."""
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or self.rate == 0:
+            return x
+        keep = 1 - self.rate
+        mask = torch.empty(x.shape[0], *[1] * (x.ndim - 1), dtype=x.dtype, device=x.device).bernoulli_(keep)
+        return x * mask.div_(keep)
+
+    def extra_repr(self) -> str:
+        return f"rate={self.rate:.3f}"
+
+
+class Block(nn.Module):
+    """Depthwise 7x7, LayerNorm, Linear to 4C, GELU, GRN (V2), Linear to C, LayerScale (V1), added to the input.
+
+    Args:
+        dim: channels, C.
+        version: 2 has GRN; 1 has LayerScale instead.
+        drop_path: probability of dropping the branch in training.
+        layer_scale_init: first value of V1's LayerScale; 0 leaves LayerScale out.
+    """
+
+    def __init__(self, dim: int, *, version: int = 2, drop_path: float = 0.0, layer_scale_init: float = 1e-6) -> None:
+        super().__init__()
+        self.dwconv = DepthwiseConv(dim)
+        self.norm = LayerNorm(dim)
+        self.pwconv1 = nn.Linear(dim, 4 * dim)
+        self.grn = GRN(4 * dim) if version == 2 else None
+        self.pwconv2 = nn.Linear(4 * dim, dim)
+        scaled = version == 1 and layer_scale_init > 0
+        self.gamma = nn.Parameter(torch.full((dim,), layer_scale_init)) if scaled else None
+        self.drop_path = DropPath(drop_path)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`[N, H, W, C]` to the same shape."""
+        branch = self.mlp(self.norm(self.dwconv(x)))
+        if self.gamma is not None:
+            branch = self.gamma * branch
+        return x + self.drop_path(branch)
+
+    def mlp(self, x: Tensor) -> Tensor:
+        """The pointwise part; nothing in it but GRN looks beyond one position."""
+        x = F.gelu(self.pwconv1(x))
+        if self.grn is not None:
+            x = self.grn(x)
+        return self.pwconv2(x)

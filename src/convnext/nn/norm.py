@@ -1,0 +1,41 @@
+"""Normalisation layers of ConvNeXt. Both act on channels-last tensors `[N, ..., C]`.
+
+Both accumulate in fp32 whatever the input's type: `torch.nn.LayerNorm` does so by itself, and GRN
+asks for it, because a sum of squares overflows fp16 from activations of 256 on.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class LayerNorm(nn.LayerNorm):
+    """LayerNorm over the last axis with the papers' eps of 1e-6."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__(dim, eps=1e-6)
+
+
+class GRN(nn.Module):
+    """Global Response Normalization (ConvNeXt V2, section 3, algorithm 1).
+
+    `Gx` is the L2 norm of each channel over all positions of one image, `Nx` is `Gx` divided by
+    its mean over channels, and the output is `gamma * (x * Nx) + beta + x`.
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.gamma = nn.Parameter(torch.zeros(1, 1, 1, dim))
+        self.beta = nn.Parameter(torch.zeros(1, 1, 1, dim))
+
+    def scale(self, gx: Tensor) -> Tensor:
+        """`1 + gamma * Nx` from `Gx`, both `[N, 1, ..., 1, C]` in fp32: the layer is one scale and one shift."""
+        nx = gx / (gx.mean(dim=-1, keepdim=True) + 1e-6)
+        return 1 + self.gamma.float() * nx
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`[N, ..., C]` to the same shape and type; the axes between are the positions of one image."""
+        positions = tuple(range(1, x.ndim - 1))
+        gx = torch.linalg.vector_norm(x, dim=positions, keepdim=True, dtype=torch.float32)
+        return torch.addcmul(self.beta.to(x.dtype), x, self.scale(gx).to(x.dtype))
