@@ -33,9 +33,9 @@ class Classifier(ConvNeXt):
         super().__init__(depths, dims, **backbone)
         self.num_classes = num_classes
         self.norm = LayerNorm(dims[-1])
-        self.head = nn.Linear(dims[-1], num_classes) if num_classes else nn.Identity()
+        self.head: nn.Module = nn.Linear(dims[-1], num_classes) if num_classes else nn.Identity()
         self.init_weights()
-        if num_classes:
+        if isinstance(self.head, nn.Linear):
             self.head.weight.data.mul_(head_init_scale)
 
     def embed(self, images: Tensor) -> Tensor:

@@ -1,0 +1,49 @@
+# Each target does its own set-up: python3 (3.11+), pip, make and a C++ compiler are all it takes.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# uv from the PATH, else one of the project's own
+UV = $(shell command -v uv || echo .tools/bin/uv)
+
+.PHONY: setup demo test test-oldest check bench docs lock clean
+
+setup: $(VENV)/.done ## virtual environment with the locked dependencies
+
+$(VENV)/.done: requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "python 3.11 or later is needed; set PYTHON=..."; exit 1; }
+	@command -v uv >/dev/null || test -x .tools/bin/uv || $(PYTHON) -m pip install --quiet --target .tools uv
+	$(UV) venv --quiet --allow-existing --python "$$($(PYTHON) -c 'import sys; print(sys.executable)')" $(VENV)
+	$(UV) pip sync --quiet --python $(BIN)/python --require-hashes requirements.txt
+	$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: setup ## the whole story on embedded data
+	$(BIN)/convnext demo
+
+test: check ## everything CI runs
+	$(BIN)/python -m pytest
+
+check: setup ## style, types, one-way imports, file length
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	@long=$$(git ls-files '*.py' | xargs wc -l | awk '$$2 != "total" && $$1 > 400'); test -z "$$long" || { echo "over 400 lines:$$long"; exit 1; }
+
+test-oldest: setup ## the core tests with the oldest supported releases
+	$(UV) venv --quiet --allow-existing --python $(BIN)/python .venv-oldest
+	$(UV) pip install --quiet --python .venv-oldest/bin/python "torch==2.11.*" "torchvision==0.26.*" --editable . --group test
+	.venv-oldest/bin/python -m pytest tests/nn tests/models tests/weights tests/data tests/train
+
+bench: setup ## speed against peers, as ratios
+	$(BIN)/python benchmarks/forward.py
+
+docs: setup ## the documentation as a site in site/
+	$(BIN)/mkdocs build --strict
+
+lock: ## write requirements.txt anew
+	$(UV) pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url --python-version 3.11 \
+		--group dev --group build pyproject.toml --output-file requirements.txt
+
+clean:
+	rm -rf $(VENV) .venv-oldest .tools site

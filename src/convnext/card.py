@@ -1,0 +1,58 @@
+"""The model card a run writes about itself, from its own config and figures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from convnext.config import TrainConfig
+from convnext.files import whole_file
+from convnext.variants import find_variant
+
+
+def write_card(
+    folder: Path,
+    config: TrainConfig,
+    metrics: dict[str, float],
+    *,
+    classes: Sequence[str],
+    images: tuple[int, int],
+) -> None:
+    """Write `folder/README.md`; `images` are the counts of training and validation images."""
+    variant = find_variant(config.model)
+    start = f"weights `{config.init}`" if config.init else "random weights"
+    figures = "\n".join(f"| {name} | {value:.4f} |" for name, value in metrics.items())
+    shown = ", ".join(classes[:20]) + (f" and {len(classes) - 20} more" if len(classes) > 20 else "")
+    pictures = "\n\n".join(
+        f"![{text}]({name})"
+        for name, text in [
+            ("curves.png", "learning curves"),
+            ("confusion.png", "confusion matrix"),
+            ("mistakes.png", "worst mistakes"),
+        ]
+        if (folder / name).is_file()
+    )
+    text = f"""# {config.model}, {len(classes)} classes
+
+ConvNeXt V{variant.version} trained by `convnext` from {start} with recipe `{config.recipe}`: {config.epochs} epochs of
+{images[0]} images at {config.image_size} pixels, batch {config.batch_size}, seed {config.seed}.
+
+| on {images[1]} validation images | |
+|---|---|
+{figures}
+
+top1 and top5 are in percent, of the last epoch's weights. Classes: {shown}.
+
+    convnext predict {folder} IMAGE
+    convnext evaluate {folder} DATA
+
+The whole configuration is in `config.json`, the machine in `environment.json`, every epoch in `metrics.jsonl`,
+figures for each class in `per_class.csv`.
+
+{pictures}
+
+Measured on the images above alone: how it does on other cameras, places or people is not known. If the first weights
+were published ConvNeXt V2 weights, their licence (CC-BY-NC 4.0) holds for these too.
+"""
+    with whole_file(folder / "README.md") as path:
+        path.write_text(text, encoding="utf-8")

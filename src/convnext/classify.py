@@ -1,0 +1,73 @@
+"""Classification from a user's point of view: choose a recipe, train or resume, evaluate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from convnext.config import ClassifyConfig
+from convnext.data.loader import eval_loader
+from convnext.data.samples import read_split, read_train_val
+from convnext.deploy.predictor import load
+from convnext.device import pick_device
+from convnext.errors import InputError
+from convnext.evaluate.accuracy import accuracy, predict
+from convnext.recipes import classify_recipe
+from convnext.run import Run
+from convnext.tasks.classify import Classification
+from convnext.train.trainer import train
+
+ANYTIME = ("workers", "device")
+"""Options that a resumed run may change: they do not change what is computed."""
+
+
+def start_or_resume(
+    data: str, out: Path, given: dict[str, Any], *, recipe: str | None, resume: bool, overwrite: bool
+) -> dict[str, float]:
+    """Train on `data` into `out`; `given` are options that override the recipe's. Returns the final metrics."""
+    if resume:
+        config = resumed_config(data, out, given)
+    else:
+        config = ClassifyConfig().override({**given, "data": data})
+    splits = read_train_val(config.data, val_fraction=config.val_fraction, multi_label=config.multi_label)
+    if not resume:
+        chosen = classify_recipe(recipe, config.model, images=len(splits[0]), from_weights=config.init is not None)
+        config = chosen.override({**given, "data": data})
+    return train(Classification(config, *splits), out, resume=resume, overwrite=overwrite)
+
+
+def resumed_config(data: str, out: Path, given: dict[str, Any]) -> ClassifyConfig:
+    """The run's own config. `InputError` where `data` or `given` contradict it."""
+    stored = ClassifyConfig.from_dict(Run.reopen(out).read_config())
+    config = stored.override(given)
+    for name, value in config.to_dict().items():
+        before = getattr(stored, name)
+        if value != before and name not in ANYTIME:
+            raise InputError(
+                f"{out} was begun with {name} {before}, not {value}; --resume changes only workers, device"
+            )
+    if data != stored.data and Path(data).resolve() != Path(stored.data).resolve():
+        raise InputError(f"{out} was begun on {stored.data}, not {data}")
+    return config
+
+
+def evaluate_source(
+    source: str, data: str, split: str, *, batch_size: int, workers: int, device: str
+) -> dict[str, Any]:
+    """Metrics of a model on a split of `data`, with the counts of images read and unreadable."""
+    predictor = load(source)
+    fraction = ClassifyConfig.val_fraction
+    if (Path(source) / "config.json").is_file():
+        fraction = Run(Path(source)).read_config()["val_fraction"]
+    samples = read_split(
+        data, split, classes=predictor.classes, val_fraction=fraction, multi_label=predictor.multi_label
+    )
+    where = pick_device(device)
+    batches = eval_loader(samples, predictor.preprocessing, batch_size=batch_size, workers=workers)
+    predictions = predict(predictor.model.to(where), batches, where)
+    return {
+        **accuracy(predictions),
+        "split": split,
+        "images": len(predictions.targets),
+        "unreadable": len(predictions.unreadable),
+    }

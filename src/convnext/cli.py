@@ -1,0 +1,187 @@
+"""The command line. Parsing imports nothing heavy; each command imports what it needs when it runs."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import Any, NoReturn
+
+from convnext import __version__
+from convnext.config import ClassifyConfig, TrainConfig
+from convnext.errors import InputError
+from convnext.variants import VARIANTS
+
+
+class Parser(argparse.ArgumentParser):
+    """Bad arguments get one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; returns the exit status: 0, 1 where some images could not be read, 2 for bad input."""
+    args = parser().parse_args(argv)
+    logging.basicConfig(format="%(message)s", stream=sys.stderr)
+    logging.getLogger("convnext").setLevel(logging.INFO)
+    try:
+        return args.command(args) or 0
+    except InputError as error:
+        print(f"convnext: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # `convnext predict ... | head`
+        sys.stderr.close()
+        return 0
+    except KeyboardInterrupt:
+        print("convnext: interrupted", file=sys.stderr)
+        return 130
+
+
+def parser() -> Parser:
+    """All commands and their options."""
+    top = Parser(prog="convnext", description="ConvNeXt V1 and V2: train, evaluate, use.")
+    top.add_argument("--version", action="version", version=f"convnext {__version__}")
+    commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    def add(to: Any, name: str, function: Any, help: str) -> Parser:
+        command = to.add_parser(name, help=help, description=help)
+        command.set_defaults(command=function)
+        return command
+
+    command = add(commands, "demo", demo, "the whole story on embedded data, in minutes, on a CPU")
+    command.add_argument("--out", type=Path, default=Path("runs/demo"), metavar="RUN", help="default: runs/demo")
+
+    command = add(commands, "models", models, "the family and its published weights")
+    command.add_argument("--json", action="store_true", help="one JSON list")
+
+    train = commands.add_parser("train", help="train a model", description="Train a model.")
+    tasks = train.add_subparsers(title="tasks", metavar="TASK", required=True)
+    command = add(tasks, "classify", train_classify, "train an image classifier")
+    command.add_argument("data", metavar="DATA", help="folder of class folders, CSV or Parquet table, or 'digits'")
+    command.add_argument("--out", type=Path, required=True, metavar="RUN", help="the run directory to write")
+    command.add_argument("--recipe", help="default: small_data up to 20,000 images, else the paper's")
+    command.add_argument("--resume", action="store_true", help="go on from the run's last checkpoint")
+    command.add_argument("--overwrite", action="store_true", help="replace an existing run")
+    add_config_options(command, ClassifyConfig)
+
+    command = add(commands, "evaluate", evaluate, "measure a model on labelled images")
+    command.add_argument("source", metavar="SOURCE", help="run directory, weight file, published name or hub id")
+    command.add_argument("data", metavar="DATA", help="what `train` takes")
+    command.add_argument("--split", choices=["val", "train", "all"], default="val", help="default: val")
+    command.add_argument("--batch-size", type=int, default=64, help="default: 64")
+    command.add_argument("--workers", type=int, default=2, help="processes that load images; default: 2")
+    command.add_argument("--device", default="auto", help="auto, cpu, cuda, mps")
+    command.add_argument("--json", action="store_true", help="one JSON object")
+
+    command = add(commands, "predict", predict, "label images")
+    command.add_argument("source", metavar="SOURCE", help="run directory, weight file, published name or hub id")
+    command.add_argument(
+        "inputs",
+        metavar="INPUT",
+        nargs="+",
+        help="files, folders, globs, or - for an image or a list of paths on stdin",
+    )
+    command.add_argument("--top-k", type=int, default=5, help="labels an image; default: 5")
+    command.add_argument("--device", default="cpu", help="cpu (default), auto, cuda, mps")
+    command.add_argument(
+        "--json", action="store_true", help="a line an image: the labels of a single file, else image and labels"
+    )
+
+    command = add(commands, "doctor", doctor, "what this machine has, and which fast paths it takes")
+    command.add_argument("--json", action="store_true", help="one JSON object")
+    return top
+
+
+def add_config_options(command: argparse.ArgumentParser, config: type[TrainConfig]) -> None:
+    """A flag for each field; none has a default here, for the recipe gives it."""
+    group = command.add_argument_group("recipe values", "what the recipe says, unless given here")
+    for field in dataclasses.fields(config):
+        if field.name not in ("recipe", "data"):
+            flag = group.add_argument(
+                f"--{field.name.replace('_', '-')}",
+                metavar="",
+                default=argparse.SUPPRESS,
+                help=field.metadata["help"].replace("%", "%%"),
+            )
+            if field.type == "bool":  # may stand alone
+                flag.nargs, flag.const = "?", "true"
+
+
+def given_options(args: argparse.Namespace, config: type[TrainConfig]) -> dict[str, Any]:
+    """The config fields given on the command line, still as text."""
+    names = {field.name for field in dataclasses.fields(config)} - {"recipe", "data"}
+    return {name: value for name, value in vars(args).items() if name in names}
+
+
+def demo(args: argparse.Namespace) -> None:
+    from convnext.demo import run_demo
+
+    run_demo(args.out)
+
+
+def models(args: argparse.Namespace) -> None:
+    from convnext.weights.zoo import list_weights
+
+    rows = [dataclasses.asdict(variant) for variant in VARIANTS.values()]
+    published = {name: [w.name for w in list_weights() if w.variant == name] for name in VARIANTS}
+    if args.json:
+        print(json.dumps([{**row, "weights": published[row["name"]]} for row in rows]))
+        return
+    print(f"{'model':<18}{'params':>9}{'MACs @224':>11}{'top-1 @224':>12}  depths, widths")
+    for v in VARIANTS.values():
+        size = f"{v.parameters / 1e6:>7.1f} M{v.macs / 1e9:>9.2f} G{v.top1:>10.1f} %"
+        print(f"{v.name:<18}{size}  {'-'.join(map(str, v.depths))}, {'-'.join(map(str, v.dims))}")
+    print("\npublished weights, for --init, evaluate and predict (V2: CC-BY-NC 4.0, V1: MIT):")
+    for names in published.values():
+        if names:
+            print("  " + "  ".join(names))
+
+
+def train_classify(args: argparse.Namespace) -> None:
+    from convnext.classify import start_or_resume
+
+    given = given_options(args, ClassifyConfig)
+    metrics = start_or_resume(
+        args.data, args.out, given, recipe=args.recipe, resume=args.resume, overwrite=args.overwrite
+    )
+    figures = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
+    print(f"{figures}\n{args.out}: curves, confusion matrix and mistakes are there; next:")
+    print(f"  convnext evaluate {args.out} {args.data}\n  convnext predict {args.out} IMAGE")
+
+
+def evaluate(args: argparse.Namespace) -> None:
+    from convnext.classify import evaluate_source
+
+    metrics = evaluate_source(
+        args.source, args.data, args.split, batch_size=args.batch_size, workers=args.workers, device=args.device
+    )
+    if args.json:
+        print(json.dumps(metrics))
+    else:
+        for name, value in metrics.items():
+            print(f"{name:<12}{value:.4f}" if isinstance(value, float) else f"{name:<12}{value}")
+
+
+def predict(args: argparse.Namespace) -> int:
+    from convnext.deploy.batch import predict_inputs
+
+    return predict_inputs(args.source, args.inputs, top_k=args.top_k, device=args.device, as_json=args.json)
+
+
+def doctor(args: argparse.Namespace) -> None:
+    from convnext.doctor import examine
+
+    facts = examine()
+    if args.json:
+        print(json.dumps(facts))
+    else:
+        for name, value in facts.items():
+            print(f"{name:<22}{value}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,148 @@
+"""What a training run is: one flat, immutable record, returned whole by a recipe and stored in the run.
+
+Every field is a flag of the command line (`base_lr` is `--base-lr`), with the help given here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from dataclasses import dataclass, field
+from typing import Any, Literal, Self, get_args, get_origin, get_type_hints
+
+from convnext.errors import InputError, nearest
+
+
+def option(default: Any, help: str) -> Any:
+    """A field with its help text."""
+    return field(default=default, metadata={"help": help})
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """What every task's training needs; the loop reads these and nothing else."""
+
+    recipe: str = option("", "the recipe these values came from")
+    data: str = option("", "the data to train on")
+    model: str = option("convnextv2_atto", "a name of `convnext models`")
+    init: str | None = option(None, "weights to start from: run directory, file, published name or hub id")
+    in_chans: Literal[1, 3] = option(3, "channels images are read with: 3 colour, 1 grey")
+    stem_patch: Literal[1, 2, 4] = option(4, "side of the stem's patches; 2 or 1 for small images")
+    image_size: int = option(224, "side of the square images the network sees, in pixels")
+    drop_path: float = option(0.0, "stochastic depth of the last block")
+    layer_scale_init: float = option(1e-6, "first value of V1's LayerScale")
+
+    epochs: int = option(100, "passes over the training images")
+    batch_size: int = option(64, "images in one step of the optimizer")
+    accumulate: int = option(1, "parts a step's batch is computed in, to save memory")
+    base_lr: float = option(1e-3, "learning rate for a batch of 256; it scales with the batch")
+    min_lr: float = option(1e-6, "learning rate the cosine ends at")
+    warmup_epochs: float = option(0.0, "epochs of linear warm-up")
+    weight_decay: float = option(0.05, "AdamW's decay, of weights only: not biases, norms, GRN or LayerScale")
+    betas: tuple[float, float] = option((0.9, 0.999), "AdamW's betas")
+    layer_decay: float = option(1.0, "factor on the learning rate for each layer below the head")
+    layer_groups: Literal["single", "group"] = option("single", "what a layer is: a block, or three blocks of 12")
+    clip_grad: float | None = option(None, "largest norm of the gradient")
+    ema: float | None = option(None, "decay of the averaged weights that are evaluated and kept")
+
+    precision: Literal["fp32", "bf16", "fp16"] = option("fp32", "type of the activations")
+    compile: bool = option(False, "torch.compile the network")
+    checkpointing: bool = option(False, "recompute activations to save memory")
+    workers: int = option(2, "processes that load images")
+    device: str = option("auto", "auto, cpu, cuda, cuda:1, mps")
+    seed: int = option(0, "of every random choice")
+
+    def override(self, changes: dict[str, Any]) -> Self:
+        """A copy with some fields changed; strings are read as the field's type. `InputError` if one cannot be."""
+        hints = get_type_hints(type(self))
+        values = {}
+        for name, value in changes.items():
+            if name not in hints:
+                raise InputError(f"no option '{name}'; {nearest(name, list(hints))}")
+            values[name] = parse(name, value, hints[name]) if isinstance(value, str) else value
+        return dataclasses.replace(self, **values)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as stored in a run's `config.json`."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """The inverse of `to_dict`, after a trip through JSON."""
+        known = {f.name for f in dataclasses.fields(cls)}
+        unknown = sorted(set(values) - known)
+        if unknown:
+            raise InputError(f"config.json has options this version does not know: {', '.join(unknown)}")
+        as_fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        return cls(**as_fields)
+
+    def __post_init__(self) -> None:
+        """`InputError` for values that cannot work, before anything is loaded."""
+        for name in ("epochs", "batch_size", "accumulate", "image_size"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} must be at least 1, not {getattr(self, name)}")
+        for name in ("base_lr", "weight_decay", "drop_path", "warmup_epochs", "workers"):
+            if getattr(self, name) < 0:
+                raise InputError(f"{name} must not be negative, not {getattr(self, name)}")
+        if self.ema is not None and not 0 < self.ema < 1:
+            raise InputError(f"ema must lie between 0 and 1, not {self.ema}")
+        if not 0 <= self.drop_path < 1:
+            raise InputError(f"drop_path must lie in [0, 1), not {self.drop_path}")
+
+
+@dataclass(frozen=True)
+class ClassifyConfig(TrainConfig):
+    """A classification run."""
+
+    val_fraction: float = option(0.2, "share held out for validation where the data has no split of its own")
+    multi_label: bool = option(False, "images of a table may have several labels")
+    crop: float | None = option(
+        None, "centre crop's share of the resized image in evaluation; 1 warps; none: 0.875 below 384 pixels, else 1"
+    )
+    crop_scale: tuple[float, float] = option((0.08, 1.0), "share of the image's area a training crop takes")
+    hflip: float = option(0.5, "probability of a horizontal flip")
+    rand_augment: str | None = option("rand-m9-mstd0.5-inc1", "timm's RandAugment policy")
+    color_jitter: float = option(0.0, "strength of colour jitter")
+    random_erasing: float = option(0.25, "probability of erasing a rectangle")
+    mixup: float = option(0.0, "mixup's alpha")
+    cutmix: float = option(0.0, "cutmix's alpha")
+    label_smoothing: float = option(0.1, "probability moved from the label to all classes")
+    class_weights: Literal["none", "balanced"] = option("none", "weigh classes by the inverse of their count")
+    head_init_scale: float = option(1.0, "factor on the new head's first weights")
+    freeze_backbone: bool = option(False, "train the head alone (linear probe)")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.multi_label and (self.mixup or self.cutmix or self.label_smoothing):
+            raise InputError("mixup, cutmix and label smoothing need one label an image; set them to 0 for multi_label")
+        if not 0 < self.val_fraction < 1:
+            raise InputError(f"val_fraction must lie between 0 and 1, not {self.val_fraction}")
+
+
+def parse(name: str, text: str, kind: Any) -> Any:
+    """Read `text` as a field's type: `InputError` naming the option and what it takes."""
+    origin, args = get_origin(kind), get_args(kind)
+    if origin in (typing.Union, types.UnionType):
+        if text.lower() == "none":
+            return None
+        (kind,) = (a for a in args if a is not type(None))
+        return parse(name, text, kind)
+    if origin is Literal:
+        for choice in args:
+            if text == str(choice):
+                return choice
+        raise InputError(f"{name} takes {', '.join(map(str, args))}, not '{text}'")
+    if origin is tuple:
+        parts = text.replace(",", " ").split()
+        if len(parts) != len(args):
+            raise InputError(f"{name} takes {len(args)} numbers, not '{text}'")
+        return tuple(parse(name, part, a) for part, a in zip(parts, args, strict=True))
+    if kind is bool:
+        if text.lower() in ("true", "yes", "1", "false", "no", "0"):
+            return text.lower() in ("true", "yes", "1")
+        raise InputError(f"{name} takes true or false, not '{text}'")
+    try:
+        return kind(text)
+    except ValueError:
+        raise InputError(f"{name} takes {kind.__name__}, not '{text}'") from None

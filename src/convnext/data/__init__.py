@@ -1,0 +1,1 @@
+"""Images for classification: finding and decoding them, preprocessing, augmentation, samples, loaders."""

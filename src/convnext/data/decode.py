@@ -1,0 +1,200 @@
+"""Image files to 8-bit Pillow images, whatever the file: one rule for each odd kind, one clear line for each failure.
+
+Only raster formats are decoded (`_SUFFIXES`); others that Pillow can open, such as EPS, run outside programs.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+import warnings
+from collections.abc import Iterator
+from io import BytesIO
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from convnext.errors import ImageError, InputError
+
+_SUFFIXES = {
+    "AVIF": (".avif",),
+    "BMP": (".bmp",),
+    "GIF": (".gif",),
+    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
+    "JPEG2000": (".jp2",),
+    "MPO": (".mpo",),
+    "PNG": (".png", ".apng"),
+    "PPM": (".ppm", ".pgm", ".pbm", ".pnm"),
+    "TGA": (".tga",),
+    "TIFF": (".tif", ".tiff"),
+    "WEBP": (".webp",),
+}
+IMAGE_SUFFIXES = frozenset(suffix for suffixes in _SUFFIXES.values() for suffix in suffixes)
+
+# Pillow itself refuses more than twice its MAX_IMAGE_PIXELS, which is this number: 0.5 GB once decoded to RGB.
+MAX_PIXELS = 178_956_970
+
+_STARTS = {
+    b"\xff\xd8\xff": "JPEG",
+    b"\x89PNG": "PNG",
+    b"GIF8": "GIF",
+    b"II*\x00": "TIFF",
+    b"MM\x00*": "TIFF",
+    b"RIFF": "WebP",
+    b"BM": "BMP",
+}
+_header_lock = threading.Lock()
+
+
+def read_image(source: str | Path | BinaryIO, mode: str = "RGB") -> Image.Image:
+    """The image in `source` (a path or a binary file) as 8-bit "RGB" or "L", upright as its EXIF says.
+
+    Of an animation, the first frame. Conversions are those of `as_mode`. A failure raises `ImageError`, one line
+    with path and reason: missing or unreadable, zero bytes, not an image, truncated or damaged, or more than
+    `MAX_PIXELS` pixels by its header (refused before decoding).
+    """
+    name = str(source) if isinstance(source, str | Path) else str(getattr(source, "name", "image"))
+    try:
+        if not isinstance(source, str | Path):
+            return _decode(source if source.seekable() else BytesIO(source.read()), mode)
+        with open(source, "rb") as file:
+            return _decode(file, mode)
+    except ImageError as error:
+        raise ImageError(f"{name}: {error}") from None
+    except MemoryError:
+        raise
+    except OSError as error:  # of the file itself: Pillow's own are `ImageError` by now
+        raise ImageError(f"{name}: cannot be opened: {(error.strerror or str(error)).lower()}") from None
+
+
+def as_mode(image: Image.Image, mode: str) -> Image.Image:
+    """`image` of any Pillow mode as 8-bit "RGB" or "L".
+
+    Transparency is laid over white. 16-bit grey is scaled from 0..65535 to 0..255 and never clipped; 32-bit integers
+    likewise while they fit in 16 bits; floats from 0..1, 0..255 or 0..65535, the smallest that holds them. Numbers
+    outside are stretched from their minimum..maximum. CMYK by Pillow's formula, without colour profiles.
+    """
+    if image.mode.startswith("I"):  # I;16 in either byte order, and I
+        image = _grey(np.asarray(image), (65535,))
+    elif image.mode == "F":
+        image = _grey(np.asarray(image), (1, 255, 65535))
+    elif image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image if image.mode == mode else image.convert(mode)
+
+
+def find_images(folder: str | Path) -> list[Path]:
+    """Every image file under `folder`, by suffix in either case, sorted; hidden files and folders are skipped.
+
+    Links are followed, but never back into a folder that is being walked.
+    """
+    return sorted(_walk(Path(folder), frozenset()))
+
+
+def _walk(folder: Path, above: frozenset[Path]) -> Iterator[Path]:
+    real = folder.resolve()
+    if real in above:
+        return
+    try:
+        entries = list(os.scandir(folder))
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be listed: {(error.strerror or str(error)).lower()}") from None
+    for entry in entries:
+        if entry.name.startswith("."):
+            continue
+        if entry.is_dir():
+            yield from _walk(folder / entry.name, above | {real})
+        # A broken link counts: it is reported when it is read, rather than lost in silence.
+        elif os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES and (entry.is_file() or entry.is_symlink()):
+            yield folder / entry.name
+
+
+def _decode(file: BinaryIO, mode: str) -> Image.Image:
+    _ignore_pillow_warnings()
+    try:
+        with Image.open(file) as image:
+            if image.format not in _SUFFIXES:
+                raise ImageError(f"{image.format} files are not read; convert it to PNG or JPEG")
+            _check_size(image.size)
+            image.load()
+            _turn_upright(image)
+            converted = as_mode(image, mode)
+            return converted.copy() if converted is image else converted
+    except (ImageError, MemoryError):
+        raise
+    except Image.DecompressionBombError:
+        _check_size(_header_size(file))
+        raise ImageError("too large to be decoded") from None  # a frame or tile larger than the image
+    except UnidentifiedImageError:
+        raise ImageError(_what_it_is(file)) from None
+    except Exception as error:  # decoders raise nearly anything on damaged files: SyntaxError, struct.error, EOFError…
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        kind = "truncated" if "truncated" in reason.lower() else "damaged or unsupported"
+        raise ImageError(f"{kind} image ({reason})") from None
+
+
+def _turn_upright(image: Image.Image) -> None:
+    try:
+        ImageOps.exif_transpose(image, in_place=True)
+    except MemoryError:
+        raise
+    except Exception:  # damaged EXIF says nothing about orientation, and the pixels are sound
+        return
+
+
+def _grey(values: np.ndarray, tops: tuple[int, ...]) -> Image.Image:
+    values = np.nan_to_num(values.astype(np.float64), posinf=0, neginf=0)
+    low, high = float(values.min()), float(values.max())
+    if low >= 0 and high <= tops[-1]:
+        low, high = 0, next(top for top in tops if high <= top)
+    return Image.fromarray(np.rint((values - low) * (255 / (high - low))).astype(np.uint8))
+
+
+def _check_size(size: tuple[int, int]) -> None:
+    width, height = size
+    if width * height > MAX_PIXELS:
+        raise ImageError(
+            f"too large: {width}×{height} pixels, the limit is {MAX_PIXELS / 1e6:.0f} million; scale it down"
+        )
+
+
+def _header_size(file: BinaryIO) -> tuple[int, int]:
+    # Pillow's refusal names only the product, so the header is read once more without its limit; nothing is decoded.
+    with _header_lock:
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            return Image.open(file).size
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
+
+
+def _what_it_is(file: BinaryIO) -> str:
+    file.seek(0)
+    head = file.read(1024)
+    if not head:
+        return "zero bytes"
+    for start, kind in _STARTS.items():
+        if head.startswith(start):
+            return f"truncated or damaged image (begins like {kind})"
+    text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if text.startswith((b"<!doctype html", b"<html")):
+        return "not an image (looks like HTML)"
+    if text.startswith(b"%pdf"):
+        return "not an image (looks like PDF)"
+    printable = (
+        head.decode("utf-8", errors="ignore").replace("\n", "").replace("\r", "").replace("\t", "").isprintable()
+    )
+    return "not an image (looks like text)" if printable and b"\0" not in head else "not an image in a known format"
+
+
+_PILLOW = re.compile(r"PIL\.")
+
+
+def _ignore_pillow_warnings() -> None:
+    # Not catch_warnings: it is unsafe in threads, and makes every once-only warning of the process appear again.
+    if not warnings.filters or warnings.filters[0][3] != _PILLOW:
+        warnings.filterwarnings("ignore", module=_PILLOW.pattern)

@@ -1,0 +1,188 @@
+"""Batches of samples, the same on every run: what is drawn for a sample depends on (seed, epoch, index) alone.
+
+So nothing of a random state needs saving: to resume, a loader is told the epoch and the batch to begin at, and the
+number of worker processes changes nothing.
+"""
+
+from __future__ import annotations
+
+import random
+import signal
+import struct
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from hashlib import blake2b
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
+
+from convnext.data.preprocessing import Preprocessing
+from convnext.data.samples import Samples
+from convnext.errors import ImageError, InputError
+
+Transform = Callable[[Image.Image], Tensor]
+
+
+class Batch(NamedTuple):
+    """B samples, and those that could not be read, as (index, reason)."""
+
+    images: Tensor  # float32 [B, C, H, W]
+    targets: Tensor  # int64 [B], or float32 [B, classes] of 0 and 1 if multi-label
+    indices: Tensor  # int64 [B], positions in the `Samples`
+    unreadable: list[tuple[int, str]]
+
+
+class Loader:
+    """Iterates over the batches of one epoch; `len` is their number in a whole epoch."""
+
+    def __init__(self, dataset: _Dataset, batches: _Batches, workers: int, persistent: bool) -> None:
+        self._dataset, self._batches = dataset, batches
+        self._loader = DataLoader(
+            dataset,
+            batch_sampler=batches,
+            collate_fn=dataset.collate,
+            num_workers=workers,
+            pin_memory=torch.cuda.is_available(),
+            worker_init_fn=_leave_interrupts_to_parent,
+            persistent_workers=persistent and workers > 0,
+            # Workers inherit the parsed file list; with spawn each would import everything and be sent a copy.
+            multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
+            generator=torch.Generator(),  # else every epoch would draw from the caller's random state
+        )
+
+    def set_epoch(self, epoch: int, start_batch: int = 0) -> None:
+        """Before iterating: which epoch to draw, and how many of its batches to pass over (to resume inside it)."""
+        self._batches.epoch, self._batches.start = epoch, start_batch
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def __iter__(self) -> Iterator[Batch]:
+        with warnings.catch_warnings():
+            # Python 3.12+ warns of any fork beside threads; the workers use none of torch's.
+            warnings.filterwarnings("ignore", message=".*multi-threaded, use of fork", category=DeprecationWarning)
+            batches = iter(self._loader)
+        for batch in batches:
+            if self._dataset.refill and not len(batch.indices):
+                count, (_, reason) = len(batch.unreadable), batch.unreadable[0]
+                raise InputError(f"none of the {count} images of a batch can be read; the first: {reason}")
+            yield batch
+
+
+def train_loader(
+    samples: Samples, transform: Transform, *, batch_size: int, workers: int, seed: int, mode: str
+) -> Loader:
+    """Shuffled batches of `batch_size`, the incomplete last one dropped; fewer samples than that make one batch.
+
+    `transform` takes images in `mode` and may draw from `random`, `numpy.random` and torch's default generator,
+    whose states in this process are left alone. The places of unreadable images are filled by repeating readable
+    ones of the same batch, and a batch with none raises `InputError`.
+    """
+    batches = _Batches(len(samples), min(batch_size, len(samples)), seed, shuffle=True)
+    return Loader(_Dataset(samples, transform, mode, seed, refill=True), batches, workers, persistent=True)
+
+
+def eval_loader(samples: Samples, preprocessing: Preprocessing, *, batch_size: int, workers: int) -> Loader:
+    """All samples in order. Unreadable images are left out of their batch, which may be empty: `[0, ...]`."""
+    batches = _Batches(len(samples), batch_size, seed=0, shuffle=False)
+    shape = (preprocessing.in_chans, preprocessing.image_size, preprocessing.image_size)
+    dataset = _Dataset(samples, preprocessing, preprocessing.mode, seed=0, refill=False, shape=shape)
+    return Loader(dataset, batches, workers, persistent=False)
+
+
+class _Batches(Sampler[list[tuple[int, int]]]):
+    """Batches of (epoch, index); shuffled ones are all complete."""
+
+    def __init__(self, count: int, batch_size: int, seed: int, shuffle: bool) -> None:
+        self.count, self.batch_size, self.seed, self.shuffle = count, batch_size, seed, shuffle
+        self.epoch = self.start = 0
+
+    def __len__(self) -> int:
+        return self.count // self.batch_size if self.shuffle else -(-self.count // self.batch_size)
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        order = list(range(self.count))
+        if self.shuffle:
+            generator = torch.Generator().manual_seed(_mix(self.seed, self.epoch))
+            order = torch.randperm(self.count, generator=generator).tolist()
+        epoch = self.epoch
+        for batch in range(self.start, len(self)):
+            yield [(epoch, index) for index in order[batch * self.batch_size : (batch + 1) * self.batch_size]]
+
+
+class _Dataset(Dataset[tuple[int, Tensor | str]]):
+    """(epoch, index) to (index, transformed image), or to (index, why it is unreadable)."""
+
+    def __init__(
+        self,
+        samples: Samples,
+        transform: Transform,
+        mode: str,
+        seed: int,
+        refill: bool,
+        shape: tuple[int, ...] = (),
+    ) -> None:
+        self.samples, self.transform, self.mode, self.seed = samples, transform, mode, seed
+        self.refill = refill  # unreadable images: in training their places are filled, in evaluation they are left out
+        self.shape = shape  # of one image, for a batch left without any
+
+    def __getitem__(self, key: tuple[int, int]) -> tuple[int, Tensor | str]:
+        epoch, index = key
+        try:
+            image = self.samples.open(index, self.mode)
+            with _seeded(_mix(self.seed, epoch, index)):
+                return index, self.transform(image)
+        except ImageError as error:
+            source, reason = self.samples.sources[index], str(error)
+            return index, reason if source in reason else f"{source}: {reason}"
+
+    def collate(self, items: list[tuple[int, Tensor | str]]) -> Batch:
+        unreadable = [(index, result) for index, result in items if isinstance(result, str)]
+        readable = [(index, result) for index, result in items if isinstance(result, Tensor)]
+        if self.refill and readable:
+            readable += [readable[n % len(readable)] for n in range(len(unreadable))]
+        indices = [index for index, _ in readable]
+        images = torch.stack([image for _, image in readable]) if readable else torch.empty(0, *self.shape)
+        return Batch(images, self._targets(indices), torch.tensor(indices, dtype=torch.int64), unreadable)
+
+    def _targets(self, indices: list[int]) -> Tensor:
+        if not self.samples.multi_label:
+            return torch.tensor([self.samples.targets[index] for index in indices], dtype=torch.int64)
+        multi_hot = torch.zeros(len(indices), len(self.samples.classes))
+        for row, index in enumerate(indices):
+            multi_hot[row, self.samples.targets[index]] = 1
+        return multi_hot
+
+
+def _mix(*numbers: int) -> int:
+    """A seed of 63 bits from integers: near ones give unrelated seeds."""
+    digest = blake2b(struct.pack(f"<{len(numbers)}q", *numbers), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """The three global generators that transforms draw from, seeded inside and as before outside."""
+    # A worker process has no draws of its own to protect, and numpy's state takes 0.1 ms to save and restore.
+    mine = get_worker_info() is None
+    states = (random.getstate(), np.random.get_state(), torch.get_rng_state()) if mine else None
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.default_generator.manual_seed(seed)  # torch.manual_seed would queue a call for CUDA every time
+    try:
+        yield
+    finally:
+        if states:
+            random.setstate(states[0])
+            np.random.set_state(states[1])
+            torch.set_rng_state(states[2])
+
+
+def _leave_interrupts_to_parent(worker: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the parent stops its workers

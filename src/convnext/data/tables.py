@@ -1,0 +1,145 @@
+"""Tables of path, label and split: CSV, TSV or Parquet."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from convnext.data.entries import HELD_OUT, Entry, Listing, hold_out, in_class_order
+from convnext.errors import InputError
+
+TABLE_SUFFIXES = (".csv", ".tsv", ".parquet")
+_PATH_COLUMNS = ("path", "file", "filename", "image")
+_LABEL_COLUMNS = ("label", "labels")
+_MOST_CLASSES = 100_000  # integers beyond are identifiers, not counts from 0
+
+
+def read_table(table: Path, val_fraction: float, classes: Sequence[str] | None, multi_label: bool) -> Listing:
+    """The rows of `table`: columns path (or file, filename, image), label (or labels), and optionally split.
+
+    Paths are relative to the table's folder. Several labels of a row stand between `|` or `;`, or in a Parquet list.
+    Labels are names of `classes.txt` beside the table (one per line), else of `classes`; if they are not and all are
+    integers, they are positions in that list. Integers without a list make the classes "0".."max".
+    Split is "train", or "val", "valid", "validation" or "test", of which the first present is held out. Without the
+    column, `val_fraction` of the rows is held out by a hash of the path as written, per class unless multi-label.
+    Errors name the row, the header being row 1.
+    """
+    header, rows = _read_parquet(table) if table.suffix.lower() == ".parquet" else _read_csv(table)
+    path_column, label_column = _column(table, header, _PATH_COLUMNS), _column(table, header, _LABEL_COLUMNS)
+    if not rows:
+        raise InputError(f"{table}: no rows under the header")
+
+    labels = {number: _labels(row[label_column], multi_label or label_column == "labels") for number, row in rows}
+    for number, row in rows:
+        path, count = row[path_column], len(labels[number])
+        if path is not None and not isinstance(path, str):
+            raise InputError(f"{table}: row {number}: column {path_column!r} holds {type(path).__name__}, not a path")
+        if not path:
+            raise InputError(f"{table}: row {number}: empty path")
+        if count != 1 and not multi_label:
+            raise InputError(f"{table}: row {number}: {count or 'no'} labels, expected one (or a multi-label task)")
+    labels, known = _resolve(table, labels, classes)
+
+    if "split" in header:
+        splits = _given_splits(table, rows)
+    else:
+        groups = None if multi_label else [names[0] for names in labels.values()]
+        splits = hold_out([row[path_column] for _, row in rows], groups, val_fraction)
+    sources = [str(table.parent / row[path_column]) for _, row in rows]
+    entries = [Entry(*row) for row in zip(sources, labels.values(), splits, strict=True) if row[2]]
+    return Listing(entries, known)
+
+
+def _read_csv(table: Path) -> tuple[list[str], list[tuple[int, dict[str, Any]]]]:
+    try:
+        with open(table, newline="", encoding="utf-8-sig") as file:
+            lines = list(csv.reader(file, delimiter="\t" if table.suffix.lower() == ".tsv" else ","))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{table}: not a table in UTF-8 text ({error})") from None
+    header = [name.strip() for name in lines[0]] if lines else []
+    _refuse_twins(table, header)
+    rows = []
+    for number, line in enumerate(lines[1:], start=2):
+        if not line:
+            continue
+        if len(line) != len(header):
+            raise InputError(f"{table}: row {number}: {len(line)} fields under a header of {len(header)}")
+        rows.append((number, dict(zip(header, map(str.strip, line), strict=True))))
+    return header, rows
+
+
+def _read_parquet(table: Path) -> tuple[list[str], list[tuple[int, dict[str, Any]]]]:
+    import pyarrow
+    from pyarrow import parquet
+
+    try:
+        with parquet.ParquetFile(table) as file:
+            header = list(file.schema_arrow.names)
+            _refuse_twins(table, header)
+            wanted = [name for name in header if name in (*_PATH_COLUMNS, *_LABEL_COLUMNS, "split")]
+            return header, list(enumerate(file.read(columns=wanted).to_pylist(), start=2))
+    except (pyarrow.ArrowException, OSError) as error:
+        raise InputError(f"{table}: not a readable Parquet file ({str(error).splitlines()[0]})") from None
+
+
+def _refuse_twins(table: Path, header: list[str]) -> None:
+    for name in header:
+        if header.count(name) > 1:
+            raise InputError(f"{table}: column {name!r} appears twice in the header")
+
+
+def _column(table: Path, header: list[str], names: tuple[str, ...]) -> str:
+    for name in names:
+        if name in header:
+            return name
+    raise InputError(f"{table}: no column {' or '.join(names)}; found {', '.join(header) or 'nothing'}")
+
+
+def _labels(value: Any, several: bool) -> tuple[str, ...]:
+    """The labels in one cell, without repeats."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)  # how Parquet gives integers with gaps
+    if isinstance(value, list | tuple):
+        parts = [str(part) for part in value]
+    else:
+        text = "" if value is None else str(value)
+        parts = re.split(r"[|;]", text) if several else [text]
+    return tuple(dict.fromkeys(part.strip() for part in parts if part.strip()))
+
+
+def _resolve(
+    table: Path, labels: dict[int, tuple[str, ...]], classes: Sequence[str] | None
+) -> tuple[dict[int, tuple[str, ...]], tuple[str, ...]]:
+    """Labels as class names, and the names of all classes."""
+    beside = table.parent / "classes.txt"
+    listed = beside.is_file()
+    if listed:
+        classes = [line.strip() for line in beside.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    used = in_class_order(label for names in labels.values() for label in names)
+    if classes is not None and set(used) <= set(classes):
+        return labels, tuple(classes)
+    if not all(re.fullmatch(r"-?\d+", label) for label in used):
+        if listed and classes is not None:
+            number, label = next((n, label) for n in labels for label in labels[n] if label not in classes)
+            raise InputError(f"{table}: row {number}: label {label!r} is not in {beside}")
+        return labels, used
+    count = len(classes) if classes is not None else min(max(map(int, used)) + 1, _MOST_CLASSES)
+    for number, names in labels.items():
+        for label in names:
+            if not 0 <= int(label) < count:
+                raise InputError(f"{table}: row {number}: label {label} is outside 0..{count - 1}")
+    known = tuple(classes) if classes is not None else tuple(map(str, range(count)))
+    return {number: tuple(known[int(label)] for label in names) for number, names in labels.items()}, known
+
+
+def _given_splits(table: Path, rows: list[tuple[int, dict[str, Any]]]) -> list[str]:
+    """A split, "train" or "val", for every row, and "" for the rows of a held-out part that is not the first."""
+    given = [str(row["split"] or "").strip().lower() for _, row in rows]
+    for (number, _), name in zip(rows, given, strict=True):
+        if name not in ("train", *HELD_OUT):
+            raise InputError(f"{table}: row {number}: split {name!r} is none of train, {', '.join(HELD_OUT)}")
+    held_out = next((name for name in HELD_OUT if name in given), None)
+    return ["train" if name == "train" else "val" if name == held_out else "" for name in given]

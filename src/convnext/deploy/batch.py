@@ -1,0 +1,99 @@
+"""`convnext predict`: many images, of which some may be unreadable."""
+
+from __future__ import annotations
+
+import glob
+import io
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from convnext.data.decode import find_images, read_image
+from convnext.deploy.predictor import Predictor, load
+from convnext.device import pick_device
+from convnext.errors import ImageError, InputError
+
+BATCH = 16
+
+
+def predict_inputs(source: str, inputs: list[str], *, top_k: int, device: str, as_json: bool) -> int:
+    """Print the labels of every image, in order; returns 0, 1 if some image was unreadable, 2 if all were.
+
+    With `as_json`, a single named file gives a line `[{"label", "score"}, ...]`; anything else gives a
+    line `{"image", "labels"}` for each image, and `{"image", "error"}` for an unreadable one.
+    """
+    if top_k < 1:
+        raise InputError(f"--top-k must be at least 1, not {top_k}")
+    images = list(expand(inputs))
+    predictor = load(source)
+    predictor.model.to(pick_device(device))
+    single = len(inputs) == 1 and len(images) == 1 and images[0][0] in (inputs[0], "-")
+    bad = 0
+    for name, answer in answers(predictor, images, top_k):
+        if isinstance(answer, ImageError):
+            bad += 1
+            print(f"convnext: {answer}", file=sys.stderr)
+            if as_json and not single:
+                print(json.dumps({"image": name, "error": str(answer)}))
+        elif as_json:
+            print(json.dumps(answer if single else {"image": name, "labels": answer}), flush=True)
+        else:
+            print(f"{name}\n" + "".join(f"  {label['score']:.4f}  {label['label']}\n" for label in answer), end="")
+    if bad and not single:
+        print(f"convnext: {bad} of {len(images)} images could not be read", file=sys.stderr)
+    return 0 if not bad else 2 if bad == len(images) else 1
+
+
+def expand(inputs: list[str]) -> Iterator[tuple[str, Any]]:
+    """Each image as (name, what `read_image` takes). `InputError` for an input that is not there or holds no image."""
+    for item in inputs:
+        if item == "-":
+            yield from read_stdin(sys.stdin.buffer.read())
+        elif Path(item).is_dir():
+            found = find_images(Path(item))
+            if not found:
+                raise InputError(f"no images in {item}")
+            yield from ((str(path), path) for path in found)
+        elif Path(item).exists() or Path(item).is_symlink():
+            yield item, item
+        else:
+            matches = sorted(glob.glob(item, recursive=True))
+            if not matches:
+                raise InputError(f"no such file, folder or pattern: {item}")
+            yield from expand(matches)
+
+
+def read_stdin(content: bytes) -> Iterator[tuple[str, Any]]:
+    """Standard input is one image, or the paths of images, one a line."""
+    if not content.strip():
+        raise InputError("standard input is empty: pipe an image or a list of paths into it")
+    try:
+        lines = content.decode().splitlines() if b"\0" not in content else []
+    except UnicodeDecodeError:
+        lines = []
+    if not lines:
+        yield "-", io.BytesIO(content)
+    yield from ((line, line) for line in lines if line.strip())
+
+
+def answers(
+    predictor: Predictor, images: list[tuple[str, Any]], top_k: int
+) -> Iterator[tuple[str, list[dict] | ImageError]]:
+    """Labels, or the error, of each image in order; readable ones go through the network in batches."""
+    preprocessing = predictor.preprocessing
+    for start in range(0, len(images), BATCH):
+        inputs: list[torch.Tensor] = []
+        errors: dict[int, ImageError] = {}
+        chunk = images[start : start + BATCH]
+        for i, (_, image) in enumerate(chunk):
+            try:
+                inputs.append(preprocessing(read_image(image, preprocessing.mode)))
+            except ImageError as error:
+                errors[i] = error
+        labels = iter(predictor.labels(torch.stack(inputs), top_k) if inputs else [])
+        for i, (name, _) in enumerate(chunk):
+            yield name, errors[i] if i in errors else next(labels)

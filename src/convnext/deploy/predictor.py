@@ -1,0 +1,105 @@
+"""From a trained model to answers about images. Imports little, so that a first answer comes soon."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from convnext.data.decode import read_image
+from convnext.data.preprocessing import Preprocessing
+from convnext.errors import WeightsError
+from convnext.models.classifier import Classifier, create_model
+from convnext.weights import classes_for, describe, read_state
+
+
+class Predictor:
+    """Classifies images.
+
+    Args:
+        model: the network.
+        classes: a name for each of its outputs.
+        preprocessing: how an image becomes its input.
+        multi_label: scores are independent of each other (sigmoid) instead of summing to 1 (softmax).
+        descriptions: what to call a class in an answer, where its name is a code.
+    """
+
+    def __init__(
+        self,
+        model: Classifier,
+        classes: Sequence[str],
+        preprocessing: Preprocessing,
+        *,
+        multi_label: bool = False,
+        descriptions: Mapping[str, str] | None = None,
+    ) -> None:
+        self.model, self.classes, self.preprocessing = model.eval(), list(classes), preprocessing
+        self.multi_label = multi_label
+        self.answers = [(descriptions or {}).get(name, name) for name in self.classes]
+
+    def __call__(self, images: Any, top_k: int = 5) -> Any:
+        """Labels of one image, or of each in a list.
+
+        An image is a path, an open binary file or a PIL image. Returns `[{"label", "score"}, ...]`, best
+        first, at most `top_k` of them; for a list of images a list of such lists. `ImageError` for one
+        that cannot be read.
+        """
+        if isinstance(images, list | tuple):
+            return [self(image, top_k) for image in images]
+        image = images if isinstance(images, Image.Image) else read_image(images, self.preprocessing.mode)
+        return self.labels(self.preprocessing(image)[None], top_k)[0]
+
+    def labels(self, inputs: Tensor, top_k: int) -> list[list[dict[str, str | float]]]:
+        """The `top_k` best labels of each of the preprocessed images `[N, C, H, W]`."""
+        best = self.scores(inputs).topk(min(top_k, len(self.classes)))
+        return [
+            [{"label": self.answers[i], "score": score} for score, i in zip(scores, indices, strict=True)]
+            for scores, indices in zip(best.values.tolist(), best.indices.tolist(), strict=True)
+        ]
+
+    @torch.inference_mode()
+    def scores(self, inputs: Tensor) -> Tensor:
+        """Preprocessed images `[N, C, H, W]` to scores `[N, classes]`."""
+        device = next(self.model.parameters()).device
+        logits = self.model(inputs.to(device)).float()
+        return logits.sigmoid() if self.multi_label else logits.softmax(-1)
+
+
+def load(source: str | Path) -> Predictor:
+    """A Predictor from a run directory, a weight file, a published name or a hub id.
+
+    Weights without classes of their own get ImageNet's where they have 1000 outputs, else "0", "1", ...;
+    weights without preprocessing get the paper's at 224 pixels.
+
+    Raises:
+        WeightsError: nothing there, not a ConvNeXt, no head, or not to be trusted.
+    """
+    state, meta = read_state(source)
+    architecture = describe(state)
+    if not architecture.num_classes:
+        raise WeightsError(f"{source} has no head to predict with; train one: convnext train classify --init {source}")
+    with torch.device("meta"):
+        model = create_model(
+            architecture.variant,
+            num_classes=architecture.num_classes,
+            in_chans=architecture.in_chans,
+            stem_patch=architecture.stem_patch,
+        )
+    model.load_state_dict(state, assign=True)
+    model.requires_grad_(False)
+    stored = meta.get("preprocessing")
+    preprocessing = (
+        Preprocessing.from_dict(stored) if stored else Preprocessing.standard(224, in_chans=architecture.in_chans)
+    )
+    classes: list[str] | None = meta.get("classes")
+    descriptions: dict[str, str] = {}
+    if classes is None:
+        numbers = [str(i) for i in range(architecture.num_classes)]
+        classes, descriptions = classes_for(architecture.num_classes) or (numbers, {})
+    return Predictor(
+        model, classes, preprocessing, multi_label=meta.get("multi_label", False), descriptions=descriptions
+    )

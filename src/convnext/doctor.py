@@ -1,0 +1,90 @@
+"""`convnext doctor`: what this machine has, and which fast paths it takes."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import sysconfig
+from pathlib import Path
+from typing import Any
+
+import torch
+import torchvision
+
+import convnext
+from convnext.device import pick_device
+from convnext.run import processor
+
+
+def examine() -> dict[str, Any]:
+    """Facts by name, each a line to read."""
+    facts: dict[str, Any] = {
+        "convnext": convnext.__version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+        "processor": processor(),
+        "threads": f"{torch.get_num_threads()} of {os.cpu_count()} cores",
+        "memory": f"{memory_gib():.0f} GiB",
+        "vector instructions": torch.backends.cpu.get_cpu_capability(),
+        "bf16 on this CPU": bf16_support(),
+    }
+    for i in range(torch.cuda.device_count()):
+        properties = torch.cuda.get_device_properties(i)
+        facts[f"cuda:{i}"] = f"{properties.name}, {properties.total_memory / 2**30:.0f} GiB"
+    if not torch.cuda.is_available():
+        facts["cuda"] = "none"
+    facts["device used"] = str(pick_device("auto"))
+    facts["torch.compile"] = compiler()
+    facts["CPU inference"] = "pointwise layers image by image, in cache" if cpu_used() else "not used: a GPU is there"
+    facts["CPU training"] = "depthwise weight gradient by the forward kernel" if mkldnn() else "plain (no oneDNN)"
+    facts["weights kept in"] = str(Path(torch.hub.get_dir()) / "checkpoints")
+    facts["disk free here"] = f"{shutil.disk_usage('.').free / 2**30:.0f} GiB"
+    return facts
+
+
+def cpu_used() -> bool:
+    """Whether "auto" means the CPU."""
+    return pick_device("auto").type == "cpu"
+
+
+def mkldnn() -> bool:
+    """Whether PyTorch has oneDNN, whose kernels the CPU paths are built on."""
+    return torch.backends.mkldnn.is_available()
+
+
+def bf16_support() -> str:
+    """How this CPU multiplies bf16 matrices."""
+    flags = cpu_flags()
+    if "amx_bf16" in flags:
+        return "AMX: --precision bf16 is fast"
+    if "avx512_bf16" in flags:
+        return "AVX-512: --precision bf16 is fast"
+    return "emulated: stay with --precision fp32"
+
+
+def cpu_flags() -> set[str]:
+    """The CPU's feature flags where the system lists them."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return set()
+    return next((set(line.split(":", 1)[1].split()) for line in lines if line.startswith("flags")), set())
+
+
+def memory_gib() -> float:
+    """Physical memory."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+
+
+def compiler() -> str:
+    """Whether `--compile` can work: a C++ compiler and Python's headers for the CPU, Triton for CUDA."""
+    if torch.cuda.is_available():
+        return "Triton"
+    name = os.environ.get("CXX") or next((c for c in ("g++", "clang++") if shutil.which(c)), None)
+    if name is None:
+        return "no: install a C++ compiler (g++)"
+    if not (Path(sysconfig.get_paths()["include"]) / "Python.h").is_file():
+        return f"no: {name} is there, Python's headers are not (python3-dev)"
+    return f"yes, with {name}"

@@ -1,0 +1,73 @@
+"""Pictures of a run: learning curves, confusion matrix, worst mistakes. Written as PNG files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+from PIL import Image
+from torch import Tensor
+
+from convnext.files import whole_file
+
+BLUE, ORANGE = "#2b6cb0", "#dd6b20"
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG."""
+    with whole_file(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=110, bbox_inches="tight")
+
+
+def plot_curves(rows: Sequence[dict[str, Any]], score: str, path: Path) -> None:
+    """Loss and `score` over the epochs of a run's `metrics.jsonl`."""
+    epochs = [row["epoch"] for row in rows]
+    figure = Figure(figsize=(9, 3.2))
+    left, right = figure.subplots(1, 2)
+    left.plot(epochs, [row["loss"] for row in rows], color=BLUE, marker=".", label="train (augmented)")
+    left.plot(epochs, [row["val_loss"] for row in rows], color=ORANGE, marker=".", label="val")
+    left.set(xlabel="epoch", title="loss")
+    left.legend(frameon=False)
+    right.plot(epochs, [row[score] for row in rows], color=ORANGE, marker=".")
+    right.set(xlabel="epoch", title=f"{score} on val, %")
+    for axes in (left, right):
+        axes.grid(alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+    save(figure, path)
+
+
+def plot_confusion(matrix: Tensor, classes: Sequence[str], path: Path) -> None:
+    """True class down, predicted class across; cells show counts while they can be read."""
+    size = len(classes)
+    shares = matrix / matrix.sum(1, keepdim=True).clamp(min=1)
+    side = min(3 + 0.45 * size, 24)
+    figure = Figure(figsize=(side, side))
+    axes = figure.subplots()
+    axes.imshow(shares.numpy(), cmap="Blues", vmin=0, vmax=1)
+    if size <= 40:
+        axes.set_xticks(range(size), classes, rotation=60, ha="right")
+        axes.set_yticks(range(size), classes)
+    if size <= 25:
+        for i in range(size):
+            for j in range(size):
+                if matrix[i, j]:
+                    colour = "white" if shares[i, j] > 0.5 else "black"
+                    axes.text(j, i, str(int(matrix[i, j])), ha="center", va="center", color=colour, fontsize=8)
+    axes.set(xlabel="predicted", ylabel="true", title="confusion matrix (images)")
+    save(figure, path)
+
+
+def plot_gallery(images: Sequence[Image.Image], captions: Sequence[str], title: str, path: Path) -> None:
+    """A grid of captioned images, six across."""
+    rows = -(-len(images) // 6)
+    figure = Figure(figsize=(12, 2.5 * rows + 0.4))
+    figure.suptitle(title)
+    for place, (image, caption) in enumerate(zip(images, captions, strict=True), start=1):
+        axes = figure.add_subplot(rows, 6, place)
+        axes.imshow(image, cmap="gray" if image.mode == "L" else None)
+        axes.set_title(caption, fontsize=8)
+        axes.axis("off")
+    figure.tight_layout()
+    save(figure, path)

@@ -1,0 +1,33 @@
+"""scikit-learn's embedded handwritten digits, 8x8 pixels: the demo.
+
+Command:  convnext train classify digits --recipe digits --out runs/digits
+Hardware: a CPU, a minute or two.
+Result:   about 98 % on the held-out digits.
+"""
+
+from __future__ import annotations
+
+from convnext.config import ClassifyConfig
+
+
+def digits(model: str, from_weights: bool) -> ClassifyConfig:
+    """Digits enlarged to 32 pixels, with the stem's patches at 2."""
+    return ClassifyConfig(
+        recipe="digits",
+        model=model,
+        in_chans=1,
+        stem_patch=2,
+        image_size=32,
+        crop=1.0,
+        crop_scale=(0.7, 1.0),
+        hflip=0.0,
+        rand_augment=None,
+        random_erasing=0.0,
+        epochs=12,
+        batch_size=64,
+        base_lr=6e-3,
+        warmup_epochs=1.0,
+        clip_grad=1.0,
+        ema=0.99,
+        workers=0,
+    )

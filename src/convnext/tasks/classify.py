@@ -1,0 +1,180 @@
+"""Image classification, single- or multi-label."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from convnext.card import write_card
+from convnext.config import ClassifyConfig
+from convnext.data.loader import Batch, eval_loader, train_loader
+from convnext.data.preprocessing import Preprocessing
+from convnext.data.samples import Samples
+from convnext.data.transforms import train_transform
+from convnext.deploy.predictor import load
+from convnext.errors import InputError
+from convnext.evaluate.accuracy import accuracy, predict
+from convnext.evaluate.report import write_report
+from convnext.models.classifier import Classifier, create_model
+from convnext.run import Run
+from convnext.tasks.task import TrainLoader
+
+log = logging.getLogger("convnext")
+
+EVAL_BATCH = 64
+
+
+class Classification:
+    """Trains and measures a classifier on `train` and `val`."""
+
+    def __init__(self, config: ClassifyConfig, train: Samples, val: Samples) -> None:
+        self.config, self.train, self.val = fit_batch(config, len(train)), train, val
+        self.score = "mAP" if config.multi_label else "top1"
+        self.preprocessing = preprocessing(config)
+        self.class_weights = balanced_weights(train) if config.class_weights == "balanced" else None
+        self.mixup = self.build_mixup()
+
+    def build_model(self) -> Classifier:
+        """The network; with `freeze_backbone`, all but its head is fixed."""
+        config = self.config
+        model = create_model(
+            config.model,
+            num_classes=len(self.train.classes),
+            in_chans=config.in_chans,
+            stem_patch=config.stem_patch,
+            drop_path_rate=0.0 if config.freeze_backbone else config.drop_path,
+            layer_scale_init=config.layer_scale_init,
+            checkpointing=config.checkpointing,
+            head_init_scale=config.head_init_scale,
+            weights=config.init,
+        )
+        if config.freeze_backbone:
+            model.requires_grad_(False)
+            model.head.requires_grad_(True)
+        return model
+
+    def build_mixup(self) -> Any:
+        """timm's mixup and cutmix, or None where neither is on."""
+        config = self.config
+        if not (config.mixup or config.cutmix):
+            return None
+        from timm.data import Mixup
+
+        return Mixup(
+            mixup_alpha=config.mixup,
+            cutmix_alpha=config.cutmix,
+            label_smoothing=config.label_smoothing,
+            num_classes=len(self.train.classes),
+        )
+
+    def train_loader(self) -> TrainLoader:
+        """Augmented training batches."""
+        config = self.config
+        transform = train_transform(
+            self.preprocessing,
+            scale=config.crop_scale,
+            hflip=config.hflip,
+            rand_augment=config.rand_augment,
+            color_jitter=config.color_jitter,
+            random_erasing=config.random_erasing,
+        )
+        return train_loader(
+            self.train,
+            transform,
+            batch_size=config.batch_size,
+            workers=config.workers,
+            seed=config.seed,
+            mode=self.preprocessing.mode,
+        )
+
+    def parts(self, batch: Batch, device: torch.device) -> Iterable[tuple[int, tuple[Tensor, Tensor]]]:
+        """Mix a batch and cut it into `config.accumulate` parts on the device."""
+        images = batch.images.to(device, non_blocking=True)
+        targets = batch.targets.to(device, non_blocking=True)
+        if self.mixup is not None:
+            images, targets = self.mixup(images, targets)
+        parts = self.config.accumulate
+        for part in zip(images.chunk(parts), targets.chunk(parts), strict=True):
+            yield len(part[0]), part
+
+    def loss(self, model: Any, part: tuple[Tensor, Tensor]) -> Tensor:
+        """Cross-entropy, or binary cross-entropy for multi-label; mean over the part's images."""
+        images, targets = part
+        if self.config.freeze_backbone:
+            with torch.no_grad():
+                features = model.embed(images)
+            logits = model.head(features).float()
+        else:
+            logits = model(images).float()
+        weights = self.class_weights.to(logits.device) if self.class_weights is not None else None
+        if self.config.multi_label:
+            return F.binary_cross_entropy_with_logits(logits, targets, pos_weight=weights)
+        smoothing = 0.0 if self.mixup is not None else self.config.label_smoothing  # timm's mixup smooths by itself
+        return F.cross_entropy(logits, targets, weight=weights, label_smoothing=smoothing)
+
+    def unreadable(self, batch: Batch) -> list[tuple[str, str]]:
+        """Paths and reasons of the batch's unreadable images."""
+        return [(self.train.sources[index], reason) for index, reason in batch.unreadable]
+
+    def evaluate(self, model: nn.Module, device: torch.device) -> dict[str, float]:
+        """Accuracy on the validation images."""
+        return accuracy(predict(model, self.val_loader(), device))
+
+    def val_loader(self) -> Iterable[Batch]:
+        """The validation images as every later command sees them."""
+        return eval_loader(self.val, self.preprocessing, batch_size=EVAL_BATCH, workers=self.config.workers)
+
+    def meta(self) -> dict[str, Any]:
+        """Classes and preprocessing, stored with the weights."""
+        return {
+            "task": "classify",
+            "classes": list(self.train.classes),
+            "multi_label": self.config.multi_label,
+            "preprocessing": self.preprocessing.to_dict(),
+        }
+
+    def finish(self, run: Run, device: torch.device) -> dict[str, float]:
+        """Measure the run's stored weights, and write `result.json`, the report's pictures and the model card."""
+        predictions = predict(load(run.path).model.to(device), self.val_loader(), device)
+        metrics = accuracy(predictions)
+        run.write_json("result.json", metrics)
+        write_report(run.path, run.rows(), self.score, predictions, self.val, self.preprocessing.mode)
+        write_card(run.path, self.config, metrics, classes=self.train.classes, images=(len(self.train), len(self.val)))
+        return metrics
+
+
+def fit_batch(config: ClassifyConfig, images: int) -> ClassifyConfig:
+    """A batch no larger than the training set, and even where mixup pairs its images."""
+    batch = min(config.batch_size, images)
+    if config.mixup or config.cutmix:
+        batch -= batch % 2
+    if batch < config.accumulate:
+        raise InputError(f"accumulate {config.accumulate} needs at least as many images in a batch, not {batch}")
+    if batch != config.batch_size:
+        log.info("batch size %d instead of %d: there are %d training images", batch, config.batch_size, images)
+    return replace(config, batch_size=batch)
+
+
+def preprocessing(config: ClassifyConfig) -> Preprocessing:
+    """What the network sees of an image: the paper's rule, with the colour statistics of the first weights."""
+    standard = Preprocessing.standard(config.image_size, config.in_chans)
+    if config.crop is not None:
+        standard = replace(standard, crop=config.crop)
+    return standard
+
+
+def balanced_weights(samples: Samples) -> Tensor:
+    """Class weights with mean 1 over the images: inverse counts; for multi-label, negatives for each positive."""
+    counts = torch.zeros(len(samples.classes))
+    for target in samples.targets:
+        counts[list(target) if isinstance(target, tuple) else [target]] += 1
+    counts = counts.clamp(min=1)
+    if samples.multi_label:
+        return (len(samples) - counts) / counts
+    return len(samples) / (len(samples.classes) * counts)

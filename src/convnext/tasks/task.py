@@ -1,0 +1,56 @@
+"""What the training loop asks of a task."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from convnext.config import TrainConfig
+from convnext.nn.backbone import ConvNeXt
+from convnext.run import Run
+
+
+class TrainLoader(Protocol):
+    """Batches of one epoch, the same ones whenever that epoch is set."""
+
+    def set_epoch(self, epoch: int, start_batch: int = 0) -> None: ...
+    def __len__(self) -> int: ...
+    def __iter__(self) -> Iterator[Any]: ...
+
+
+class Task(Protocol):
+    """One kind of training."""
+
+    score: str
+    """The metric by which the best epoch is told; higher is better."""
+
+    @property
+    def config(self) -> TrainConfig:
+        """The whole configuration."""
+
+    def build_model(self) -> ConvNeXt:
+        """The network, with its first weights."""
+
+    def train_loader(self) -> TrainLoader:
+        """The training batches."""
+
+    def parts(self, batch: Any, device: torch.device) -> Iterable[tuple[int, Any]]:
+        """Cut a batch into `config.accumulate` parts on the device, each with its number of images."""
+
+    def loss(self, model: Any, part: Any) -> Tensor:
+        """Mean loss over a part's images."""
+
+    def unreadable(self, batch: Any) -> list[tuple[str, str]]:
+        """Images of the batch that could not be read, each with the reason."""
+
+    def evaluate(self, model: nn.Module, device: torch.device) -> dict[str, float]:
+        """Metrics on the validation images."""
+
+    def meta(self) -> dict[str, Any]:
+        """What is stored with the weights, for everything after."""
+
+    def finish(self, run: Run, device: torch.device) -> dict[str, float]:
+        """After training: the run's final metrics, and its files for people."""

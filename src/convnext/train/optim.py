@@ -1,0 +1,78 @@
+"""AdamW with layer-wise learning rate decay, as the papers fine-tune.
+
+Each parameter belongs to a layer, counted from the stem; the learning rate of layer i is multiplied
+by `decay ** (last - i)`. The head and the final norm are the last layer, with the full rate.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+
+NO_DECAY = re.compile(r"(\.|^)(bias|gamma|beta)$|norm\.weight$|downsample_layers\.(0\.1|[123]\.0)\.weight$")
+"""Biases, GRN (4-D in official files, so a rule by dimension misses it), LayerScale and every LayerNorm."""
+
+
+def layer_of(name: str, depths: tuple[int, ...], groups: str) -> int:
+    """The layer a parameter belongs to; the last is `sum(depths) + 1` ("single") or 13 ("group").
+
+    "single": every block is a layer, a downsampling belongs to the block after it.
+    "group": twelve layers; the third stage's blocks by threes, each other stage (with its downsampling) one layer;
+    the stem is layer 0 (appendix A of both papers, and the released code).
+    """
+    part = re.match(r"(downsample_layers|stages)\.(\d)\.(\d+)\.", name)
+    if groups == "single":
+        if part is None:
+            return sum(depths) + 1
+        stage, block = int(part[2]), int(part[3]) if part[1] == "stages" else 0
+        return sum(depths[:stage]) + block + 1
+    if part is None:
+        return 13
+    kind, stage, block = part[1], int(part[2]), int(part[3])
+    if stage == 0 and kind == "downsample_layers":
+        return 0
+    if stage == 2:
+        return 3 + (block // 3 if kind == "stages" else 0)
+    return (1, 2, 3, 12)[stage]
+
+
+def parameter_groups(
+    named: Iterable[tuple[str, nn.Parameter]],
+    *,
+    depths: tuple[int, ...],
+    weight_decay: float,
+    layer_decay: float = 1.0,
+    layer_groups: str = "single",
+) -> list[dict]:
+    """Groups for an optimizer, each with `weight_decay` and `lr_scale`, of the parameters that need a gradient."""
+    last = 13 if layer_groups == "group" else sum(depths) + 1
+    groups: dict[tuple[int, bool], dict] = {}
+    for name, parameter in named:
+        if not parameter.requires_grad:
+            continue
+        layer = layer_of(name, depths, layer_groups)
+        decayed = not NO_DECAY.search(name)
+        group = groups.setdefault(
+            (layer, decayed),
+            {
+                "params": [],
+                "weight_decay": weight_decay if decayed else 0.0,
+                "lr_scale": layer_decay ** (last - layer),
+            },
+        )
+        group["params"].append(parameter)
+    return list(groups.values())
+
+
+def adamw(groups: list[dict], *, betas: tuple[float, float]) -> torch.optim.AdamW:
+    """AdamW in one fused kernel; the learning rate is set before each step by `set_learning_rate`."""
+    return torch.optim.AdamW(groups, lr=0.0, betas=betas, fused=True)
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Give every group its share of `rate`."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group["lr_scale"]

@@ -1,0 +1,15 @@
+"""The learning rate over time."""
+
+from __future__ import annotations
+
+import math
+
+
+def cosine(epoch: float, *, peak: float, final: float, epochs: float, warmup_epochs: float) -> float:
+    """Learning rate at a fractional epoch: linear from 0 to `peak`, then half a cosine down to `final`."""
+    if epoch < warmup_epochs:
+        return peak * epoch / warmup_epochs
+    if epochs <= warmup_epochs:  # all of a short run may be warm-up
+        return peak
+    progress = (epoch - warmup_epochs) / (epochs - warmup_epochs)
+    return final + (peak - final) * 0.5 * (1 + math.cos(math.pi * progress))

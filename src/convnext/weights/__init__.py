@@ -1,0 +1,24 @@
+"""Weights: files in every layout, the published ones, and what fits where."""
+
+from convnext.weights.architecture import Architecture, describe
+from convnext.weights.fit import LoadReport, MismatchError, load_weights, save_weights
+from convnext.weights.io import read_meta, read_state, save_state
+from convnext.weights.labels import class_names, classes_for, imagenet_classes
+from convnext.weights.zoo import find, list_weights
+
+__all__ = [
+    "Architecture",
+    "LoadReport",
+    "MismatchError",
+    "class_names",
+    "classes_for",
+    "describe",
+    "find",
+    "imagenet_classes",
+    "list_weights",
+    "load_weights",
+    "read_meta",
+    "read_state",
+    "save_state",
+    "save_weights",
+]

@@ -1,0 +1,211 @@
+"""Reading and writing weight files.
+
+A file is read without ever running code from it, and written whole or not at all. This project's own files are
+safetensors in the official layout, with a JSON object under the metadata key `convnext`: `task`, `classes`,
+`preprocessing`, `multi_label` and whatever else the task that wrote it needs to be used.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import pickle
+import re
+import warnings
+import zipfile
+from contextlib import suppress
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from convnext.errors import InputError, WeightsError
+from convnext.weights import hub, zoo
+from convnext.weights.layouts import State, to_official
+
+log = logging.getLogger("convnext")
+
+RUN_FILE = "model.safetensors"
+META_KEY = "convnext"
+
+_CONTAINERS = ("model_ema", "state_dict_ema", "model", "state_dict")
+_WRAPPERS = ("module.", "_orig_mod.")
+_DECODER = ("decoder.", "proj.", "pred.", "mask_token")
+_NON_COMMERCIAL_HUB = re.compile(r"models--(facebook--convnextv2-|timm--convnextv2_)")
+
+
+def locate(source: str | Path) -> Path:
+    """The weight file `source` stands for, downloaded if need be.
+
+    Args:
+        source: a weight file, a folder with `model.safetensors`, the name of published weights, or a hub id.
+
+    Raises:
+        WeightsError: there is no such thing, or it cannot be downloaded.
+    """
+    path, name = Path(source), str(source)
+    if path.is_dir():
+        if not (path / RUN_FILE).is_file():
+            raise WeightsError(
+                f"{path} holds no {RUN_FILE}: not a run directory, or its training has saved no model yet"
+            )
+        return path / RUN_FILE
+    if path.exists():
+        return path
+    if entry := zoo.lookup(name):
+        return zoo.download(entry)
+    if hub.is_hub_id(name) and not path.parent.is_dir():
+        return hub.download(name)
+    if path.name == name and not path.suffix:
+        zoo.find(name)
+    raise WeightsError(f"no such weight file or run directory: {name}")
+
+
+def read_state(source: str | Path) -> tuple[State, dict]:
+    """The state dict in the official layout, and what is known of its use (empty if nothing is).
+
+    Args:
+        source: as for `locate`. Files may be safetensors or PyTorch's (`.pt`, `.pth`, `.bin`; of several models
+            inside the averaged one is taken), in the official, timm, Hugging Face or FCMAE layout.
+
+    Raises:
+        WeightsError: missing, empty or damaged; no tensors inside; or a pickle that could run code.
+    """
+    path = locate(source)
+    state, notes = read_file(path)
+    for note in notes:
+        log.info("%s: %s", path, note)
+    return state, read_meta(path)
+
+
+def read_meta(source: str | Path) -> dict:
+    """What is known of the use of these weights, without reading them: classes, preprocessing, task.
+
+    It comes from the file's own metadata, from the table of published files, or from a `config.json` of
+    transformers or timm beside it; empty if there is none of these.
+    """
+    path = locate(source)
+    if path.suffix == ".safetensors":
+        with _open_safetensors(path) as file:
+            text = (file.metadata() or {}).get(META_KEY)
+        if text is not None:
+            try:
+                meta = json.loads(text)
+            except ValueError:
+                meta = None
+            if not isinstance(meta, dict):
+                raise WeightsError(f"{path}: its metadata '{META_KEY}' is not a JSON object; the file is damaged")
+            return meta
+    if entry := zoo.lookup(path.stem):
+        return zoo.meta(entry)
+    return hub.meta(path.parent) if path.name == RUN_FILE else {}
+
+
+def read_file(path: Path) -> tuple[State, list[str]]:
+    """The state dict of one file in the official layout, and notes on what was chosen or left out."""
+    try:
+        with open(path, "rb") as file:
+            empty = not file.read(1)
+    except OSError as error:
+        raise WeightsError(f"cannot read {path}: {error.strerror}") from None
+    if empty:
+        raise WeightsError(f"{path} is empty; write or download it again")
+    content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
+    state, notes = _unwrap(content, path)
+    state = to_official(_strip(state))
+    if decoder := [key for key in state if key.startswith(_DECODER)]:
+        state = {key: tensor for key, tensor in state.items() if key not in decoder}
+        notes.append(f"left out the {len(decoder)} tensors of the pre-training decoder")
+    if ((entry := zoo.lookup(path.stem)) and entry.licence != "MIT") or _NON_COMMERCIAL_HUB.search(str(path)):
+        notes.append("published ConvNeXt V2 weights are licensed CC-BY-NC 4.0: not for commercial use")
+        log.warning("%s: %s", path.name, notes[-1])
+    return state, notes
+
+
+def save_state(path: str | Path, state: State, meta: dict | None = None) -> None:
+    """Write `state` as safetensors with `meta` as JSON in its header, whole or not at all.
+
+    Raises:
+        InputError: the path does not end in `.safetensors`, or cannot be written (folder missing, disk full).
+    """
+    path = Path(path)
+    if path.suffix != ".safetensors":
+        raise InputError(f"{path}: weights are written as .safetensors; choose a name that ends so")
+    header = {"format": "pt"} | ({META_KEY: json.dumps(meta)} if meta is not None else {})
+    tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in state.items()}
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        part.touch()
+        mode = part.stat().st_mode
+        save_file(tensors, part, header)
+        part.chmod(mode)  # safetensors makes files that only their owner can read
+        with open(part, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"cannot write {path}: {getattr(error, 'strerror', None) or error}") from None
+    finally:
+        with suppress(OSError):
+            part.unlink()
+
+
+def _open_safetensors(path: Path) -> safe_open:
+    try:
+        return safe_open(path, framework="pt")
+    except SafetensorError as error:
+        raise WeightsError(f"{path} is not a safetensors file, or was cut short: {error}") from None
+    except OSError as error:
+        raise WeightsError(f"cannot read {path}: {error.strerror or error}") from None
+
+
+def _read_safetensors(path: Path) -> State:
+    with _open_safetensors(path) as file:
+        return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
+
+
+def _read_pickle(path: Path) -> object:
+    try:
+        with warnings.catch_warnings(), torch.serialization.safe_globals([argparse.Namespace]):
+            # Training scripts, the official ones too, save their arguments beside the weights.
+            warnings.simplefilter("ignore")
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except Exception as error:  # damaged files fail in torch with errors of any type
+        if isinstance(error, pickle.UnpicklingError) and _is_pickle(path):
+            raise WeightsError(
+                f"{path} holds a pickle that could run code; refused; ask for a safetensors file"
+            ) from None
+        raise WeightsError(f"{path} is not a PyTorch weight file, or was damaged or cut short") from None
+
+
+def _is_pickle(path: Path) -> bool:
+    with open(path, "rb") as file:
+        return file.read(1) == b"\x80" or zipfile.is_zipfile(path)
+
+
+def _unwrap(content: object, path: Path) -> tuple[State, list[str]]:
+    """The tensors of a checkpoint, which may hold several models; the averaged one is preferred."""
+    notes = []
+    if isinstance(content, dict):
+        found = [name for name in _CONTAINERS if isinstance(content.get(name), dict)]
+        if found:
+            content = content[found[0]]
+            if len(found) > 1:
+                notes.append(f"the file holds {' and '.join(found)}; took {found[0]}")
+    state = {}
+    if isinstance(content, dict):
+        state = {key: value for key, value in content.items() if isinstance(key, str) and isinstance(value, Tensor)}
+    if not state:
+        raise WeightsError(f"{path} holds no tensors; pass a file of model weights")
+    return state, notes
+
+
+def _strip(state: State) -> State:
+    """Without the prefix that DataParallel or torch.compile puts before every name."""
+    for prefix in _WRAPPERS:
+        if all(key.startswith(prefix) for key in state):
+            state = {key.removeprefix(prefix): tensor for key, tensor in state.items()}
+    return state

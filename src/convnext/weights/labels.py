@@ -1,0 +1,37 @@
+"""Class names of the published heads: WordNet ids, in the order of the outputs, and what they mean."""
+
+from __future__ import annotations
+
+_SUBSETS = {1000: "imagenet-1k", 21841: "imagenet-22k"}
+
+
+def classes_for(num_classes: int) -> tuple[list[str], dict[str, str]] | None:
+    """WordNet ids (as in ImageNet's folder names) and a description of each; None if no such head was published."""
+    if num_classes not in _SUBSETS:
+        return None
+    from timm.data import ImageNetInfo
+
+    info = ImageNetInfo(_SUBSETS[num_classes])
+    classes = list(info.label_names())
+    return classes, {name: info.label_name_to_description(name) for name in classes}
+
+
+def imagenet_classes() -> list[str]:
+    """The 1000 WordNet ids of ImageNet-1K, in the order of the published heads."""
+    found = classes_for(1000)
+    assert found is not None
+    return found[0]
+
+
+def published_classes(num_classes: int) -> dict:
+    """The metadata of a published head: task, classes and their descriptions; empty if there is no such head."""
+    found = classes_for(num_classes)
+    if found is None:
+        return {}
+    return {"task": "classify", "multi_label": False, "classes": found[0], "descriptions": found[1]}
+
+
+def class_names(num_classes: int) -> list[str]:
+    """Names for the outputs of a head stored without any: a published head's of this size, else "0", "1", ..."""
+    found = classes_for(num_classes)
+    return found[0] if found else [str(index) for index in range(num_classes)]

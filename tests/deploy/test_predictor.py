@@ -1,0 +1,69 @@
+"""`convnext.load` and what it returns."""
+
+import pytest
+import torch
+from PIL import Image
+
+import convnext
+from convnext.data.preprocessing import Preprocessing
+
+
+def test_answers_have_the_form_hf_pipelines_return(run, colours):
+    predictor = convnext.load(run)
+    path = colours / "val/green/2.png"
+    answer = predictor(path, top_k=2)
+    assert [label.keys() for label in answer] == [{"label", "score"}] * 2
+    assert answer[0]["score"] >= answer[1]["score"] > 0
+    assert sum(label["score"] for label in predictor(path)) == pytest.approx(1, abs=1e-5)
+
+
+def test_path_string_file_and_pil_image_give_the_same(run, colours):
+    predictor = convnext.load(str(run))
+    path = colours / "val/green/2.png"
+    with open(path, "rb") as file:
+        from_file = predictor(file)
+    assert predictor(path) == predictor(str(path)) == from_file == predictor(Image.open(path))
+
+
+def test_a_list_gives_a_list_of_answers(run, colours):
+    predictor = convnext.load(run)
+    paths = [colours / "val/green/2.png", colours / "val/red/1.png"]
+    assert predictor(paths) == [predictor(path) for path in paths]
+
+
+def test_an_unreadable_image_is_an_error_with_its_name(run, tmp_path):
+    (tmp_path / "bad.jpg").write_bytes(b"")
+    with pytest.raises(convnext.ImageError, match=r"bad\.jpg"):
+        convnext.load(run)(tmp_path / "bad.jpg")
+
+
+def test_preprocessing_and_classes_come_with_the_weights(run):
+    predictor = convnext.load(run / "checkpoints" / "best.safetensors")
+    assert predictor.classes == ["blue", "green", "red"]
+    assert predictor.preprocessing == Preprocessing.standard(32)
+
+
+@pytest.mark.parametrize(("classes", "label"), [(1000, "tench"), (7, "0")])
+def test_weights_without_classes_get_imagenet_s_or_numbers(tmp_path, classes, label):
+    model = convnext.create_model("convnextv2_atto", num_classes=classes)
+    torch.nn.init.zeros_(model.head.weight)
+    model.head.bias.data[0] = 9.0
+    torch.save({"model": model.state_dict()}, tmp_path / "official.pt")
+    predictor = convnext.load(tmp_path / "official.pt")
+    assert predictor.preprocessing == Preprocessing.standard(224)
+    assert predictor(Image.new("RGB", (64, 64)))[0]["label"].split(",")[0] == label
+
+
+def test_weights_without_a_head_say_how_to_get_one(tmp_path):
+    model = convnext.create_model("convnextv2_atto", num_classes=0)
+    convnext.save_weights(model, tmp_path / "headless.safetensors")
+    with pytest.raises(convnext.WeightsError, match="no head to predict with"):
+        convnext.load(tmp_path / "headless.safetensors")
+
+
+def test_grey_models_take_colour_images(tmp_path):
+    model = convnext.create_model("convnextv2_atto", num_classes=3, in_chans=1, stem_patch=2)
+    meta = {"classes": ["a", "b", "c"], "preprocessing": Preprocessing.standard(32, in_chans=1).to_dict()}
+    convnext.save_weights(model, tmp_path / "grey.safetensors", meta=meta)
+    answer = convnext.load(tmp_path / "grey.safetensors")(Image.new("RGB", (50, 60), "red"))
+    assert {label["label"] for label in answer} == {"a", "b", "c"}

@@ -1,0 +1,96 @@
+"""The same numbers as timm and transformers, weights copied over: logits and maps, with and without gradients."""
+
+import pytest
+import timm
+import torch
+import transformers
+
+from convnext import create_model
+from convnext.variants import VARIANTS
+from convnext.weights.layouts import from_official
+
+V2 = ["convnextv2_atto", "convnextv2_femto", "convnextv2_pico", "convnextv2_nano", "convnextv2_tiny", "convnextv2_base"]
+NAMES = [*V2, "convnext_tiny", "convnext_base"]
+SIZES = [(224, 224), (256, 320)]
+
+
+def randomise(model):
+    """Every parameter random, GRN's and LayerScale's too, at sizes that keep activations of order one."""
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            noise = torch.randn(parameter.shape, generator=generator)
+            if ".grn." in name:
+                parameter.copy_(0.3 * noise)
+            elif parameter.ndim > 1:
+                parameter.copy_(noise * parameter[0].numel() ** -0.5)
+            elif name.endswith((".weight", ".gamma")):
+                parameter.copy_((1 if "norm" in name else 0.5) + 0.1 * noise)
+            else:
+                parameter.copy_(0.1 * noise)
+    return model
+
+
+def images(size):
+    return torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(1))
+
+
+def assert_same(own, foreign):
+    """At most 1e-4 apart, or 1e-5 of the largest value where that is more."""
+    assert own.shape == foreign.shape
+    worst, largest = (own - foreign).abs().max().item(), foreign.abs().max().item()
+    assert 0.1 < largest < 100  # neither vanished nor exploded: the comparison means something
+    assert worst <= max(1e-4, 1e-5 * largest), f"{worst:.2e} of {largest:.2e}"
+
+
+@pytest.fixture(scope="module", params=NAMES)
+def own(request):
+    """Name, model, and for each size its (logits, maps) without and with gradients: inference may go another way."""
+    name = request.param
+    model = randomise(create_model(name)).eval()
+    outputs = {}
+    for size in SIZES[1:] if VARIANTS[name].parameters > 80e6 else SIZES:
+        with torch.inference_mode():
+            plain = model(images(size)), model.pyramid(images(size))
+        logits, maps = model(images(size)), model.pyramid(images(size))
+        assert logits.requires_grad
+        outputs[size] = [plain, (logits.detach(), [x.detach() for x in maps])]
+    return name, model, outputs
+
+
+def check(outputs, reference):
+    for size, paths in outputs.items():
+        with torch.inference_mode():
+            expected_logits, expected_maps = reference(images(size))
+        for logits, maps in paths:
+            assert_same(logits, expected_logits)
+            for got, expected in zip(maps, expected_maps, strict=True):
+                assert_same(got, expected)
+
+
+def test_timm(own):
+    name, model, outputs = own
+    foreign = timm.create_model(name).eval()
+    foreign.load_state_dict(from_official(model.state_dict(), "timm"))
+
+    def reference(x):
+        final, maps = foreign.forward_intermediates(x)
+        return foreign.forward_head(final), maps
+
+    check(outputs, reference)
+
+
+def test_transformers(own):
+    name, model, outputs = own
+    variant = VARIANTS[name]
+    kind = "ConvNextV2" if variant.version == 2 else "ConvNext"
+    make_config = getattr(transformers, f"{kind}Config")
+    config = make_config(hidden_sizes=list(variant.dims), depths=list(variant.depths), num_labels=1000)
+    foreign = getattr(transformers, f"{kind}ForImageClassification")(config).eval()
+    foreign.load_state_dict(from_official(model.state_dict(), "hf"))
+
+    def reference(x):
+        out = foreign(x, output_hidden_states=True)
+        return out.logits, out.hidden_states[1:]  # the first is the stem's
+
+    check(outputs, reference)

@@ -1,0 +1,46 @@
+import json
+
+import pytest
+
+from convnext.config import ClassifyConfig
+from convnext.errors import InputError
+
+
+def test_options_are_read_as_their_type() -> None:
+    config = ClassifyConfig().override(
+        {"epochs": "7", "base_lr": "1e-4", "ema": "none", "betas": "0.9,0.95", "compile": "true", "stem_patch": "2"}
+    )
+    assert (config.epochs, config.base_lr, config.ema, config.betas) == (7, 1e-4, None, (0.9, 0.95))
+    assert config.compile is True
+    assert config.stem_patch == 2
+
+
+def test_config_survives_json() -> None:
+    config = ClassifyConfig(betas=(0.9, 0.95), crop_scale=(0.5, 1.0), init="x.pt")
+    assert ClassifyConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"epochs": "many"}, "epochs takes int, not 'many'"),
+        ({"epochs": "0"}, "epochs must be at least 1, not 0"),
+        ({"precision": "fp8"}, "precision takes fp32, bf16, fp16, not 'fp8'"),
+        ({"betas": "0.9"}, "betas takes 2 numbers, not '0.9'"),
+        ({"compile": "perhaps"}, "compile takes true or false, not 'perhaps'"),
+        ({"ema": "1.5"}, "ema must lie between 0 and 1, not 1.5"),
+        ({"drop_path": "1"}, "drop_path must lie in [0, 1), not 1.0"),
+        ({"base_lr": "-1"}, "base_lr must not be negative, not -1.0"),
+        ({"epoch": "3"}, "no option 'epoch'; nearest: epochs"),
+        ({"multi_label": "true"}, "need one label an image"),
+    ],
+)
+def test_values_that_cannot_work_are_refused(options: dict, message: str) -> None:
+    with pytest.raises(InputError) as error:
+        ClassifyConfig().override(options)
+    assert message in str(error.value)
+
+
+def test_config_of_another_version_names_what_it_does_not_know() -> None:
+    with pytest.raises(InputError, match="does not know: wings"):
+        ClassifyConfig.from_dict({"wings": 2})

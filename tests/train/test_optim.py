@@ -1,0 +1,65 @@
+import pytest
+import torch
+
+from convnext import create_model, list_models
+from convnext.train.optim import adamw, layer_of, parameter_groups, set_learning_rate
+
+
+def build(name: str) -> torch.nn.Module:
+    with torch.device("meta"):
+        return create_model(name)
+
+
+@pytest.mark.parametrize("name", list_models())
+def test_decay_takes_weights_of_convolutions_and_linears_only(name: str) -> None:
+    model = build(name)
+    groups = parameter_groups(model.named_parameters(), depths=model.depths, weight_decay=0.05)
+    decayed = {id(p) for group in groups if group["weight_decay"] for p in group["params"]}
+    expected = {
+        id(module.weight) for module in model.modules() if isinstance(module, torch.nn.Conv2d | torch.nn.Linear)
+    }
+    assert decayed == expected
+    assert sum(len(group["params"]) for group in groups) == len(list(model.parameters()))
+
+
+@pytest.mark.parametrize(
+    ("parameter", "single", "group"),
+    [
+        ("downsample_layers.0.0.weight", 1, 0),
+        ("downsample_layers.0.1.bias", 1, 0),
+        ("stages.0.0.dwconv.weight", 1, 1),
+        ("stages.0.2.dwconv.weight", 3, 1),
+        ("downsample_layers.1.1.weight", 4, 2),
+        ("stages.1.2.pwconv1.weight", 6, 2),
+        ("downsample_layers.2.0.weight", 7, 3),
+        ("stages.2.0.norm.weight", 7, 3),
+        ("stages.2.3.norm.weight", 10, 4),
+        ("stages.2.26.grn.gamma", 33, 11),
+        ("downsample_layers.3.1.weight", 34, 12),
+        ("stages.3.2.pwconv2.bias", 36, 12),
+        ("norm.weight", 37, 13),
+        ("head.weight", 37, 13),
+    ],
+)
+def test_layers_are_those_of_the_released_code(parameter: str, single: int, group: int) -> None:
+    depths = (3, 3, 27, 3)
+    assert layer_of(parameter, depths, "single") == single
+    assert layer_of(parameter, depths, "group") == group
+
+
+def test_learning_rate_falls_by_the_layer() -> None:
+    model = create_model("convnextv2_atto", num_classes=2)
+    groups = parameter_groups(model.named_parameters(), depths=model.depths, weight_decay=0.05, layer_decay=0.5)
+    optimizer = adamw(groups, betas=(0.9, 0.999))
+    set_learning_rate(optimizer, 8.0)
+    rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    assert rates[id(model.head.weight)] == 8.0
+    assert rates[id(model.stages[3][1].dwconv.weight)] == 4.0
+    assert rates[id(model.downsample_layers[0][0].weight)] == pytest.approx(8.0 * 0.5**12)
+
+
+def test_frozen_parameters_are_left_out() -> None:
+    model = create_model("convnextv2_atto", num_classes=2).requires_grad_(False)
+    model.head.requires_grad_(True)
+    groups = parameter_groups(model.named_parameters(), depths=model.depths, weight_decay=0.05)
+    assert [p.shape for group in groups for p in group["params"]] == [model.head.weight.shape, model.head.bias.shape]

@@ -1,0 +1,148 @@
+"""The loop: what is promised of a run, on a few small images."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from convnext.data.samples import read_train_val
+from safetensors.torch import load_file
+
+from convnext.config import ClassifyConfig
+from convnext.errors import InputError
+from convnext.run import Run
+from convnext.tasks.classify import Classification
+from convnext.train.trainer import Trainer, train
+
+BASE = ClassifyConfig(
+    image_size=32, epochs=2, batch_size=8, workers=0, base_lr=1e-2, random_erasing=0.0, rand_augment=None, drop_path=0.2
+)
+
+
+def build(colours: Path, out: Path, **changes: object) -> Trainer:
+    config = BASE.override({"data": str(colours), **changes})
+    task = Classification(config, *read_train_val(str(colours)))
+    return Trainer(task, Run.create(out, config.to_dict(), overwrite=False))
+
+
+def weights(trainer: Trainer) -> list[torch.Tensor]:
+    return [p.detach().clone() for p in trainer.model.parameters()]
+
+
+def step_once(trainer: Trainer) -> list[torch.Tensor]:
+    trainer.model.train()
+    trainer.train_step(next(iter(trainer.loader)))
+    return weights(trainer)
+
+
+@pytest.mark.parametrize("options", [{"ema": 0.9, "mixup": 0.2, "cutmix": 1.0}, {"workers": 2}])
+def test_resumed_run_is_the_undisturbed_run_bit_by_bit(colours: Path, tmp_path: Path, options: dict) -> None:
+    whole = build(colours, tmp_path / "whole", epochs=3, **options)
+    whole.fit()
+
+    class Stop(Exception):
+        pass
+
+    broken = build(colours, tmp_path / "broken", epochs=3, **options)
+    save = broken.save
+
+    def save_and_stop(metrics: dict[str, float]) -> None:
+        save(metrics)
+        if broken.epoch == 2:
+            raise Stop
+
+    broken.save = save_and_stop  # type: ignore[method-assign]
+    with pytest.raises(Stop):
+        broken.fit()
+    config = ClassifyConfig.from_dict(Run.reopen(tmp_path / "broken").read_config())
+    train(Classification(config, *read_train_val(config.data)), tmp_path / "broken", resume=True, overwrite=False)
+
+    first, second = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "broken"))
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[key], second[key]) for key in first)
+    rows = [
+        [(row["epoch"], row["loss"], row["top1"]) for row in Run(tmp_path / name).rows()]
+        for name in ("whole", "broken")
+    ]
+    assert rows[0] == rows[1]
+    assert len(rows[0]) == 3
+
+
+def test_accumulated_parts_give_the_whole_batch_s_step(colours: Path, tmp_path: Path) -> None:
+    plain = step_once(build(colours, tmp_path / "a", drop_path=0.0))
+    parts = step_once(build(colours, tmp_path / "b", drop_path=0.0, accumulate=4))
+    for a, b in zip(plain, parts, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=2e-6)
+
+
+def test_gradient_is_clipped(colours: Path, tmp_path: Path) -> None:
+    trainer = build(colours, tmp_path / "run", clip_grad=1e-3)
+    norms = []
+    step = trainer.scaler.step
+
+    def spy(optimizer: torch.optim.Optimizer) -> None:
+        norms.append(torch.nn.utils.get_total_norm([p.grad for p in trainer.model.parameters()]).item())
+        step(optimizer)
+
+    trainer.scaler.step = spy  # type: ignore[method-assign,assignment]
+    step_once(trainer)
+    assert norms == [pytest.approx(1e-3, rel=1e-2)]
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_low_precision_trains_and_keeps_fp32_weights(colours: Path, tmp_path: Path, precision: str) -> None:
+    metrics = build(colours, tmp_path / "run", precision=precision, epochs=4).fit()
+    state = load_file(tmp_path / "run" / "model.safetensors")
+    assert all(tensor.dtype == torch.float32 and tensor.isfinite().all() for tensor in state.values())
+    assert metrics["top1"] > 60  # three colours; chance is 33
+
+
+def test_linear_probe_moves_the_head_alone(colours: Path, tmp_path: Path) -> None:
+    trainer = build(colours, tmp_path / "run", freeze_backbone=True)
+    before = {name: p.clone() for name, p in trainer.model.named_parameters()}
+    step_once(trainer)
+    moved = {name for name, p in trainer.model.named_parameters() if not torch.equal(p, before[name])}
+    assert moved == {"head.weight", "head.bias"}
+
+
+def test_compiled_network_takes_the_same_step(colours: Path, tmp_path: Path) -> None:
+    plain = step_once(build(colours, tmp_path / "a", drop_path=0.0, model="convnextv2_atto"))
+    compiled = step_once(build(colours, tmp_path / "b", drop_path=0.0, model="convnextv2_atto", compile=True))
+    for a, b in zip(plain, compiled, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-5)
+
+
+def test_mixing_makes_the_batch_even_and_small_sets_shrink_it(colours: Path, tmp_path: Path) -> None:
+    assert build(colours, tmp_path / "a", batch_size=7, mixup=0.5).config.batch_size == 6
+    assert build(colours, tmp_path / "b", batch_size=1000).config.batch_size == 24
+
+
+def test_balanced_classes_weigh_by_inverse_count(colours: Path, tmp_path: Path) -> None:
+    task = build(colours, tmp_path / "run", class_weights="balanced").task
+    torch.testing.assert_close(task.class_weights, torch.ones(3))  # type: ignore[attr-defined]
+
+
+def test_run_that_diverges_stops_with_advice_and_keeps_its_checkpoint(colours: Path, tmp_path: Path) -> None:
+    trainer = build(colours, tmp_path / "run", epochs=3)
+    trainer.epoch = 1
+    trainer.save({"top1": 1.0})
+    trainer.model.head.weight.data.fill_(float("nan"))
+    with pytest.raises(InputError, match="the loss became nan in epoch 2: lower --base-lr"):
+        trainer.fit()
+    assert trainer.run.checkpoint.is_file()
+
+
+def test_a_run_holds_what_the_design_says(run: Path) -> None:
+    names = {path.name for path in run.iterdir()}
+    assert names >= {
+        "config.json", "environment.json", "metrics.jsonl", "checkpoints", "tensorboard", "model.safetensors",
+        "result.json", "README.md", "curves.png", "confusion.png", "per_class.csv",
+    }  # fmt: skip
+    assert {path.name for path in (run / "checkpoints").iterdir()} == {"last.pt", "best.safetensors"}
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [row["epoch"] for row in rows] == [1, 2]
+    assert rows[-1].keys() >= {"loss", "lr", "top1", "val_loss", "images_per_second", "step"}
+    assert json.loads((run / "result.json").read_text())["top1"] == rows[-1]["top1"]
+    assert any(path.name.startswith("events.") for path in (run / "tensorboard").iterdir())

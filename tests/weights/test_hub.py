@@ -1,0 +1,129 @@
+"""The Hugging Face hub, played by a server of the test's own; a fresh process, since the hub's client reads its
+address once."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from safetensors.torch import save_file
+
+from convnext import create_model
+from convnext.weights import hub, read_meta
+from convnext.weights.layouts import from_official
+
+CONFIG = {"id2label": {"1": "dog", "0": "cat"}}
+PROCESSOR = {
+    "size": {"shortest_edge": 224},
+    "crop_pct": 0.875,
+    "resample": 3,
+    "image_mean": [0.5, 0.5, 0.5],
+    "image_std": [0.2, 0.2, 0.2],
+}
+READ = """
+import json, sys
+from convnext import WeightsError
+from convnext.weights import read_state
+try:
+    state, meta = read_state(sys.argv[1])
+    print(json.dumps({"meta": meta, "head": list(state["head.weight"].shape)}))
+except WeightsError as error:
+    print(json.dumps(str(error)))
+"""
+
+
+def read(source, **environment):
+    environment = {**os.environ, "HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_HUB_DISABLE_XET": "1", **environment}
+    done = subprocess.run([sys.executable, "-c", READ, source], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout), done.stderr
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    path = tmp_path_factory.mktemp("hub") / "model.safetensors"
+    save_file(from_official(create_model("convnextv2_atto", num_classes=2).state_dict(), "hf"), path)
+    return {
+        "model.safetensors": path.read_bytes(),
+        "config.json": json.dumps(CONFIG).encode(),
+        "preprocessor_config.json": json.dumps(PROCESSOR).encode(),
+    }
+
+
+@pytest.fixture
+def server(files):
+    class Handler(BaseHTTPRequestHandler):
+        def do_HEAD(self):
+            name = self.path.removeprefix("/facebook/convnextv2-atto-test/resolve/main/").split("?")[0]
+            content = files.get(name)
+            self.send_response(200 if content else 404)
+            if content:
+                self.send_header("ETag", f'"{name}"')
+                self.send_header("X-Repo-Commit", "0" * 40)
+            else:
+                self.send_header("X-Error-Code", "RepoNotFound")
+            self.send_header("Content-Length", str(len(content or b"")))
+            self.end_headers()
+            return content
+
+        def do_GET(self):
+            if content := self.do_HEAD():
+                self.wfile.write(content)
+
+        def log_message(self, *args):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http:
+        thread = threading.Thread(target=http.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{http.server_port}"
+        http.shutdown()
+        thread.join()
+
+
+def test_a_hub_model_is_downloaded_with_its_classes_and_preprocessing(server, tmp_path):
+    environment = {"HF_ENDPOINT": server, "HF_HUB_CACHE": str(tmp_path)}
+    answer, err = read("facebook/convnextv2-atto-test", **environment)
+    assert answer["head"] == [2, 320]
+    assert answer["meta"]["classes"] == ["cat", "dog"]
+    assert answer["meta"]["preprocessing"] == {
+        "image_size": 224,
+        "crop": 0.875,
+        "interpolation": "bicubic",
+        "mean": [0.5] * 3,
+        "std": [0.2] * 3,
+        "in_chans": 3,
+    }
+    assert "CC-BY-NC" in err
+    assert read("facebook/convnextv2-atto-test", HF_HUB_OFFLINE="1", HF_HUB_CACHE=str(tmp_path))[0] == answer
+
+
+def test_what_the_hub_does_not_have_is_said_in_one_line(server, tmp_path):
+    for environment in ({"HF_ENDPOINT": server}, {"HF_HUB_OFFLINE": "1"}):
+        message, _ = read("someone/nothing", HF_HUB_CACHE=str(tmp_path), **environment)
+        assert "'someone/nothing' is no file or folder here, and cannot be fetched" in message
+        assert "\n" not in message
+
+
+@pytest.mark.parametrize(("name", "expected"), [("a/b", True), ("a/b.pt", False), ("a", False), ("a/b/c", False)])
+def test_hub_ids(name, expected):
+    assert hub.is_hub_id(name) is expected
+
+
+def test_timm_configurations(tmp_path):
+    save_file(create_model("convnextv2_atto").state_dict(), tmp_path / "model.safetensors")
+    cfg = {"input_size": [3, 384, 384], "crop_pct": 1.0, "crop_mode": "squash", "interpolation": "bicubic"}
+    config = {"num_classes": 1000, "pretrained_cfg": cfg | {"mean": [0.1, 0.2, 0.3], "std": [1, 1, 1]}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    meta = read_meta(tmp_path)
+    assert meta["classes"][0] == "n01440764"
+    assert (meta["preprocessing"]["image_size"], meta["preprocessing"]["crop"]) == (384, 1.0)
+
+
+def test_imagenet_descriptions_become_unique_ids(tmp_path):
+    labels = {str(index): f"thing {index // 2}" for index in range(1000)} | {"0": "tench, Tinca tinca"}
+    (tmp_path / "config.json").write_text(json.dumps({"id2label": labels}))
+    assert len(set(hub.meta(tmp_path)["classes"])) == 1000
