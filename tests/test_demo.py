@@ -8,12 +8,14 @@ from convnext.recipes import RECIPES
 
 def test_demo_tells_the_story(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(
-        RECIPES, "digits", lambda model, from_weights, full=RECIPES["digits"]: full(model, from_weights).override({"epochs": 1})
+        RECIPES,
+        "digits",
+        lambda model, from_weights, full=RECIPES["digits"]: full(model, from_weights).override({"epochs": 1}),
     )
     out = tmp_path / "demo"
     assert cli.main(["demo", "--out", str(out)]) == 0
     shown = capsys.readouterr().out
-    assert f"convnext train classify FOLDER" in shown
+    assert "convnext train classify FOLDER" in shown
     assert json.loads((out / "result.json").read_text())["top1"] > 20  # chance is 10
     page = (out / "report.html").read_text()
     assert page.count('class="digit"') == demo.SHOWN

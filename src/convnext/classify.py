@@ -7,7 +7,7 @@ from typing import Any
 
 from convnext.config import ClassifyConfig
 from convnext.data.loader import eval_loader
-from convnext.data.samples import read_split, read_train_val
+from convnext.data.samples import Split, read_split, read_train_val
 from convnext.deploy.predictor import load
 from convnext.device import pick_device
 from convnext.errors import InputError
@@ -25,10 +25,7 @@ def start_or_resume(
     data: str, out: Path, given: dict[str, Any], *, recipe: str | None, resume: bool, overwrite: bool
 ) -> dict[str, float]:
     """Train on `data` into `out`; `given` are options that override the recipe's. Returns the final metrics."""
-    if resume:
-        config = resumed_config(data, out, given)
-    else:
-        config = ClassifyConfig().override({**given, "data": data})
+    config = resumed_config(data, out, given) if resume else ClassifyConfig().override({**given, "data": data})
     splits = read_train_val(config.data, val_fraction=config.val_fraction, multi_label=config.multi_label)
     if not resume:
         chosen = classify_recipe(recipe, config.model, images=len(splits[0]), from_weights=config.init is not None)
@@ -52,7 +49,7 @@ def resumed_config(data: str, out: Path, given: dict[str, Any]) -> ClassifyConfi
 
 
 def evaluate_source(
-    source: str, data: str, split: str, *, batch_size: int, workers: int, device: str
+    source: str, data: str, split: Split, *, batch_size: int, workers: int, device: str
 ) -> dict[str, Any]:
     """Metrics of a model on a split of `data`, with the counts of images read and unreadable."""
     predictor = load(source)

@@ -56,7 +56,8 @@ def predict_some(out: Path) -> list[tuple[Path, str, str, float]]:
         path = out / "images" / f"digit-{index:03}.png"
         samples.open(index, "L").save(path)
         best = predictor(path)[0]
-        answers.append((path, samples.classes[samples.targets[index]], best["label"], best["score"]))
+        truth = samples.classes[samples.targets[index]]  # type: ignore[index]  # one label an image
+        answers.append((path, truth, best["label"], best["score"]))
     return answers
 
 

@@ -101,5 +101,5 @@ def test_travels_to_spawned_workers():
 
 
 def test_an_unknown_policy_is_refused():
-    with pytest.raises(InputError, match="rand_augment is a string such as rand-m9-mstd0.5-inc1, not 'augmix'"):
+    with pytest.raises(InputError, match=r"rand_augment is a string such as rand-m9-mstd0.5-inc1, not 'augmix'"):
         train_transform(Preprocessing.standard(16), rand_augment="augmix")

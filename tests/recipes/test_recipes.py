@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from convnext.data.samples import read_train_val
 
 from convnext import list_models
+from convnext.data.samples import read_train_val
 from convnext.errors import InputError
 from convnext.recipes import RECIPES, classify_recipe
 from convnext.run import Run

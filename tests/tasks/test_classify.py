@@ -60,9 +60,7 @@ def test_another_number_of_classes_gets_a_new_head_and_is_told(run, tmp_path, ca
             path.unlink()
         (folder / split / "red").rmdir()
     with caplog.at_level("INFO", logger="convnext"):
-        status = cli.main(
-            ["train", "classify", str(folder), "--out", str(tmp_path / "run"), *FAST, "--init", str(run)]
-        )
+        status = cli.main(["train", "classify", str(folder), "--out", str(tmp_path / "run"), *FAST, "--init", str(run)])
     assert status == 0
     assert "head of 3 classes is replaced by a fresh one of 2" in caplog.text
 

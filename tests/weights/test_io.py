@@ -7,6 +7,8 @@ import os
 import pickle
 import resource
 import stat
+import subprocess
+import sys
 
 import pytest
 import timm
@@ -207,3 +209,15 @@ def test_another_librarys_model_is_read_as_it_is(tmp_path):
     resnet = timm.create_model("resnet18").state_dict()
     save_file(resnet, tmp_path / "x.safetensors")
     assert read_state(tmp_path / "x.safetensors")[0].keys() == resnet.keys()
+
+
+def test_reading_a_file_of_its_own_imports_little(state, tmp_path):
+    save_state(tmp_path / "model.safetensors", state, META)
+    torch.save({"model": state}, tmp_path / "x.pt")
+    code = (
+        "import sys; from convnext.weights import read_state; read_state('model.safetensors'); read_state('x.pt'); "
+        "heavy = ['timm', 'torchvision', 'huggingface_hub', 'rich', 'torch._dynamo', 'transformers']; "
+        "print([name for name in heavy if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert done.stdout.strip() == "[]", done.stdout + done.stderr

@@ -10,7 +10,7 @@ import torch
 from convnext import WeightsError, create_model, load_weights
 from convnext.variants import VARIANTS
 from convnext.weights import find, list_weights, read_meta, read_state
-from convnext.weights.labels import class_names, classes_for, imagenet_classes
+from convnext.weights.labels import classes_for, imagenet_classes, published_classes
 
 ATTO = "convnextv2_atto_1k_224"
 ATTO_PATH = "/convnextv2/im1k/convnextv2_atto_1k_224_ema.pt"
@@ -169,5 +169,5 @@ def test_class_names():
     assert len(wnids) == len(set(wnids)) == 21841
     assert set(descriptions) == set(wnids)
     assert classes_for(10) is None
-    assert class_names(1000) == imagenet_classes()
-    assert class_names(3) == ["0", "1", "2"]
+    assert published_classes(1000)["classes"] == imagenet_classes()
+    assert published_classes(3) == {}

@@ -151,7 +151,8 @@ def _grey(values: np.ndarray, tops: tuple[int, ...]) -> Image.Image:
     low, high = float(values.min()), float(values.max())
     if low >= 0 and high <= tops[-1]:
         low, high = 0, next(top for top in tops if high <= top)
-    return Image.fromarray(np.rint((values - low) * (255 / (high - low))).astype(np.uint8))
+    spread = (high - low) or 1.0  # an image of one value outside every range is black
+    return Image.fromarray(np.rint((values - low) * 255 / spread).astype(np.uint8))
 
 
 def _check_size(size: tuple[int, int]) -> None:

@@ -6,6 +6,7 @@ number of worker processes changes nothing.
 
 from __future__ import annotations
 
+import os
 import random
 import signal
 import struct
@@ -47,7 +48,7 @@ class Loader:
             dataset,
             batch_sampler=batches,
             collate_fn=dataset.collate,
-            num_workers=workers,
+            num_workers=min(workers, os.cpu_count() or 1),
             pin_memory=torch.cuda.is_available(),
             worker_init_fn=_leave_interrupts_to_parent,
             persistent_workers=persistent and workers > 0,

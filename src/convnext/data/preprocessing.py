@@ -84,9 +84,11 @@ class Preprocessing:
             image = self._resize_short_side(image)
             left, top = round((image.width - size) / 2), round((image.height - size) / 2)
             image = image.crop((left, top, left + size, top + size))
-        values: np.ndarray = np.asarray(image, dtype=np.float32).reshape(size, size, self.in_chans) / np.float32(255)
-        values = (values - np.array(self.mean, dtype=np.float32)) / np.array(self.std, dtype=np.float32)
-        return torch.from_numpy(np.ascontiguousarray(values.transpose(2, 0, 1)))
+        values = np.asarray(image, dtype=np.float32).reshape(size, size, self.in_chans)
+        values = np.ascontiguousarray(values.transpose(2, 0, 1)) / np.float32(255)
+        values -= np.array(self.mean, dtype=np.float32)[:, None, None]
+        values /= np.array(self.std, dtype=np.float32)[:, None, None]
+        return torch.from_numpy(values)
 
     def _resize_short_side(self, image: Image.Image) -> Image.Image:
         short = math.floor(self.image_size / self.crop)

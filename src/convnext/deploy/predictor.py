@@ -14,7 +14,7 @@ from convnext.data.decode import read_image
 from convnext.data.preprocessing import Preprocessing
 from convnext.errors import WeightsError
 from convnext.models.classifier import Classifier, create_model
-from convnext.weights import classes_for, describe, read_state
+from convnext.weights import describe, published_classes, read_state
 
 
 class Predictor:
@@ -73,7 +73,7 @@ def load(source: str | Path) -> Predictor:
     """A Predictor from a run directory, a weight file, a published name or a hub id.
 
     Weights without classes of their own get ImageNet's where they have 1000 outputs, else "0", "1", ...;
-    weights without preprocessing get the paper's at 224 pixels.
+    weights without preprocessing get the paper's at the size they were trained at, where that is known, else 224.
 
     Raises:
         WeightsError: nothing there, not a ConvNeXt, no head, or not to be trusted.
@@ -88,18 +88,18 @@ def load(source: str | Path) -> Predictor:
             num_classes=architecture.num_classes,
             in_chans=architecture.in_chans,
             stem_patch=architecture.stem_patch,
+            layer_scale_init=1e-6 if architecture.layer_scale else 0.0,
         )
     model.load_state_dict(state, assign=True)
     model.requires_grad_(False)
+    if "classes" not in meta:
+        meta = published_classes(architecture.num_classes) | meta
     stored = meta.get("preprocessing")
-    preprocessing = (
-        Preprocessing.from_dict(stored) if stored else Preprocessing.standard(224, in_chans=architecture.in_chans)
-    )
-    classes: list[str] | None = meta.get("classes")
-    descriptions: dict[str, str] = {}
-    if classes is None:
-        numbers = [str(i) for i in range(architecture.num_classes)]
-        classes, descriptions = classes_for(architecture.num_classes) or (numbers, {})
+    size = meta.get("image_size", 224)
     return Predictor(
-        model, classes, preprocessing, multi_label=meta.get("multi_label", False), descriptions=descriptions
+        model,
+        meta.get("classes") or [str(i) for i in range(architecture.num_classes)],
+        Preprocessing.from_dict(stored) if stored else Preprocessing.standard(size, architecture.in_chans),
+        multi_label=meta.get("multi_label", False),
+        descriptions=meta.get("descriptions"),
     )

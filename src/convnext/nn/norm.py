@@ -9,12 +9,19 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+EPS = 1e-6  # of both
+
 
 class LayerNorm(nn.LayerNorm):
     """LayerNorm over the last axis with the papers' eps of 1e-6."""
 
     def __init__(self, dim: int) -> None:
-        super().__init__(dim, eps=1e-6)
+        super().__init__(dim, eps=EPS)
+
+
+def grn_scale(gx: Tensor, gamma: Tensor) -> Tensor:
+    """`1 + gamma * Nx` from `Gx`, `[N, ..., C]` in fp32: GRN is this scale and the shift beta."""
+    return 1 + gamma.float() * (gx / (gx.mean(dim=-1, keepdim=True) + EPS))
 
 
 class GRN(nn.Module):
@@ -29,13 +36,8 @@ class GRN(nn.Module):
         self.gamma = nn.Parameter(torch.zeros(1, 1, 1, dim))
         self.beta = nn.Parameter(torch.zeros(1, 1, 1, dim))
 
-    def scale(self, gx: Tensor) -> Tensor:
-        """`1 + gamma * Nx` from `Gx`, both `[N, 1, ..., 1, C]` in fp32: the layer is one scale and one shift."""
-        nx = gx / (gx.mean(dim=-1, keepdim=True) + 1e-6)
-        return 1 + self.gamma.float() * nx
-
     def forward(self, x: Tensor) -> Tensor:
         """`[N, ..., C]` to the same shape and type; the axes between are the positions of one image."""
         positions = tuple(range(1, x.ndim - 1))
         gx = torch.linalg.vector_norm(x, dim=positions, keepdim=True, dtype=torch.float32)
-        return torch.addcmul(self.beta.to(x.dtype), x, self.scale(gx).to(x.dtype))
+        return torch.addcmul(self.beta.to(x.dtype), x, grn_scale(gx, self.gamma).to(x.dtype))

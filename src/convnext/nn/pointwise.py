@@ -1,137 +1,208 @@
 """The pointwise half of the block (Linear, GELU, GRN, Linear) on a CPU, a few images at a time.
 
-Written layer by layer, each of the four passes over activations four times as wide as the block's input,
-which no cache holds: on a CPU more time goes into moving them than into the two matrix products. GRN looks
-no further than one image, so here a group of images small enough for the cache goes through all four layers
-before the next one starts, in buffers that are used again. The backward pass goes the same way and recomputes
-GELU and GRN from the one wide tensor that was kept, where autograd would keep four.
+Layer by layer, every pass reads and writes activations four times as wide as the block's input, which no
+cache holds: on a CPU more time goes into moving them, and into the system's handing out fresh memory for
+them, than into the two matrix products. GRN looks no further than one image. So here a group of images small
+enough for the cache goes through all four layers before the next one starts, in memory that is used again.
+The backward pass goes the same way, and recomputes GELU and GRN from the one wide tensor that was kept,
+where autograd would keep four.
 
-The two passes are operators of their own (`torch.ops.convnext.mlp_*`), so that `torch.compile` takes each as
-one node instead of tracing the loop.
+Both passes are operators of their own (`torch.ops.convnext.mlp_*`), so that `torch.compile` takes each as one
+node instead of tracing the loop. The formulas are those of `Block.mlp` and `GRN`, which all else runs.
 """
 
 from __future__ import annotations
 
 import math
+import threading
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from torch.nn import functional as F
 
-GROUP_ROWS = 1024  # positions per thread that go through together; a flat optimum from 800 to 1600
+from convnext.nn.norm import EPS, grn_scale
 
-
-def _group(images: int, positions: int) -> int:
-    return min(images, max(1, GROUP_ROWS * torch.get_num_threads() // positions))
+GROUP_ELEMENTS = 2**19  # wide activations per thread that go through together: 2 MB in fp32, a core's L2 cache
+MIN_ROWS = 1024  # positions below which a matrix product loses more than the cache gives
 
 
-def _grn_scale(gx: Tensor, gamma: Tensor) -> tuple[Tensor, Tensor]:
-    """`1 + gamma * Nx` and the mean that `Nx` was divided by, from `Gx` `[N, 4C]`."""
-    mean = gx.mean(dim=-1, keepdim=True) + 1e-6
-    return 1 + gamma * (gx / mean), mean
+def images_per_group(positions: int, wide: int) -> int:
+    """How many images of so many positions, `wide` channels each, go through together; at least 1."""
+    rows = max(MIN_ROWS, GROUP_ELEMENTS * torch.get_num_threads() // wide)
+    return max(1, rows // positions)
 
 
-def _sum_of_products(a: Tensor, b: Tensor, buffer: Tensor) -> Tensor:
-    """Sum of `a * b` over the positions, in fp32: `[n, P, 4C]` twice to `[n, 4C]`; `buffer` is fp32 of their shape."""
-    if a.dtype == torch.float32:
-        return torch.mul(a, b, out=buffer).sum(dim=1)
-    return buffer.copy_(a).mul_(b).sum(dim=1)
+class _Workspace(threading.local):
+    """Scratch memory that lives on between calls, as fresh pages cost as much as the arithmetic done in them."""
+
+    def __init__(self) -> None:
+        self.blocks: dict[str, Tensor] = {}
+
+    def take(self, name: str, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+        """A contiguous tensor of any content; the last one taken under the same name is overwritten."""
+        size = math.prod(shape) * dtype.itemsize
+        block = self.blocks.get(name)
+        if block is None or block.numel() < size:
+            with torch.inference_mode(False):  # or training could not use it after an inference
+                block = self.blocks[name] = torch.empty(size, dtype=torch.uint8)
+        return block[:size].view(dtype).view(shape)
+
+
+_workspace = _Workspace()
 
 
 def mlp_forward(
     x: Tensor, w1: Tensor, b1: Tensor, gamma: Tensor | None, beta: Tensor | None, w2: Tensor, b2: Tensor, keep: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """`[N, P, C]` to `[N, P, C]`; and, to `keep` for the backward pass, the first Linear's output and GRN's `Gx`."""
+    """`pwconv2(grn(gelu(pwconv1(x))))`: `[N, P, C]` to the same shape.
+
+    Returns also what the backward pass needs, if it is to `keep` it: the first Linear's output `[N, P, 4C]`
+    and GRN's `Gx` `[N, 4C]`; both empty otherwise.
+    """
     images, positions, dim = x.shape
     wide = w1.shape[0]
-    step = _group(images, positions)
+    group = min(images, images_per_group(positions, wide))
+    chunk = -(-positions // max(1, positions * wide // (GROUP_ELEMENTS * torch.get_num_threads())))
     out = torch.empty_like(x)
-    hidden = x.new_empty(images if keep else step, positions, wide)
-    active = x.new_empty(step, positions, wide) if keep else hidden
-    squares = x.new_empty(step, positions, wide, dtype=torch.float32)
-    norms = x.new_empty(images if keep else step, wide, dtype=torch.float32)
-    for first in range(0, images, step):
-        n = min(step, images - first)
-        kept = first if keep else 0
-        h, a = hidden[kept : kept + n], active[:n]
-        torch.addmm(b1, x[first : first + n].view(-1, dim), w1.t(), out=h.view(-1, wide))
-        torch.ops.aten.gelu.out(h, out=a)
-        if gamma is not None and beta is not None:
-            gx = _sum_of_products(a, a, squares[:n]).sqrt_()
-            norms[kept : kept + n] = gx
-            scale, _ = _grn_scale(gx, gamma)
-            torch.addcmul(beta, a, scale.to(a.dtype).unsqueeze(1), out=a)
-        torch.addmm(b2, a.view(-1, wide), w2.t(), out=out[first : first + n].view(-1, dim))
-    return out, hidden, norms
+    kept = x.new_empty(images if keep else 0, positions, wide)
+    norms = x.new_empty(images if keep else 0, wide, dtype=torch.float32)
+    for first in range(0, images, group):
+        here = slice(first, min(first + group, images))
+        n = here.stop - first
+        active = _workspace.take("active", (n, positions, wide), x.dtype)
+        hidden = kept[here] if keep else active
+        squares = None
+        # More than one chunk of positions only where the group is a single large image: chunks are contiguous.
+        for start in range(0, positions, chunk if n == 1 else positions):
+            part = slice(start, start + chunk if n == 1 else positions)
+            h, a = hidden[:, part], active[:, part]
+            torch.addmm(b1, x[here, part].view(-1, dim), w1.t(), out=h.view(-1, wide))
+            torch.ops.aten.gelu.out(h, out=a)
+            if gamma is not None:
+                squares = _accumulate_products(squares, a, a)
+        if gamma is not None and beta is not None and squares is not None:
+            gx = squares.sqrt_()
+            if keep:
+                norms[here] = gx
+            scale = grn_scale(gx, gamma).to(x.dtype).unsqueeze(1)
+            torch.addcmul(beta.to(x.dtype), active, scale, out=active)
+        torch.addmm(b2, active.view(-1, wide), w2.t(), out=out[here].view(-1, dim))
+    return out, kept, norms
 
 
 def mlp_backward(
-    grad: Tensor, x: Tensor, hidden: Tensor, norms: Tensor, w1: Tensor, gamma: Tensor | None, beta: Tensor | None, w2: Tensor
+    grad: Tensor,
+    x: Tensor,
+    hidden: Tensor,
+    norms: Tensor,
+    w1: Tensor,
+    gamma: Tensor | None,
+    beta: Tensor | None,
+    w2: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of x, w1, b1, gamma, beta, w2, b2 from that of the output; sums over positions are in fp32."""
     images, positions, dim = x.shape
     wide = w1.shape[0]
-    step = _group(images, positions)
     full = torch.float32
+    grad = grad.contiguous()
+    group = min(images, images_per_group(positions, wide))
     dx = torch.empty_like(x)
-    dw1, dw2 = torch.zeros_like(w1, dtype=full), torch.zeros_like(w2, dtype=full)
-    db1, dgamma = x.new_zeros(wide, dtype=full), x.new_zeros(wide, dtype=full)
+    dw1, dw2 = (torch.zeros_like(w, dtype=full) for w in (w1, w2))
+    db1, dgamma = (x.new_zeros(wide, dtype=full) for _ in range(2))
     db2 = grad.sum(dim=(0, 1), dtype=full)
-    active, dactive, scaled = (x.new_empty(step, positions, wide) for _ in range(3))
-    buffer = scaled if x.dtype == full else x.new_empty(step, positions, wide, dtype=full)
-
-    def accumulate(total: Tensor, a: Tensor, b: Tensor) -> None:
-        if total.dtype == a.dtype:
-            total.addmm_(a, b)
-        else:
-            total.add_(a @ b)
-
-    for first in range(0, images, step):
-        n = min(step, images - first)
-        h, a, da = hidden[first : first + n], active[:n], dactive[:n]
-        g = grad[first : first + n].reshape(-1, dim)
-        rows = x[first : first + n].view(-1, dim)
+    dbeta = db2 @ w2.to(full)
+    for first in range(0, images, group):
+        here = slice(first, min(first + group, images))
+        shape = (here.stop - first, positions, wide)
+        a, da = (_workspace.take(name, shape, x.dtype) for name in ("active", "gradient"))
+        h, dout = hidden[here], grad[here].view(-1, dim)
         torch.ops.aten.gelu.out(h, out=a)
-        torch.mm(g, w2, out=da.view(-1, wide))
+        torch.mm(dout, w2, out=da.view(-1, wide))
+        normed = a
         if gamma is not None and beta is not None:
-            gx = norms[first : first + n]
-            scale, mean = _grn_scale(gx, gamma)
-            dscale = _sum_of_products(da, a, buffer[:n])
+            gx = norms[here]
+            mean = gx.mean(dim=-1, keepdim=True) + EPS
             nx = gx / mean
+            dscale = _accumulate_products(None, da, a)
             dgamma += (dscale * nx).sum(dim=0)
             dnx = dscale * gamma
             dgx = (dnx - (dnx * nx).mean(dim=-1, keepdim=True)) / mean
-            # The norm's own gradient is a / Gx, and 0 where the norm is 0.
-            through_norm = torch.where(gx > 0, dgx / gx, 0.0)
-            scale, through_norm = scale.to(a.dtype).unsqueeze(1), through_norm.to(a.dtype).unsqueeze(1)
-            z = torch.addcmul(beta, a, scale, out=scaled[:n])
-            accumulate(dw2, g.t(), z.view(-1, wide))
+            # A norm's own gradient is a / Gx, and 0 where the norm is 0.
+            through_norm = torch.where(gx > 0, dgx / gx, 0.0).to(x.dtype).unsqueeze(1)
+            scale = grn_scale(gx, gamma).to(x.dtype).unsqueeze(1)
+            normed = torch.addcmul(beta.to(x.dtype), a, scale, out=_workspace.take("normed", shape, x.dtype))
             da.mul_(scale).addcmul_(a, through_norm)
-        else:
-            accumulate(dw2, g.t(), a.view(-1, wide))
-        dh = torch.ops.aten.gelu_backward.grad_input(da, h, grad_input=da).view(-1, wide)
+        _accumulate_matmul(dw2, dout.t(), normed.view(-1, wide))
+        torch.ops.aten.gelu_backward.grad_input(da, h, grad_input=da)
+        dh = da.view(-1, wide)
         db1 += dh.sum(dim=0, dtype=full)
-        accumulate(dw1, dh.t(), rows)
-        torch.mm(dh, w1, out=dx[first : first + n].view(-1, dim))
-    dbeta = db2 @ w2.to(full)
+        _accumulate_matmul(dw1, dh.t(), x[here].view(-1, dim))
+        torch.mm(dh, w1, out=dx[here].view(-1, dim))
     return dx, dw1.to(x.dtype), db1.to(x.dtype), dgamma, dbeta, dw2.to(x.dtype), db2.to(x.dtype)
+
+
+def _accumulate_products(total: Tensor | None, a: Tensor, b: Tensor) -> Tensor:
+    """Add the sum of `a * b` over positions, `[n, P, 4C]` to `[n, 4C]`, in fp32 whatever their type."""
+    buffer = _workspace.take("products", tuple(a.shape), torch.float32)
+    products = torch.mul(a, b, out=buffer) if a.dtype == torch.float32 else buffer.copy_(a).mul_(b)
+    return products.sum(dim=1) if total is None else total.add_(products.sum(dim=1))
+
+
+def _accumulate_matmul(total: Tensor, a: Tensor, b: Tensor) -> None:
+    """Add `a @ b` to an fp32 `total`, whatever their type."""
+    if a.dtype == total.dtype:
+        total.addmm_(a, b)
+    else:
+        total.add_(a @ b)
 
 
 class _MLP(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x, w1, b1, gamma, beta, w2, b2):
+    def forward(
+        ctx: Any, x: Tensor, w1: Tensor, b1: Tensor, gamma: Tensor | None, beta: Tensor | None, w2: Tensor, b2: Tensor
+    ) -> Tensor:
         out, hidden, norms = torch.ops.convnext.mlp_forward(x, w1, b1, gamma, beta, w2, b2, True)
         ctx.save_for_backward(x, hidden, norms, w1, gamma, beta, w2)
         return out
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad):
-        x, hidden, norms, w1, gamma, beta, w2 = ctx.saved_tensors
-        dx, dw1, db1, dgamma, dbeta, dw2, db2 = torch.ops.convnext.mlp_backward(grad, x, hidden, norms, w1, gamma, beta, w2)
-        if gamma is None:
-            dgamma = dbeta = None
-        return dx, dw1, db1, dgamma, dbeta, dw2, db2
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        gamma = ctx.saved_tensors[4]
+        dx, dw1, db1, dgamma, dbeta, dw2, db2 = torch.ops.convnext.mlp_backward(grad, *ctx.saved_tensors)
+        return (dx, dw1, db1, *((None, None) if gamma is None else (dgamma, dbeta)), dw2, db2)
+
+
+def grouped_mlp(
+    x: Tensor, w1: Tensor, b1: Tensor, gamma: Tensor | None, beta: Tensor | None, w2: Tensor, b2: Tensor
+) -> Tensor:
+    """`[N, ..., C]` on a CPU to the same shape; gamma and beta are GRN's, None in V1."""
+    rows = x.reshape(x.shape[0], math.prod(x.shape[1:-1]), x.shape[-1])
+    if torch.is_autocast_enabled("cpu"):
+        dtype = torch.get_autocast_dtype("cpu")
+        rows, w1, b1, w2, b2 = (t.to(dtype) for t in (rows, w1, b1, w2, b2))
+    if gamma is not None and beta is not None:
+        gamma, beta = gamma.flatten(), beta.flatten()
+    if torch.is_grad_enabled():
+        out = _MLP.apply(rows, w1, b1, gamma, beta, w2, b2)
+    else:
+        out, _, _ = torch.ops.convnext.mlp_forward(rows, w1, b1, gamma, beta, w2, b2, False)
+    return out.view(x.shape)
+
+
+def _fake_forward(x: Tensor, w1: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor]:
+    (images, positions, _), wide, keep = x.shape, w1.shape[0], rest[-1]
+    kept = images if keep else 0
+    return torch.empty_like(x), x.new_empty(kept, positions, wide), x.new_empty(kept, wide, dtype=torch.float32)
+
+
+def _fake_backward(
+    grad: Tensor, x: Tensor, hidden: Tensor, norms: Tensor, w1: Tensor, *rest: Any
+) -> tuple[Tensor, ...]:
+    wide, dim = w1.shape
+    over_wide = (x.new_empty(wide), *(x.new_empty(wide, dtype=torch.float32) for _ in range(2)))
+    return torch.empty_like(x), x.new_empty(wide, dim), *over_wide, x.new_empty(dim, wide), x.new_empty(dim)
 
 
 _library = torch.library.Library("convnext", "FRAGMENT")
@@ -145,33 +216,5 @@ _library.define(
 )
 _library.impl("mlp_forward", mlp_forward, "CPU")
 _library.impl("mlp_backward", mlp_backward, "CPU")
-
-
-@torch.library.register_fake("convnext::mlp_forward", lib=_library)
-def _(x, w1, b1, gamma, beta, w2, b2, keep):
-    images, positions, _ = x.shape
-    step = images if keep else _group(images, positions)
-    return torch.empty_like(x), x.new_empty(step, positions, w1.shape[0]), x.new_empty(step, w1.shape[0], dtype=torch.float32)
-
-
-@torch.library.register_fake("convnext::mlp_backward", lib=_library)
-def _(grad, x, hidden, norms, w1, gamma, beta, w2):
-    wide, dim = w1.shape
-    f = torch.float32
-    return torch.empty_like(x), torch.empty_like(w1), x.new_empty(wide), x.new_empty(wide, dtype=f), x.new_empty(wide, dtype=f), torch.empty_like(w2), x.new_empty(dim)
-
-
-def mlp(x, w1, b1, gamma, beta, w2, b2):
-    """`pwconv2(grn(gelu(pwconv1(x))))`"""
-    shape = x.shape
-    x = x.reshape(shape[0], math.prod(shape[1:-1]), shape[-1])
-    if torch.is_autocast_enabled("cpu"):
-        d = torch.get_autocast_dtype("cpu")
-        x, w1, b1, w2, b2 = (t.to(d) for t in (x, w1, b1, w2, b2))
-    gamma, beta = (None, None) if gamma is None else (gamma.flatten(), beta.flatten())
-    args = (x, w1, b1, gamma, beta, w2, b2)
-    if torch.is_grad_enabled():
-        out = _MLP.apply(*args)
-    else:
-        out = torch.ops.convnext.mlp_forward(*args, False)[0]
-    return out.view(shape)
+torch.library.register_fake("convnext::mlp_forward", _fake_forward, lib=_library)
+torch.library.register_fake("convnext::mlp_backward", _fake_backward, lib=_library)

@@ -68,9 +68,10 @@ class Trainer:
                 metrics = self.evaluate()
                 images = len(self.loader) * self.config.batch_size
                 row = {"epoch": self.epoch, "step": self.step, "loss": loss, "lr": self.learning_rate(), **metrics}
+                row |= {"images_per_second": round(images / seconds, 1), "seconds": round(seconds, 1)}
+                self.run.log(row)  # before the checkpoint: a resume drops rows that go beyond it
                 self.save(metrics)
-                self.run.log({**row, "images_per_second": round(images / seconds, 1), "seconds": round(seconds, 1)})
-                progress.end_epoch(self.run.rows()[-1])
+                progress.end_epoch(row)
         return self.task.finish(self.run, self.device)
 
     def train_epoch(self, progress: Progress) -> float:

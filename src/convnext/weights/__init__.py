@@ -3,20 +3,20 @@
 from convnext.weights.architecture import Architecture, describe
 from convnext.weights.fit import LoadReport, MismatchError, load_weights, save_weights
 from convnext.weights.io import read_meta, read_state, save_state
-from convnext.weights.labels import class_names, classes_for, imagenet_classes
+from convnext.weights.labels import classes_for, imagenet_classes, published_classes
 from convnext.weights.zoo import find, list_weights
 
 __all__ = [
     "Architecture",
     "LoadReport",
     "MismatchError",
-    "class_names",
     "classes_for",
     "describe",
     "find",
     "imagenet_classes",
     "list_weights",
     "load_weights",
+    "published_classes",
     "read_meta",
     "read_state",
     "save_state",

@@ -10,12 +10,10 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import os
 import pickle
 import re
 import warnings
 import zipfile
-from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -24,6 +22,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from convnext.errors import InputError, WeightsError
+from convnext.files import whole_file
 from convnext.weights import hub, zoo
 from convnext.weights.layouts import State, to_official
 
@@ -137,20 +136,14 @@ def save_state(path: str | Path, state: State, meta: dict | None = None) -> None
         raise InputError(f"{path}: weights are written as .safetensors; choose a name that ends so")
     header = {"format": "pt"} | ({META_KEY: json.dumps(meta)} if meta is not None else {})
     tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in state.items()}
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
+    with whole_file(path) as part:
         part.touch()
         mode = part.stat().st_mode
-        save_file(tensors, part, header)
+        try:
+            save_file(tensors, part, header)
+        except SafetensorError as error:  # how safetensors reports a full disk
+            raise OSError(str(error)) from error
         part.chmod(mode)  # safetensors makes files that only their owner can read
-        with open(part, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    except (OSError, SafetensorError) as error:
-        raise InputError(f"cannot write {path}: {getattr(error, 'strerror', None) or error}") from None
-    finally:
-        with suppress(OSError):
-            part.unlink()
 
 
 def _open_safetensors(path: Path) -> safe_open:

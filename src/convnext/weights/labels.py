@@ -29,9 +29,3 @@ def published_classes(num_classes: int) -> dict:
     if found is None:
         return {}
     return {"task": "classify", "multi_label": False, "classes": found[0], "descriptions": found[1]}
-
-
-def class_names(num_classes: int) -> list[str]:
-    """Names for the outputs of a head stored without any: a published head's of this size, else "0", "1", ..."""
-    found = classes_for(num_classes)
-    return found[0] if found else [str(index) for index in range(num_classes)]

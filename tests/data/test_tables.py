@@ -1,0 +1,172 @@
+"""CSV, TSV and Parquet of path, label and split, and every way to get them wrong."""
+
+from pathlib import Path
+
+import pyarrow
+import pytest
+from pyarrow import parquet
+
+from convnext.data.samples import read_split, read_train_val
+from convnext.errors import InputError
+
+
+def write(folder: Path, text: str, name: str = "t.csv") -> Path:
+    (folder / name).write_text(text, encoding="utf-8")
+    return folder / name
+
+
+def refusal(data: Path, **options) -> str:
+    with pytest.raises(InputError) as caught:
+        read_train_val(data, **options)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message.removeprefix(f"{data}: ")
+
+
+SPLIT = "path,label,split\na.jpg,cat,train\nsub/b.jpg,dog,train\n/abs/c.jpg,cat,val\n"
+
+
+def test_names_and_split(tmp_path: Path):
+    train, val = read_train_val(write(tmp_path, SPLIT))
+    assert train.classes == val.classes == ("cat", "dog")
+    assert train.sources == [f"{tmp_path}/a.jpg", f"{tmp_path}/sub/b.jpg"]
+    assert train.targets == [0, 1]
+    assert val.sources == ["/abs/c.jpg"]
+
+
+@pytest.mark.parametrize("column", ["file", "filename", "image"])
+def test_other_path_columns_tabs_blank_lines_and_byte_order_mark(tmp_path: Path, column: str):
+    text = "\ufeff" + SPLIT.replace("path", column).replace(",", "\t").replace("\n", "\n\n")
+    assert len(read_split(write(tmp_path, text, "t.TSV"), "all")) == 3
+
+
+def test_quoted_fields(tmp_path: Path):
+    table = write(tmp_path, 'path,label\n"a, b.jpg","c, d"\nx.jpg,e\ny.jpg,e\nz.jpg,"c, d"\n')
+    assert read_split(table, "all").classes == ("c, d", "e")
+    assert read_split(table, "all").sources[0] == f"{tmp_path}/a, b.jpg"
+
+
+def test_held_out_by_hash_of_the_path_as_written(tmp_path: Path):
+    rows = [f"{number}.jpg,{'ab'[number % 2]}" for number in range(200)]
+    first = write(tmp_path, "\n".join(["path,label", *rows]))
+    (tmp_path / "other").mkdir()
+    second = write(tmp_path / "other", "\n".join(["path,label", *rows[::-1]]))
+    held = [{Path(source).name for source in read_split(table, "val").sources} for table in (first, second)]
+    assert held[0] == held[1]
+    assert 20 < len(held[0]) < 60
+
+
+def test_test_rows_stand_aside_when_there_is_val(tmp_path: Path):
+    table = write(tmp_path, SPLIT + "d.jpg,dog,test\n")
+    assert len(read_split(table, "all")) == 3
+    table = write(tmp_path, SPLIT.replace("val", "Test"))
+    assert len(read_split(table, "val")) == 1
+
+
+def test_integers_without_a_list_count_classes(tmp_path: Path):
+    train, _ = read_train_val(write(tmp_path, "path,label,split\na,0,train\nb,3,train\nc,0,val\n"))
+    assert train.classes == ("0", "1", "2", "3")
+    assert train.targets == [0, 3]
+
+
+def test_integers_index_classes_txt(tmp_path: Path):
+    write(tmp_path, "zebra\nant\n", "classes.txt")
+    table = write(tmp_path, "path,label,split\na,0,train\nb,1,train\nc,0,val\n")
+    train, val = read_train_val(table)
+    assert train.classes == ("zebra", "ant")
+    assert val.targets == [0]
+    assert read_split(table, "val", classes=["ant", "zebra"]).targets == [1]
+
+
+def test_names_of_classes_txt_keep_its_order(tmp_path: Path):
+    write(tmp_path, "dog\ncat\nfox\n", "classes.txt")
+    train, _ = read_train_val(write(tmp_path, SPLIT))
+    assert train.classes == ("dog", "cat", "fox")
+    assert train.targets == [1, 0]
+
+
+def test_integers_index_a_models_classes_unless_they_are_names(tmp_path: Path):
+    table = write(tmp_path, "path,label,split\na,1,val\nb,2,val\n")
+    assert read_split(table, "val", classes=["x", "y", "z"]).targets == [1, 2]
+    assert read_split(table, "val", classes=["2", "1"]).targets == [1, 0]
+
+
+def test_multi_label(tmp_path: Path):
+    table = write(tmp_path, "path,labels,split\na,cat|dog,train\nb,dog ; fox;,train\nc,,train\nd,owl,val\n")
+    train, val = read_train_val(table, multi_label=True)
+    assert train.classes == ("cat", "dog", "fox", "owl")
+    assert train.targets == [(0, 1), (1, 2), ()]
+    assert val.targets == [(3,)]
+    assert train.multi_label
+
+
+def test_single_labels_are_taken_verbatim(tmp_path: Path):
+    assert read_split(write(tmp_path, "path,label\na,x;y\nb,z\nc,x;y\nd,z\n"), "all").classes == ("x;y", "z")
+
+
+def test_parquet(tmp_path: Path):
+    columns = {"extra": [b"1", b"2", b"3"], "path": ["a.jpg", "b.jpg", "c.jpg"], "split": ["train", "train", "val"]}
+    parquet.write_table(pyarrow.table({**columns, "label": [0, 1, 1]}), tmp_path / "int.parquet")
+    parquet.write_table(pyarrow.table({**columns, "label": [0.0, 1.0, 1.0]}), tmp_path / "float.parquet")
+    parquet.write_table(pyarrow.table({**columns, "labels": [["x", "y"], [], ["y"]]}), tmp_path / "list.parquet")
+    for name in ("int", "float"):
+        train, val = read_train_val(tmp_path / f"{name}.parquet")
+        assert train.classes == ("0", "1")
+        assert train.sources == [f"{tmp_path}/a.jpg", f"{tmp_path}/b.jpg"]
+        assert val.targets == [1]
+    train, val = read_train_val(tmp_path / "list.parquet", multi_label=True)
+    assert train.targets == [(0, 1), ()]
+    assert val.targets == [(1,)]
+
+
+def test_parquet_faults(tmp_path: Path):
+    (tmp_path / "t.parquet").write_bytes(b"not parquet at all")
+    assert refusal(tmp_path / "t.parquet").startswith("not a readable Parquet file (")
+    rows = {"image": [{"bytes": b"1"}], "label": [1]}
+    parquet.write_table(pyarrow.table(rows), tmp_path / "hub.parquet")
+    assert refusal(tmp_path / "hub.parquet") == "row 2: column 'image' holds dict, not a path"
+    parquet.write_table(pyarrow.table({"path": [None], "label": [1]}), tmp_path / "none.parquet")
+    assert refusal(tmp_path / "none.parquet") == "row 2: empty path"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "no column path or file or filename or image; found nothing"),
+        ("path,label\n", "no rows under the header"),
+        ("name,label\na,b\n", "no column path or file or filename or image; found name, label"),
+        ("path,class\na,b\n", "no column label or labels; found path, class"),
+        ("path,label,path\na,b,c\n", "column 'path' appears twice in the header"),
+        ("path,label\na,x\n,y\n", "row 3: empty path"),
+        ("path,label\na,x\n\nb,\n", "row 4: no labels, expected one (or a multi-label task)"),
+        ("path,labels\na,x|y\n", "row 2: 2 labels, expected one (or a multi-label task)"),
+        ("path,label\na,x,y\n", "row 2: 3 fields under a header of 2"),
+        ("path,label\na,0\nb,-1\n", "row 3: label -1 is outside 0..0"),
+        ("path,label\na,0\nb,20251105\n", "row 3: label 20251105 is outside 0..99999"),
+        (
+            "path,label,split\na,x,train\nb,y,hold\n",
+            "row 3: split 'hold' is none of train, val, valid, validation, test",
+        ),
+        ("path,label,split\na,x,train\nb,y,train\n", "no images in the val part"),
+        ("path,label,split\na,x,train\nb,x,val\n", "only one class (x); classification needs at least two"),
+    ],
+)
+def test_faults(tmp_path: Path, text: str, message: str):
+    assert refusal(write(tmp_path, text)) == message
+
+
+def test_a_class_in_val_that_train_lacks(tmp_path: Path):
+    table = write(tmp_path, "path,label,split\na,x,train\nb,y,train\nc.jpg,z,val\n")
+    assert refusal(table) == f"class z is in val and not in train ({tmp_path}/c.jpg)"
+
+
+def test_labels_outside_classes_txt(tmp_path: Path):
+    write(tmp_path, "x\ny\n", "classes.txt")
+    assert refusal(write(tmp_path, "path,label\na,0\nb,2\n")) == "row 3: label 2 is outside 0..1"
+    assert refusal(write(tmp_path, "path,label\na,x\nb,q\n")) == f"row 3: label 'q' is not in {tmp_path}/classes.txt"
+
+
+def test_files_that_are_no_table(tmp_path: Path):
+    assert refusal(write(tmp_path, "hello", "t.txt")) == "neither a folder nor a table (.csv, .tsv, .parquet)"
+    (tmp_path / "t.csv").write_bytes(b"\xff\xd8\xff\xe0 a JPEG")
+    assert refusal(tmp_path / "t.csv").startswith("not a table in UTF-8 text (")
