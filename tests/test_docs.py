@@ -1,0 +1,54 @@
+"""What the documents promise is there: commands parse, files exist, names import."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+import convnext
+from convnext import cli
+from convnext.weights.zoo import list_weights
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def commands() -> list[str]:
+    lines = {line.strip() for page in PAGES for line in page.read_text().splitlines() if line.startswith("    ")}
+    found = [line.split("#")[0].split("|")[-1].strip() for line in lines if "convnext " in line]
+    return sorted(line for line in found if line.startswith("convnext "))
+
+
+@pytest.mark.parametrize("command", commands())
+def test_commands_in_the_documents_parse(command):
+    cli.parser().parse_args(shlex.split(command)[1:])
+
+
+def test_there_are_commands_to_check():
+    assert len(commands()) >= 8
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_and_pictures_are_there(page):
+    for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+        assert (page.parent / target).exists(), target
+
+
+def test_published_names_in_the_documents_exist():
+    known = {entry.name for entry in list_weights()}
+    for page in PAGES:
+        for name in re.findall(r"--init (convnext\w+)", page.read_text()):
+            assert name in known
+
+
+def test_the_file_tree_of_the_readme_is_the_real_one():
+    tree = (ROOT / "README.md").read_text().split("src/convnext/\n")[1].split("    tests/")[0]
+    named = set(re.findall(r"\b(\w+(?:\.py|/))", "\n".join(line[:24] for line in tree.splitlines())))
+    package = ROOT / "src" / "convnext"
+    real = {path.name + ("/" if path.is_dir() else "") for path in package.iterdir() if not path.name.startswith("_")}
+    assert named == real - {"py.typed", "errors.py", "files.py", "device.py"}
+
+
+def test_public_names_are_there():
+    assert all(hasattr(convnext, name) for name in convnext.__all__)
