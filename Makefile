@@ -21,7 +21,7 @@ demo: setup ## the whole story on embedded data
 	$(BIN)/convnext demo
 
 test: check ## everything CI runs
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto # a thread each: tests side by side beat threads inside one
 
 check: setup ## style, types, one-way imports, file length
 	$(BIN)/ruff check .

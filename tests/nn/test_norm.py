@@ -97,3 +97,9 @@ def test_layer_norm_of_large_values_in_short_types(dtype):
     x = (torch.randn(2, 4, 4, 96) * 1000).to(dtype)
     expected = LayerNorm(96)(x.float())
     torch.testing.assert_close(LayerNorm(96).to(dtype)(x).float(), expected, atol=0.05, rtol=0.05)
+
+
+def test_grn_takes_double_precision():
+    grn = filled_grn(8, torch.Generator().manual_seed(0)).double()
+    x = torch.randn(2, 3, 3, 8, dtype=torch.float64)
+    torch.testing.assert_close(grn(x), grn_by_loops(x, grn.gamma, grn.beta), atol=1e-12, rtol=1e-12)

@@ -6,6 +6,8 @@ Parameter names and shapes are those of the official files.
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -14,7 +16,7 @@ from torch.utils.checkpoint import checkpoint
 from convnext.nn.block import Block
 from convnext.nn.norm import LayerNorm
 
-INIT_STD = {
+INIT_STD: dict[type[nn.Conv2d] | type[nn.Linear], float] = {
     # Truncated normal; biases, GRN's gamma and beta start at 0, norms at 1 (the official initialisation).
     nn.Conv2d: 0.02,
     nn.Linear: 0.02,
@@ -64,8 +66,7 @@ class ConvNeXt(nn.Module):
 
         stem = nn.Sequential(PatchConv(in_chans, dims[0], stem_patch), LayerNorm(dims[0]))
         downsamples = [
-            nn.Sequential(LayerNorm(dim), PatchConv(dim, next_dim, 2))
-            for dim, next_dim in zip(dims[:-1], dims[1:], strict=True)
+            nn.Sequential(LayerNorm(dim), PatchConv(dim, next_dim, 2)) for dim, next_dim in itertools.pairwise(dims)
         ]
         self.downsample_layers = nn.ModuleList([stem, *downsamples])
 
@@ -106,7 +107,7 @@ class ConvNeXt(nn.Module):
         maps = []
         for downsample, stage in zip(self.downsample_layers, self.stages, strict=True):
             x = downsample(x)
-            for block in stage:
+            for block in stage.children():
                 if self.checkpointing and self.training and torch.is_grad_enabled():
                     x = checkpoint(block, x, use_reentrant=False)
                 else:

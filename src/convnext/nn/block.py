@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from convnext.nn.depthwise import DepthwiseConv
 from convnext.nn.norm import GRN, LayerNorm
+from convnext.nn.pointwise import grouped_mlp, takes_groups
 
 
 class DropPath(nn.Module):
@@ -57,8 +58,14 @@ class Block(nn.Module):
         return x + self.drop_path(branch)
 
     def mlp(self, x: Tensor) -> Tensor:
-        """The pointwise part; nothing in it but GRN looks beyond one position."""
+        """The pointwise part, `[N, ..., C]` to the same shape; nothing in it but GRN looks beyond one position."""
+        grn = self.grn
+        if takes_groups(x, self.pwconv1, grn, self.pwconv2):
+            gamma, beta = (None, None) if grn is None else (grn.gamma, grn.beta)
+            return grouped_mlp(
+                x, self.pwconv1.weight, self.pwconv1.bias, gamma, beta, self.pwconv2.weight, self.pwconv2.bias
+            )
         x = F.gelu(self.pwconv1(x))
-        if self.grn is not None:
-            x = self.grn(x)
+        if grn is not None:
+            x = grn(x)
         return self.pwconv2(x)

@@ -38,16 +38,18 @@ def depthwise_conv(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """`[N, C, H, W]` in channels-last memory to the same, with `weight` `[C, 1, 7, 7]`."""
     if x.device.type == "cpu" and torch.is_grad_enabled() and x.dtype != torch.float64:
         if torch.is_autocast_enabled("cpu"):
-            dtype = torch.get_autocast_dtype("cpu")
-            x, weight, bias = x.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
+            x = x.to(torch.get_autocast_dtype("cpu"))
         return _DepthwiseConv.apply(x, weight, bias)
     return F.conv2d(x, weight, bias, padding=PADDING, groups=weight.shape[0])
 
 
 class _DepthwiseConv(torch.autograd.Function):
+    """The input's type rules; weights of another are cast here, so that their gradients need no rounding to it."""
+
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         ctx.save_for_backward(x, weight)
+        weight, bias = weight.to(x.dtype), None if bias is None else bias.to(x.dtype)
         return F.conv2d(x, weight, bias, padding=PADDING, groups=weight.shape[0])
 
     @staticmethod
@@ -57,11 +59,11 @@ class _DepthwiseConv(torch.autograd.Function):
         grad = grad.contiguous(memory_format=torch.channels_last)
         dx = dweight = dbias = None
         if ctx.needs_input_grad[0]:
-            dx = F.conv2d(grad, weight.flip(2, 3), padding=PADDING, groups=weight.shape[0])
+            dx = F.conv2d(grad, weight.to(x.dtype).flip(2, 3), padding=PADDING, groups=weight.shape[0])
         if ctx.needs_input_grad[1]:
             dweight = torch.ops.convnext.depthwise_weight_gradient(x, grad).to(weight.dtype)
         if ctx.needs_input_grad[2]:
-            dbias = grad.sum(dim=(0, 2, 3))
+            dbias = grad.sum(dim=(0, 2, 3), dtype=weight.dtype)
         return dx, dweight, dbias
 
 

@@ -20,8 +20,8 @@ class LayerNorm(nn.LayerNorm):
 
 
 def grn_scale(gx: Tensor, gamma: Tensor) -> Tensor:
-    """`1 + gamma * Nx` from `Gx`, `[N, ..., C]` in fp32: GRN is this scale and the shift beta."""
-    return 1 + gamma.float() * (gx / (gx.mean(dim=-1, keepdim=True) + EPS))
+    """`1 + gamma * Nx` from `Gx`, `[N, ..., C]` in fp32 or more: GRN is this scale and the shift beta."""
+    return 1 + gamma.to(gx.dtype) * (gx / (gx.mean(dim=-1, keepdim=True) + EPS))
 
 
 class GRN(nn.Module):
@@ -39,5 +39,5 @@ class GRN(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """`[N, ..., C]` to the same shape and type; the axes between are the positions of one image."""
         positions = tuple(range(1, x.ndim - 1))
-        gx = torch.linalg.vector_norm(x, dim=positions, keepdim=True, dtype=torch.float32)
+        gx = torch.linalg.vector_norm(x, dim=positions, keepdim=True, dtype=torch.promote_types(x.dtype, torch.float32))
         return torch.addcmul(self.beta.to(x.dtype), x, grn_scale(gx, self.gamma).to(x.dtype))

@@ -18,12 +18,13 @@ import threading
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from convnext.nn.norm import EPS, grn_scale
+from convnext.nn.norm import EPS, GRN, grn_scale
 
 GROUP_ELEMENTS = 2**19  # wide activations per thread that go through together: 2 MB in fp32, a core's L2 cache
+CACHE_ELEMENTS = 2**20  # wide activations of a call below which groups do not pay by themselves
 MIN_ROWS = 1024  # positions below which a matrix product loses more than the cache gives
 
 
@@ -55,18 +56,19 @@ _workspace = _Workspace()
 def mlp_forward(
     x: Tensor, w1: Tensor, b1: Tensor, gamma: Tensor | None, beta: Tensor | None, w2: Tensor, b2: Tensor, keep: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """`pwconv2(grn(gelu(pwconv1(x))))`: `[N, P, C]` to the same shape.
+    """`pwconv2(grn(gelu(pwconv1(x))))`: `[N, P, C]` to the same shape and type, whatever the weights' type.
 
     Returns also what the backward pass needs, if it is to `keep` it: the first Linear's output `[N, P, 4C]`
-    and GRN's `Gx` `[N, 4C]`; both empty otherwise.
+    and GRN's `Gx` `[N, 4C]`; empty otherwise.
     """
     images, positions, dim = x.shape
     wide = w1.shape[0]
+    w1, b1, w2, b2 = (t.to(x.dtype) for t in (w1, b1, w2, b2))
     group = min(images, images_per_group(positions, wide))
     chunk = -(-positions // max(1, positions * wide // (GROUP_ELEMENTS * torch.get_num_threads())))
     out = torch.empty_like(x)
     kept = x.new_empty(images if keep else 0, positions, wide)
-    norms = x.new_empty(images if keep else 0, wide, dtype=torch.float32)
+    norms = x.new_empty(images if keep and gamma is not None else 0, wide, dtype=torch.float32)
     for first in range(0, images, group):
         here = slice(first, min(first + group, images))
         n = here.stop - first
@@ -104,7 +106,8 @@ def mlp_backward(
     """Gradients of x, w1, b1, gamma, beta, w2, b2 from that of the output; sums over positions are in fp32."""
     images, positions, dim = x.shape
     wide = w1.shape[0]
-    full = torch.float32
+    full, weight_type = torch.float32, w1.dtype
+    w1, w2 = w1.to(x.dtype), w2.to(x.dtype)
     grad = grad.contiguous()
     group = min(images, images_per_group(positions, wide))
     dx = torch.empty_like(x)
@@ -139,7 +142,8 @@ def mlp_backward(
         db1 += dh.sum(dim=0, dtype=full)
         _accumulate_matmul(dw1, dh.t(), x[here].view(-1, dim))
         torch.mm(dh, w1, out=dx[here].view(-1, dim))
-    return dx, dw1.to(x.dtype), db1.to(x.dtype), dgamma, dbeta, dw2.to(x.dtype), db2.to(x.dtype)
+    dw1, db1, dw2, db2 = (t.to(weight_type) for t in (dw1, db1, dw2, db2))
+    return dx, dw1, db1, dgamma, dbeta, dw2, db2
 
 
 def _accumulate_products(total: Tensor | None, a: Tensor, b: Tensor) -> Tensor:
@@ -169,9 +173,27 @@ class _MLP(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        gamma = ctx.saved_tensors[4]
-        dx, dw1, db1, dgamma, dbeta, dw2, db2 = torch.ops.convnext.mlp_backward(grad, *ctx.saved_tensors)
-        return (dx, dw1, db1, *((None, None) if gamma is None else (dgamma, dbeta)), dw2, db2)
+        x, hidden, norms, w1, gamma, beta, w2 = ctx.saved_tensors
+        dx, dw1, db1, *dgrn, dw2, db2 = torch.ops.convnext.mlp_backward(grad, x, hidden, norms, w1, gamma, beta, w2)
+        return (dx, dw1, db1, *((None, None) if gamma is None else dgrn), dw2, db2)
+
+
+def takes_groups(x: Tensor, pwconv1: nn.Module, grn: nn.Module | None, pwconv2: nn.Module) -> bool:
+    """Whether `grouped_mlp` may stand for the layers, and pays: a CPU, fp32 or bf16, nobody looking inside."""
+    if x.device.type != "cpu" or torch.jit.is_tracing() or torch.compiler.is_exporting():
+        return False
+    dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
+    if dtype not in (torch.float32, torch.bfloat16):
+        return False
+    for layer in (pwconv1, grn, pwconv2):
+        if type(layer) not in (nn.Linear, GRN, type(None)):
+            return False
+        if layer is not None and (layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks):
+            return False
+    full, large = dtype == torch.float32, 4 * x.numel() > CACHE_ELEMENTS
+    if torch.compiler.is_compiling():
+        return full and large  # within the cache the compiler's code is as good; in bf16 it is better
+    return large or (full and grn is not None)  # PyTorch's norm over positions is slow at any size
 
 
 def grouped_mlp(
@@ -180,8 +202,7 @@ def grouped_mlp(
     """`[N, ..., C]` on a CPU to the same shape; gamma and beta are GRN's, None in V1."""
     rows = x.reshape(x.shape[0], math.prod(x.shape[1:-1]), x.shape[-1])
     if torch.is_autocast_enabled("cpu"):
-        dtype = torch.get_autocast_dtype("cpu")
-        rows, w1, b1, w2, b2 = (t.to(dtype) for t in (rows, w1, b1, w2, b2))
+        rows = rows.to(torch.get_autocast_dtype("cpu"))
     if gamma is not None and beta is not None:
         gamma, beta = gamma.flatten(), beta.flatten()
     if torch.is_grad_enabled():
@@ -191,18 +212,28 @@ def grouped_mlp(
     return out.view(x.shape)
 
 
-def _fake_forward(x: Tensor, w1: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor]:
-    (images, positions, _), wide, keep = x.shape, w1.shape[0], rest[-1]
-    kept = images if keep else 0
-    return torch.empty_like(x), x.new_empty(kept, positions, wide), x.new_empty(kept, wide, dtype=torch.float32)
+def _fake_forward(
+    x: Tensor, w1: Tensor, b1: Tensor, gamma: Tensor | None, beta: Tensor | None, w2: Tensor, b2: Tensor, keep: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    (images, positions, _), wide = x.shape, w1.shape[0]
+    norms = x.new_empty(images if keep and gamma is not None else 0, wide, dtype=torch.float32)
+    return torch.empty_like(x), x.new_empty(images if keep else 0, positions, wide), norms
 
 
 def _fake_backward(
     grad: Tensor, x: Tensor, hidden: Tensor, norms: Tensor, w1: Tensor, *rest: Any
 ) -> tuple[Tensor, ...]:
     wide, dim = w1.shape
-    over_wide = (x.new_empty(wide), *(x.new_empty(wide, dtype=torch.float32) for _ in range(2)))
-    return torch.empty_like(x), x.new_empty(wide, dim), *over_wide, x.new_empty(dim, wide), x.new_empty(dim)
+    dgamma, dbeta = (x.new_empty(wide, dtype=torch.float32) for _ in range(2))
+    return (
+        torch.empty_like(x),
+        torch.empty_like(w1),
+        w1.new_empty(wide),
+        dgamma,
+        dbeta,
+        w1.new_empty(dim, wide),
+        w1.new_empty(dim),
+    )
 
 
 _library = torch.library.Library("convnext", "FRAGMENT")
@@ -211,8 +242,8 @@ _library.define(
     " -> (Tensor, Tensor, Tensor)"
 )
 _library.define(
-    "mlp_backward(Tensor grad, Tensor x, Tensor hidden, Tensor norms, Tensor w1, Tensor? gamma, Tensor? beta, Tensor w2)"
-    " -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)"
+    "mlp_backward(Tensor grad, Tensor x, Tensor hidden, Tensor norms, Tensor w1, Tensor? gamma, Tensor? beta,"
+    " Tensor w2) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)"
 )
 _library.impl("mlp_forward", mlp_forward, "CPU")
 _library.impl("mlp_backward", mlp_backward, "CPU")
