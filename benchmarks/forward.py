@@ -1,0 +1,175 @@
+"""Speed of the network on a CPU against timm's: inference and training steps, eager and compiled.
+
+    python benchmarks/forward.py [--only compiled] [--repeats 7] [--threads 2] [--out FILE.md]
+
+Both sides hold the same weights, and their logits are compared before anything is timed. Both run as
+their users would for speed: in channels-last memory format, and when compiled for inference with frozen weights.
+Calls of the two alternate, so that both meet the machine in the same state; a time is the median over the repeats.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import timm
+import torch
+import torch._inductor.config
+from torch import nn
+from torch.nn import functional as F
+
+import convnext
+from convnext.weights.layouts import from_official
+
+
+@dataclass(frozen=True)
+class Case:
+    """One comparison; `size` is the side of the square images."""
+
+    model: str
+    training: bool
+    batch: int
+    size: int
+    bf16: bool = False
+    compiled: bool = False
+
+    def __str__(self) -> str:
+        what = "training step" if self.training else "forward"
+        how = ("bf16 autocast" if self.bf16 else "fp32", "compiled" if self.compiled else "eager")
+        return f"{self.model} {what}, batch {self.batch} at {self.size}, {', '.join(how)}"
+
+
+CASES = [
+    Case(model, training=False, batch=batch, size=224, bf16=bf16, compiled=compiled)
+    for model, bf16 in (("convnextv2_tiny", False), ("convnextv2_tiny", True), ("convnext_tiny", False))
+    for compiled in (False, True)
+    for batch in (1, 16)
+] + [
+    Case(model, training=True, batch=batch, size=size, bf16=bf16, compiled=compiled)
+    for model, batch, size in (("convnextv2_atto", 64, 128), ("convnextv2_tiny", 16, 224))
+    for bf16 in (False, True)
+    for compiled in (False, True)
+]
+
+
+def build_pair(case: Case) -> tuple[nn.Module, ...]:
+    """Ours and timm's with the same random weights, GRN's included."""
+    torch.manual_seed(0)
+    ours = convnext.create_model(case.model)
+    with torch.no_grad():
+        for name, parameter in ours.named_parameters():
+            if ".grn." in name:
+                parameter.normal_(std=0.1)
+    theirs = timm.create_model(case.model)
+    theirs.load_state_dict(from_official(ours.state_dict(), "timm"))
+    return tuple(model.to(memory_format=torch.channels_last).train(case.training) for model in (ours, theirs))
+
+
+def check_equal(case: Case, ours: nn.Module, theirs: nn.Module, images: torch.Tensor) -> None:
+    """In fp32, whatever is to be timed."""
+    with torch.no_grad():
+        torch.testing.assert_close(
+            ours(images[:2]), theirs(images[:2]), rtol=1e-4, atol=1e-4, msg=lambda m: f"{case}: {m}"
+        )
+
+
+def call(case: Case, model: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> Callable[[], None]:
+    """What is timed: one forward pass, or one whole step of training with fused AdamW."""
+    run = torch.compile(model) if case.compiled else model
+
+    def forward() -> None:
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=case.bf16):
+            run(images)
+
+    if not case.training:
+        return forward
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)
+
+    def step() -> None:
+        with torch.autocast("cpu", torch.bfloat16, enabled=case.bf16):
+            loss = F.cross_entropy(run(images), labels)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return step
+
+
+def medians(calls: list[Callable[[], None]], repeats: int) -> list[float]:
+    """Milliseconds of each, called in turn, after three rounds of warming up."""
+    times: list[list[float]] = [[] for _ in calls]
+    for repeat in range(-3, repeats):
+        for function, taken in zip(calls, times, strict=True):
+            start = time.perf_counter()
+            function()
+            if repeat >= 0:
+                taken.append((time.perf_counter() - start) * 1e3)
+    return [statistics.median(taken) for taken in times]
+
+
+def measure(case: Case, repeats: int) -> tuple[float, float]:
+    """Milliseconds, ours and timm's."""
+    torch._dynamo.reset()
+    torch._inductor.config.freezing = not case.training
+    ours, theirs = build_pair(case)
+    images = torch.randn(case.batch, 3, case.size, case.size).contiguous(memory_format=torch.channels_last)
+    labels = torch.randint(1000, (case.batch,))
+    check_equal(case, ours, theirs, images)
+    # Single images are quick and jittery: more of them.
+    repeats *= 5 if case.batch == 1 else 1
+    mine, peer = medians([call(case, model, images, labels) for model in (ours, theirs)], repeats)
+    return mine, peer
+
+
+def machine() -> str:
+    """The processor by name."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        name = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        name = platform.processor() or platform.machine()
+    return f"{name}, {os.cpu_count()} cores, {torch.backends.cpu.get_cpu_capability()}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", default="", help="cases whose line holds this text")
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--out", type=Path, help="write the table as markdown too")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+
+    heading = [
+        f"{machine()}; {args.threads} threads; {platform.system()}, Python {platform.python_version()}",
+        f"convnext against timm {timm.__version__}, both on torch {torch.__version__.split('+')[0]}; "
+        f"medians of {args.repeats} alternating calls ({5 * args.repeats} at batch 1)",
+    ]
+    print("\n".join(heading), flush=True)
+    rows = []
+    for case in CASES:
+        if args.only not in str(case):
+            continue
+        mine, peer = measure(case, args.repeats)
+        rows.append(f"| {case} | {mine:.1f} | {peer:.1f} | {peer / mine:.2f} |")
+        print(f"{case}: ours {mine:.1f} ms, timm {peer:.1f} ms, {peer / mine:.2f} times as fast", flush=True)
+    if args.out:
+        table = ["| | convnext, ms | timm, ms | ratio |", "|---|---|---|---|", *rows]
+        text = ["# Speed of the network on a CPU", "", *(f"{line}." for line in heading), ""]
+        text += [
+            "Command: `python benchmarks/forward.py`. A ratio above 1 says that convnext is faster.",
+            "",
+            *table,
+            "",
+        ]
+        args.out.write_text("\n".join(text))
+
+
+if __name__ == "__main__":
+    main()
