@@ -41,6 +41,9 @@ class TrainConfig:
     warmup_epochs: float = option(0.0, "epochs of linear warm-up")
     weight_decay: float = option(0.05, "AdamW's decay, of weights only: not biases, norms, GRN or LayerScale")
     betas: tuple[float, float] = option((0.9, 0.999), "AdamW's betas")
+    muon: float | None = option(
+        None, "use Muon for the blocks' linear weights, at so many times AdamW's rate; none: AdamW for all"
+    )
     layer_decay: float = option(1.0, "factor on the learning rate for each layer below the head")
     layer_groups: Literal["single", "group"] = option("single", "what a layer is: a block, or three blocks of 12")
     clip_grad: float | None = option(None, "largest norm of the gradient")

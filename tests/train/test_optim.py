@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from convnext import create_model, list_models
-from convnext.train.optim import adamw, layer_of, parameter_groups, set_learning_rate
+from convnext.train.optim import build_optimizers, layer_of, parameter_groups, set_learning_rate
 
 
 def build(name: str) -> torch.nn.Module:
@@ -49,10 +49,9 @@ def test_layers_are_those_of_the_released_code(parameter: str, single: int, grou
 
 def test_learning_rate_falls_by_the_layer() -> None:
     model = create_model("convnextv2_atto", num_classes=2)
-    groups = parameter_groups(model.named_parameters(), depths=model.depths, weight_decay=0.05, layer_decay=0.5)
-    optimizer = adamw(groups, betas=(0.9, 0.999))
-    set_learning_rate(optimizer, 8.0)
-    rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    optimizers = build_optimizers(model.named_parameters(), depths=model.depths, weight_decay=0.05, layer_decay=0.5)
+    set_learning_rate(optimizers, 8.0)
+    rates = {id(p): group["lr"] for group in optimizers[0].param_groups for p in group["params"]}
     assert rates[id(model.head.weight)] == 8.0
     assert rates[id(model.stages[3][1].dwconv.weight)] == 4.0
     assert rates[id(model.downsample_layers[0][0].weight)] == pytest.approx(8.0 * 0.5**12)
@@ -63,3 +62,16 @@ def test_frozen_parameters_are_left_out() -> None:
     model.head.requires_grad_(True)
     groups = parameter_groups(model.named_parameters(), depths=model.depths, weight_decay=0.05)
     assert [p.shape for group in groups for p in group["params"]] == [model.head.weight.shape, model.head.bias.shape]
+
+
+def test_muon_takes_the_blocks_linear_weights_at_its_own_rate() -> None:
+    model = create_model("convnextv2_atto", num_classes=2)
+    adamw, muon = build_optimizers(model.named_parameters(), muon=10, depths=model.depths, weight_decay=0.05)
+    set_learning_rate([adamw, muon], 1e-3)
+    taken = {id(p) for group in muon.param_groups for p in group["params"]}
+    linears = [block.pwconv1.weight for stage in model.stages for block in stage]
+    linears += [block.pwconv2.weight for stage in model.stages for block in stage]
+    assert taken == {id(weight) for weight in linears}
+    assert {group["lr"] for group in muon.param_groups} == {1e-2}
+    left = sum(len(group["params"]) for group in adamw.param_groups)
+    assert left + len(taken) == len(list(model.parameters()))

@@ -38,7 +38,7 @@ def step_once(trainer: Trainer) -> list[torch.Tensor]:
     return weights(trainer)
 
 
-@pytest.mark.parametrize("options", [{"ema": 0.9, "mixup": 0.2, "cutmix": 1.0}, {"workers": 2}])
+@pytest.mark.parametrize("options", [{"ema": 0.9, "mixup": 0.2, "cutmix": 1.0, "muon": 10.0}, {"workers": 2}])
 def test_resumed_run_is_the_undisturbed_run_bit_by_bit(colours: Path, tmp_path: Path, options: dict) -> None:
     whole = build(colours, tmp_path / "whole", epochs=3, **options)
     whole.fit()

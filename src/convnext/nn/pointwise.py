@@ -64,7 +64,7 @@ def mlp_forward(
     images, positions, dim = x.shape
     wide = w1.shape[0]
     w1, b1, w2, b2 = (t.to(x.dtype) for t in (w1, b1, w2, b2))
-    group = min(images, images_per_group(positions, wide))
+    group = images_per_group(positions, wide)
     chunk = -(-positions // max(1, positions * wide // (GROUP_ELEMENTS * torch.get_num_threads())))
     out = torch.empty_like(x)
     kept = x.new_empty(images if keep else 0, positions, wide)
@@ -109,7 +109,7 @@ def mlp_backward(
     full, weight_type = torch.float32, w1.dtype
     w1, w2 = w1.to(x.dtype), w2.to(x.dtype)
     grad = grad.contiguous()
-    group = min(images, images_per_group(positions, wide))
+    group = images_per_group(positions, wide)
     dx = torch.empty_like(x)
     dw1, dw2 = (torch.zeros_like(w, dtype=full) for w in (w1, w2))
     db1, dgamma = (x.new_zeros(wide, dtype=full) for _ in range(2))
@@ -200,7 +200,7 @@ def grouped_mlp(
     x: Tensor, w1: Tensor, b1: Tensor, gamma: Tensor | None, beta: Tensor | None, w2: Tensor, b2: Tensor
 ) -> Tensor:
     """`[N, ..., C]` on a CPU to the same shape; gamma and beta are GRN's, None in V1."""
-    rows = x.reshape(x.shape[0], math.prod(x.shape[1:-1]), x.shape[-1])
+    rows = x.reshape(x.shape[0], math.prod(x.shape[1:-1]), x.shape[-1]).contiguous()
     if torch.is_autocast_enabled("cpu"):
         rows = rows.to(torch.get_autocast_dtype("cpu"))
     if gamma is not None and beta is not None:

@@ -2,7 +2,7 @@
 
 Command:  convnext train classify FOLDER --out runs/mine
 Hardware: one GPU, or a CPU with patience.
-Result:   to be measured.
+Result:   on 3,000 images of Imagenette at 128 pixels, Atto, see docs/results.md.
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ def small_data(model: str, from_weights: bool) -> ClassifyConfig:
     common = ClassifyConfig(
         recipe="small_data",
         model=model,
-        warmup_epochs=1.0,
+        batch_size=32,
+        warmup_epochs=0.5,
         rand_augment=None,
         random_erasing=0.0,
         crop_scale=(0.35, 1.0),
         label_smoothing=0.1,
-        clip_grad=1.0,
+        ema=0.98,
     )
     if from_weights:
-        return common.override({"epochs": 20, "batch_size": 32, "base_lr": 4e-3, "layer_decay": 0.8, "ema": 0.99})
-    return common.override({"epochs": 50, "batch_size": 32, "base_lr": 1.6e-2, "ema": 0.99})
+        return common.override({"epochs": 20, "base_lr": 4e-3, "layer_decay": 0.8, "clip_grad": 1.0})
+    return common.override({"epochs": 50, "base_lr": 1.6e-2, "muon": 10.0})

@@ -20,7 +20,7 @@ from convnext.run import Run
 from convnext.tasks.task import Task
 from convnext.train.checkpoint import load_checkpoint, save_checkpoint
 from convnext.train.ema import AveragedModel
-from convnext.train.optim import adamw, parameter_groups, set_learning_rate
+from convnext.train.optim import build_optimizers, set_learning_rate
 from convnext.train.progress import Progress
 from convnext.train.schedule import cosine
 from convnext.weights import save_state
@@ -39,15 +39,14 @@ class Trainer:
         self.model = task.build_model().to(self.device)
         self.network = torch.compile(self.model) if config.compile else self.model
         self.ema = AveragedModel(self.model, config.ema) if config.ema else None
-        self.optimizer = adamw(
-            parameter_groups(
-                self.model.named_parameters(),
-                depths=self.model.depths,
-                weight_decay=config.weight_decay,
-                layer_decay=config.layer_decay,
-                layer_groups=config.layer_groups,
-            ),
+        self.optimizers = build_optimizers(
+            self.model.named_parameters(),
             betas=config.betas,
+            muon=config.muon,
+            depths=self.model.depths,
+            weight_decay=config.weight_decay,
+            layer_decay=config.layer_decay,
+            layer_groups=config.layer_groups,
         )
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.precision == "fp16")
         self.loader = task.train_loader()
@@ -97,7 +96,7 @@ class Trainer:
         """One step of the optimizer; returns the batch's mean loss, on the device."""
         config = self.config
         self.seed_step()
-        set_learning_rate(self.optimizer, self.learning_rate())
+        set_learning_rate(self.optimizers, self.learning_rate())
         parts = list(self.task.parts(batch, self.device))
         images = sum(count for count, _ in parts)
         total = torch.zeros((), device=self.device)
@@ -107,11 +106,13 @@ class Trainer:
             self.scaler.scale(loss).backward()
             total += loss.detach()
         if config.clip_grad is not None:
-            self.scaler.unscale_(self.optimizer)
+            for optimizer in self.optimizers:
+                self.scaler.unscale_(optimizer)
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.clip_grad)
-        self.scaler.step(self.optimizer)
+        for optimizer in self.optimizers:
+            self.scaler.step(optimizer)
         self.scaler.update()
-        self.optimizer.zero_grad(set_to_none=True)
+        self.model.zero_grad(set_to_none=True)
         self.step += 1
         if self.ema is not None:
             self.ema.update(self.model, self.step)
@@ -159,7 +160,7 @@ class Trainer:
             "best_score": self.best_score,
             "model": self.model.state_dict(),
             "ema": self.ema.model.state_dict() if self.ema is not None else None,
-            "optimizer": self.optimizer.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "scaler": self.scaler.state_dict(),
             "unreadable": self.unreadable,
         }
@@ -173,7 +174,8 @@ class Trainer:
         self.model.load_state_dict(state["model"])
         if self.ema is not None:
             self.ema.model.load_state_dict(state["ema"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
         self.scaler.load_state_dict(state["scaler"])
         self.run.forget_after(self.epoch)
 
