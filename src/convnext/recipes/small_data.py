@@ -19,10 +19,10 @@ def small_data(model: str, from_weights: bool) -> ClassifyConfig:
         warmup_epochs=0.5,
         rand_augment=None,
         random_erasing=0.0,
-        crop_scale=(0.35, 1.0),
+        crop_scale=(0.5, 1.0),
         label_smoothing=0.1,
         ema=0.98,
     )
     if from_weights:
         return common.override({"epochs": 20, "base_lr": 4e-3, "layer_decay": 0.8, "clip_grad": 1.0})
-    return common.override({"epochs": 50, "base_lr": 1.6e-2, "muon": 10.0})
+    return common.override({"epochs": 50, "base_lr": 1.12e-2, "muon": 10.0})
