@@ -2,7 +2,7 @@
 
 Command:  convnext train classify FOLDER --out runs/mine
 Hardware: one GPU, or a CPU with patience.
-Result:   on 3,000 images of Imagenette at 128 pixels, Atto, see docs/results.md.
+Result:   59.8 % top-1 with Atto on 3,000 images of Imagenette at 128 pixels, 10 epochs from random weights.
 """
 
 from __future__ import annotations
