@@ -75,8 +75,8 @@ def test_inference_equals_training_and_changes_nothing(shape, version):
         with mode():
             assert relative_error(grouped(block, x), trained.detach()) < 1e-6
             assert relative_error(block.mlp(x), trained.detach()) < 1e-5
-    for now, then in zip((x, *block.parameters()), before, strict=True):
-        assert torch.equal(now, then)
+    for after, earlier in zip((x, *block.parameters()), before, strict=True):
+        assert torch.equal(after, earlier)
 
 
 def test_outputs_outlive_later_calls():
