@@ -89,7 +89,7 @@ def test_the_averaged_weights_are_preferred_and_it_is_said(state, tmp_path, capl
     assert "holds model_ema and model; took model_ema" in caplog.text
 
 
-@pytest.mark.parametrize("layout", ["timm", "hf"])
+@pytest.mark.parametrize("layout", ["timm", "hf", "mmpretrain"])
 def test_foreign_layouts_are_read_as_official(state, tmp_path, layout):
     save_file(from_official(state, layout), tmp_path / "x.safetensors")
     assert_same(read_state(tmp_path / "x.safetensors")[0], state)

@@ -40,7 +40,7 @@ def test_names_and_shapes_are_the_other_librarys_in_both_directions(name, layout
     assert shapes(to_official(foreign)) == shapes(own)
 
 
-@pytest.mark.parametrize("layout", ["official", "timm", "hf", "fcmae", "encoder"])
+@pytest.mark.parametrize("layout", ["official", "timm", "hf", "mmpretrain", "fcmae", "encoder"])
 @pytest.mark.parametrize("name", ["convnextv2_atto", "convnext_tiny"])
 def test_a_round_trip_changes_nothing(name, layout):
     state = create_model(name, num_classes=3).state_dict()
@@ -56,6 +56,21 @@ def test_a_hugging_face_file_without_the_model_prefix():
     state = create_model("convnextv2_atto", num_classes=0).state_dict()
     bare = {key.removeprefix("convnextv2."): tensor for key, tensor in from_official(state, "hf").items()}
     assert shapes(to_official(bare)) == shapes(state)
+
+
+def test_mmpretrain_names_and_shapes_as_its_source_has_them():
+    # mmpretrain itself cannot be installed beside today's torch, so its names are written out.
+    state = create_model("convnextv2_atto", num_classes=3).state_dict()
+    foreign = shapes(from_official(state, "mmpretrain"))
+    assert len(foreign) == len(state)
+    assert foreign["backbone.downsample_layers.0.0.weight"] == (40, 3, 4, 4)
+    assert foreign["backbone.stages.2.5.depthwise_conv.weight"] == (160, 1, 7, 7)
+    assert foreign["backbone.stages.2.5.pointwise_conv1.weight"] == (640, 160)
+    assert foreign["backbone.stages.2.5.grn.gamma"] == (640,)
+    assert foreign["backbone.norm3.bias"] == (320,)
+    assert foreign["head.fc.weight"] == (3, 320)
+    v1 = from_official(create_model("convnext_tiny", num_classes=3).state_dict(), "mmpretrain")
+    assert shapes(v1)["backbone.stages.0.0.gamma"] == (96,)
 
 
 def test_minkowski_layout_position_by_position():

@@ -162,7 +162,7 @@ def fit_batch(config: ClassifyConfig, images: int) -> ClassifyConfig:
 
 
 def preprocessing(config: ClassifyConfig) -> Preprocessing:
-    """What the network sees of an image: the paper's rule, with the colour statistics of the first weights."""
+    """What the network sees of an image: the paper's rule."""
     standard = Preprocessing.standard(config.image_size, config.in_chans)
     if config.crop is not None:
         standard = replace(standard, crop=config.crop)

@@ -73,7 +73,7 @@ def save_weights(model: nn.Module, path: str | Path, layout: str = "official", m
     Args:
         model: a classifier of the family (for the official layout, any module).
         path: a file ending in `.safetensors`.
-        layout: "official", "timm" or "hf" (transformers' ConvNext and ConvNextV2ForImageClassification).
+        layout: "official", "timm", "hf" (transformers' ConvNext and ConvNextV2ForImageClassification) or "mmpretrain".
         meta: stored in the header and given back by `read_meta`: task, classes, preprocessing.
 
     Raises:

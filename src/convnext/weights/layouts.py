@@ -127,14 +127,28 @@ _FCMAE = [
     Rule("stages.{i}.{j}.grn.beta", "encoder.stages.{i}.{j}.grn.beta", write=lambda t, width: t.flatten()[None]),
 ]
 
+_MMPRETRAIN = [
+    Rule("downsample_layers.{i}.{k}.{p}", "backbone.downsample_layers.{i}.{k}.{p}"),
+    Rule("stages.{i}.{j}.dwconv.{p}", "backbone.stages.{i}.{j}.depthwise_conv.{p}"),
+    Rule("stages.{i}.{j}.norm.{p}", "backbone.stages.{i}.{j}.norm.{p}"),
+    Rule("stages.{i}.{j}.pwconv1.{p}", "backbone.stages.{i}.{j}.pointwise_conv1.{p}"),
+    Rule("stages.{i}.{j}.pwconv2.{p}", "backbone.stages.{i}.{j}.pointwise_conv2.{p}"),
+    Rule("stages.{i}.{j}.grn.gamma", "backbone.stages.{i}.{j}.grn.gamma", write=_to_vector),
+    Rule("stages.{i}.{j}.grn.beta", "backbone.stages.{i}.{j}.grn.beta", write=_to_vector),
+    Rule("stages.{i}.{j}.gamma", "backbone.stages.{i}.{j}.gamma"),
+    Rule("norm.{p}", "backbone.norm3.{p}"),
+    Rule("head.{p}", "head.fc.{p}"),
+]
+
 LAYOUTS: dict[str, list[Rule]] = {
     "official": [Rule(pattern, pattern) for pattern in _OFFICIAL],
     "timm": _TIMM,
     "hf": _HF,
+    "mmpretrain": _MMPRETRAIN,
     "fcmae": _FCMAE,
     "encoder": [Rule(pattern, f"encoder.{pattern}") for pattern in _OFFICIAL],
 }
-WRITABLE = ["official", "timm", "hf"]
+WRITABLE = ["official", "timm", "hf", "mmpretrain"]
 
 
 def _regex(pattern: str) -> re.Pattern[str]:
