@@ -4,7 +4,8 @@
 
 Both sides hold the same weights, and their logits are compared before anything is timed. Both run as
 their users would for speed: in channels-last memory format, and when compiled for inference with frozen weights.
-Calls of the two alternate, so that both meet the machine in the same state; a time is the median over the repeats.
+Calls of the two alternate, each first in turn, so that both meet the machine in the same state; a time is the median
+over the repeats.
 """
 
 from __future__ import annotations
@@ -105,7 +106,8 @@ def medians(calls: list[Callable[[], None]], repeats: int) -> list[float]:
     """Milliseconds of each, called in turn, after three rounds of warming up."""
     times: list[list[float]] = [[] for _ in calls]
     for repeat in range(-3, repeats):
-        for function, taken in zip(calls, times, strict=True):
+        pairs = list(zip(calls, times, strict=True))
+        for function, taken in pairs if repeat % 2 else reversed(pairs):  # neither always comes after the other
             start = time.perf_counter()
             function()
             if repeat >= 0:

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from convnext.deploy.predictor import Predictor, load
     from convnext.errors import ImageError, InputError, WeightsError
     from convnext.models.classifier import create_model
+    from convnext.models.fcmae import create_fcmae
     from convnext.variants import list_models
     from convnext.weights import load_weights, save_weights
 
@@ -19,6 +20,7 @@ _HOME = {
     "InputError": "convnext.errors",
     "Predictor": "convnext.deploy.predictor",
     "WeightsError": "convnext.errors",
+    "create_fcmae": "convnext.models.fcmae",
     "create_model": "convnext.models.classifier",
     "list_models": "convnext.variants",
     "load": "convnext.deploy.predictor",
@@ -32,6 +34,7 @@ __all__ = [
     "Predictor",
     "WeightsError",
     "__version__",
+    "create_fcmae",
     "create_model",
     "list_models",
     "load",

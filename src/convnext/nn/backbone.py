@@ -1,7 +1,8 @@
 """ConvNeXt without a head: images to four feature maps (ConvNeXt, section 2 and table 9).
 
-Every map inside is channels-last, `[N, H, W, C]`: all layers but the convolutions act on the last axis.
-Parameter names and shapes are those of the official files.
+Every map inside is channels-last: `[N, H, W, C]` for whole images, `[N, V, p, p, C]` for V visible patches of each
+(`nn.visible`). All layers but the convolutions act on the last axis, and only the depthwise one asks where the
+patches lie. Parameter names and shapes are those of the official files.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from torch.utils.checkpoint import checkpoint
 
 from convnext.nn.block import Block
 from convnext.nn.norm import LayerNorm
+from convnext.nn.visible import VisiblePatches
 
 INIT_STD: dict[type[nn.Conv2d] | type[nn.Linear], float] = {
     # Truncated normal; biases, GRN's gamma and beta start at 0, norms at 1 (the official initialisation).
@@ -24,13 +26,15 @@ INIT_STD: dict[type[nn.Conv2d] | type[nn.Linear], float] = {
 
 
 class PatchConv(nn.Conv2d):
-    """Convolution with stride = kernel, `[N, H, W, in]` to `[N, H/patch, W/patch, out]`."""
+    """Convolution with stride = kernel, `[..., H, W, in]` to `[..., H/patch, W/patch, out]`."""
 
     def __init__(self, in_dim: int, out_dim: int, patch: int) -> None:
         super().__init__(in_dim, out_dim, patch, stride=patch)
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        maps = x.flatten(0, -4)  # of images, or of each visible patch by itself
+        out = super().forward(maps.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        return out.unflatten(0, x.shape[:-3])
 
 
 class ConvNeXt(nn.Module):
@@ -90,11 +94,15 @@ class ConvNeXt(nn.Module):
                     if module.bias is not None:
                         nn.init.zeros_(module.bias)
 
-    def forward_stages(self, images: Tensor) -> list[Tensor]:
+    def forward_stages(self, images: Tensor, patches: VisiblePatches | None = None) -> list[Tensor]:
         """Images `[N, in_chans, H, W]` to the output of each stage, `[N, H/s, W/s, C]` for strides s.
 
         H and W that are no multiple of the total stride are padded with zeros (the mean colour, once
         normalised) at the right and bottom, so that no pixel is lost and maps have `ceil(H/s)` rows.
+
+        With `patches`, the network sees these alone, and maps are `[N, V, p, p, C]`: what it would give for
+        whole maps that are set to zero at hidden positions before every depthwise convolution, with GRN's norm
+        taken over visible positions.
         """
         if images.ndim != 4 or images.shape[1] != self.in_chans:
             raise ValueError(f"expected images [N, {self.in_chans}, H, W], got {list(images.shape)}")
@@ -104,14 +112,16 @@ class ConvNeXt(nn.Module):
             images = F.pad(images, (0, right, 0, bottom))
 
         x = images.contiguous(memory_format=torch.channels_last).permute(0, 2, 3, 1)
+        if patches is not None:
+            x = patches.cut(x)
         maps = []
         for downsample, stage in zip(self.downsample_layers, self.stages, strict=True):
             x = downsample(x)
             for block in stage.children():
                 if self.checkpointing and self.training and torch.is_grad_enabled():
-                    x = checkpoint(block, x, use_reentrant=False)
+                    x = checkpoint(block, x, patches, use_reentrant=False)
                 else:
-                    x = block(x)
+                    x = block(x, patches)
             maps.append(x)
         return maps
 

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from convnext.nn.depthwise import DepthwiseConv
 from convnext.nn.norm import GRN, LayerNorm
 from convnext.nn.pointwise import grouped_mlp, takes_groups
+from convnext.nn.visible import VisiblePatches
 
 
 class DropPath(nn.Module):
@@ -50,9 +51,9 @@ class Block(nn.Module):
         self.gamma = nn.Parameter(torch.full((dim,), layer_scale_init)) if scaled else None
         self.drop_path = DropPath(drop_path)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """`[N, H, W, C]` to the same shape."""
-        branch = self.mlp(self.norm(self.dwconv(x)))
+    def forward(self, x: Tensor, patches: VisiblePatches | None = None) -> Tensor:
+        """`[N, H, W, C]` to the same shape; or visible patches `[N, V, p, p, C]`, with the places where they lie."""
+        branch = self.mlp(self.norm(self.dwconv(x, patches)))
         if self.gamma is not None:
             branch = self.gamma * branch
         return x + self.drop_path(branch)

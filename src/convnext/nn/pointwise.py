@@ -14,7 +14,6 @@ node instead of tracing the loop. The formulas are those of `Block.mlp` and `GRN
 from __future__ import annotations
 
 import math
-import threading
 from typing import Any
 
 import torch
@@ -22,6 +21,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from convnext.nn.norm import EPS, GRN, grn_scale
+from convnext.nn.workspace import workspace
 
 GROUP_ELEMENTS = 2**19  # wide activations per thread that go through together: 2 MB in fp32, a core's L2 cache
 CACHE_ELEMENTS = 2**20  # wide activations of a call below which groups do not pay by themselves
@@ -32,25 +32,6 @@ def images_per_group(positions: int, wide: int) -> int:
     """How many images of so many positions, `wide` channels each, go through together; at least 1."""
     rows = max(MIN_ROWS, GROUP_ELEMENTS * torch.get_num_threads() // wide)
     return max(1, rows // positions)
-
-
-class _Workspace(threading.local):
-    """Scratch memory that lives on between calls, as fresh pages cost as much as the arithmetic done in them."""
-
-    def __init__(self) -> None:
-        self.blocks: dict[str, Tensor] = {}
-
-    def take(self, name: str, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-        """A contiguous tensor of any content; the last one taken under the same name is overwritten."""
-        size = math.prod(shape) * dtype.itemsize
-        block = self.blocks.get(name)
-        if block is None or block.numel() < size:
-            with torch.inference_mode(False):  # or training could not use it after an inference
-                block = self.blocks[name] = torch.empty(size, dtype=torch.uint8)
-        return block[:size].view(dtype).view(shape)
-
-
-_workspace = _Workspace()
 
 
 def mlp_forward(
@@ -72,7 +53,7 @@ def mlp_forward(
     for first in range(0, images, group):
         here = slice(first, min(first + group, images))
         n = here.stop - first
-        active = _workspace.take("active", (n, positions, wide), x.dtype)
+        active = workspace.take("active", (n, positions, wide), x.dtype)
         hidden = kept[here] if keep else active
         squares = None
         # More than one chunk of positions only where the group is a single large image: chunks are contiguous.
@@ -118,7 +99,7 @@ def mlp_backward(
     for first in range(0, images, group):
         here = slice(first, min(first + group, images))
         shape = (here.stop - first, positions, wide)
-        a, da = (_workspace.take(name, shape, x.dtype) for name in ("active", "gradient"))
+        a, da = (workspace.take(name, shape, x.dtype) for name in ("active", "gradient"))
         h, dout = hidden[here], grad[here].view(-1, dim)
         torch.ops.aten.gelu.out(h, out=a)
         torch.mm(dout, w2, out=da.view(-1, wide))
@@ -134,7 +115,7 @@ def mlp_backward(
             # A norm's own gradient is a / Gx, and 0 where the norm is 0.
             through_norm = torch.where(gx > 0, dgx / gx, 0.0).to(x.dtype).unsqueeze(1)
             scale = grn_scale(gx, gamma).to(x.dtype).unsqueeze(1)
-            normed = torch.addcmul(beta.to(x.dtype), a, scale, out=_workspace.take("normed", shape, x.dtype))
+            normed = torch.addcmul(beta.to(x.dtype), a, scale, out=workspace.take("normed", shape, x.dtype))
             da.mul_(scale).addcmul_(a, through_norm)
         _accumulate_matmul(dw2, dout.t(), normed.view(-1, wide))
         torch.ops.aten.gelu_backward.grad_input(da, h, grad_input=da)
@@ -148,7 +129,7 @@ def mlp_backward(
 
 def _accumulate_products(total: Tensor | None, a: Tensor, b: Tensor) -> Tensor:
     """Add the sum of `a * b` over positions, `[n, P, 4C]` to `[n, 4C]`, in fp32 whatever their type."""
-    buffer = _workspace.take("products", tuple(a.shape), torch.float32)
+    buffer = workspace.take("products", tuple(a.shape), torch.float32)
     products = torch.mul(a, b, out=buffer) if a.dtype == torch.float32 else buffer.copy_(a).mul_(b)
     return products.sum(dim=1) if total is None else total.add_(products.sum(dim=1))
 
@@ -192,7 +173,8 @@ def takes_groups(x: Tensor, pwconv1: nn.Module, grn: nn.Module | None, pwconv2: 
             return False
     full, large = dtype == torch.float32, 4 * x.numel() > CACHE_ELEMENTS
     if torch.compiler.is_compiling():
-        return full and large  # within the cache the compiler's code is as good; in bf16 it is better
+        # Within the cache and for inference the compiler's code is as good; in bf16 it is better.
+        return full and large and torch.is_grad_enabled()
     return large or (full and grn is not None)  # PyTorch's norm over positions is slow at any size
 
 

@@ -1,0 +1,231 @@
+"""FCMAE: a fully convolutional masked autoencoder (ConvNeXt V2, section 3).
+
+The encoder sees visible patches alone; a decoder of one block sees their features, with a mask token where the
+image was hidden, and predicts the hidden pixels. Parameters are named as in the official files.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from convnext.nn.backbone import ConvNeXt
+from convnext.nn.block import Block
+from convnext.nn.masked_dense import forward_masked_dense
+from convnext.nn.visible import VisiblePatches, random_patches
+from convnext.variants import find_variant
+
+TARGET_EPS = 1e-6  # added to the variance of a patch's pixels
+
+
+class PositionConv(nn.Conv2d):
+    """Convolution of kernel 1, `[..., in]` to `[..., out]`."""
+
+    def __init__(self, in_dim: int, out_dim: int) -> None:
+        super().__init__(in_dim, out_dim, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight.flatten(1), self.bias)
+
+
+class FCMAE(nn.Module):
+    """Masked autoencoder around a ConvNeXt.
+
+    Args:
+        encoder: the backbone to pre-train.
+        mask_ratio: share of patches hidden.
+        patch_size: side of the patches that are hidden or seen whole; a multiple of the encoder's total stride.
+        decoder_dim: the decoder's width.
+        decoder_depth: its blocks.
+        norm_pix_loss: predict each patch's pixels with their mean 0 and variance 1.
+        masked_dense: encode by the reference method, whole maps multiplied by the mask, in training too.
+    """
+
+    def __init__(
+        self,
+        encoder: ConvNeXt,
+        *,
+        mask_ratio: float = 0.6,
+        patch_size: int = 32,
+        decoder_dim: int = 512,
+        decoder_depth: int = 1,
+        norm_pix_loss: bool = True,
+        masked_dense: bool = False,
+    ) -> None:
+        super().__init__()
+        stride = encoder.total_stride
+        if patch_size < stride or patch_size % stride:
+            raise ValueError(f"patch_size must be a multiple of the network's stride {stride}, not {patch_size}")
+        if not 0 < mask_ratio < 1:
+            raise ValueError(f"mask_ratio must lie between 0 and 1, not {mask_ratio}")
+        self.mask_ratio, self.patch_size = mask_ratio, patch_size
+        self.norm_pix_loss, self.masked_dense = norm_pix_loss, masked_dense
+        self.depths, self.in_chans = encoder.depths, encoder.in_chans
+        self.encoder = encoder
+        self.proj = PositionConv(encoder.dims[-1], decoder_dim)
+        self.mask_token = nn.Parameter(torch.zeros(1, decoder_dim, 1, 1))
+        self.decoder = nn.Sequential(*[Block(decoder_dim) for _ in range(decoder_depth)])
+        self.pred = PositionConv(decoder_dim, stride**2 * encoder.in_chans)
+        self.init_weights()
+
+    def init_weights(self) -> None:
+        """The backbone's rule for all layers, and a mask token of the same deviation (official: normal, 0.02)."""
+        ConvNeXt.init_weights(self)
+        nn.init.normal_(self.mask_token, std=0.02)
+
+    def forward(self, images: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """Hide patches, and predict their pixels.
+
+        Args:
+            images: `[N, in_chans, H, W]`, H and W multiples of `patch_size`.
+            mask: bool `[N, h, w]` for h×w patches, True where hidden, the same number in every image; None draws one
+                for each image.
+
+        Returns:
+            The loss: mean squared error over hidden patches, in fp32. The prediction `[N, h·w, patch_size²·in_chans]`,
+            pixels row by row, channels together; it means nothing at visible patches, which no loss reaches. The mask.
+
+        Raises:
+            ValueError: a size that `patch_size` does not divide, or a mask of another shape.
+        """
+        patches = self.patches(images, mask)
+        prediction = self.decode(self.encode_patches(images, patches), patches)
+        hidden = patches.mask() if mask is None else mask
+        target = self.target(images)
+        error = (prediction.float() - target).square().mean(dim=-1)
+        weight = hidden.flatten(1).to(error.dtype)
+        return (error * weight).sum() / weight.sum(), prediction, hidden
+
+    def patches(self, images: Tensor, mask: Tensor | None) -> VisiblePatches:
+        """The visible patches of a mask that fits the images, or of a random one."""
+        grid = self.grid(images)
+        if mask is None:
+            return random_patches(len(images), grid, self.mask_ratio, device=images.device)
+        if mask.shape != (len(images), *grid):
+            raise ValueError(f"expected a mask {[len(images), *grid]} for these images, got {list(mask.shape)}")
+        return VisiblePatches.from_mask(mask)
+
+    def grid(self, images: Tensor) -> tuple[int, int]:
+        """Patches down and across. `ValueError` for images of another kind or size."""
+        size = self.patch_size
+        if images.ndim != 4 or images.shape[1] != self.in_chans:
+            raise ValueError(f"expected images [N, {self.in_chans}, H, W], got {list(images.shape)}")
+        height, width = images.shape[-2:]
+        if height % size or width % size or not height or not width:
+            down, across = (max(side // size * size, size) for side in (height, width))
+            raise ValueError(
+                f"images of {height}×{width} pixels do not divide into patches of {size}; "
+                f"{down}×{across} or {down + size}×{across + size} would"
+            )
+        return height // size, width // size
+
+    def encode(self, images: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Images and mask to the last stage's map `[N, C_4, H/s, W/s]`, zero where hidden."""
+        patches = self.patches(images, mask)
+        return patches.fill(self.encoder.forward_stages(images, patches)[-1]).permute(0, 3, 1, 2)
+
+    def encode_masked_dense(self, images: Tensor, mask: Tensor | None = None) -> Tensor:
+        """What `encode` gives, by the reference method: convolve whole maps, multiply by the mask."""
+        patches = self.patches(images, mask)
+        return forward_masked_dense(self.encoder, images, patches).permute(0, 3, 1, 2)
+
+    def encode_patches(self, images: Tensor, patches: VisiblePatches) -> Tensor:
+        """The last stage's features of the visible patches, `[N, V, p, p, C_4]`."""
+        if self.masked_dense:
+            return patches.cut(forward_masked_dense(self.encoder, images, patches))
+        return self.encoder.forward_stages(images, patches)[-1]
+
+    def decode(self, features: Tensor, patches: VisiblePatches) -> Tensor:
+        """Features of visible patches to the prediction `[N, h·w, patch_size²·in_chans]`."""
+        x = patches.fill(self.proj(features), background=self.mask_token.flatten())
+        x = self.pred(self.decoder(x))
+        stride = self.encoder.total_stride
+        return self.patchify(x.unflatten(-1, (stride, stride, self.in_chans)).transpose(2, 3).flatten(3, 4).flatten(1, 2))
+
+    def target(self, images: Tensor) -> Tensor:
+        """What is to be predicted, fp32 `[N, h·w, patch_size²·in_chans]`."""
+        pixels = self.patchify(images.permute(0, 2, 3, 1).float())
+        if self.norm_pix_loss:
+            variance, mean = torch.var_mean(pixels, dim=-1, keepdim=True)
+            pixels = (pixels - mean) / (variance + TARGET_EPS).sqrt()
+        return pixels
+
+    def patchify(self, images: Tensor) -> Tensor:
+        """Channels-last images `[N, H, W, in_chans]` to `[N, h·w, patch_size²·in_chans]`."""
+        size = self.patch_size
+        patches = images.unflatten(2, (-1, size)).unflatten(1, (-1, size)).transpose(2, 3)
+        return patches.flatten(3).flatten(1, 2)
+
+    def reconstruct(self, images: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Images with their hidden patches as predicted `[N, in_chans, H, W]`, and the mask; visible ones as they are.
+
+        With `norm_pix_loss`, a prediction is of normalised pixels: mean and deviation of the true patch are put back.
+        """
+        _, prediction, hidden = self(images, mask)
+        pixels = self.patchify(images.permute(0, 2, 3, 1).float())
+        prediction = prediction.float()
+        if self.norm_pix_loss:
+            variance, mean = torch.var_mean(pixels, dim=-1, keepdim=True)
+            prediction = prediction * (variance + TARGET_EPS).sqrt() + mean
+        pixels = torch.where(hidden.flatten(1)[..., None], prediction, pixels)
+        (h, w), size = self.grid(images), self.patch_size
+        maps = pixels.view(-1, h, w, size, size, self.in_chans).permute(0, 5, 1, 3, 2, 4)
+        return maps.reshape(images.shape), hidden
+
+
+def create_fcmae(
+    name: str,
+    *,
+    in_chans: int = 3,
+    mask_ratio: float = 0.6,
+    patch_size: int = 32,
+    decoder_dim: int = 512,
+    decoder_depth: int = 1,
+    norm_pix_loss: bool = True,
+    stem_patch: int = 4,
+    drop_path_rate: float = 0.0,
+    layer_scale_init: float = 1e-6,
+    checkpointing: bool = False,
+    masked_dense: bool = False,
+) -> FCMAE:
+    """Build the pre-training model of a member of the family; V1 too.
+
+    Args:
+        name: one of `list_models()`.
+        in_chans: channels of the images.
+        mask_ratio: share of patches hidden, in (0, 1).
+        patch_size: side of a patch; a multiple of the network's stride (32 at stem patch 4).
+        decoder_dim: width of the decoder.
+        decoder_depth: blocks of the decoder.
+        norm_pix_loss: normalise each patch's target.
+        stem_patch: 4; 2 or 1 for small images.
+        drop_path_rate: stochastic depth of the encoder's last block.
+        layer_scale_init: V1 only.
+        checkpointing: trade time for memory in training.
+        masked_dense: encode by the reference method.
+
+    Raises:
+        InputError: unknown name.
+        ValueError: a mask ratio or patch size that cannot be.
+    """
+    variant = find_variant(name)
+    encoder = ConvNeXt(
+        variant.depths,
+        variant.dims,
+        version=variant.version,
+        in_chans=in_chans,
+        stem_patch=stem_patch,
+        drop_path_rate=drop_path_rate,
+        layer_scale_init=layer_scale_init,
+        checkpointing=checkpointing,
+    )
+    return FCMAE(
+        encoder,
+        mask_ratio=mask_ratio,
+        patch_size=patch_size,
+        decoder_dim=decoder_dim,
+        decoder_depth=decoder_depth,
+        norm_pix_loss=norm_pix_loss,
+        masked_dense=masked_dense,
+    )

@@ -1,0 +1,49 @@
+"""The reference method of encoding a masked image: whole maps, multiplied by the mask.
+
+It computes every position to keep four in ten. It is here because it is plain to read: the visible-patch encoder is
+tested against it, and `pretrain --encoder dense` trains by it.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from convnext.nn.backbone import ConvNeXt
+from convnext.nn.block import Block
+from convnext.nn.norm import grn_scale
+from convnext.nn.visible import VisiblePatches
+
+
+def forward_masked_dense(backbone: ConvNeXt, images: Tensor, patches: VisiblePatches) -> Tensor:
+    """Images `[N, in_chans, H, W]` to the last stage's map `[N, H/s, W/s, C_4]`, zero where hidden."""
+    seen = (~patches.mask()).unsqueeze(-1)
+    x = images.contiguous(memory_format=torch.channels_last).permute(0, 2, 3, 1)
+    for downsample, stage in zip(backbone.downsample_layers, backbone.stages, strict=True):
+        x = downsample(x)
+        side = x.shape[1] // seen.shape[1]
+        keep = seen.repeat_interleave(side, 1).repeat_interleave(side, 2).to(x.dtype)
+        for block in stage.children():
+            assert isinstance(block, Block)
+            x = masked_block(block, x, keep)
+    return x * keep
+
+
+def masked_block(block: Block, x: Tensor, keep: Tensor) -> Tensor:
+    """A block on a map `[N, H, W, C]` with `keep` `[N, H, W, 1]`: 1 where visible, 0 where hidden.
+
+    Hidden positions must be zero where one position looks at another: before the convolution, and in GRN's norm,
+    where they hold GELU's value of a bias otherwise. What comes out at hidden positions means nothing.
+    """
+    branch = F.gelu(block.pwconv1(block.norm(block.dwconv(x * keep))))
+    if block.grn is not None:
+        gx = torch.linalg.vector_norm(
+            branch * keep, dim=(1, 2), keepdim=True, dtype=torch.promote_types(branch.dtype, torch.float32)
+        )
+        scale = grn_scale(gx, block.grn.gamma).to(branch.dtype)
+        branch = torch.addcmul(block.grn.beta.to(branch.dtype), branch, scale)
+    branch = block.pwconv2(branch)
+    if block.gamma is not None:
+        branch = block.gamma * branch
+    return x + block.drop_path(branch)
