@@ -42,8 +42,7 @@ class _VisibleDepthwise(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, *tables: Tensor) -> Tensor:
         ctx.save_for_backward(x, weight, *tables)
-        bias = None if bias is None else bias.to(x.dtype)
-        return torch.ops.convnext.visible_depthwise(x, weight.to(x.dtype), bias, list(tables))
+        return torch.ops.convnext.visible_depthwise(x, weight, bias, list(tables))
 
     @staticmethod
     @once_differentiable
@@ -52,7 +51,7 @@ class _VisibleDepthwise(torch.autograd.Function):
         grad = grad.contiguous()
         dx = dweight = dbias = None
         if ctx.needs_input_grad[0]:
-            dx = torch.ops.convnext.visible_depthwise(grad, weight.to(x.dtype).flip(2, 3), None, tables)
+            dx = torch.ops.convnext.visible_depthwise(grad, weight.flip(2, 3), None, tables)
         if ctx.needs_input_grad[1]:
             dweight = torch.ops.convnext.visible_depthwise_weight_gradient(x, grad, tables).to(weight.dtype)
         if ctx.needs_input_grad[2]:
@@ -94,8 +93,9 @@ def slot_tables(patches: VisiblePatches) -> list[Tensor]:
 
 
 def visible_depthwise(x: Tensor, weight: Tensor, bias: Tensor | None, tables: list[Tensor]) -> Tensor:
-    """The convolution on a CPU; `x` and the result are `[N, V, p, p, C]`."""
+    """The convolution on a CPU; `x` and the result are `[N, V, p, p, C]`, of one type, whatever the weight's."""
     tiles, *back = tables
+    weight, bias = weight.to(x.dtype), None if bias is None else bias.to(x.dtype)
     images, channels = x.shape[0], x.shape[-1]
     _, count, height, width = tiles.shape
     out = torch.empty_like(x)
@@ -122,7 +122,7 @@ def visible_depthwise_weight_gradient(x: Tensor, grad: Tensor, tables: list[Tens
     channel of its own.
     """
     tiles, *back = tables
-    images, visible, p, _, channels = x.shape
+    images, channels, p = x.shape[0], x.shape[-1], x.shape[2]
     _, count, height, width = tiles.shape
     full = torch.promote_types(x.dtype, torch.float32)
     total = x.new_zeros(KERNEL_SIZE, KERNEL_SIZE, channels, dtype=full)
