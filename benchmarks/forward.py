@@ -11,10 +11,7 @@ over the repeats.
 from __future__ import annotations
 
 import argparse
-import os
 import platform
-import statistics
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +19,7 @@ from pathlib import Path
 import timm
 import torch
 import torch._inductor.config
+from timing import machine, medians
 from torch import nn
 from torch.nn import functional as F
 
@@ -102,19 +100,6 @@ def call(case: Case, model: nn.Module, images: torch.Tensor, labels: torch.Tenso
     return step
 
 
-def medians(calls: list[Callable[[], None]], repeats: int) -> list[float]:
-    """Milliseconds of each, called in turn, after three rounds of warming up."""
-    times: list[list[float]] = [[] for _ in calls]
-    for repeat in range(-3, repeats):
-        pairs = list(zip(calls, times, strict=True))
-        for function, taken in pairs if repeat % 2 else reversed(pairs):  # neither always comes after the other
-            start = time.perf_counter()
-            function()
-            if repeat >= 0:
-                taken.append((time.perf_counter() - start) * 1e3)
-    return [statistics.median(taken) for taken in times]
-
-
 def measure(case: Case, repeats: int) -> tuple[float, float]:
     """Milliseconds, ours and timm's."""
     torch._dynamo.reset()
@@ -127,16 +112,6 @@ def measure(case: Case, repeats: int) -> tuple[float, float]:
     repeats *= 5 if case.batch == 1 else 1
     mine, peer = medians([call(case, model, images, labels) for model in (ours, theirs)], repeats)
     return mine, peer
-
-
-def machine() -> str:
-    """The processor by name."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        name = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        name = platform.processor() or platform.machine()
-    return f"{name}, {os.cpu_count()} cores, {torch.backends.cpu.get_cpu_capability()}"
 
 
 def main() -> None:

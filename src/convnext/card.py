@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from convnext.config import TrainConfig
+from convnext.config import PretrainConfig, TrainConfig
 from convnext.files import whole_file
 from convnext.variants import find_variant
+
+LICENCE = """If the first weights
+were published ConvNeXt V2 weights, their licence (CC-BY-NC 4.0) holds for these too."""
 
 
 def write_card(
@@ -51,8 +54,41 @@ figures for each class in `per_class.csv`.
 
 {pictures}
 
-Measured on the images above alone: how it does on other cameras, places or people is not known. If the first weights
-were published ConvNeXt V2 weights, their licence (CC-BY-NC 4.0) holds for these too.
+Measured on the images above alone: how it does on other cameras, places or people is not known. {LICENCE}
+"""
+    with whole_file(folder / "README.md") as path:
+        path.write_text(text, encoding="utf-8")
+
+
+def write_pretraining_card(folder: Path, config: PretrainConfig, metrics: dict[str, float], *, images: int) -> None:
+    """Write `folder/README.md` for a pre-training run on so many images."""
+    variant = find_variant(config.model)
+    start = f"weights `{config.init}`" if config.init else "random weights"
+    figures = "\n".join(f"| {name} | {value:.4f} |" for name, value in metrics.items())
+    text = f"""# {config.model}, pre-trained
+
+ConvNeXt V{variant.version} pre-trained by `convnext` from {start} as a masked autoencoder (FCMAE), recipe
+`{config.recipe}`: {config.epochs} epochs of {images} images at {config.image_size} pixels, batch {config.batch_size},
+mask ratio {config.mask_ratio} of patches of {config.patch_size} pixels, seed {config.seed}. No labels were used.
+
+| at the end | |
+|---|---|
+{figures}
+
+`loss` is the last epoch's mean squared error on hidden patches; `feature_distance` the smallest mean cosine distance
+between channels over the blocks (near 0 is collapse); `knn` and `linear_probe`, where they were asked for, top-1 in
+percent by frozen features.
+
+    convnext train classify FOLDER --model {config.model} --init {folder} --out RUN
+    convnext analyze reconstruct {folder} IMAGES --out FOLDER
+
+![image, visible patches, reconstruction](reconstructions.png)
+
+![curves](curves.png) ![feature distances](feature_distances.png)
+
+The whole configuration is in `config.json`, the machine in `environment.json`, every epoch in `metrics.jsonl`.
+
+A reconstruction shows structure, not colour: each patch's mean and deviation are those of the true image. {LICENCE}
 """
     with whole_file(folder / "README.md") as path:
         path.write_text(text, encoding="utf-8")

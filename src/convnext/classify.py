@@ -10,42 +10,27 @@ from convnext.data.loader import eval_loader
 from convnext.data.samples import Split, read_split, read_train_val
 from convnext.deploy.predictor import load
 from convnext.device import pick_device
-from convnext.errors import InputError
 from convnext.evaluate.accuracy import accuracy, predict
 from convnext.recipes import classify_recipe
-from convnext.run import Run
+from convnext.run import Run, resumed_config
 from convnext.tasks.classify import Classification
 from convnext.train.trainer import train
-
-ANYTIME = ("workers", "device")
-"""Options that a resumed run may change: they do not change what is computed."""
 
 
 def start_or_resume(
     data: str, out: Path, given: dict[str, Any], *, recipe: str | None, resume: bool, overwrite: bool
 ) -> dict[str, float]:
     """Train on `data` into `out`; `given` are options that override the recipe's. Returns the final metrics."""
-    config = resumed_config(data, out, given) if resume else ClassifyConfig().override({**given, "data": data})
+    config = (
+        resumed_config(ClassifyConfig, data, out, given)
+        if resume
+        else ClassifyConfig().override({**given, "data": data})
+    )
     splits = read_train_val(config.data, val_fraction=config.val_fraction, multi_label=config.multi_label)
     if not resume:
         chosen = classify_recipe(recipe, config.model, images=len(splits[0]), from_weights=config.init is not None)
         config = chosen.override({**given, "data": data})
     return train(Classification(config, *splits), out, resume=resume, overwrite=overwrite)
-
-
-def resumed_config(data: str, out: Path, given: dict[str, Any]) -> ClassifyConfig:
-    """The run's own config. `InputError` where `data` or `given` contradict it."""
-    stored = ClassifyConfig.from_dict(Run.reopen(out).read_config())
-    config = stored.override(given)
-    for name, value in config.to_dict().items():
-        before = getattr(stored, name)
-        if value != before and name not in ANYTIME:
-            raise InputError(
-                f"{out} was begun with {name} {before}, not {value}; --resume changes only workers, device"
-            )
-    if data != stored.data and Path(data).resolve() != Path(stored.data).resolve():
-        raise InputError(f"{out} was begun on {stored.data}, not {data}")
-    return config
 
 
 def evaluate_source(

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from convnext import __version__
-from convnext.config import ClassifyConfig, TrainConfig
+from convnext.config import ClassifyConfig, PretrainConfig, TrainConfig
 from convnext.errors import InputError
 from convnext.variants import VARIANTS
 
@@ -58,14 +58,16 @@ def parser() -> Parser:
     command = add(commands, "models", models, "the family and its published weights")
     command.add_argument("--json", action="store_true", help="one JSON list")
 
+    command = add(commands, "pretrain", pretrain, "pre-train a model on images without labels (FCMAE)")
+    command.add_argument("data", metavar="DATA", help="folder of images, flat or nested, or 'digits'")
+    add_run_options(command, "default: small_data up to 20,000 images, else fcmae, the paper's")
+    add_config_options(command, PretrainConfig)
+
     train = commands.add_parser("train", help="train a model", description="Train a model.")
     tasks = train.add_subparsers(title="tasks", metavar="TASK", required=True)
     command = add(tasks, "classify", train_classify, "train an image classifier")
     command.add_argument("data", metavar="DATA", help="folder of class folders, CSV or Parquet table, or 'digits'")
-    command.add_argument("--out", type=Path, required=True, metavar="RUN", help="the run directory to write")
-    command.add_argument("--recipe", help="default: small_data up to 20,000 images, else the paper's")
-    command.add_argument("--resume", action="store_true", help="go on from the run's last checkpoint")
-    command.add_argument("--overwrite", action="store_true", help="replace an existing run")
+    add_run_options(command, "default: small_data up to 20,000 images, else the paper's")
     add_config_options(command, ClassifyConfig)
 
     command = add(commands, "evaluate", evaluate, "measure a model on labelled images")
@@ -91,9 +93,26 @@ def parser() -> Parser:
         "--json", action="store_true", help="a line an image: the labels of a single file, else image and labels"
     )
 
+    analyze = commands.add_parser("analyze", help="look into a model", description="Look into a model.")
+    analyses = analyze.add_subparsers(title="analyses", metavar="ANALYSIS", required=True)
+    command = add(analyses, "reconstruct", reconstruct, "draw what a pre-trained model makes of hidden patches")
+    command.add_argument("source", metavar="SOURCE", help="pre-training run or weight file with its decoder")
+    command.add_argument("inputs", metavar="IMAGES", nargs="+", help="files, folders or globs")
+    command.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="where the pictures go")
+    command.add_argument("--seed", type=int, default=0, help="of the masks; default: 0")
+    command.add_argument("--device", default="cpu", help="cpu (default), auto, cuda, mps")
+
     command = add(commands, "doctor", doctor, "what this machine has, and which fast paths it takes")
     command.add_argument("--json", action="store_true", help="one JSON object")
     return top
+
+
+def add_run_options(command: argparse.ArgumentParser, recipe: str) -> None:
+    """What every training command takes beside its recipe's values."""
+    command.add_argument("--out", type=Path, required=True, metavar="RUN", help="the run directory to write")
+    command.add_argument("--recipe", help=recipe)
+    command.add_argument("--resume", action="store_true", help="go on from the run's last checkpoint")
+    command.add_argument("--overwrite", action="store_true", help="replace an existing run")
 
 
 def add_config_options(command: argparse.ArgumentParser, config: type[TrainConfig]) -> None:
@@ -139,6 +158,31 @@ def models(args: argparse.Namespace) -> None:
     for names in published.values():
         if names:
             print("  " + "  ".join(names))
+
+
+def pretrain(args: argparse.Namespace) -> None:
+    from convnext.pretrain import start_or_resume
+
+    given = given_options(args, PretrainConfig)
+    metrics = start_or_resume(
+        args.data, args.out, given, recipe=args.recipe, resume=args.resume, overwrite=args.overwrite
+    )
+    figures = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
+    model = given.get("model", PretrainConfig.model)
+    print(f"{figures}\n{args.out}: curves and reconstructions are there; next:")
+    print(f"  convnext train classify FOLDER --model {model} --init {args.out} --out RUN")
+    print(f"  convnext analyze reconstruct {args.out} IMAGES --out FOLDER")
+
+
+def reconstruct(args: argparse.Namespace) -> int:
+    from convnext.pretrain import reconstruct
+
+    files, failures = reconstruct(args.source, args.inputs, args.out, device=args.device, seed=args.seed)
+    for failure in failures:
+        print(f"convnext: {failure}", file=sys.stderr)
+    for file in files:
+        print(file)
+    return 1 if failures else 0
 
 
 def train_classify(args: argparse.Namespace) -> None:

@@ -6,12 +6,15 @@ Every field is a flag of the command line (`base_lr` is `--base-lr`), with the h
 from __future__ import annotations
 
 import dataclasses
+import logging
 import types
 import typing
 from dataclasses import dataclass, field
-from typing import Any, Literal, Self, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Self, TypeVar, get_args, get_origin, get_type_hints
 
 from convnext.errors import InputError, nearest
+
+log = logging.getLogger("convnext")
 
 
 def option(default: Any, help: str) -> Any:
@@ -121,6 +124,57 @@ class ClassifyConfig(TrainConfig):
             raise InputError("mixup, cutmix and label smoothing need one label an image; set them to 0 for multi_label")
         if not 0 < self.val_fraction < 1:
             raise InputError(f"val_fraction must lie between 0 and 1, not {self.val_fraction}")
+
+
+@dataclass(frozen=True)
+class PretrainConfig(TrainConfig):
+    """An FCMAE pre-training run."""
+
+    mask_ratio: float = option(0.6, "share of patches hidden")
+    patch_size: int = option(32, "side of the patches that are hidden, in pixels; a multiple of the network's stride")
+    mask_block: int = option(1, "hide squares of so many patches a side together")
+    encoder: Literal["visible", "dense"] = option("visible", "compute visible patches alone, or whole maps and a mask")
+    decoder_dim: int = option(512, "the decoder's width")
+    decoder_depth: int = option(1, "the decoder's blocks")
+    norm_pix_loss: bool = option(True, "predict pixels normalised patch by patch")
+    crop_scale: tuple[float, float] = option((0.2, 1.0), "share of the image's area a training crop takes")
+    hflip: float = option(0.5, "probability of a horizontal flip")
+    look_every: int = option(20, "epochs between pictures of reconstructions, and between probes")
+    probe: str | None = option(None, "labelled data, as `train classify` takes, to measure kNN and a linear probe on")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("patch_size", "mask_block", "decoder_dim", "decoder_depth", "look_every"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} must be at least 1, not {getattr(self, name)}")
+        stride, patch, size = 8 * self.stem_patch, self.patch_size, self.image_size
+        if patch % stride:
+            raise InputError(f"patch_size must be a multiple of {stride} at stem_patch {self.stem_patch}, not {patch}")
+        if size % patch:
+            down = max(size // patch * patch, patch)
+            raise InputError(
+                f"image_size {size} is no multiple of patch_size {patch}; {down} or {down + patch} would do"
+            )
+        patches = (size // patch) ** 2
+        if not 0 < self.mask_ratio < 1 or int(patches * (1 - self.mask_ratio)) < 1:
+            raise InputError(
+                f"mask_ratio {self.mask_ratio} leaves none of {patches} patches visible; it must lie in (0, 1)"
+            )
+
+
+Config = TypeVar("Config", bound=TrainConfig)
+
+
+def fit_batch(config: Config, images: int, *, even: bool = False) -> Config:
+    """The config with a batch no larger than the training set, and `even` where mixup pairs its images."""
+    batch = min(config.batch_size, images)
+    if even:
+        batch -= batch % 2
+    if batch < config.accumulate:
+        raise InputError(f"accumulate {config.accumulate} needs at least as many images in a batch, not {batch}")
+    if batch != config.batch_size:
+        log.info("batch size %d instead of %d: there are %d training images", batch, config.batch_size, images)
+    return dataclasses.replace(config, batch_size=batch)
 
 
 def parse(name: str, text: str, kind: Any) -> Any:

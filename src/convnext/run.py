@@ -19,8 +19,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from convnext.config import Config
 from convnext.errors import InputError
 from convnext.files import whole_file
+
+ANYTIME = ("workers", "device")
+"""Options that a resumed run may change: they do not change what is computed."""
 
 
 class Run:
@@ -89,6 +93,21 @@ class Run:
         """Drop the rows of epochs later than `epoch`: a resumed run writes them again."""
         rows = [row for row in self.rows() if row["epoch"] <= epoch]
         self.write_text("metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+
+
+def resumed_config(kind: type[Config], data: str, out: Path, given: dict[str, Any]) -> Config:
+    """The config of the run at `out`. `InputError` where `data` or `given` contradict it."""
+    stored = kind.from_dict(Run.reopen(out).read_config())
+    config = stored.override(given)
+    for name, value in config.to_dict().items():
+        before = getattr(stored, name)
+        if value != before and name not in ANYTIME:
+            raise InputError(
+                f"{out} was begun with {name} {before}, not {value}; --resume changes only {', '.join(ANYTIME)}"
+            )
+    if data != stored.data and Path(data).resolve() != Path(stored.data).resolve():
+        raise InputError(f"{out} was begun on {stored.data}, not {data}")
+    return config
 
 
 def environment() -> dict[str, Any]:

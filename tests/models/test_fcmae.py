@@ -97,9 +97,7 @@ def loop_encoder(encoder, images, mask):
             if not i:
                 x = F.layer_norm(x, x.shape[-1:], norm.weight, norm.bias, 1e-6)
             rows, columns = x.shape[:2]
-            seen = [
-                (r, c) for r in range(rows) for c in range(columns) if not hidden[r * h // rows, c * w // columns]
-            ]
+            seen = [(r, c) for r in range(rows) for c in range(columns) if not hidden[r * h // rows, c * w // columns]]
             for block in stage.children():
                 after = []
                 for r, c in seen:
@@ -215,7 +213,13 @@ def test_initialisation_happens_once_and_small():
 
 def test_official_names():
     names = set(create_fcmae("convnextv2_atto", decoder_depth=2).state_dict())
-    assert {"mask_token", "proj.weight", "decoder.1.grn.gamma", "pred.bias", "encoder.stages.0.0.dwconv.weight"} <= names
+    assert {
+        "mask_token",
+        "proj.weight",
+        "decoder.1.grn.gamma",
+        "pred.bias",
+        "encoder.stages.0.0.dwconv.weight",
+    } <= names
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from PIL import Image
 
-from convnext.data.decode import read_image
+from convnext.data.decode import find_images, read_image
 from convnext.data.digits import read_digits
 from convnext.data.entries import Listing
 from convnext.data.folders import read_folder
@@ -75,6 +75,23 @@ def read_train_val(
     listing = _read(data, classes, val_fraction, multi_label)
     train = _select(data, listing, "train", classes, multi_label)
     return train, _select(data, listing, "val", classes, multi_label)
+
+
+def read_images(data: str | Path) -> Samples:
+    """All images under a folder, flat or nested, whatever their folders say; of "digits", those of "train".
+
+    They have no classes, and a target of 0. `InputError` for a folder that is not there or holds no image.
+    """
+    if data == "digits":
+        samples = read_split(data, "train")
+        return replace(samples, classes=(), targets=[0] * len(samples))
+    folder = Path(data)
+    if not folder.is_dir():
+        raise InputError(f"{data}: no such folder of images")
+    sources = [str(path) for path in find_images(folder)]
+    if not sources:
+        raise InputError(f"{data}: no images in this folder or below")
+    return Samples(classes=(), targets=[0] * len(sources), multi_label=False, sources=sources)
 
 
 def _read(data: str | Path, classes: Sequence[str] | None, val_fraction: float, multi_label: bool) -> Listing:

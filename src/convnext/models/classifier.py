@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from convnext.nn.backbone import ConvNeXt
+from convnext.nn.backbone import ConvNeXt, init_weights
 from convnext.nn.norm import LayerNorm
 from convnext.variants import find_variant
 
@@ -34,7 +34,7 @@ class Classifier(ConvNeXt):
         self.num_classes = num_classes
         self.norm = LayerNorm(dims[-1])
         self.head: nn.Module = nn.Linear(dims[-1], num_classes) if num_classes else nn.Identity()
-        self.init_weights()
+        init_weights(self)
         if isinstance(self.head, nn.Linear):
             self.head.weight.data.mul_(head_init_scale)
 

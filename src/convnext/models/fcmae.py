@@ -6,15 +6,22 @@ image was hidden, and predicts the hidden pixels. Parameters are named as in the
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from convnext.nn.backbone import ConvNeXt
+from convnext.errors import WeightsError
+from convnext.nn.backbone import ConvNeXt, init_weights
 from convnext.nn.block import Block
 from convnext.nn.masked_dense import forward_masked_dense
 from convnext.nn.visible import VisiblePatches, random_patches
 from convnext.variants import find_variant
+
+Mask = Tensor | VisiblePatches | None
+"""Which patches are hidden: bool `[N, h, w]`, True where hidden; or the visible ones; None draws some."""
 
 TARGET_EPS = 1e-6  # added to the variance of a patch's pixels
 
@@ -67,20 +74,16 @@ class FCMAE(nn.Module):
         self.mask_token = nn.Parameter(torch.zeros(1, decoder_dim, 1, 1))
         self.decoder = nn.Sequential(*[Block(decoder_dim) for _ in range(decoder_depth)])
         self.pred = PositionConv(decoder_dim, stride**2 * encoder.in_chans)
-        self.init_weights()
-
-    def init_weights(self) -> None:
-        """The backbone's rule for all layers, and a mask token of the same deviation (official: normal, 0.02)."""
-        ConvNeXt.init_weights(self)
+        init_weights(self)
         nn.init.normal_(self.mask_token, std=0.02)
 
-    def forward(self, images: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, images: Tensor, mask: Mask = None) -> tuple[Tensor, Tensor, Tensor]:
         """Hide patches, and predict their pixels.
 
         Args:
             images: `[N, in_chans, H, W]`, H and W multiples of `patch_size`.
-            mask: bool `[N, h, w]` for h×w patches, True where hidden, the same number in every image; None draws one
-                for each image.
+            mask: bool `[N, h, w]` for h×w patches, True where hidden, the same number in every image; or the visible
+                patches; None draws a mask for each image.
 
         Returns:
             The loss: mean squared error over hidden patches, in fp32. The prediction `[N, h·w, patch_size²·in_chans]`,
@@ -91,17 +94,23 @@ class FCMAE(nn.Module):
         """
         patches = self.patches(images, mask)
         prediction = self.decode(self.encode_patches(images, patches), patches)
-        hidden = patches.mask() if mask is None else mask
+        hidden = patches.mask()
         target = self.target(images)
         error = (prediction.float() - target).square().mean(dim=-1)
         weight = hidden.flatten(1).to(error.dtype)
         return (error * weight).sum() / weight.sum(), prediction, hidden
 
-    def patches(self, images: Tensor, mask: Tensor | None) -> VisiblePatches:
+    def patches(self, images: Tensor, mask: Mask) -> VisiblePatches:
         """The visible patches of a mask that fits the images, or of a random one."""
         grid = self.grid(images)
         if mask is None:
             return random_patches(len(images), grid, self.mask_ratio, device=images.device)
+        if isinstance(mask, VisiblePatches):
+            if (len(mask.index), *mask.grid) != (len(images), *grid):
+                raise ValueError(
+                    f"expected patches of {len(images)} images on {grid}, got {len(mask.index)} on {mask.grid}"
+                )
+            return mask
         if mask.shape != (len(images), *grid):
             raise ValueError(f"expected a mask {[len(images), *grid]} for these images, got {list(mask.shape)}")
         return VisiblePatches.from_mask(mask)
@@ -120,12 +129,12 @@ class FCMAE(nn.Module):
             )
         return height // size, width // size
 
-    def encode(self, images: Tensor, mask: Tensor | None = None) -> Tensor:
+    def encode(self, images: Tensor, mask: Mask = None) -> Tensor:
         """Images and mask to the last stage's map `[N, C_4, H/s, W/s]`, zero where hidden."""
         patches = self.patches(images, mask)
         return patches.fill(self.encoder.forward_stages(images, patches)[-1]).permute(0, 3, 1, 2)
 
-    def encode_masked_dense(self, images: Tensor, mask: Tensor | None = None) -> Tensor:
+    def encode_masked_dense(self, images: Tensor, mask: Mask = None) -> Tensor:
         """What `encode` gives, by the reference method: convolve whole maps, multiply by the mask."""
         patches = self.patches(images, mask)
         return forward_masked_dense(self.encoder, images, patches).permute(0, 3, 1, 2)
@@ -141,7 +150,9 @@ class FCMAE(nn.Module):
         x = patches.fill(self.proj(features), background=self.mask_token.flatten())
         x = self.pred(self.decoder(x))
         stride = self.encoder.total_stride
-        return self.patchify(x.unflatten(-1, (stride, stride, self.in_chans)).transpose(2, 3).flatten(3, 4).flatten(1, 2))
+        return self.patchify(
+            x.unflatten(-1, (stride, stride, self.in_chans)).transpose(2, 3).flatten(3, 4).flatten(1, 2)
+        )
 
     def target(self, images: Tensor) -> Tensor:
         """What is to be predicted, fp32 `[N, h·w, patch_size²·in_chans]`."""
@@ -157,7 +168,7 @@ class FCMAE(nn.Module):
         patches = images.unflatten(2, (-1, size)).unflatten(1, (-1, size)).transpose(2, 3)
         return patches.flatten(3).flatten(1, 2)
 
-    def reconstruct(self, images: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def reconstruct(self, images: Tensor, mask: Mask = None) -> tuple[Tensor, Tensor]:
         """Images with their hidden patches as predicted `[N, in_chans, H, W]`, and the mask; visible ones as they are.
 
         With `norm_pix_loss`, a prediction is of normalised pixels: mean and deviation of the true patch are put back.
@@ -229,3 +240,38 @@ def create_fcmae(
         norm_pix_loss=norm_pix_loss,
         masked_dense=masked_dense,
     )
+
+
+def load_fcmae(source: str | Path) -> tuple[FCMAE, dict[str, Any]]:
+    """A pre-trained model with its decoder from a run or weight file, and what is known of its use.
+
+    Raises:
+        WeightsError: nothing there, not a ConvNeXt, or no decoder inside.
+    """
+    from convnext.weights import describe, load_weights
+    from convnext.weights.io import locate, read_file, read_meta
+
+    path = locate(source)
+    state, _ = read_file(path, decoder=True)
+    meta = read_meta(path)
+    if "mask_token" not in state:
+        raise WeightsError(f"{source} holds no decoder: it is no pre-training run (convnext pretrain)")
+    architecture = describe(state)
+    stride = 8 * architecture.stem_patch
+    model = create_fcmae(
+        architecture.variant,
+        in_chans=architecture.in_chans,
+        stem_patch=architecture.stem_patch,
+        layer_scale_init=1e-6 if architecture.layer_scale else 0.0,
+        mask_ratio=meta.get("mask_ratio", 0.6),
+        patch_size=meta.get("patch_size", stride),
+        norm_pix_loss=meta.get("norm_pix_loss", True),
+        decoder_dim=state["mask_token"].numel(),
+        decoder_depth=sum(key.startswith("decoder.") and key.endswith(".dwconv.weight") for key in state),
+    )
+    load_weights(model.encoder, path)
+    own = {key: tensor for key, tensor in model.state_dict().items() if not key.startswith("encoder.")}
+    if wrong := [key for key in own if key not in state or state[key].numel() != own[key].numel()]:
+        raise WeightsError(f"{source}: its decoder does not fit: {', '.join(wrong[:5])}")
+    model.load_state_dict({key: state[key].reshape(own[key].shape) for key in own}, strict=False)
+    return model, meta

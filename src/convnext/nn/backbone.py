@@ -25,6 +25,16 @@ INIT_STD: dict[type[nn.Conv2d] | type[nn.Linear], float] = {
 }
 
 
+def init_weights(network: nn.Module) -> None:
+    """Initialise every convolution and linear layer from `INIT_STD`; all else starts right as constructed."""
+    for module in network.modules():
+        for kind, std in INIT_STD.items():
+            if isinstance(module, kind):
+                nn.init.trunc_normal_(module.weight, std=std)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+
+
 class PatchConv(nn.Conv2d):
     """Convolution with stride = kernel, `[..., H, W, in]` to `[..., H/patch, W/patch, out]`."""
 
@@ -84,15 +94,6 @@ class ConvNeXt(nn.Module):
             )
             for depth, dim in zip(depths, dims, strict=True)
         )
-
-    def init_weights(self) -> None:
-        """Initialise every convolution and linear layer from `INIT_STD`; all else starts right as constructed."""
-        for module in self.modules():
-            for kind, std in INIT_STD.items():
-                if isinstance(module, kind):
-                    nn.init.trunc_normal_(module.weight, std=std)
-                    if module.bias is not None:
-                        nn.init.zeros_(module.bias)
 
     def forward_stages(self, images: Tensor, patches: VisiblePatches | None = None) -> list[Tensor]:
         """Images `[N, in_chans, H, W]` to the output of each stage, `[N, H/s, W/s, C]` for strides s.

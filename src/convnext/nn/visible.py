@@ -60,14 +60,10 @@ class VisiblePatches:
         return patches[self._place()]
 
     def fill(self, patches: Tensor, background: Tensor | None = None) -> Tensor:
-        """Visible patches `[N, V, p, p, C]` to whole maps `[N, h·p, w·p, C]`; `background` `[C]`, or 0, where hidden."""
+        """Visible patches `[N, V, p, p, C]` to whole maps `[N, h·p, w·p, C]`, `background` `[C]` or 0 where hidden."""
         (h, w), (images, _, p, _, channels) = self.grid, patches.shape
-        shape = (images, h, w, p, p, channels)
-        if background is None:
-            maps = patches.new_zeros(shape)
-        else:
-            maps = background.to(patches.dtype).expand(shape).clone()
-        maps = maps.index_put(self._place(), patches)
+        blank = patches.new_zeros(()) if background is None else background.to(patches.dtype)
+        maps = blank.expand(images, h, w, p, p, channels).clone().index_put(self._place(), patches)
         return maps.transpose(2, 3).reshape(images, h * p, w * p, channels)
 
     def _place(self) -> tuple[Tensor, Tensor, Tensor]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from convnext.config import ClassifyConfig
+from convnext.config import ClassifyConfig, PretrainConfig
 from convnext.errors import InputError, nearest
-from convnext.recipes.digits import digits
+from convnext.recipes.digits import digits, digits_pretrain
+from convnext.recipes.fcmae import fcmae
+from convnext.recipes.fcmae_small_data import fcmae_small_data
 from convnext.recipes.finetune_v2 import finetune_v2
 from convnext.recipes.scratch_v1 import scratch_v1
 from convnext.recipes.small_data import small_data
@@ -23,6 +25,12 @@ RECIPES: dict[str, Callable[[str, bool], ClassifyConfig]] = {
     "scratch_v1": lambda model, from_weights: scratch_v1(model),
 }
 
+PRETRAIN_RECIPES: dict[str, Callable[[str], PretrainConfig]] = {
+    "small_data": fcmae_small_data,
+    "digits": digits_pretrain,
+    "fcmae": fcmae,
+}
+
 
 def classify_recipe(name: str | None, model: str, *, images: int, from_weights: bool) -> ClassifyConfig:
     """The recipe called `name`, or the one that suits the data: `small_data` up to `SMALL` images, else the paper's."""
@@ -33,3 +41,13 @@ def classify_recipe(name: str | None, model: str, *, images: int, from_weights: 
     if name not in RECIPES:
         raise InputError(f"unknown recipe '{name}'; {nearest(name, list(RECIPES))}")
     return RECIPES[name](model, from_weights)
+
+
+def pretrain_recipe(name: str | None, model: str, *, images: int) -> PretrainConfig:
+    """The pre-training recipe called `name`, or the one that suits the number of images."""
+    find_variant(model)
+    if name is None:
+        name = "small_data" if images <= SMALL else "fcmae"
+    if name not in PRETRAIN_RECIPES:
+        raise InputError(f"unknown recipe '{name}'; {nearest(name, list(PRETRAIN_RECIPES))}")
+    return PRETRAIN_RECIPES[name](model)

@@ -7,7 +7,7 @@ Result:   about 98 % on the held-out digits.
 
 from __future__ import annotations
 
-from convnext.config import ClassifyConfig
+from convnext.config import ClassifyConfig, PretrainConfig
 
 
 def digits(model: str, from_weights: bool) -> ClassifyConfig:
@@ -29,5 +29,27 @@ def digits(model: str, from_weights: bool) -> ClassifyConfig:
         warmup_epochs=1.0,
         clip_grad=1.0,
         ema=0.99,
+        workers=0,
+    )
+
+
+def digits_pretrain(model: str) -> PretrainConfig:
+    """FCMAE on the same images, without their labels."""
+    return PretrainConfig(
+        recipe="digits",
+        model=model,
+        in_chans=1,
+        stem_patch=2,
+        image_size=32,
+        patch_size=16,
+        crop_scale=(0.7, 1.0),
+        hflip=0.0,
+        epochs=10,
+        warmup_epochs=1.0,
+        batch_size=64,
+        base_lr=4e-3,
+        min_lr=0.0,
+        betas=(0.9, 0.95),
+        clip_grad=1.0,
         workers=0,
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
@@ -12,20 +11,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from convnext.card import write_card
-from convnext.config import ClassifyConfig
+from convnext.config import ClassifyConfig, fit_batch
 from convnext.data.loader import Batch, eval_loader, train_loader
 from convnext.data.preprocessing import Preprocessing
 from convnext.data.samples import Samples
 from convnext.data.transforms import train_transform
 from convnext.deploy.predictor import load
-from convnext.errors import InputError
 from convnext.evaluate.accuracy import accuracy, predict
 from convnext.evaluate.report import write_report
 from convnext.models.classifier import Classifier, create_model
 from convnext.run import Run
 from convnext.tasks.task import TrainLoader
-
-log = logging.getLogger("convnext")
 
 EVAL_BATCH = 64
 
@@ -34,7 +30,8 @@ class Classification:
     """Trains and measures a classifier on `train` and `val`."""
 
     def __init__(self, config: ClassifyConfig, train: Samples, val: Samples) -> None:
-        self.config, self.train, self.val = fit_batch(config, len(train)), train, val
+        self.config = fit_batch(config, len(train), even=bool(config.mixup or config.cutmix))
+        self.train, self.val = train, val
         self.score = "mAP" if config.multi_label else "top1"
         self.preprocessing = preprocessing(config)
         self.class_weights = balanced_weights(train) if config.class_weights == "balanced" else None
@@ -122,7 +119,7 @@ class Classification:
         """Paths and reasons of the batch's unreadable images."""
         return [(self.train.sources[index], reason) for index, reason in batch.unreadable]
 
-    def evaluate(self, model: nn.Module, device: torch.device) -> dict[str, float]:
+    def evaluate(self, model: nn.Module, device: torch.device, run: Run, epoch: int) -> dict[str, float]:
         """Accuracy on the validation images."""
         return accuracy(predict(model, self.val_loader(), device))
 
@@ -139,7 +136,7 @@ class Classification:
             "preprocessing": self.preprocessing.to_dict(),
         }
 
-    def finish(self, run: Run, device: torch.device) -> dict[str, float]:
+    def finish(self, run: Run, device: torch.device, model: nn.Module) -> dict[str, float]:
         """Measure the run's stored weights, and write `result.json`, the report's pictures and the model card."""
         predictions = predict(load(run.path).model.to(device), self.val_loader(), device)
         metrics = accuracy(predictions)
@@ -147,18 +144,6 @@ class Classification:
         write_report(run.path, run.rows(), self.score, predictions, self.val, self.preprocessing.mode)
         write_card(run.path, self.config, metrics, classes=self.train.classes, images=(len(self.train), len(self.val)))
         return metrics
-
-
-def fit_batch(config: ClassifyConfig, images: int) -> ClassifyConfig:
-    """A batch no larger than the training set, and even where mixup pairs its images."""
-    batch = min(config.batch_size, images)
-    if config.mixup or config.cutmix:
-        batch -= batch % 2
-    if batch < config.accumulate:
-        raise InputError(f"accumulate {config.accumulate} needs at least as many images in a batch, not {batch}")
-    if batch != config.batch_size:
-        log.info("batch size %d instead of %d: there are %d training images", batch, config.batch_size, images)
-    return replace(config, batch_size=batch)
 
 
 def preprocessing(config: ClassifyConfig) -> Preprocessing:

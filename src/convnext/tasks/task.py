@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from convnext.config import TrainConfig
-from convnext.nn.backbone import ConvNeXt
 from convnext.run import Run
 
 
@@ -24,15 +23,16 @@ class TrainLoader(Protocol):
 class Task(Protocol):
     """One kind of training."""
 
-    score: str
-    """The metric by which the best epoch is told; higher is better."""
+    @property
+    def score(self) -> str | None:
+        """The metric by which the best epoch is told, higher being better; None where there is none."""
 
     @property
     def config(self) -> TrainConfig:
         """The whole configuration."""
 
-    def build_model(self) -> ConvNeXt:
-        """The network, with its first weights."""
+    def build_model(self) -> Any:
+        """The network, with its first weights: an `nn.Module` that knows its encoder's `depths`."""
 
     def train_loader(self) -> TrainLoader:
         """The training batches."""
@@ -46,11 +46,11 @@ class Task(Protocol):
     def unreadable(self, batch: Any) -> list[tuple[str, str]]:
         """Images of the batch that could not be read, each with the reason."""
 
-    def evaluate(self, model: nn.Module, device: torch.device) -> dict[str, float]:
-        """Metrics on the validation images."""
+    def evaluate(self, model: nn.Module, device: torch.device, run: Run, epoch: int) -> dict[str, float]:
+        """Metrics after `epoch` epochs; may add files to the run."""
 
     def meta(self) -> dict[str, Any]:
         """What is stored with the weights, for everything after."""
 
-    def finish(self, run: Run, device: torch.device) -> dict[str, float]:
+    def finish(self, run: Run, device: torch.device, model: nn.Module) -> dict[str, float]:
         """After training: the run's final metrics, and its files for people."""

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from convnext.device import pick_device
 from convnext.errors import InputError
@@ -71,7 +72,7 @@ class Trainer:
                 self.run.log(row)  # before the checkpoint: a resume drops rows that go beyond it
                 self.save(metrics)
                 progress.end_epoch(row)
-        return self.task.finish(self.run, self.device)
+        return self.task.finish(self.run, self.device, self.kept())
 
     def train_epoch(self, progress: Progress) -> float:
         """One pass over the training images; returns the mean loss."""
@@ -136,9 +137,12 @@ class Trainer:
         np.random.seed(seed)
 
     def evaluate(self) -> dict[str, float]:
-        """Metrics of the weights the run keeps: the averaged ones if EMA is on."""
-        model = self.ema.model if self.ema is not None else self.model.eval()
-        return self.task.evaluate(model, self.device)
+        """Metrics of the weights the run keeps."""
+        return self.task.evaluate(self.kept(), self.device, self.run, self.epoch)
+
+    def kept(self) -> nn.Module:
+        """The weights the run keeps: the averaged ones if EMA is on."""
+        return self.ema.model if self.ema is not None else self.model.eval()
 
     def report_unreadable(self, path: str, reason: str) -> None:
         """List an unreadable image in the run, once."""
@@ -149,11 +153,11 @@ class Trainer:
 
     def save(self, metrics: dict[str, float]) -> None:
         """Write the epoch's weights, the best so far, and all state to resume from."""
-        kept = self.ema.model if self.ema is not None else self.model
-        save_state(self.run.weights, kept.state_dict(), self.task.meta())
-        if metrics[self.task.score] > self.best_score:
+        weights = self.kept().state_dict()
+        save_state(self.run.weights, weights, self.task.meta())
+        if self.task.score is not None and metrics[self.task.score] > self.best_score:
             self.best_score = metrics[self.task.score]
-            save_state(self.run.best, kept.state_dict(), self.task.meta())
+            save_state(self.run.best, weights, self.task.meta())
         state = {
             "epoch": self.epoch,
             "step": self.step,

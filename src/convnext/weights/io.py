@@ -104,8 +104,11 @@ def read_meta(source: str | Path) -> dict:
     return hub.meta(path.parent) if path.name == RUN_FILE else {}
 
 
-def read_file(path: Path) -> tuple[State, list[str]]:
-    """The state dict of one file in the official layout, and notes on what was chosen or left out."""
+def read_file(path: Path, *, decoder: bool = False) -> tuple[State, list[str]]:
+    """The state dict of one file in the official layout, and notes on what was chosen or left out.
+
+    With `decoder`, that of a pre-training file stays in, under its own names.
+    """
     try:
         with open(path, "rb") as file:
             empty = not file.read(1)
@@ -116,9 +119,10 @@ def read_file(path: Path) -> tuple[State, list[str]]:
     content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
     state, notes = _unwrap(content, path)
     state = to_official(_strip(state))
-    if decoder := [key for key in state if key.startswith(_DECODER)]:
-        state = {key: tensor for key, tensor in state.items() if key not in decoder}
-        notes.append(f"left out the {len(decoder)} tensors of the pre-training decoder")
+    extra = [] if decoder else [key for key in state if key.startswith(_DECODER)]
+    if extra:
+        state = {key: tensor for key, tensor in state.items() if key not in extra}
+        notes.append(f"left out the {len(extra)} tensors of the pre-training decoder")
     if ((entry := zoo.lookup(path.stem)) and entry.licence != "MIT") or _NON_COMMERCIAL_HUB.search(str(path)):
         notes.append("published ConvNeXt V2 weights are licensed CC-BY-NC 4.0: not for commercial use")
         log.warning("%s: %s", path.name, notes[-1])

@@ -1,0 +1,1 @@
+"""What a network has learned, in figures and pictures."""

@@ -1,0 +1,70 @@
+"""Pre-training from a user's point of view: choose a recipe, start or resume, look at reconstructions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from convnext.analysis.reconstruct import draw_reconstructions
+from convnext.config import PretrainConfig
+from convnext.data.decode import read_image
+from convnext.data.preprocessing import Preprocessing
+from convnext.data.samples import read_images
+from convnext.deploy.batch import expand
+from convnext.device import pick_device
+from convnext.errors import ImageError, InputError
+from convnext.models.fcmae import load_fcmae
+from convnext.recipes import pretrain_recipe
+from convnext.run import resumed_config
+from convnext.tasks.pretrain import Pretraining
+from convnext.train.trainer import train
+
+SHEET = 8
+"""Images in one picture."""
+
+
+def start_or_resume(
+    data: str, out: Path, given: dict[str, Any], *, recipe: str | None, resume: bool, overwrite: bool
+) -> dict[str, float]:
+    """Pre-train on the images of `data` into `out`; `given` are options that override the recipe's."""
+    images = read_images(data)
+    if resume:
+        config = resumed_config(PretrainConfig, data, out, given)
+    else:
+        model = given.get("model", PretrainConfig.model)
+        config = pretrain_recipe(recipe, model, images=len(images)).override({**given, "data": data})
+    return train(Pretraining(config, images), out, resume=resume, overwrite=overwrite)
+
+
+def reconstruct(source: str, inputs: list[str], out: Path, *, device: str, seed: int) -> tuple[list[Path], list[str]]:
+    """Draw images as the pre-trained model of `source` completes them, into PNG files in `out`.
+
+    Returns the files, and a line for each image that could not be read. `InputError` if none could be.
+    """
+    model, meta = load_fcmae(source)
+    stored = meta.get("preprocessing")
+    size = 7 * model.patch_size  # of the paper, at patches of 32
+    preprocessing = Preprocessing.from_dict(stored) if stored else Preprocessing.standard(size, model.in_chans)
+    where = pick_device(device)
+    model.to(where)
+    images, failures = [], []
+    for name, image in list(expand(inputs)):
+        try:
+            images.append(preprocessing(read_image(image, preprocessing.mode)))
+        except ImageError as error:
+            failures.append(str(error))
+            del name
+    if not images:
+        raise InputError(f"no image could be read: {failures[0]}")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot write {out}: {error.strerror or error}") from error
+    files = []
+    for first in range(0, len(images), SHEET):
+        files.append(out / f"reconstructions-{first // SHEET + 1:03}.png")
+        sheet = torch.stack(images[first : first + SHEET]).to(where)
+        draw_reconstructions(model, sheet, preprocessing, files[-1], seed=seed + first)
+    return files, failures

@@ -1,0 +1,150 @@
+"""FCMAE pre-training (ConvNeXt V2, section 3): hide patches of images, predict their pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from convnext.analysis.collapse import feature_distances
+from convnext.analysis.figures import plot_distances, plot_pretraining
+from convnext.analysis.reconstruct import draw_reconstructions
+from convnext.card import write_pretraining_card
+from convnext.config import PretrainConfig, fit_batch
+from convnext.data.loader import Batch, eval_loader, train_loader
+from convnext.data.preprocessing import Preprocessing
+from convnext.data.samples import Samples, read_train_val
+from convnext.data.transforms import train_transform
+from convnext.evaluate.probe import probe_accuracy
+from convnext.models.fcmae import FCMAE, create_fcmae
+from convnext.nn.visible import VisiblePatches, random_patches
+from convnext.run import Run
+from convnext.tasks.task import TrainLoader
+from convnext.weights import load_weights
+
+DRAWN = 8  # images in a picture of reconstructions
+LOOKED_AT = 64  # images over which the feature distance is averaged while training
+EVAL_BATCH = 64
+
+
+class Pretraining:
+    """Pre-trains on `images`, whose labels, if any, it does not see."""
+
+    score = None
+
+    def __init__(self, config: PretrainConfig, images: Samples) -> None:
+        self.config, self.images = fit_batch(config, len(images)), images
+        self.preprocessing = Preprocessing.standard(config.image_size, config.in_chans)
+        self.probe = read_train_val(config.probe) if config.probe else None  # before training: it may be at fault
+
+    def build_model(self) -> FCMAE:
+        """Encoder and decoder; with `init`, the encoder's first weights are those."""
+        config = self.config
+        model = create_fcmae(
+            config.model,
+            in_chans=config.in_chans,
+            mask_ratio=config.mask_ratio,
+            patch_size=config.patch_size,
+            decoder_dim=config.decoder_dim,
+            decoder_depth=config.decoder_depth,
+            norm_pix_loss=config.norm_pix_loss,
+            stem_patch=config.stem_patch,
+            drop_path_rate=config.drop_path,
+            layer_scale_init=config.layer_scale_init,
+            checkpointing=config.checkpointing,
+            masked_dense=config.encoder == "dense",
+        )
+        if config.init is not None:
+            load_weights(model.encoder, config.init)
+        return model
+
+    def train_loader(self) -> TrainLoader:
+        """Crops and flips, nothing more (appendix A.1)."""
+        config = self.config
+        transform = train_transform(
+            self.preprocessing, scale=config.crop_scale, hflip=config.hflip, rand_augment=None, random_erasing=0.0
+        )
+        return train_loader(
+            self.images,
+            transform,
+            batch_size=config.batch_size,
+            workers=config.workers,
+            seed=config.seed,
+            mode=self.preprocessing.mode,
+        )
+
+    def parts(self, batch: Batch, device: torch.device) -> Iterable[tuple[int, tuple[Tensor, VisiblePatches]]]:
+        """Draw masks, and cut the batch into `config.accumulate` parts on the device."""
+        config = self.config
+        side = config.image_size // config.patch_size
+        for images in batch.images.to(device, non_blocking=True).chunk(config.accumulate):
+            patches = random_patches(
+                len(images), (side, side), config.mask_ratio, block=config.mask_block, device=device
+            )
+            yield len(images), (images, patches)
+
+    def loss(self, model: Any, part: tuple[Tensor, VisiblePatches]) -> Tensor:
+        """Mean squared error of the hidden patches' pixels."""
+        return model(*part)[0]
+
+    def unreadable(self, batch: Batch) -> list[tuple[str, str]]:
+        """Paths and reasons of the batch's unreadable images."""
+        return [(self.images.sources[index], reason) for index, reason in batch.unreadable]
+
+    def evaluate(self, model: nn.Module, device: torch.device, run: Run, epoch: int) -> dict[str, float]:
+        """Every `look_every` epochs: a picture, the features' smallest distance over the layers, and the probes."""
+        assert isinstance(model, FCMAE)
+        config = self.config
+        if epoch % config.look_every and epoch != config.epochs:
+            return {}
+        self.draw(model, device, run, f"reconstructions-{epoch:04}.png")
+        metrics = {"feature_distance": round(min(self.distances(model, device)), 4)}
+        if self.probe is not None:
+            train, val = (self.eval_loader(part) for part in self.probe)
+            metrics |= probe_accuracy(model.encoder, train, val, device)
+        return metrics
+
+    def draw(self, model: FCMAE, device: torch.device, run: Run, name: str) -> None:
+        """A picture of the first images, their masked forms and reconstructions."""
+        images = next(iter(self.eval_loader(self.images, DRAWN))).images
+        draw_reconstructions(model, images.to(device), self.preprocessing, run.path / name)
+
+    def distances(self, model: FCMAE, device: torch.device) -> list[float]:
+        """Feature cosine distance of each block, from the first at the stem to the last."""
+        batch = next(iter(self.eval_loader(self.images, LOOKED_AT)))
+        return feature_distances(model.encoder, [batch.images.to(device)])
+
+    def eval_loader(self, samples: Samples, batch_size: int = EVAL_BATCH) -> Iterable[Batch]:
+        """Images without augmentation, in order."""
+        return eval_loader(samples, self.preprocessing, batch_size=batch_size, workers=self.config.workers)
+
+    def meta(self) -> dict[str, Any]:
+        """What it takes to build the model again, and to see images as it does."""
+        config = self.config
+        return {
+            "task": "pretrain",
+            "mask_ratio": config.mask_ratio,
+            "patch_size": config.patch_size,
+            "norm_pix_loss": config.norm_pix_loss,
+            "preprocessing": self.preprocessing.to_dict(),
+        }
+
+    def finish(self, run: Run, device: torch.device, model: nn.Module) -> dict[str, float]:
+        """The last pictures, curves, and the model card; returns the last loss and the last look's metrics."""
+        assert isinstance(model, FCMAE)
+        rows = run.rows()
+        self.draw(model, device, run, "reconstructions.png")
+        distances = self.distances(model, device)
+        run.write_json("feature_distances.json", distances)
+        plot_distances(distances, run.path / "feature_distances.png")
+        plot_pretraining(rows, run.path / "curves.png")
+        looked = {name: value for row in rows for name, value in row.items() if name in LOOKS}
+        metrics = {"loss": rows[-1]["loss"], **looked}
+        run.write_json("result.json", metrics)
+        write_pretraining_card(run.path, self.config, metrics, images=len(self.images))
+        return metrics
+
+
+LOOKS = ("feature_distance", "knn", "linear_probe")
