@@ -3,7 +3,7 @@
 import json
 
 from convnext import cli, demo
-from convnext.recipes import RECIPES
+from convnext.recipes import PRETRAIN_RECIPES, RECIPES
 
 
 def test_demo_tells_the_story(tmp_path, monkeypatch, capsys):
@@ -12,14 +12,18 @@ def test_demo_tells_the_story(tmp_path, monkeypatch, capsys):
         "digits",
         lambda model, from_weights, full=RECIPES["digits"]: full(model, from_weights).override({"epochs": 1}),
     )
+    monkeypatch.setitem(
+        PRETRAIN_RECIPES, "digits", lambda model, full=PRETRAIN_RECIPES["digits"]: full(model).override({"epochs": 1})
+    )
     out = tmp_path / "demo"
     assert cli.main(["demo", "--out", str(out)]) == 0
     shown = capsys.readouterr().out
     assert "convnext train classify FOLDER" in shown
+    assert json.loads((tmp_path / "demo-pretrained" / "result.json").read_text())["loss"] > 0
     assert json.loads((out / "result.json").read_text())["top1"] > 20  # chance is 10
     page = (out / "report.html").read_text()
     assert page.count('class="digit"') == demo.SHOWN
-    assert all((out / name).is_file() for name in ("curves.png", "confusion.png", "mistakes.png"))
+    assert all((out / name).is_file() for name in ("reconstructions.png", "curves.png", "confusion.png"))
     images = sorted((out / "images").iterdir())
     assert cli.main(["predict", str(out), str(images[0]), "--json"]) == 0
     assert cli.main(["demo", "--out", str(out)]) == 0  # a second demo replaces the first

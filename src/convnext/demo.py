@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import html
 import json
+import shutil
 from pathlib import Path
 
 from rich.console import Console
 
+from convnext import pretrain
 from convnext.classify import evaluate_source, start_or_resume
 from convnext.data.samples import read_split
 from convnext.deploy.predictor import load
@@ -20,23 +22,33 @@ EVERY = 29  # spreads the shown digits over the classes
 NEXT = """\
 Now on your own images, one folder for each class (FOLDER/train/CLASS/*.jpg and FOLDER/val/..., or FOLDER/CLASS/*.jpg):
 
-  convnext train classify FOLDER --model convnextv2_atto --image-size 128 --out runs/mine
+  convnext pretrain FOLDER/train --model convnextv2_atto --image-size 128 --out runs/pretrained
+  convnext train classify FOLDER --model convnextv2_atto --image-size 128 --init runs/pretrained --out runs/mine
   convnext evaluate runs/mine FOLDER
   convnext predict runs/mine IMAGE_OR_FOLDER
 """
 
 
 def run_demo(out: Path) -> None:
-    """Train on the digits, evaluate, predict some, and write `out/report.html`."""
-    console = Console(highlight=False)
-    console.rule("1 of 3: train on 8x8 digits")
-    start_or_resume("digits", out, {"model": MODEL}, recipe="digits", resume=False, overwrite=True)
+    """Pre-train on the digits without labels, train with them, evaluate, predict some; write `out/report.html`.
 
-    console.rule("2 of 3: evaluate")
+    The pre-training run lies beside `out`, as `out`-pretrained.
+    """
+    console = Console(highlight=False)
+    pretrained = out.with_name(f"{out.name}-pretrained")
+    console.rule("1 of 4: pre-train on 8x8 digits, without their labels")
+    pretrain.start_or_resume("digits", pretrained, {"model": MODEL}, recipe="digits", resume=False, overwrite=True)
+
+    console.rule("2 of 4: train on the digits, with their labels")
+    given = {"model": MODEL, "init": str(pretrained)}
+    start_or_resume("digits", out, given, recipe="digits", resume=False, overwrite=True)
+    shutil.copy(pretrained / "reconstructions.png", out)
+
+    console.rule("3 of 4: evaluate")
     metrics = evaluate_source(str(out), "digits", "val", batch_size=64, workers=0, device="auto")
     console.print(f"{metrics['top1']:.2f} % of {metrics['images']} held-out digits are right")
 
-    console.rule("3 of 3: predict")
+    console.rule("4 of 4: predict")
     answers = predict_some(out)
     for path, truth, label, score in answers:
         console.print(f"{path}  {label}  {score:.3f}  {'' if label == truth else f'is {truth}'}")
@@ -66,6 +78,10 @@ def write_page(out: Path, metrics: dict, answers: list[tuple[Path, str, str, flo
     figures = "".join(
         f'<h2>{title}</h2><img src="{name}" alt="{title}">'
         for name, title in [
+            (
+                "reconstructions.png",
+                "Pre-training: a digit, what the encoder sees of it, and what it makes of the rest",
+            ),
             ("curves.png", "Learning curves"),
             ("confusion.png", "Confusion matrix"),
             ("mistakes.png", "Mistakes"),
@@ -82,12 +98,13 @@ def write_page(out: Path, metrics: dict, answers: list[tuple[Path, str, str, flo
 <html lang="en"><meta charset="utf-8"><title>convnext demo</title>
 <style>
 body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #1a202c }}
-img {{ max-width: 100% }} .digit {{ width: 4.5rem; image-rendering: pixelated }}
+img {{ max-width: 100% }} [alt^=Pre] {{ width: 16rem; image-rendering: pixelated }}
+.digit {{ width: 4.5rem; image-rendering: pixelated }}
 figure {{ display: inline-block; margin: .4rem; text-align: center; font-size: .85rem }} b {{ color: #2b6cb0 }}
 </style>
 <h1>ConvNeXt V2 on handwritten digits</h1>
 <p><b>{metrics["top1"]:.2f} %</b> of {metrics["images"]} held-out digits are right, after {config["epochs"]} epochs of
-{config["model"]} from random weights.</p>
+{config["model"]}, pre-trained without labels.</p>
 <h2>Predictions</h2>{digits}
 {figures}
 <h2>Next</h2><pre>{html.escape(NEXT)}</pre>

@@ -79,11 +79,10 @@ class Pretraining:
         """Draw masks, and cut the batch into `config.accumulate` parts on the device."""
         config = self.config
         side = config.image_size // config.patch_size
-        for images in batch.images.to(device, non_blocking=True).chunk(config.accumulate):
-            patches = random_patches(
-                len(images), (side, side), config.mask_ratio, block=config.mask_block, device=device
-            )
-            yield len(images), (images, patches)
+        images = batch.images.to(device, non_blocking=True)
+        drawn = random_patches(len(images), (side, side), config.mask_ratio, block=config.mask_block, device=device)
+        for part, index in zip(images.chunk(config.accumulate), drawn.index.chunk(config.accumulate), strict=True):
+            yield len(part), (part, VisiblePatches(index, drawn.grid))
 
     def loss(self, model: Any, part: tuple[Tensor, VisiblePatches]) -> Tensor:
         """Mean squared error of the hidden patches' pixels."""

@@ -124,6 +124,9 @@ def _fit_head(state: State, own: State, notes: list[str]) -> set[str]:
                 for key in dropped:
                     del state[key]
                 notes.append(f"left out the file's {what}: the model has none")
+        if "norm.weight" in own and "norm.weight" not in state:
+            notes.append("the file has no last norm: the model keeps its own, untrained")
+            return {key for key in own if key.startswith("norm.")}
     elif file_head is None:
         absent = ("head.", "norm.") if "norm.weight" not in state else ("head.",)
         what = "head and last norm" if len(absent) == 2 else "head"

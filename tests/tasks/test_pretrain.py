@@ -1,0 +1,204 @@
+"""Pre-training end to end: any folder in, a run that everything after takes; and every way to get it wrong."""
+
+import json
+
+import pytest
+import torch
+from making import FAST
+from PIL import Image
+from safetensors.torch import load_file
+from test_cli import fails
+
+import convnext
+from convnext import cli
+from convnext.config import PretrainConfig
+from convnext.data.samples import read_images
+from convnext.models.fcmae import load_fcmae
+from convnext.recipes import PRETRAIN_RECIPES, pretrain_recipe
+from convnext.run import Run
+from convnext.tasks.pretrain import Pretraining
+from convnext.train.trainer import Trainer, train
+from convnext.weights import read_state
+
+OPTIONS = ["--image-size", "64", "--epochs", "2", "--batch-size", "8", "--workers", "0", "--decoder-dim", "64"]
+
+
+@pytest.fixture(scope="module")
+def pretrained(colours, tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "pretrained"
+    command = ["pretrain", str(colours / "train"), "--out", str(out), "--probe", str(colours), "--look-every", "1"]
+    assert cli.main([*command, *OPTIONS]) == 0
+    return out
+
+
+def test_the_run_holds_what_a_person_looks_at(pretrained):
+    rows = [json.loads(line) for line in (pretrained / "metrics.jsonl").read_text().splitlines()]
+    assert [row["epoch"] for row in rows] == [1, 2]
+    assert {"loss", "lr", "images_per_second", "feature_distance", "knn", "linear_probe"} <= rows[0].keys()
+    for name in ("reconstructions-0001.png", "reconstructions.png", "curves.png", "feature_distances.png"):
+        with Image.open(pretrained / name) as picture:
+            assert picture.size[0] > 100
+    assert len(json.loads((pretrained / "feature_distances.json").read_text())) == 12
+    assert "pre-trained" in (pretrained / "README.md").read_text()
+    assert list((pretrained / "tensorboard").iterdir())
+
+
+def test_into_classification(pretrained, colours, tmp_path, caplog):
+    out = tmp_path / "run"
+    command = ["train", "classify", str(colours), "--init", str(pretrained), "--out", str(out), *FAST]
+    assert cli.main([*command, "--epochs", "1", "--base-lr", "0", "--min-lr", "0"]) == 0
+    assert "left out the 15 tensors of the pre-training decoder" in caplog.text
+    assert "the file has no head and last norm: the model keeps its own, untrained" in caplog.text
+    first, second = load_file(pretrained / "model.safetensors"), load_file(out / "model.safetensors")
+    shared = [key for key in second if key.startswith(("stages", "downsample"))]
+    assert len(shared) > 100
+    assert all(torch.equal(second[key], first[f"encoder.{key}"]) for key in shared)
+
+
+def test_into_load_weights_and_a_second_pretraining(pretrained, colours, tmp_path):
+    model = convnext.create_model("convnextv2_atto", num_classes=0)
+    convnext.load_weights(model, pretrained)
+    state = load_file(pretrained / "model.safetensors")
+    assert torch.equal(model.stages[2][5].grn.gamma, state["encoder.stages.2.5.grn.gamma"])
+    out = tmp_path / "more"
+    command = ["pretrain", str(colours), "--init", str(pretrained), "--out", str(out), *OPTIONS, "--base-lr", "0"]
+    assert cli.main(command) == 0
+    again = load_file(out / "model.safetensors")
+    assert torch.equal(again["encoder.stages.0.0.dwconv.weight"], state["encoder.stages.0.0.dwconv.weight"])
+
+
+def test_a_run_loads_whole(pretrained, tmp_path):
+    model, meta = load_fcmae(pretrained)
+    state = load_file(pretrained / "model.safetensors")
+    assert all(torch.equal(tensor, state[key]) for key, tensor in model.state_dict().items())
+    assert (model.patch_size, model.mask_ratio, meta["task"]) == (32, 0.6, "pretrain")
+    torch.save({"model": state}, tmp_path / "fcmae.pt")  # as the official code keeps it
+    again, _ = load_fcmae(tmp_path / "fcmae.pt")
+    assert all(torch.equal(tensor, state[key]) for key, tensor in again.state_dict().items())
+    assert not [key for key in read_state(pretrained)[0] if key.startswith(("decoder", "mask_token"))]
+
+
+def test_reconstruct(pretrained, colours, tmp_path, capsys):
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(b"")
+    command = ["analyze", "reconstruct", str(pretrained), "--out", str(tmp_path / "out"), str(colours / "val")]
+    assert cli.main(command) == 0
+    files = capsys.readouterr().out.split()
+    assert len(files) == 2  # 12 images, 8 a sheet
+    assert cli.main([*command, str(bad)]) == 1
+    assert "bad.png" in capsys.readouterr().err
+    assert "no image could be read" in fails(
+        capsys, "analyze", "reconstruct", pretrained, bad, "--out", tmp_path / "none"
+    )
+
+
+def test_reconstruct_needs_a_decoder(run, colours, tmp_path, capsys):
+    assert "holds no decoder" in fails(capsys, "analyze", "reconstruct", run, colours / "val", "--out", tmp_path)
+
+
+def test_flat_and_nested_folders(colours, tmp_path):
+    assert len(read_images(colours)) == 36
+    assert len(read_images(colours / "val" / "red")) == 4
+    assert len(read_images("digits")) == 1438
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--image-size", "100"], "image_size 100 is no multiple of patch_size 32; 96 or 128 would do"),
+        (["--image-size", "64", "--patch-size", "48"], "patch_size must be a multiple of 32 at stem_patch 4, not 48"),
+        (["--mask-ratio", "1.2"], "mask_ratio 1.2 leaves none of 4 patches visible; it must lie in (0, 1)"),
+        (["--mask-ratio", "0.9"], "mask_ratio 0.9 leaves none of 4 patches visible"),
+        (["--mask-ratio", "0"], "mask_ratio 0.0 leaves none"),
+        (["--encoder", "sparse"], "encoder takes visible, dense, not 'sparse'"),
+        (["--recipe", "mae"], "unknown recipe 'mae'; nearest: fcmae"),
+        (["--model", "vit"], "unknown model 'vit'"),
+        (["--probe", "nowhere"], "nowhere: no such folder or table"),
+    ],
+)
+def test_bad_options(colours, tmp_path, capsys, options, message):
+    line = fails(capsys, "pretrain", colours, "--out", tmp_path / "run", *OPTIONS, *options)
+    assert message in line
+    assert not (tmp_path / "run").exists()
+
+
+def test_bad_folders(tmp_path, capsys):
+    assert "no such folder" in fails(capsys, "pretrain", tmp_path / "no", "--out", tmp_path / "run", *OPTIONS)
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    assert "no images in this folder" in fails(capsys, "pretrain", folder, "--out", tmp_path / "run", *OPTIONS)
+    (folder / "a.jpg").write_bytes(b"")
+    (folder / "b.png").write_text("not an image")
+    assert "none of the 2 images of a batch can be read" in fails(
+        capsys, "pretrain", folder, "--out", tmp_path / "run", *OPTIONS
+    )
+
+
+def config(colours, **changes):
+    base = PretrainConfig(
+        image_size=64, epochs=3, batch_size=8, workers=0, base_lr=1e-2, decoder_dim=32, drop_path=0.1, look_every=3
+    )
+    return base.override({"data": str(colours), **changes})
+
+
+def test_resumed_run_is_the_undisturbed_run_bit_by_bit(colours, tmp_path):
+    chosen = config(colours)
+    train(Pretraining(chosen, read_images(colours)), tmp_path / "whole", resume=False, overwrite=False)
+    broken = Trainer(
+        Pretraining(chosen, read_images(colours)), Run.create(tmp_path / "broken", chosen.to_dict(), overwrite=False)
+    )
+    save = broken.save
+
+    def save_and_stop(metrics):
+        save(metrics)
+        raise KeyboardInterrupt
+
+    broken.save = save_and_stop
+    with pytest.raises(KeyboardInterrupt):
+        broken.fit()
+    command = ["pretrain", str(colours), "--out", str(tmp_path / "broken"), "--resume"]
+    assert cli.main(command) == 0
+    first, second = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "broken"))
+    assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+def steps(chosen, colours, tmp_path, name):
+    trainer = Trainer(
+        Pretraining(chosen, read_images(colours)), Run.create(tmp_path / name, chosen.to_dict(), overwrite=False)
+    )
+    trainer.model.train()
+    batches = [batch for batch, _ in zip(trainer.loader, range(2), strict=False)]
+    return torch.stack([trainer.train_step(batch) for batch in batches])
+
+
+@pytest.mark.parametrize("changes", [{"encoder": "dense"}, {"compile": True}, {"accumulate": 2}])
+def test_other_ways_to_the_same_losses(colours, tmp_path, changes):
+    plain = {"drop_path": 0.0, "mask_ratio": 0.5}
+    expected = steps(config(colours, **plain), colours, tmp_path, "plain")
+    assert torch.allclose(steps(config(colours, **plain, **changes), colours, tmp_path, "b"), expected, rtol=1e-4)
+
+
+def test_the_loss_falls_when_a_few_images_are_learned(colours, tmp_path):
+    chosen = config(colours, epochs=15, base_lr=0.1, drop_path=0.0, norm_pix_loss=False, clip_grad=1.0)
+    train(Pretraining(chosen, read_images(colours)), tmp_path / "run", resume=False, overwrite=False)
+    losses = [row["loss"] for row in Run(tmp_path / "run").rows()]
+    assert losses[-1] < 0.75 * losses[0]
+
+
+@pytest.mark.parametrize("name", PRETRAIN_RECIPES)
+@pytest.mark.parametrize("model", ["convnextv2_atto", "convnext_tiny"])
+def test_recipes_take_a_step(name, model, colours, tmp_path):
+    chosen = pretrain_recipe(name, model, images=36)
+    assert chosen.recipe == name
+    small = chosen.override({"data": str(colours), "batch_size": 4, "workers": 0, "decoder_dim": 32})
+    if name != "digits":
+        small = small.override({"image_size": 64})
+    assert torch.isfinite(steps(small, colours, tmp_path, "run")).all()
+
+
+def test_the_papers_recipe():
+    c = pretrain_recipe(None, "convnextv2_base", images=10**6)
+    assert (c.recipe, c.epochs, c.warmup_epochs, c.batch_size, c.base_lr) == ("fcmae", 1600, 40, 4096, 1.5e-4)
+    assert (c.betas, c.weight_decay, c.mask_ratio, c.patch_size) == ((0.9, 0.95), 0.05, 0.6, 32)
+    assert (c.crop_scale, c.hflip, c.decoder_dim, c.decoder_depth, c.norm_pix_loss) == ((0.2, 1.0), 0.5, 512, 1, True)
+    assert pretrain_recipe(None, "convnextv2_base", images=3000).recipe == "small_data"
