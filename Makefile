@@ -37,6 +37,7 @@ test-oldest: setup ## the core tests with the oldest supported releases
 
 bench: setup ## speed against peers, as ratios
 	$(BIN)/python benchmarks/forward.py
+	$(BIN)/python benchmarks/pretrain.py
 
 docs: setup ## the documentation as a site in site/
 	$(BIN)/mkdocs build --strict

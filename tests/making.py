@@ -1,9 +1,12 @@
-"""What tests make: small labelled folders, and options for quick runs."""
+"""What tests share: small labelled folders, options for quick runs, and the form of a failure."""
 
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
+
+from convnext import cli
 
 COLOURS = {"blue": (30, 60, 220), "green": (40, 200, 60), "red": (220, 40, 30)}
 
@@ -22,3 +25,18 @@ def make_folder(root: Path, *, train: int = 8, val: int = 4, size: int = 40) -> 
                 pixels = np.clip(np.array(colour) + rng.normal(0, 40, (size, size, 3)), 0, 255)
                 Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{i}.png")
     return root
+
+
+def fails(capsys: pytest.CaptureFixture, *argv: object) -> str:
+    """The one line on stderr of a command that must exit with status 2."""
+    capsys.readouterr()
+    try:
+        status = cli.main([str(arg) for arg in argv])
+    except SystemExit as stop:
+        status = stop.code
+    captured = capsys.readouterr()
+    lines = [line for line in captured.err.splitlines() if line.strip()]
+    assert status == 2, captured
+    assert len(lines) == 1, captured.err
+    assert "Traceback" not in captured.err
+    return lines[0]

@@ -12,25 +12,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from making import FAST
+from making import FAST, fails
 from PIL import Image
 
 from convnext import cli
-
-
-def fails(capsys: pytest.CaptureFixture, *argv: object) -> str:
-    """The one line on stderr of a command that must exit with status 2."""
-    capsys.readouterr()
-    try:
-        status = cli.main([str(arg) for arg in argv])
-    except SystemExit as stop:
-        status = stop.code
-    captured = capsys.readouterr()
-    lines = [line for line in captured.err.splitlines() if line.strip()]
-    assert status == 2, captured
-    assert len(lines) == 1, captured.err
-    assert "Traceback" not in captured.err
-    return lines[0]
 
 
 def train(folder: object, out: Path, *more: str) -> list[object]:

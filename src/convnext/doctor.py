@@ -14,6 +14,7 @@ import torchvision
 
 import convnext
 from convnext.device import pick_device
+from convnext.nn.depthwise_visible import has_triton
 from convnext.run import processor
 
 
@@ -39,6 +40,7 @@ def examine() -> dict[str, Any]:
     facts["torch.compile"] = compiler()
     facts["CPU inference"] = "pointwise layers image by image, in cache" if cpu_used() else "not used: a GPU is there"
     facts["CPU training"] = "depthwise weight gradient by the forward kernel" if mkldnn() else "plain (no oneDNN)"
+    facts["pre-training"] = visible_patches()
     facts["weights kept in"] = str(Path(torch.hub.get_dir()) / "checkpoints")
     facts["disk free here"] = f"{shutil.disk_usage('.').free / 2**30:.0f} GiB"
     return facts
@@ -52,6 +54,14 @@ def cpu_used() -> bool:
 def mkldnn() -> bool:
     """Whether PyTorch has oneDNN, whose kernels the CPU paths are built on."""
     return torch.backends.mkldnn.is_available()
+
+
+def visible_patches() -> str:
+    """How the depthwise convolution of visible patches is computed on the device used."""
+    kind = pick_device("auto").type
+    if kind == "cpu":
+        return "visible patches gathered into cache, by oneDNN" if mkldnn() else "visible patches, plain (no oneDNN)"
+    return "visible patches by Triton kernels" if has_triton() and kind == "cuda" else "whole maps (no Triton)"
 
 
 def bf16_support() -> str:

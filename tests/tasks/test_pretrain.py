@@ -4,10 +4,9 @@ import json
 
 import pytest
 import torch
-from making import FAST
+from making import FAST, fails
 from PIL import Image
 from safetensors.torch import load_file
-from test_cli import fails
 
 import convnext
 from convnext import cli

@@ -27,7 +27,7 @@ WEIGHT_GROUP_ELEMENTS = 3 * 2**18
 def visible_depthwise_conv(x: Tensor, weight: Tensor, bias: Tensor | None, patches: VisiblePatches) -> Tensor:
     """`[N, V, p, p, C]` to the same shape, with `weight` `[C, 1, 7, 7]` and `bias` `[C]`."""
     kind = x.device.type
-    if kind == "cpu" or (kind == "cuda" and _has_triton()):
+    if kind == "cpu" or (kind == "cuda" and has_triton()):
         if torch.is_autocast_enabled(kind):
             x = x.to(torch.get_autocast_dtype(kind))
         tables = tile_tables(patches, x.shape[2]) if kind == "cpu" else slot_tables(patches)
@@ -161,7 +161,8 @@ def _gather(name: str, x: Tensor, table: Tensor) -> Tensor:
     return torch.index_select(source.view(-1, channels), 0, table.reshape(-1), out=out)
 
 
-def _has_triton() -> bool:
+def has_triton() -> bool:
+    """Whether Triton is installed, as it is with PyTorch for CUDA."""
     from importlib.util import find_spec
 
     return find_spec("triton") is not None

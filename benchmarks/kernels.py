@@ -1,0 +1,81 @@
+"""The depthwise convolution of visible patches, as a share of the memory's measured copy bandwidth.
+
+    python benchmarks/kernels.py [--device cuda] [--model convnextv2_base] [--batch 128] [--out FILE.md]
+
+Each of the three passes has to read one or two tensors of the activations' size and write one or none: two in all. The
+share is how fast it moves those, against a plain copy of the largest of them. Medians.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from timing import machine
+
+from convnext.nn.depthwise_visible import slot_tables, tile_tables
+from convnext.nn.visible import random_patches
+from convnext.variants import find_variant
+
+
+def seconds(call: Callable[[], object], device: str, repeats: int = 20) -> float:
+    taken = []
+    for repeat in range(-3, repeats):
+        if device == "cuda":
+            torch.cuda.synchronize()
+        start = time.perf_counter()
+        call()
+        if device == "cuda":
+            torch.cuda.synchronize()
+        if repeat >= 0:
+            taken.append(time.perf_counter() - start)
+    return statistics.median(taken)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--model", default="convnextv2_base")
+    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--dtype", default="bfloat16", choices=["bfloat16", "float16", "float32"])
+    parser.add_argument("--out", type=Path, help="write the table as markdown too")
+    args = parser.parse_args()
+    device, dtype = args.device, getattr(torch, args.dtype)
+    patches = random_patches(args.batch, (7, 7), 0.6, device=device)
+    rows = ["| stage | pass | ms | GB/s | share of a copy |", "|---|---|---|---|---|"]
+    copied = 0.0
+    for i, dim in enumerate(find_variant(args.model).dims):
+        p = 8 >> i
+        x, grad = (torch.randn(args.batch, 19, p, p, dim, device=device, dtype=dtype) for _ in range(2))
+        weight, bias = torch.randn(dim, 1, 7, 7, device=device), torch.randn(dim, device=device)
+        tables = tile_tables(patches, p) if device == "cpu" else slot_tables(patches)
+        moved = 2 * x.nbytes
+        copied = copied or moved / seconds(lambda x=x, y=grad.clone(): y.copy_(x), device)
+        forward, weights = (
+            torch.ops.convnext.visible_depthwise,
+            torch.ops.convnext.visible_depthwise_weight_gradient,
+        )
+        passes: dict[str, Callable[[], object]] = {
+            "forward": lambda x=x, w=weight, b=bias, t=tables: forward(x, w, b, t),
+            "input gradient": lambda g=grad, w=weight.flip(2, 3), t=tables: forward(g, w, None, t),
+            "weight gradient": lambda x=x, g=grad, t=tables: weights(x, g, t),
+        }
+        for name, call in passes.items():
+            taken = seconds(call, device)
+            speed = moved / taken
+            rows.append(f"| {i + 1} | {name} | {taken * 1e3:.3f} | {speed / 1e9:.0f} | {speed / copied:.2f} |")
+            print(rows[-1], flush=True)
+    heading = (
+        f"{machine()}; {args.model}, batch {args.batch} at 224, {args.dtype}; a copy moves {copied / 1e9:.0f} GB/s"
+    )
+    print(heading)
+    if args.out:
+        args.out.write_text("\n".join(["# Depthwise convolution of visible patches", "", heading + ".", "", *rows, ""]))
+
+
+if __name__ == "__main__":
+    main()
