@@ -22,15 +22,21 @@ from convnext.nn.visible import random_patches
 from convnext.variants import find_variant
 
 
-def seconds(call: Callable[[], object], device: str, repeats: int = 20) -> float:
+REPEATS = 20
+
+convolve = torch.ops.convnext.visible_depthwise
+weight_gradient = torch.ops.convnext.visible_depthwise_weight_gradient
+
+
+def seconds(function: Callable[..., object], *arguments: object) -> float:
+    """The median of `REPEATS` calls, after three to warm up."""
+    wait = torch.cuda.synchronize if torch.cuda.is_available() else lambda: None
     taken = []
-    for repeat in range(-3, repeats):
-        if device == "cuda":
-            torch.cuda.synchronize()
+    for repeat in range(-3, REPEATS):
+        wait()
         start = time.perf_counter()
-        call()
-        if device == "cuda":
-            torch.cuda.synchronize()
+        function(*arguments)
+        wait()
         if repeat >= 0:
             taken.append(time.perf_counter() - start)
     return statistics.median(taken)
@@ -54,18 +60,14 @@ def main() -> None:
         weight, bias = torch.randn(dim, 1, 7, 7, device=device), torch.randn(dim, device=device)
         tables = tile_tables(patches, p) if device == "cpu" else slot_tables(patches)
         moved = 2 * x.nbytes
-        copied = copied or moved / seconds(lambda x=x, y=grad.clone(): y.copy_(x), device)
-        forward, weights = (
-            torch.ops.convnext.visible_depthwise,
-            torch.ops.convnext.visible_depthwise_weight_gradient,
-        )
-        passes: dict[str, Callable[[], object]] = {
-            "forward": lambda x=x, w=weight, b=bias, t=tables: forward(x, w, b, t),
-            "input gradient": lambda g=grad, w=weight.flip(2, 3), t=tables: forward(g, w, None, t),
-            "weight gradient": lambda x=x, g=grad, t=tables: weights(x, g, t),
+        copied = copied or moved / seconds(torch.empty_like(x).copy_, x)
+        passes = {
+            "forward": (convolve, x, weight, bias, tables),
+            "input gradient": (convolve, grad, weight.flip(2, 3), None, tables),
+            "weight gradient": (weight_gradient, x, grad, tables),
         }
         for name, call in passes.items():
-            taken = seconds(call, device)
+            taken = seconds(*call)
             speed = moved / taken
             rows.append(f"| {i + 1} | {name} | {taken * 1e3:.3f} | {speed / 1e9:.0f} | {speed / copied:.2f} |")
             print(rows[-1], flush=True)
