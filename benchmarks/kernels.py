@@ -21,7 +21,6 @@ from convnext.nn.depthwise_visible import slot_tables, tile_tables
 from convnext.nn.visible import random_patches
 from convnext.variants import find_variant
 
-
 REPEATS = 20
 
 convolve = torch.ops.convnext.visible_depthwise
