@@ -162,13 +162,14 @@ def models(args: argparse.Namespace) -> None:
 
 def pretrain(args: argparse.Namespace) -> None:
     from convnext.pretrain import start_or_resume
+    from convnext.run import Run
 
     given = given_options(args, PretrainConfig)
     metrics = start_or_resume(
         args.data, args.out, given, recipe=args.recipe, resume=args.resume, overwrite=args.overwrite
     )
+    model = Run(args.out).read_config()["model"]
     figures = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
-    model = given.get("model", PretrainConfig.model)
     print(f"{figures}\n{args.out}: curves and reconstructions are there; next:")
     print(f"  convnext train classify FOLDER --model {model} --init {args.out} --out RUN")
     print(f"  convnext analyze reconstruct {args.out} IMAGES --out FOLDER")

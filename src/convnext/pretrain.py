@@ -50,12 +50,11 @@ def reconstruct(source: str, inputs: list[str], out: Path, *, device: str, seed:
     where = pick_device(device)
     model.to(where)
     images, failures = [], []
-    for name, image in list(expand(inputs)):
+    for _, image in expand(inputs):
         try:
             images.append(preprocessing(read_image(image, preprocessing.mode)))
         except ImageError as error:
             failures.append(str(error))
-            del name
     if not images:
         raise InputError(f"no image could be read: {failures[0]}")
     try:

@@ -38,6 +38,8 @@ def test_decay_takes_weights_of_convolutions_and_linears_only(name: str) -> None
         ("downsample_layers.3.1.weight", 34, 12),
         ("stages.3.2.pwconv2.bias", 36, 12),
         ("norm.weight", 37, 13),
+        ("encoder.stages.2.3.norm.weight", 10, 4),
+        ("decoder.0.dwconv.weight", 37, 13),
         ("head.weight", 37, 13),
     ],
 )

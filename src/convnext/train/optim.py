@@ -24,13 +24,13 @@ MATRIX = re.compile(r"pwconv[12]\.weight$")
 
 
 def layer_of(name: str, depths: tuple[int, ...], groups: str) -> int:
-    """The layer a parameter belongs to; the last is `sum(depths) + 1` ("single") or 13 ("group").
+    """The layer a parameter belongs to; the last is `sum(depths) + 1` ("single") or 13 ("group"), a decoder's too.
 
     "single": every block is a layer, a downsampling belongs to the block after it.
     "group": twelve layers; the third stage's blocks by threes, each other stage (with its downsampling) one layer;
     the stem is layer 0 (appendix A of both papers, and the released code).
     """
-    part = re.match(r"(downsample_layers|stages)\.(\d)\.(\d+)\.", name)
+    part = re.match(r"(?:encoder\.)?(downsample_layers|stages)\.(\d)\.(\d+)\.", name)
     if groups == "single":
         if part is None:
             return sum(depths) + 1

@@ -61,7 +61,7 @@ class Progress:
         done = row["epoch"]
         left = (time.perf_counter() - self.began) / (done - self.start) * (self.epochs - done)
         metrics = {k: v for k, v in row.items() if k not in ("epoch", "step", "seconds", "images_per_second")}
-        for name, value in metrics.items():
+        for name, value in {**metrics, "images_per_second": row["images_per_second"]}.items():
             self.writer.add_scalar(f"epoch/{name}", value, row["step"])
         self.bar.update(self.row, epoch=f"{min(done + 1, self.epochs)}/{self.epochs}")
         figures = "  ".join(f"{k} {v:.3g}" if k == "lr" else f"{k} {v:.2f}" for k, v in metrics.items())
