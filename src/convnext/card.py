@@ -65,6 +65,11 @@ def write_pretraining_card(folder: Path, config: PretrainConfig, metrics: dict[s
     variant = find_variant(config.model)
     start = f"weights `{config.init}`" if config.init else "random weights"
     figures = "\n".join(f"| {name} | {value:.4f} |" for name, value in metrics.items())
+    colour = (
+        "A reconstruction shows structure, not colour: each patch's mean and deviation are those of the true image. "
+        if config.norm_pix_loss
+        else ""
+    )
     text = f"""# {config.model}, pre-trained
 
 ConvNeXt V{variant.version} pre-trained by `convnext` from {start} as a masked autoencoder (FCMAE), recipe
@@ -79,7 +84,7 @@ mask ratio {config.mask_ratio} of patches of {config.patch_size} pixels, seed {c
 between channels over the blocks (near 0 is collapse); `knn` and `linear_probe`, where they were asked for, top-1 in
 percent by frozen features.
 
-    convnext train classify FOLDER --model {config.model} --init {folder} --out RUN
+    {config.follow_up(folder)}
     convnext analyze reconstruct {folder} IMAGES --out FOLDER
 
 ![image, visible patches, reconstruction](reconstructions.png)
@@ -88,7 +93,7 @@ percent by frozen features.
 
 The whole configuration is in `config.json`, the machine in `environment.json`, every epoch in `metrics.jsonl`.
 
-A reconstruction shows structure, not colour: each patch's mean and deviation are those of the true image. {LICENCE}
+{colour}{LICENCE}
 """
     with whole_file(folder / "README.md") as path:
         path.write_text(text, encoding="utf-8")

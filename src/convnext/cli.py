@@ -168,10 +168,10 @@ def pretrain(args: argparse.Namespace) -> None:
     metrics = start_or_resume(
         args.data, args.out, given, recipe=args.recipe, resume=args.resume, overwrite=args.overwrite
     )
-    model = Run(args.out).read_config()["model"]
+    config = PretrainConfig.from_dict(Run(args.out).read_config())
     figures = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
     print(f"{figures}\n{args.out}: curves and reconstructions are there; next:")
-    print(f"  convnext train classify FOLDER --model {model} --init {args.out} --out RUN")
+    print(f"  {config.follow_up(args.out)}")
     print(f"  convnext analyze reconstruct {args.out} IMAGES --out FOLDER")
 
 

@@ -10,6 +10,7 @@ import logging
 import types
 import typing
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, Self, TypeVar, get_args, get_origin, get_type_hints
 
 from convnext.errors import InputError, nearest
@@ -89,8 +90,12 @@ class TrainConfig:
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1, not {getattr(self, name)}")
         for name in ("base_lr", "weight_decay", "drop_path", "warmup_epochs", "workers"):
-            if getattr(self, name) < 0:
+            if not getattr(self, name) >= 0:  # nor nan
                 raise InputError(f"{name} must not be negative, not {getattr(self, name)}")
+        if self.seed < 0:
+            raise InputError(f"seed must not be negative, not {self.seed}")
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise InputError(f"betas must lie in [0, 1), not {self.betas}")
         if self.ema is not None and not 0 < self.ema < 1:
             raise InputError(f"ema must lie between 0 and 1, not {self.ema}")
         if not 0 <= self.drop_path < 1:
@@ -155,11 +160,25 @@ class PretrainConfig(TrainConfig):
             raise InputError(
                 f"image_size {size} is no multiple of patch_size {patch}; {down} or {down + patch} would do"
             )
+        if not 0 < self.mask_ratio < 1:
+            raise InputError(f"mask_ratio must lie between 0 and 1, not {self.mask_ratio}")
         patches = (size // patch) ** 2
-        if not 0 < self.mask_ratio < 1 or int(patches * (1 - self.mask_ratio)) < 1:
+        if not 0 < int(patches * (1 - self.mask_ratio)) < patches:
             raise InputError(
-                f"mask_ratio {self.mask_ratio} leaves none of {patches} patches visible; it must lie in (0, 1)"
+                f"mask_ratio {self.mask_ratio} leaves all or none of {patches} patches visible; "
+                "change it, or take a smaller patch_size or a larger image_size"
             )
+
+    def follow_up(self, run: Path) -> str:
+        """The command that trains a classifier from this run."""
+        shared = ("model", "image_size", "stem_patch", "in_chans")
+        default = PretrainConfig()
+        flags = [
+            f"--{name.replace('_', '-')} {getattr(self, name)}"
+            for name in shared
+            if name == "model" or getattr(self, name) != getattr(default, name)
+        ]
+        return f"convnext train classify FOLDER {' '.join(flags)} --init {run} --out RUN"
 
 
 Config = TypeVar("Config", bound=TrainConfig)

@@ -14,6 +14,7 @@ from convnext.classify import evaluate_source, start_or_resume
 from convnext.data.samples import read_split
 from convnext.deploy.predictor import load
 from convnext.files import whole_file
+from convnext.run import Run
 
 MODEL = "convnextv2_atto"
 SHOWN = 12
@@ -32,12 +33,13 @@ Now on your own images, one folder for each class (FOLDER/train/CLASS/*.jpg and 
 def run_demo(out: Path) -> None:
     """Pre-train on the digits without labels, train with them, evaluate, predict some; write `out/report.html`.
 
-    The pre-training run lies beside `out`, as `out`-pretrained.
+    The pre-training run lies beside `out`.
     """
     console = Console(highlight=False)
-    pretrained = out.with_name(f"{out.name}-pretrained")
+    pretrained = Path(f"{out.resolve()}-pretrained")
     console.rule("1 of 4: pre-train on 8x8 digits, without their labels")
-    pretrain.start_or_resume("digits", pretrained, {"model": MODEL}, recipe="digits", resume=False, overwrite=True)
+    ours = (pretrained / "config.json").is_file() and Run(pretrained).read_config().get("recipe") == "digits"
+    pretrain.start_or_resume("digits", pretrained, {"model": MODEL}, recipe="digits", resume=False, overwrite=ours)
 
     console.rule("2 of 4: train on the digits, with their labels")
     given = {"model": MODEL, "init": str(pretrained)}

@@ -14,7 +14,7 @@ import torchvision
 
 import convnext
 from convnext.device import pick_device
-from convnext.nn.depthwise_visible import has_triton
+from convnext.nn.depthwise_visible import HAS_TRITON
 from convnext.run import processor
 
 
@@ -61,7 +61,7 @@ def visible_patches() -> str:
     kind = pick_device("auto").type
     if kind == "cpu":
         return "visible patches gathered into cache, by oneDNN" if mkldnn() else "visible patches, plain (no oneDNN)"
-    return "visible patches by Triton kernels" if has_triton() and kind == "cuda" else "whole maps (no Triton)"
+    return "visible patches by Triton kernels" if HAS_TRITON and kind == "cuda" else "whole maps (no Triton)"
 
 
 def bf16_support() -> str:

@@ -14,7 +14,7 @@ from convnext.data.preprocessing import Preprocessing
 from convnext.data.samples import read_images
 from convnext.deploy.batch import expand
 from convnext.device import pick_device
-from convnext.errors import ImageError, InputError
+from convnext.errors import ImageError, InputError, WeightsError
 from convnext.models.fcmae import load_fcmae
 from convnext.recipes import pretrain_recipe
 from convnext.run import resumed_config
@@ -47,23 +47,27 @@ def reconstruct(source: str, inputs: list[str], out: Path, *, device: str, seed:
     stored = meta.get("preprocessing")
     size = 7 * model.patch_size  # of the paper, at patches of 32
     preprocessing = Preprocessing.from_dict(stored) if stored else Preprocessing.standard(size, model.in_chans)
+    if preprocessing.image_size % model.patch_size:
+        raise WeightsError(f"{source}: images of {preprocessing.image_size} pixels, patches of {model.patch_size}")
     where = pick_device(device)
     model.to(where)
-    images, failures = [], []
-    for _, image in expand(inputs):
-        try:
-            images.append(preprocessing(read_image(image, preprocessing.mode)))
-        except ImageError as error:
-            failures.append(str(error))
-    if not images:
-        raise InputError(f"no image could be read: {failures[0]}")
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"cannot write {out}: {error.strerror or error}") from error
-    files = []
-    for first in range(0, len(images), SHEET):
-        files.append(out / f"reconstructions-{first // SHEET + 1:03}.png")
-        sheet = torch.stack(images[first : first + SHEET]).to(where)
-        draw_reconstructions(model, sheet, preprocessing, files[-1], seed=seed + first)
+    files: list[Path] = []
+    failures: list[str] = []
+    pending = list(expand(inputs))
+    while pending:
+        sheet: list[torch.Tensor] = []
+        while pending and len(sheet) < SHEET:
+            try:
+                sheet.append(preprocessing(read_image(pending.pop(0)[1], preprocessing.mode)))
+            except ImageError as error:
+                failures.append(str(error))
+        if sheet:
+            files.append(out / f"reconstructions-{len(files) + 1:03}.png")
+            draw_reconstructions(model, torch.stack(sheet).to(where), preprocessing, files[-1], seed=seed + len(files))
+    if not files:
+        raise InputError(f"no image could be read: {failures[0]}")
     return files, failures

@@ -97,7 +97,10 @@ class Run:
 
 def resumed_config(kind: type[Config], data: str, out: Path, given: dict[str, Any]) -> Config:
     """The config of the run at `out`. `InputError` where `data` or `given` contradict it."""
-    stored = kind.from_dict(Run.reopen(out).read_config())
+    values = Run.reopen(out).read_config()
+    if ("mask_ratio" in values) != hasattr(kind, "mask_ratio"):
+        raise InputError(f"{out} was begun by another command: `convnext pretrain` and `convnext train` do not mix")
+    stored = kind.from_dict(values)
     config = stored.override(given)
     for name, value in config.to_dict().items():
         before = getattr(stored, name)

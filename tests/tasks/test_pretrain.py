@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from making import FAST, fails
+from making import FAST, fails, make_folder
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -37,7 +37,8 @@ def test_the_run_holds_what_a_person_looks_at(pretrained):
     for name in ("reconstructions-0001.png", "reconstructions.png", "curves.png", "feature_distances.png"):
         with Image.open(pretrained / name) as picture:
             assert picture.size[0] > 100
-    assert len(json.loads((pretrained / "feature_distances.json").read_text())) == 12
+    distances = json.loads((pretrained / "feature_distances.json").read_text())
+    assert [(epoch, len(layers)) for epoch, layers in distances.items()] == [("1", 12), ("2", 12)]
     assert "pre-trained" in (pretrained / "README.md").read_text()
     assert list((pretrained / "tensorboard").iterdir())
 
@@ -91,6 +92,30 @@ def test_reconstruct(pretrained, colours, tmp_path, capsys):
     )
 
 
+def test_a_v1_run_loads_whole_too(colours, tmp_path):
+    out = tmp_path / "v1"
+    command = ["pretrain", str(colours / "val"), "--model", "convnext_tiny", "--out", str(out), *OPTIONS]
+    assert cli.main([*command, "--epochs", "1"]) == 0
+    state = load_file(out / "model.safetensors")
+    assert all(torch.equal(tensor, state[key]) for key, tensor in load_fcmae(out)[0].state_dict().items())
+
+
+def test_unreadable_images_are_passed_over(tmp_path, capsys, caplog):
+    folder = make_folder(tmp_path / "colours", train=4, val=1)
+    for path in sorted((folder / "train" / "blue").iterdir()):
+        path.write_bytes(b"")
+    out = tmp_path / "run"
+    assert cli.main(["pretrain", str(folder / "train"), "--out", str(out), *OPTIONS]) == 0
+    assert len((out / "unreadable.txt").read_text().splitlines()) == 4
+
+
+def test_the_other_commands_runs_are_not_resumed(pretrained, run, colours, capsys):
+    assert "was begun by another command" in fails(capsys, "pretrain", colours, "--out", run, "--resume")
+    assert "was begun by another command" in fails(
+        capsys, "train", "classify", colours, "--out", pretrained, "--resume"
+    )
+
+
 def test_reconstruct_needs_a_decoder(run, colours, tmp_path, capsys):
     assert "holds no decoder" in fails(capsys, "analyze", "reconstruct", run, colours / "val", "--out", tmp_path)
 
@@ -106,9 +131,12 @@ def test_flat_and_nested_folders(colours, tmp_path):
     [
         (["--image-size", "100"], "image_size 100 is no multiple of patch_size 32; 96 or 128 would do"),
         (["--image-size", "64", "--patch-size", "48"], "patch_size must be a multiple of 32 at stem_patch 4, not 48"),
-        (["--mask-ratio", "1.2"], "mask_ratio 1.2 leaves none of 4 patches visible; it must lie in (0, 1)"),
-        (["--mask-ratio", "0.9"], "mask_ratio 0.9 leaves none of 4 patches visible"),
-        (["--mask-ratio", "0"], "mask_ratio 0.0 leaves none"),
+        (["--mask-ratio", "1.2"], "mask_ratio must lie between 0 and 1, not 1.2"),
+        (["--mask-ratio", "0.9"], "mask_ratio 0.9 leaves all or none of 4 patches visible"),
+        (["--mask-ratio", "0"], "mask_ratio must lie between 0 and 1, not 0.0"),
+        (["--mask-ratio", "1e-17"], "leaves all or none of 4 patches visible; change it, or take a smaller patch_size"),
+        (["--seed", "-1"], "seed must not be negative"),
+        (["--betas", "1 1"], "betas must lie in [0, 1)"),
         (["--encoder", "sparse"], "encoder takes visible, dense, not 'sparse'"),
         (["--recipe", "mae"], "unknown recipe 'mae'; nearest: fcmae"),
         (["--model", "vit"], "unknown model 'vit'"),
@@ -170,7 +198,17 @@ def steps(chosen, colours, tmp_path, name):
     return torch.stack([trainer.train_step(batch) for batch in batches])
 
 
-@pytest.mark.parametrize("changes", [{"encoder": "dense"}, {"compile": True}, {"accumulate": 2}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"encoder": "dense"},
+        {"compile": True},
+        {"accumulate": 2},
+        {"checkpointing": True},
+        {"checkpointing": True, "compile": True},
+        {"checkpointing": True, "encoder": "dense"},
+    ],
+)
 def test_other_ways_to_the_same_losses(colours, tmp_path, changes):
     plain = {"drop_path": 0.0, "mask_ratio": 0.5}
     expected = steps(config(colours, **plain), colours, tmp_path, "plain")

@@ -24,8 +24,8 @@ def draw_reconstructions(model: FCMAE, images: Tensor, preprocessing: Preprocess
     """A row for each image, as a PNG file: the image, what the encoder sees of it, and the composite of visible pixels
     and predictions.
 
-    A prediction is of normalised pixels; the true patch's mean and deviation are put back (as in the MAE paper), and
-    so it shows structure, not colour. The masks depend on `seed` alone.
+    Where a prediction is of normalised pixels, the true patch's mean and deviation are put back (as in the MAE paper),
+    and so it shows structure, not colour. The masks depend on `seed` alone.
 
     Args:
         model: encoder and decoder.

@@ -42,6 +42,16 @@ class Samples:
             return read_image(self.sources[index], mode)
         return Image.fromarray(self.images[index]).convert(mode)
 
+    def spread(self, count: int) -> Samples:
+        """At most `count` of them, evenly spaced."""
+        step = -(-len(self) // count)
+        return replace(
+            self,
+            targets=self.targets[::step],
+            sources=self.sources[::step],
+            images=None if self.images is None else self.images[::step],
+        )
+
 
 def read_split(
     data: str | Path,

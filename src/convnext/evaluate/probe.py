@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from convnext.data.loader import Batch
+from convnext.errors import InputError
 from convnext.nn.backbone import ConvNeXt
 
 NEIGHBOURS = 20
@@ -26,6 +27,8 @@ def pooled_features(backbone: ConvNeXt, batches: Iterable[Batch], device: torch.
             features.append(backbone.forward_stages(batch.images.to(device))[-1].mean(dim=(1, 2)).float().cpu())
             targets.append(batch.targets)
     backbone.train(training)
+    if not features:
+        raise InputError("no image of the probe's data can be read")
     return torch.cat(features), torch.cat(targets)
 
 
@@ -37,6 +40,8 @@ def probe_accuracy(
     Features are standardised by the mean and deviation of `train`.
     """
     (x, y), (x_val, y_val) = pooled_features(backbone, train, device), pooled_features(backbone, val, device)
+    if len(y.unique()) < 2:
+        raise InputError("the probe's readable training images are of one class; it takes two")
     std, mean = torch.std_mean(x, dim=0)
     x, x_val = ((values - mean) / (std + 1e-6) for values in (x, x_val))
     guesses = {"knn": nearest_classes(x, y, x_val), "linear_probe": linear_classes(x, y, x_val)}
@@ -45,11 +50,13 @@ def probe_accuracy(
 
 def nearest_classes(x: Tensor, y: Tensor, queries: Tensor) -> Tensor:
     """The class most of the `NEIGHBOURS` nearest by cosine have, weighted by exp(cosine / `TEMPERATURE`)."""
-    similarity = F.normalize(queries) @ F.normalize(x).T
-    nearest = similarity.topk(min(NEIGHBOURS, len(x)))
-    votes = torch.zeros(len(queries), int(y.max()) + 1)
-    votes.scatter_add_(1, y[nearest.indices], (nearest.values / TEMPERATURE).exp())
-    return votes.argmax(dim=1)
+    x, classes = F.normalize(x), []
+    for part in F.normalize(queries).split(1024):  # a large set's similarities would not fit in memory
+        nearest = (part @ x.T).topk(min(NEIGHBOURS, len(x)))
+        votes = torch.zeros(len(part), int(y.max()) + 1)
+        votes.scatter_add_(1, y[nearest.indices], (nearest.values / TEMPERATURE).exp())
+        classes.append(votes.argmax(dim=1))
+    return torch.cat(classes)
 
 
 def linear_classes(x: Tensor, y: Tensor, queries: Tensor) -> Tensor:

@@ -90,9 +90,11 @@ class FCMAE(nn.Module):
             pixels row by row, channels together; it means nothing at visible patches, which no loss reaches. The mask.
 
         Raises:
-            ValueError: a size that `patch_size` does not divide, or a mask of another shape.
+            ValueError: a size that `patch_size` does not divide, a mask of another shape, or one that hides nothing.
         """
         patches = self.patches(images, mask)
+        if patches.index.shape[1] == patches.grid[0] * patches.grid[1]:
+            raise ValueError("the mask hides nothing: there is nothing to predict")
         prediction = self.decode(self.encode_patches(images, patches), patches)
         hidden = patches.mask()
         target = self.target(images)
@@ -113,7 +115,7 @@ class FCMAE(nn.Module):
             return mask
         if mask.shape != (len(images), *grid):
             raise ValueError(f"expected a mask {[len(images), *grid]} for these images, got {list(mask.shape)}")
-        return VisiblePatches.from_mask(mask)
+        return VisiblePatches.from_mask(mask.to(images.device))
 
     def grid(self, images: Tensor) -> tuple[int, int]:
         """Patches down and across. `ValueError` for images of another kind or size."""
@@ -257,21 +259,19 @@ def load_fcmae(source: str | Path) -> tuple[FCMAE, dict[str, Any]]:
     if "mask_token" not in state:
         raise WeightsError(f"{source} holds no decoder: it is no pre-training run (convnext pretrain)")
     architecture = describe(state)
-    stride = 8 * architecture.stem_patch
-    model = create_fcmae(
-        architecture.variant,
-        in_chans=architecture.in_chans,
-        stem_patch=architecture.stem_patch,
-        layer_scale_init=1e-6 if architecture.layer_scale else 0.0,
-        mask_ratio=meta.get("mask_ratio", 0.6),
-        patch_size=meta.get("patch_size", stride),
-        norm_pix_loss=meta.get("norm_pix_loss", True),
-        decoder_dim=state["mask_token"].numel(),
-        decoder_depth=sum(key.startswith("decoder.") and key.endswith(".dwconv.weight") for key in state),
-    )
-    load_weights(model.encoder, path)
-    own = {key: tensor for key, tensor in model.state_dict().items() if not key.startswith("encoder.")}
-    if wrong := [key for key in own if key not in state or state[key].numel() != own[key].numel()]:
-        raise WeightsError(f"{source}: its decoder does not fit: {', '.join(wrong[:5])}")
-    model.load_state_dict({key: state[key].reshape(own[key].shape) for key in own}, strict=False)
+    try:
+        model = create_fcmae(
+            architecture.variant,
+            in_chans=architecture.in_chans,
+            stem_patch=architecture.stem_patch,
+            layer_scale_init=1e-6 if architecture.layer_scale else 0.0,
+            mask_ratio=meta.get("mask_ratio", 0.6),
+            patch_size=meta.get("patch_size", 8 * architecture.stem_patch),
+            norm_pix_loss=meta.get("norm_pix_loss", True),
+            decoder_dim=state["mask_token"].numel(),
+            decoder_depth=sum(key.startswith("decoder.") and key.endswith(".dwconv.weight") for key in state),
+        )
+    except (TypeError, ValueError) as error:
+        raise WeightsError(f"{source}: {error}") from None
+    load_weights(model, path)
     return model, meta

@@ -8,6 +8,8 @@ patches lie. Parameter names and shapes are those of the official files.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +17,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from convnext.nn.block import Block
+from convnext.nn.depthwise_visible import place_tables
 from convnext.nn.norm import LayerNorm
 from convnext.nn.visible import VisiblePatches
 
@@ -118,13 +121,18 @@ class ConvNeXt(nn.Module):
         maps = []
         for downsample, stage in zip(self.downsample_layers, self.stages, strict=True):
             x = downsample(x)
+            if patches is not None:
+                place_tables(x, patches)  # before the blocks: one that is computed again must find what it found first
             for block in stage.children():
-                if self.checkpointing and self.training and torch.is_grad_enabled():
-                    x = checkpoint(block, x, patches, use_reentrant=False)
-                else:
-                    x = block(x, patches)
+                x = self.run_block(block, x, patches)
             maps.append(x)
         return maps
+
+    def run_block(self, block: Callable[..., Tensor], *inputs: Any) -> Tensor:
+        """The block's output; with `checkpointing`, training keeps nothing of its inside and computes it again."""
+        if self.checkpointing and self.training and torch.is_grad_enabled():
+            return checkpoint(block, *inputs, use_reentrant=False)
+        return block(*inputs)
 
     def pyramid(self, images: Tensor) -> list[Tensor]:
         """Images to four maps `[N, C_i, H/4·2^i, W/4·2^i]` (at stem patch 4), channels-first in shape."""

@@ -9,6 +9,7 @@ where they lie (`nn.kernels`). Elsewhere PyTorch's own convolution of whole maps
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -20,20 +21,28 @@ from convnext.nn.depthwise_dense import KERNEL_SIZE, PADDING, depthwise_conv
 from convnext.nn.visible import VisiblePatches
 from convnext.nn.workspace import workspace
 
+HAS_TRITON = find_spec("triton") is not None  # as it is with PyTorch for CUDA
+
 GROUP_ELEMENTS = 2**20  # of the tiles of the images that go through together; weight gradients hold more beside them
 WEIGHT_GROUP_ELEMENTS = 3 * 2**18
 
 
 def visible_depthwise_conv(x: Tensor, weight: Tensor, bias: Tensor | None, patches: VisiblePatches) -> Tensor:
     """`[N, V, p, p, C]` to the same shape, with `weight` `[C, 1, 7, 7]` and `bias` `[C]`."""
-    kind = x.device.type
-    if kind == "cpu" or (kind == "cuda" and has_triton()):
-        if torch.is_autocast_enabled(kind):
-            x = x.to(torch.get_autocast_dtype(kind))
-        tables = tile_tables(patches, x.shape[2]) if kind == "cpu" else slot_tables(patches)
-        return _VisibleDepthwise.apply(x.contiguous(), weight, bias, *tables)
-    maps = patches.fill(x).permute(0, 3, 1, 2)
-    return patches.cut(depthwise_conv(maps, weight, bias).permute(0, 2, 3, 1))
+    tables = place_tables(x, patches)
+    if tables is None:
+        maps = patches.fill(x).permute(0, 3, 1, 2)
+        return patches.cut(depthwise_conv(maps, weight, bias).permute(0, 2, 3, 1))
+    if torch.is_autocast_enabled(x.device.type):
+        x = x.to(torch.get_autocast_dtype(x.device.type))
+    return _VisibleDepthwise.apply(x.contiguous(), weight, bias, *tables)
+
+
+def place_tables(x: Tensor, patches: VisiblePatches) -> list[Tensor] | None:
+    """What the operators of `x`'s device look places up in, built once for a batch and a patch size; or None."""
+    if x.device.type == "cpu":
+        return tile_tables(patches, x.shape[2])
+    return slot_tables(patches) if x.device.type == "cuda" and HAS_TRITON else None
 
 
 class _VisibleDepthwise(torch.autograd.Function):
@@ -71,8 +80,9 @@ def tile_tables(patches: VisiblePatches, p: int) -> list[Tensor]:
         (h, w), (images, visible) = patches.grid, patches.index.shape
         rows = torch.arange(1, visible * p * p + 1, device=patches.index.device).view(1, visible, p, p, 1)
         maps = patches.fill(rows.expand(images, -1, -1, -1, -1)).squeeze(-1)
-        if visible * (p + 2 * PADDING) ** 2 > 3 * maps[0].numel():
-            place = torch.arange(maps[0].numel(), device=maps.device).view(1, h * p, w * p, 1)
+        positions = h * w * p * p
+        if visible * (p + 2 * PADDING) ** 2 > 3 * positions:
+            place = torch.arange(positions, device=maps.device).view(1, h * p, w * p, 1)
             return [maps.unsqueeze(1), patches.cut(place.expand(images, -1, -1, -1)).flatten(1)]
         padded = F.pad(maps, (PADDING,) * 4)
         around = padded.unfold(1, p + 2 * PADDING, p).unfold(2, p + 2 * PADDING, p).flatten(1, 2)
@@ -159,13 +169,6 @@ def _gather(name: str, x: Tensor, table: Tensor) -> Tensor:
     table = table + (torch.arange(n) * rows).unsqueeze(1)
     out = workspace.take(name, (table.numel(), channels), x.dtype)
     return torch.index_select(source.view(-1, channels), 0, table.reshape(-1), out=out)
-
-
-def has_triton() -> bool:
-    """Whether Triton is installed, as it is with PyTorch for CUDA."""
-    from importlib.util import find_spec
-
-    return find_spec("triton") is not None
 
 
 def _cuda_forward(x: Tensor, weight: Tensor, bias: Tensor | None, tables: list[Tensor]) -> Tensor:

@@ -25,8 +25,7 @@ def forward_masked_dense(backbone: ConvNeXt, images: Tensor, patches: VisiblePat
         side = x.shape[1] // seen.shape[1]
         keep = seen.repeat_interleave(side, 1).repeat_interleave(side, 2).to(x.dtype)
         for block in stage.children():
-            assert isinstance(block, Block)
-            x = masked_block(block, x, keep)
+            x = backbone.run_block(masked_block, block, x, keep)
     return x * keep
 
 

@@ -22,7 +22,7 @@ class VisiblePatches:
     """
 
     def __init__(self, index: Tensor, grid: tuple[int, int]) -> None:
-        self.index, self.grid = index, grid
+        self.index, self.grid = index.contiguous(), grid
         self._tables: dict[Hashable, list[Tensor]] = {}
 
     @classmethod
@@ -100,9 +100,11 @@ def random_patches(
         ValueError: a ratio outside (0, 1), or one that leaves no patch.
     """
     h, w = grid
-    keep = visible_count(h * w, mask_ratio) if 0 < mask_ratio < 1 else 0
+    if not 0 < mask_ratio < 1:
+        raise ValueError(f"the mask ratio must lie between 0 and 1, not {mask_ratio}")
+    keep = visible_count(h * w, mask_ratio)
     if not keep:
-        raise ValueError(f"a mask ratio of {mask_ratio} leaves none of {h}×{w} patches; it must lie in (0, 1)")
+        raise ValueError(f"a mask ratio of {mask_ratio} leaves none of {h}×{w} patches visible")
     rank = torch.rand(images, h, w, generator=generator)
     if block > 1:
         # All patches of a block get the block's rank; the blocks' raster is shifted for each image by itself.

@@ -1,7 +1,7 @@
 """scikit-learn's embedded handwritten digits, 8x8 pixels: the demo.
 
-Command:  convnext pretrain digits --recipe digits --out runs/digits-pretrained
-          convnext train classify digits --recipe digits --init runs/digits-pretrained --out runs/digits
+Command:  convnext pretrain digits --recipe digits --out runs/pretrained
+          convnext train classify digits --recipe digits --init runs/pretrained --out runs/digits
 Hardware: a CPU, a few minutes.
 Result:   about 98 % on the held-out digits.
 """

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Iterable
 from typing import Any
 
@@ -17,6 +19,7 @@ from convnext.data.loader import Batch, eval_loader, train_loader
 from convnext.data.preprocessing import Preprocessing
 from convnext.data.samples import Samples, read_train_val
 from convnext.data.transforms import train_transform
+from convnext.errors import InputError
 from convnext.evaluate.probe import probe_accuracy
 from convnext.models.fcmae import FCMAE, create_fcmae
 from convnext.nn.visible import VisiblePatches, random_patches
@@ -24,6 +27,7 @@ from convnext.run import Run
 from convnext.tasks.task import TrainLoader
 from convnext.weights import load_weights
 
+LOOKS = ("feature_distance", "knn", "linear_probe")
 DRAWN = 8  # images in a picture of reconstructions
 LOOKED_AT = 64  # images over which the feature distance is averaged while training
 EVAL_BATCH = 64
@@ -98,22 +102,25 @@ class Pretraining:
         config = self.config
         if epoch % config.look_every and epoch != config.epochs:
             return {}
-        self.draw(model, device, run, f"reconstructions-{epoch:04}.png")
-        metrics = {"feature_distance": round(min(self.distances(model, device)), 4)}
+        images = self.looked_at().to(device)
+        draw_reconstructions(
+            model, images[:: -(-len(images) // DRAWN)], self.preprocessing, run.path / f"reconstructions-{epoch:04}.png"
+        )
+        distances = feature_distances(model.encoder, [images])
+        run.write_json("feature_distances.json", {**read_distances(run), str(epoch): distances})
+        metrics = {"feature_distance": round(min(distances), 4)}
         if self.probe is not None:
             train, val = (self.eval_loader(part) for part in self.probe)
             metrics |= probe_accuracy(model.encoder, train, val, device)
         return metrics
 
-    def draw(self, model: FCMAE, device: torch.device, run: Run, name: str) -> None:
-        """A picture of the first images, their masked forms and reconstructions."""
-        images = next(iter(self.eval_loader(self.images, DRAWN))).images
-        draw_reconstructions(model, images.to(device), self.preprocessing, run.path / name)
-
-    def distances(self, model: FCMAE, device: torch.device) -> list[float]:
-        """Feature cosine distance of each block, from the first at the stem to the last."""
-        batch = next(iter(self.eval_loader(self.images, LOOKED_AT)))
-        return feature_distances(model.encoder, [batch.images.to(device)])
+    def looked_at(self) -> Tensor:
+        """Images spread over the whole set, so that they are of all its folders; the same ones every time."""
+        samples = self.images.spread(LOOKED_AT)
+        images = torch.cat([batch.images for batch in self.eval_loader(samples)])
+        if not len(images):
+            raise InputError(f"none of {len(samples)} images spread over the set can be read")
+        return images
 
     def eval_loader(self, samples: Samples, batch_size: int = EVAL_BATCH) -> Iterable[Batch]:
         """Images without augmentation, in order."""
@@ -131,13 +138,11 @@ class Pretraining:
         }
 
     def finish(self, run: Run, device: torch.device, model: nn.Module) -> dict[str, float]:
-        """The last pictures, curves, and the model card; returns the last loss and the last look's metrics."""
-        assert isinstance(model, FCMAE)
+        """The last picture again, curves, and the model card; returns the last loss and the last look's metrics."""
         rows = run.rows()
-        self.draw(model, device, run, "reconstructions.png")
-        distances = self.distances(model, device)
-        run.write_json("feature_distances.json", distances)
-        plot_distances(distances, run.path / "feature_distances.png")
+        last = self.config.epochs
+        shutil.copyfile(run.path / f"reconstructions-{last:04}.png", run.path / "reconstructions.png")
+        plot_distances(read_distances(run)[str(last)], run.path / "feature_distances.png")
         plot_pretraining(rows, run.path / "curves.png")
         looked = {name: value for row in rows for name, value in row.items() if name in LOOKS}
         metrics = {"loss": rows[-1]["loss"], **looked}
@@ -146,4 +151,7 @@ class Pretraining:
         return metrics
 
 
-LOOKS = ("feature_distance", "knn", "linear_probe")
+def read_distances(run: Run) -> dict[str, list[float]]:
+    """By epoch, each block's feature cosine distance, from the first at the stem to the last."""
+    path = run.path / "feature_distances.json"
+    return json.loads(path.read_text()) if path.is_file() else {}

@@ -42,7 +42,8 @@ def describe(state: dict[str, Tensor]) -> Architecture:
     blocks = [int(m[1]) for key in state if (m := _BLOCK.fullmatch(key))]
     dims = tuple(widths[stage] for stage in sorted(widths))
     depths = tuple(blocks.count(stage) for stage in sorted(widths))
-    version = 2 if any(".grn." in key for key in state) else 1
+    inside = [key for key in state if key.startswith("stages.")]  # a pre-training decoder has GRN of its own
+    version = 2 if any(".grn." in key for key in inside) else 1
     for variant in VARIANTS.values():
         if (variant.version, variant.depths, variant.dims) == (version, depths, dims):
             head = state.get("head.weight")
@@ -52,6 +53,6 @@ def describe(state: dict[str, Tensor]) -> Architecture:
                 num_classes=0 if head is None else head.shape[0],
                 in_chans=stem.shape[1],
                 stem_patch=stem.shape[2],
-                layer_scale=any(key.endswith(".gamma") and ".grn." not in key for key in state),
+                layer_scale=any(key.endswith(".gamma") and ".grn." not in key for key in inside),
             )
     raise WeightsError(f"not a ConvNeXt of the family: V{version} with depths {depths} and widths {dims}")

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from convnext.errors import InputError, WeightsError, nearest
 from convnext.weights.architecture import STEM, Architecture, describe
 from convnext.weights.io import locate, read_file, save_state
-from convnext.weights.layouts import WRITABLE, State, from_official
+from convnext.weights.layouts import WRITABLE, State, from_official, to_official
 
 log = logging.getLogger("convnext")
 
@@ -44,7 +44,7 @@ def load_weights(model: nn.Module, source: str | Path) -> LoadReport:
       channels, so that activations keep their size.
 
     Args:
-        model: any module whose parameters have the official names.
+        model: any module whose parameters have the official names; a masked autoencoder takes its decoder too.
         source: a weight file in any known layout, a run directory, published weights by name, or a hub id.
 
     Returns:
@@ -55,13 +55,15 @@ def load_weights(model: nn.Module, source: str | Path) -> LoadReport:
         MismatchError: missing, unexpected or misshapen keys, all listed; or another model altogether.
     """
     path = locate(source)
-    state, notes = read_file(path)
     own = model.state_dict()
+    names = dict(zip(to_official(own), own, strict=True))  # of a masked autoencoder, the encoder's have a prefix
+    state, notes = read_file(path, decoder="mask_token" in own)
+    own = {name: own[key] for name, key in names.items()}
     _check_variant(path, state, own)
     kept = _fit_head(state, own, notes)
     _fit_stem(state, own, notes)
     _check_keys(path, state, {key: tensor for key, tensor in own.items() if key not in kept})
-    model.load_state_dict(state, strict=False)
+    model.load_state_dict({names[name]: tensor for name, tensor in state.items()}, strict=False)
     for note in notes:
         log.info("%s: %s", path, note)
     return LoadReport(notes)

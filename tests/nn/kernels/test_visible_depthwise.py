@@ -36,7 +36,7 @@ def kernels():
     name = "convnext.nn.kernels.visible_depthwise"
     if DEVICE == "cuda":
         return importlib.import_module(name)
-    if version("triton").split(".") < ["3", "9"]:
+    if [int(part) for part in version("triton").split(".")[:2]] < [3, 9]:
         pytest.skip("the interpreter of Triton 3.6 fails with NumPy 2.4")
     # Triton looks at the variable where a kernel is defined. A second copy of the module has interpreted kernels;
     # Triton itself, imported above, and the module that others may import have not.
