@@ -15,6 +15,7 @@ from convnext.recipes import classify_recipe
 from convnext.run import Run, resumed_config
 from convnext.tasks.classify import Classification
 from convnext.train.trainer import train
+from convnext.weights import read_meta
 
 
 def start_or_resume(
@@ -28,7 +29,9 @@ def start_or_resume(
     )
     splits = read_train_val(config.data, val_fraction=config.val_fraction, multi_label=config.multi_label)
     if not resume:
-        chosen = classify_recipe(recipe, config.model, images=len(splits[0]), from_weights=config.init is not None)
+        # A pre-training run of one's own is a better start than random weights, but no trained classifier.
+        trained = config.init is not None and read_meta(config.init).get("task") != "pretrain"
+        chosen = classify_recipe(recipe, config.model, images=len(splits[0]), from_weights=trained)
         config = chosen.override({**given, "data": data})
     return train(Classification(config, *splits), out, resume=resume, overwrite=overwrite)
 

@@ -239,3 +239,11 @@ def test_the_papers_recipe():
     assert (c.betas, c.weight_decay, c.mask_ratio, c.patch_size) == ((0.9, 0.95), 0.05, 0.6, 32)
     assert (c.crop_scale, c.hflip, c.decoder_dim, c.decoder_depth, c.norm_pix_loss) == ((0.2, 1.0), 0.5, 512, 1, True)
     assert pretrain_recipe(None, "convnextv2_base", images=3000).recipe == "small_data"
+
+
+def test_small_data_trains_a_pretrained_network_like_a_random_one(pretrained, run, colours, tmp_path):
+    """And not by the lower rates that suit a trained classifier."""
+    for name, init, muon in (("a", pretrained, 10.0), ("b", run, None)):
+        command = ["train", "classify", str(colours), "--init", str(init), "--out", str(tmp_path / name), *FAST]
+        assert cli.main([*command, "--epochs", "1"]) == 0
+        assert Run(tmp_path / name).read_config()["muon"] == muon

@@ -18,7 +18,7 @@ SMALL = 20_000
 """Up to so many training images, `small_data` is the default recipe."""
 
 RECIPES: dict[str, Callable[[str, bool], ClassifyConfig]] = {
-    # name: (model, whether it starts from weights) -> config
+    # name: (model, whether it starts from weights other than a pre-training run's) -> config
     "small_data": small_data,
     "digits": digits,
     "finetune_v2": lambda model, from_weights: finetune_v2(model),

@@ -1,4 +1,4 @@
-"""A few thousand images on one machine, from random weights or from published or pre-trained ones.
+"""A few thousand images on one machine, from random weights, a pre-training run, or published weights.
 
 Command:  convnext train classify FOLDER --out runs/mine
 Hardware: one GPU, or a CPU with patience.
@@ -11,7 +11,7 @@ from convnext.config import ClassifyConfig
 
 
 def small_data(model: str, from_weights: bool) -> ClassifyConfig:
-    """Training on up to some 20,000 images."""
+    """Training on up to some 20,000 images; published weights are moved less than random or pre-trained ones."""
     common = ClassifyConfig(
         recipe="small_data",
         model=model,
