@@ -67,3 +67,14 @@ def test_ratios_that_cannot_be(ratio):
     message = "leaves none of 7×7 patches visible" if ratio == 0.99 else "must lie between 0 and 1"
     with pytest.raises(ValueError, match=message):
         random_patches(1, (7, 7), ratio)
+
+
+def test_the_complement_is_what_is_hidden():
+    patches = random_patches(3, (4, 6), 0.7, generator=torch.Generator().manual_seed(0))
+    hidden = patches.complement()
+    assert torch.equal(hidden.index, patches.mask().flatten(1).nonzero()[:, 1].view(3, -1))
+    assert torch.equal(hidden.mask(), ~patches.mask())
+    vectors = torch.randn(3, hidden.index.shape[1], 5)
+    places = hidden.scatter(vectors)
+    assert torch.equal(places[patches.mask().flatten(1)], vectors.flatten(0, 1))
+    assert (places[~patches.mask().flatten(1)] == 0).all()

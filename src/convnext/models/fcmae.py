@@ -87,7 +87,7 @@ class FCMAE(nn.Module):
 
         Returns:
             The loss: mean squared error over hidden patches, in fp32. The prediction `[N, h·w, patch_size²·in_chans]`,
-            pixels row by row, channels together; it means nothing at visible patches, which no loss reaches. The mask.
+            pixels row by row, channels together; zero at visible patches, which no loss reaches. The mask.
 
         Raises:
             ValueError: a size that `patch_size` does not divide, a mask of another shape, or one that hides nothing.
@@ -95,12 +95,10 @@ class FCMAE(nn.Module):
         patches = self.patches(images, mask)
         if patches.index.shape[1] == patches.grid[0] * patches.grid[1]:
             raise ValueError("the mask hides nothing: there is nothing to predict")
-        prediction = self.decode(self.encode_patches(images, patches), patches)
-        hidden = patches.mask()
-        target = self.target(images)
-        error = (prediction.float() - target).square().mean(dim=-1)
-        weight = hidden.flatten(1).to(error.dtype)
-        return (error * weight).sum() / weight.sum(), prediction, hidden
+        hidden = patches.complement()
+        prediction = self.decode(self.encode_patches(images, patches), patches, hidden)
+        loss = F.mse_loss(prediction.float(), self.target(images, hidden))
+        return loss, hidden.scatter(prediction), patches.mask()
 
     def patches(self, images: Tensor, mask: Mask) -> VisiblePatches:
         """The visible patches of a mask that fits the images, or of a random one."""
@@ -147,44 +145,43 @@ class FCMAE(nn.Module):
             return patches.cut(forward_masked_dense(self.encoder, images, patches))
         return self.encoder.forward_stages(images, patches)[-1]
 
-    def decode(self, features: Tensor, patches: VisiblePatches) -> Tensor:
-        """Features of visible patches to the prediction `[N, h·w, patch_size²·in_chans]`."""
+    def decode(self, features: Tensor, patches: VisiblePatches, hidden: VisiblePatches) -> Tensor:
+        """Features of visible patches to the pixels of the M hidden ones, `[N, M, patch_size²·in_chans]`."""
         x = patches.fill(self.proj(features), background=self.mask_token.flatten())
-        x = self.pred(self.decoder(x))
+        x = self.pred(hidden.cut(self.decoder(x)))
         stride = self.encoder.total_stride
-        return self.patchify(
-            x.unflatten(-1, (stride, stride, self.in_chans)).transpose(2, 3).flatten(3, 4).flatten(1, 2)
-        )
+        return x.unflatten(-1, (stride, stride, self.in_chans)).transpose(3, 4).flatten(2)
 
-    def target(self, images: Tensor) -> Tensor:
-        """What is to be predicted, fp32 `[N, h·w, patch_size²·in_chans]`."""
-        pixels = self.patchify(images.permute(0, 2, 3, 1).float())
+    def target(self, images: Tensor, hidden: VisiblePatches) -> Tensor:
+        """What is to be predicted, fp32 `[N, M, patch_size²·in_chans]`."""
+        pixels = hidden.cut(images.permute(0, 2, 3, 1)).flatten(2).float()
         if self.norm_pix_loss:
-            variance, mean = torch.var_mean(pixels, dim=-1, keepdim=True)
-            pixels = (pixels - mean) / (variance + TARGET_EPS).sqrt()
+            mean, deviation = pixel_statistics(pixels)
+            pixels = (pixels - mean) / deviation
         return pixels
 
-    def patchify(self, images: Tensor) -> Tensor:
-        """Channels-last images `[N, H, W, in_chans]` to `[N, h·w, patch_size²·in_chans]`."""
-        size = self.patch_size
-        patches = images.unflatten(2, (-1, size)).unflatten(1, (-1, size)).transpose(2, 3)
-        return patches.flatten(3).flatten(1, 2)
-
+    @torch.no_grad()
     def reconstruct(self, images: Tensor, mask: Mask = None) -> tuple[Tensor, Tensor]:
         """Images with their hidden patches as predicted `[N, in_chans, H, W]`, and the mask; visible ones as they are.
 
         With `norm_pix_loss`, a prediction is of normalised pixels: mean and deviation of the true patch are put back.
         """
-        _, prediction, hidden = self(images, mask)
-        pixels = self.patchify(images.permute(0, 2, 3, 1).float())
-        prediction = prediction.float()
+        patches = self.patches(images, mask)
+        hidden, size = patches.complement(), self.patch_size
+        pixels = self.decode(self.encode_patches(images, patches), patches, hidden).float()
         if self.norm_pix_loss:
-            variance, mean = torch.var_mean(pixels, dim=-1, keepdim=True)
-            prediction = prediction * (variance + TARGET_EPS).sqrt() + mean
-        pixels = torch.where(hidden.flatten(1)[..., None], prediction, pixels)
-        (h, w), size = self.grid(images), self.patch_size
-        maps = pixels.view(-1, h, w, size, size, self.in_chans).permute(0, 5, 1, 3, 2, 4)
-        return maps.reshape(images.shape), hidden
+            mean, deviation = pixel_statistics(hidden.cut(images.permute(0, 2, 3, 1)).flatten(2).float())
+            pixels = pixels * deviation + mean
+        maps = hidden.fill(pixels.unflatten(-1, (size, size, self.in_chans))).permute(0, 3, 1, 2)
+        places = patches.mask()
+        covered = places.repeat_interleave(size, 1).repeat_interleave(size, 2)
+        return torch.where(covered[:, None], maps, images), places
+
+
+def pixel_statistics(pixels: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and deviation of each patch's pixels, `[N, M, P]` to `[N, M, 1]`."""
+    variance, mean = torch.var_mean(pixels, dim=-1, keepdim=True)
+    return mean, (variance + TARGET_EPS).sqrt()
 
 
 def create_fcmae(

@@ -53,6 +53,18 @@ class VisiblePatches:
         hidden = torch.ones(images, h * w, dtype=torch.bool, device=self.index.device)
         return hidden.scatter(1, self.index, False).view(images, h, w)
 
+    def complement(self) -> VisiblePatches:
+        """The other patches of the same grid: the hidden ones, M = h·w - V of each image."""
+        hidden = self.mask().flatten(1)
+        # A stable sort puts the hidden places first, in order, and keeps the shape known to compilers.
+        order = (~hidden).byte().argsort(dim=1, stable=True)
+        return VisiblePatches(order[:, : hidden.shape[1] - self.index.shape[1]], self.grid)
+
+    def scatter(self, rows: Tensor) -> Tensor:
+        """One vector a patch `[N, V, K]` to all places `[N, h·w, K]`, zero elsewhere."""
+        (h, w), (images, _, width) = self.grid, rows.shape
+        return rows.new_zeros(images, h * w, width).scatter(1, self.index[..., None].expand_as(rows), rows)
+
     def cut(self, maps: Tensor) -> Tensor:
         """Whole maps `[N, h·p, w·p, C]` to their visible patches `[N, V, p, p, C]`."""
         h, w = self.grid
