@@ -11,7 +11,7 @@ from convnext.data.samples import Split, read_split, read_train_val
 from convnext.deploy.predictor import load
 from convnext.device import pick_device
 from convnext.evaluate.accuracy import accuracy, predict
-from convnext.recipes import classify_recipe
+from convnext.recipes import build_config, classify_recipe
 from convnext.run import Run, resumed_config
 from convnext.tasks.classify import Classification
 from convnext.train.trainer import train
@@ -31,8 +31,8 @@ def start_or_resume(
     if not resume:
         # A pre-training run of one's own is a better start than random weights, but no trained classifier.
         trained = config.init is not None and read_meta(config.init).get("task") != "pretrain"
-        chosen = classify_recipe(recipe, config.model, images=len(splits[0]), from_weights=trained)
-        config = chosen.override({**given, "data": data})
+        name = recipe or classify_recipe(config.model, images=len(splits[0]), trained=trained)
+        config = build_config(name, config.model, ClassifyConfig).override({**given, "data": data})
     return train(Classification(config, *splits), out, resume=resume, overwrite=overwrite)
 
 

@@ -60,7 +60,7 @@ def parser() -> Parser:
 
     command = add(commands, "pretrain", pretrain, "pre-train a model on images without labels (FCMAE)")
     command.add_argument("data", metavar="DATA", help="folder of images, flat or nested, or 'digits'")
-    add_run_options(command, "default: small_data up to 20,000 images, else fcmae, the paper's")
+    add_run_options(command, "default: fcmae_small_data up to 20,000 images, else fcmae")
     add_config_options(command, PretrainConfig)
 
     train = commands.add_parser("train", help="train a model", description="Train a model.")
@@ -102,6 +102,12 @@ def parser() -> Parser:
     command.add_argument("--seed", type=int, default=0, help="of the masks; default: 0")
     command.add_argument("--device", default="cpu", help="cpu (default), auto, cuda, mps")
 
+    command = add(commands, "recipes", recipes, "the published experiments, and all values of one")
+    command.add_argument("name", metavar="NAME", nargs="?", help="a recipe, to see its whole config")
+    command.add_argument("--model", help="default: the first model the recipe takes")
+    add_set_option(command)
+    command.add_argument("--json", action="store_true", help="one JSON object or list")
+
     command = add(commands, "doctor", doctor, "what this machine has, and which fast paths it takes")
     command.add_argument("--json", action="store_true", help="one JSON object")
     return top
@@ -110,9 +116,17 @@ def parser() -> Parser:
 def add_run_options(command: argparse.ArgumentParser, recipe: str) -> None:
     """What every training command takes beside its recipe's values."""
     command.add_argument("--out", type=Path, required=True, metavar="RUN", help="the run directory to write")
-    command.add_argument("--recipe", help=recipe)
+    command.add_argument("--recipe", help=f"a name of `convnext recipes`; {recipe}")
+    add_set_option(command)
     command.add_argument("--resume", action="store_true", help="go on from the run's last checkpoint")
     command.add_argument("--overwrite", action="store_true", help="replace an existing run")
+
+
+def add_set_option(command: argparse.ArgumentParser) -> None:
+    """Recipe values by name, as `config.json` writes them."""
+    command.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="a recipe value by its name, as often as needed"
+    )
 
 
 def add_config_options(command: argparse.ArgumentParser, config: type[TrainConfig]) -> None:
@@ -133,7 +147,16 @@ def add_config_options(command: argparse.ArgumentParser, config: type[TrainConfi
 def given_options(args: argparse.Namespace, config: type[TrainConfig]) -> dict[str, Any]:
     """The config fields given on the command line, still as text."""
     names = {field.name for field in dataclasses.fields(config)} - {"recipe", "data"}
-    return {name: value for name, value in vars(args).items() if name in names}
+    given = {name: value for name, value in vars(args).items() if name in names}
+    return {**given, **set_options(args.set)}
+
+
+def set_options(pairs: list[str]) -> dict[str, str]:
+    """What `--set` gave. `InputError` for one without `=`."""
+    for pair in pairs:
+        if "=" not in pair:
+            raise InputError(f"--set takes KEY=VALUE, not '{pair}'")
+    return dict(pair.split("=", 1) for pair in pairs)
 
 
 def demo(args: argparse.Namespace) -> None:
@@ -215,6 +238,28 @@ def predict(args: argparse.Namespace) -> int:
     from convnext.deploy.batch import predict_inputs
 
     return predict_inputs(args.source, args.inputs, top_k=args.top_k, device=args.device, as_json=args.json)
+
+
+def recipes(args: argparse.Namespace) -> None:
+    import inspect
+
+    from convnext.recipes import RECIPES, build_config, command_of, find_recipe, kind_of, models_of
+
+    if args.name is None:
+        about = {name: inspect.getdoc(recipe) or "" for name, recipe in RECIPES.items()}
+        if args.json:
+            print(json.dumps([{"name": name, "models": models_of(name), "about": about[name]} for name in RECIPES]))
+            return
+        for name in RECIPES:
+            print(f"{name:<21}{command_of(name):<25}{about[name].splitlines()[0]}")
+        print("\nthe whole config of one: convnext recipes NAME [--model MODEL] [--set KEY=VALUE]")
+        return
+    recipe = find_recipe(args.name)
+    config = build_config(args.name, args.model or models_of(args.name)[0], kind_of(args.name))
+    config = config.override(set_options(args.set))
+    if not args.json:
+        print(f"{inspect.getdoc(recipe)}\n")
+    print(json.dumps(config.to_dict(), indent=2))
 
 
 def doctor(args: argparse.Namespace) -> None:

@@ -38,8 +38,10 @@ def run_demo(out: Path) -> None:
     console = Console(highlight=False)
     pretrained = Path(f"{out.resolve()}-pretrained")
     console.rule("1 of 4: pre-train on 8x8 digits, without their labels")
-    ours = (pretrained / "config.json").is_file() and Run(pretrained).read_config().get("recipe") == "digits"
-    pretrain.start_or_resume("digits", pretrained, {"model": MODEL}, recipe="digits", resume=False, overwrite=ours)
+    ours = (pretrained / "config.json").is_file() and Run(pretrained).read_config().get("recipe") == "fcmae_digits"
+    pretrain.start_or_resume(
+        "digits", pretrained, {"model": MODEL}, recipe="fcmae_digits", resume=False, overwrite=ours
+    )
 
     console.rule("2 of 4: train on the digits, with their labels")
     given = {"model": MODEL, "init": str(pretrained)}

@@ -16,7 +16,7 @@ from convnext.deploy.batch import expand
 from convnext.device import pick_device
 from convnext.errors import ImageError, InputError, WeightsError
 from convnext.models.fcmae import load_fcmae
-from convnext.recipes import pretrain_recipe
+from convnext.recipes import build_config, pretrain_recipe
 from convnext.run import resumed_config
 from convnext.tasks.pretrain import Pretraining
 from convnext.train.trainer import train
@@ -34,7 +34,8 @@ def start_or_resume(
         config = resumed_config(PretrainConfig, data, out, given)
     else:
         model = given.get("model", PretrainConfig.model)
-        config = pretrain_recipe(recipe, model, images=len(images)).override({**given, "data": data})
+        name = recipe or pretrain_recipe(images=len(images))
+        config = build_config(name, model, PretrainConfig).override({**given, "data": data})
     return train(Pretraining(config, images), out, resume=resume, overwrite=overwrite)
 
 

@@ -1,83 +1,161 @@
 """Every recipe is what was published, and takes a real step."""
 
+import json
+
 import pytest
 import torch
 
-from convnext import list_models
-from convnext.data.samples import read_train_val
+from convnext import cli, list_models
+from convnext.config import ClassifyConfig, PretrainConfig
+from convnext.data.samples import read_images, read_train_val
 from convnext.errors import InputError
-from convnext.recipes import RECIPES, classify_recipe
+from convnext.recipes import RECIPES, build_config, classify_recipe, models_of, pretrain_recipe
 from convnext.run import Run
 from convnext.tasks.classify import Classification
+from convnext.tasks.pretrain import Pretraining
 from convnext.train.trainer import Trainer
 
-V2 = [name for name in list_models() if name.startswith("convnextv2")]
-V1 = [name for name in list_models() if not name.startswith("convnextv2")]
+COMMON = {  # REFERENCE section 4, for all
+    "betas": (0.9, 0.999),
+    "rand_augment": "rand-m9-mstd0.5-inc1",
+    "random_erasing": 0.25,
+    "min_lr": 1e-6,
+    "hflip": 0.5,
+    "crop_scale": (0.08, 1.0),
+    "muon": None,
+    "clip_grad": None,
+}
+FIELDS = "base_lr weight_decay layer_decay layer_groups epochs warmup_epochs label_smoothing mixup cutmix drop_path"
+V2_1K = {
+    "atto": (2e-4, 0.3, 0.9, "single", 600, 0, 0.2, 0, 0, 0.1),
+    "femto": (2e-4, 0.05, 0.9, "single", 600, 0, 0.2, 0.3, 0.3, 0),
+    "pico": (2e-4, 0.3, 0.9, "single", 600, 0, 0.2, 0.3, 0.3, 0),
+    "nano": (2e-4, 0.3, 0.9, "single", 600, 0, 0.2, 0.5, 0.5, 0.1),
+    "tiny": (8e-4, 0.05, 0.9, "single", 300, 40, 0.1, 0.8, 1, 0.2),
+    "base": (6.25e-4, 0.05, 0.6, "group", 100, 20, 0.1, 0.8, 1, 0.1),
+    "large": (6.25e-4, 0.05, 0.6, "group", 100, 20, 0.1, 0.8, 1, 0.2),
+    "huge": (1.25e-3, 0.05, 0.75, "group", 50, 10, 0.1, 0.8, 1, 0.3),
+}
+V2_22K = {
+    "nano": (2.5e-4, 0.05, 0.9, "single", 90, 5, 0.1, 0.8, 1, 0),
+    "tiny": (2.5e-4, 0.05, 0.9, "single", 90, 5, 0.1, 0.8, 1, 0),
+    "base": (2.5e-4, 0.05, 0.8, "group", 90, 5, 0.1, 0.8, 1, 0.1),
+    "large": (2.5e-4, 0.05, 0.8, "group", 90, 5, 0.1, 0.8, 1, 0.1),
+    "huge": (2.5e-4, 0.05, 0.8, "group", 90, 5, 0.1, 0.8, 1, 0.3),
+}
+V2_FROM_22K = {
+    "nano": (2.5e-5, 1e-8, 0.9, "single", 90, 0, 0.1, 0, 0, 0.1),
+    "tiny": (2.5e-5, 1e-8, 0.9, "single", 90, 0, 0.1, 0, 0, 0.1),
+    "base": (2.5e-5, 1e-8, 0.8, "group", 30, 0, 0.1, 0, 0, 0.2),
+    "large": (2.5e-5, 1e-8, 0.8, "group", 30, 0, 0.1, 0, 0, 0.3),
+    "huge": (2.5e-5, 1e-8, 0.85, "group", 30, 0, 0.1, 0, 0, 0.5),
+}
+# V1's rates are published for the whole batch: 4e-3 at 4096 is 2.5e-4 at 256, 5e-5 at 512 is 2.5e-5.
+V1_SCRATCH = {
+    size: (2.5e-4, 0.05, 1.0, "single", 300, 20, 0.1, 0.8, 1, rate)
+    for size, rate in {"tiny": 0.1, "small": 0.4, "base": 0.5, "large": 0.5}.items()
+}
+V1_22K = {
+    size: (2.5e-4, 0.05, 1.0, "single", 90, 5, 0.1, 0.8, 1, rate)
+    for size, rate in {"base": 0.1, "large": 0.1, "xlarge": 0.2}.items()
+}
+V1_FROM_22K = {
+    size: (2.5e-5, 1e-8, 0.8, "group", 30, 0, 0.1, 0, 0, rate) for size, rate in {"base": 0.2, "large": 0.3}.items()
+}
+V1_384 = {
+    size: (2.5e-5, 1e-8, 0.7, "group", 30, 0, 0.1, 0, 0, rate) for size, rate in {"base": 0.8, "large": 0.95}.items()
+}
+FAMILIES = [
+    ("finetune_v2", "convnextv2", V2_1K, {"batch_size": 1024, "ema": 0.9999, "head_init_scale": 0.001}),
+    ("intermediate_22k_v2", "convnextv2", V2_22K, {"batch_size": 4096, "ema": None, "head_init_scale": 0.001}),
+    ("finetune_22k_v2", "convnextv2", V2_FROM_22K, {"batch_size": 512, "head_init_scale": 0.001}),
+    ("scratch_v1", "convnext", V1_SCRATCH, {"batch_size": 4096, "ema": 0.9999, "head_init_scale": 1.0}),
+    ("scratch_22k_v1", "convnext", V1_22K, {"batch_size": 4096, "ema": None, "head_init_scale": 1.0}),
+    ("finetune_22k_v1", "convnext", V1_FROM_22K, {"batch_size": 512, "head_init_scale": 0.001}),
+    ("finetune_384_v1", "convnext", V1_384, {"batch_size": 512, "head_init_scale": 0.001, "image_size": 384}),
+]
 
 
 @pytest.mark.parametrize(
-    ("size", "values"),
-    [  # REFERENCE: base LR, decay, layer decay, groups, epochs, warm-up, smoothing, mixup, cutmix, drop path
-        ("atto", (2e-4, 0.3, 0.9, "single", 600, 0, 0.2, 0, 0, 0.1)),
-        ("femto", (2e-4, 0.05, 0.9, "single", 600, 0, 0.2, 0.3, 0.3, 0)),
-        ("pico", (2e-4, 0.3, 0.9, "single", 600, 0, 0.2, 0.3, 0.3, 0)),
-        ("nano", (2e-4, 0.3, 0.9, "single", 600, 0, 0.2, 0.5, 0.5, 0.1)),
-        ("tiny", (8e-4, 0.05, 0.9, "single", 300, 40, 0.1, 0.8, 1, 0.2)),
-        ("base", (6.25e-4, 0.05, 0.6, "group", 100, 20, 0.1, 0.8, 1, 0.1)),
-        ("large", (6.25e-4, 0.05, 0.6, "group", 100, 20, 0.1, 0.8, 1, 0.2)),
-        ("huge", (1.25e-3, 0.05, 0.75, "group", 50, 10, 0.1, 0.8, 1, 0.3)),
+    ("recipe", "model", "values", "others"),
+    [
+        (recipe, f"{family}_{size}", dict(zip(FIELDS.split(), values, strict=True)), others)
+        for recipe, family, table, others in FAMILIES
+        for size, values in table.items()
     ],
 )
-def test_v2_fine_tuning_is_the_published_one(size: str, values: tuple) -> None:
-    c = classify_recipe("finetune_v2", f"convnextv2_{size}", images=10**6, from_weights=True)
-    assert values == (
-        c.base_lr, c.weight_decay, c.layer_decay, c.layer_groups, c.epochs, c.warmup_epochs,
-        c.label_smoothing, c.mixup, c.cutmix, c.drop_path,
-    )  # fmt: skip
-    assert (c.batch_size, c.betas, c.ema, c.head_init_scale) == (1024, (0.9, 0.999), 0.9999, 0.001)
-    assert (c.rand_augment, c.random_erasing, c.image_size) == ("rand-m9-mstd0.5-inc1", 0.25, 224)
+def test_every_value_is_the_published_one(recipe, model, values, others):
+    config = build_config(recipe, model, ClassifyConfig)
+    expected = {**COMMON, "image_size": 224, "layer_scale_init": 1e-6, "crop": None, **values, **others}
+    if recipe == "finetune_22k_v2":
+        huge = model == "convnextv2_huge"
+        expected |= {"ema": None if huge else 0.9999, "image_size": 384 if huge else 224}
+    assert {name: getattr(config, name) for name in expected} == expected
+    assert (config.recipe, config.model) == (recipe, model)
 
 
-@pytest.mark.parametrize(("size", "drop_path"), [("tiny", 0.1), ("small", 0.4), ("base", 0.5), ("large", 0.5)])
-def test_v1_from_scratch_is_the_published_one(size: str, drop_path: float) -> None:
-    c = classify_recipe("scratch_v1", f"convnext_{size}", images=10**6, from_weights=False)
-    assert (c.epochs, c.batch_size, c.weight_decay, c.warmup_epochs) == (300, 4096, 0.05, 20)
-    assert c.base_lr * c.batch_size / 256 == pytest.approx(4e-3)
-    assert (c.mixup, c.cutmix, c.label_smoothing, c.layer_scale_init, c.ema) == (0.8, 1.0, 0.1, 1e-6, 0.9999)
-    assert c.drop_path == drop_path
+@pytest.mark.parametrize("model", list_models())
+def test_pre_training_is_the_published_one_for_all_sizes(model):
+    config = build_config("fcmae", model, PretrainConfig)
+    expected = {
+        "epochs": 1600, "warmup_epochs": 40, "batch_size": 4096, "base_lr": 1.5e-4, "betas": (0.9, 0.95),
+        "weight_decay": 0.05, "mask_ratio": 0.6, "patch_size": 32, "crop_scale": (0.2, 1.0), "hflip": 0.5,
+        "decoder_dim": 512, "decoder_depth": 1, "norm_pix_loss": True, "drop_path": 0.0, "ema": None,
+    }  # fmt: skip
+    assert {name: getattr(config, name) for name in expected} == expected
 
 
-def test_default_recipe_suits_the_data() -> None:
-    assert classify_recipe(None, "convnextv2_tiny", images=3_000, from_weights=False).recipe == "small_data"
-    assert classify_recipe(None, "convnextv2_tiny", images=10**6, from_weights=True).recipe == "finetune_v2"
-    assert classify_recipe(None, "convnext_tiny", images=10**6, from_weights=False).recipe == "scratch_v1"
+def test_models_of_a_recipe():
+    assert models_of("finetune_v2") == [name for name in list_models() if name.startswith("convnextv2")]
+    assert models_of("finetune_22k_v2") == [f"convnextv2_{size}" for size in V2_FROM_22K]
+    assert models_of("finetune_384_v1") == ["convnext_base", "convnext_large"]
+    assert models_of("fcmae") == models_of("small_data") == list_models()
+
+
+def test_default_recipe_suits_the_data():
+    assert classify_recipe("convnextv2_tiny", images=3_000, trained=False) == "small_data"
+    assert classify_recipe("convnextv2_tiny", images=3_000, trained=True) == "small_data_finetune"
+    assert classify_recipe("convnextv2_tiny", images=10**6, trained=True) == "finetune_v2"
+    assert classify_recipe("convnext_tiny", images=10**6, trained=False) == "scratch_v1"
+    assert pretrain_recipe(images=3_000) == "fcmae_small_data"
+    assert pretrain_recipe(images=10**6) == "fcmae"
 
 
 @pytest.mark.parametrize(
     ("name", "model", "message"),
     [
         ("smalldata", "convnextv2_atto", "unknown recipe 'smalldata'; nearest: small_data"),
-        ("finetune_v2", "convnext_tiny", "for V2 models"),
-        ("scratch_v1", "convnextv2_tiny", "for V1 models"),
+        ("finetune_v2", "convnext_tiny", "is for convnextv2_atto, "),
+        ("scratch_v1", "convnextv2_tiny", "is for convnext_tiny, "),
+        ("finetune_22k_v2", "convnextv2_atto", "is for convnextv2_nano, "),
+        ("fcmae", "convnextv2_atto", "recipe fcmae is for `convnext pretrain`; here: small_data, "),
+        ("small_data", "convnextv2_ato", "unknown model 'convnextv2_ato'"),
     ],
 )
-def test_recipes_that_do_not_suit_are_refused(name: str, model: str, message: str) -> None:
+def test_recipes_that_do_not_suit_are_refused(name, model, message):
     with pytest.raises(InputError) as error:
-        classify_recipe(name, model, images=100, from_weights=False)
+        build_config(name, model, ClassifyConfig)
     assert message in str(error.value)
 
 
-@pytest.mark.parametrize(
-    ("recipe", "model"),
-    [*(("finetune_v2", m) for m in V2[:5]), ("scratch_v1", V1[0]), ("small_data", V2[0]), ("digits", V2[0])],
-)
-def test_recipe_takes_a_step(recipe: str, model: str, colours, tmp_path) -> None:
-    """At small size; base and larger differ from tiny in numbers that the tables above hold."""
-    assert recipe in RECIPES
-    config = classify_recipe(recipe, model, images=24, from_weights=False).override(
-        {"data": str(colours), "image_size": 32, "batch_size": 4, "workers": 0, "precision": "fp32"}
+@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("smallest", [True, False])
+def test_recipe_takes_a_step(recipe, smallest, colours, tmp_path):
+    """With its smallest model, and with the largest up to 30 million parameters."""
+    small = [m for m in models_of(recipe) if m.split("_")[1] in ("atto", "femto", "pico", "nano", "tiny")]
+    if not small and not smallest:
+        pytest.skip("no other model of a size for a test")
+    model = (small or models_of(recipe))[0 if smallest else -1]
+    kind = PretrainConfig if recipe.startswith("fcmae") else ClassifyConfig
+    size = {} if recipe.endswith("digits") else {"image_size": 32 if kind is ClassifyConfig else 64}
+    config = build_config(recipe, model, kind).override(
+        {"data": str(colours), "batch_size": 4, "workers": 0, "precision": "fp32", **size}
     )
-    task = Classification(config, *read_train_val(str(colours)))
+    task = (
+        Classification(config, *read_train_val(str(colours)))
+        if isinstance(config, ClassifyConfig)
+        else Pretraining(config, read_images(colours))
+    )
     trainer = Trainer(task, Run.create(tmp_path / "run", config.to_dict(), overwrite=False))
     trainer.step = len(trainer.loader)  # past the first epoch, where a warm-up from 0 would change nothing
     before = [p.clone() for p in trainer.model.parameters()]
@@ -85,3 +163,39 @@ def test_recipe_takes_a_step(recipe: str, model: str, colours, tmp_path) -> None
     loss = trainer.train_step(next(iter(trainer.loader)))
     assert torch.isfinite(loss)
     assert any(not torch.equal(a, b) for a, b in zip(before, trainer.model.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_recipe_opens_with_command_hardware_and_result(recipe):
+    text = RECIPES[recipe].__doc__
+    assert all(f"    {word}" in text for word in ("Command:  convnext ", "Hardware: ", "Result:   "))
+
+
+def test_recipes_are_listed_and_printed(capsys):
+    assert cli.main(["recipes"]) == 0
+    shown = capsys.readouterr().out
+    assert all(name in shown for name in RECIPES)
+    arguments = ["recipes", "finetune_22k_v2", "--model", "convnextv2_base", "--set", "image_size=384"]
+    assert cli.main([*arguments, "--json"]) == 0
+    config = json.loads(capsys.readouterr().out)
+    assert ClassifyConfig.from_dict(config).image_size == 384
+    assert (config["recipe"], config["drop_path"]) == ("finetune_22k_v2", 0.2)
+    assert cli.main(["recipes", "fcmae"]) == 0
+    assert "Hardware: published on 8 machines" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["finetune_v3"], "unknown recipe 'finetune_v3'; nearest: finetune_v2"),
+        (["finetune_v2", "--set", "epoch=3"], "no option 'epoch'; nearest: epochs"),
+        (["finetune_v2", "--set", "epochs=many"], "epochs takes int, not 'many'"),
+        (["finetune_v2", "--set", "epochs"], "--set takes KEY=VALUE, not 'epochs'"),
+        (["finetune_v2", "--model", "convnext_tiny"], "recipe finetune_v2 is for "),
+    ],
+)
+def test_bad_recipes_get_one_line(arguments, message, capsys):
+    assert cli.main(["recipes", *arguments]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1

@@ -13,7 +13,6 @@ from convnext import cli
 from convnext.config import PretrainConfig
 from convnext.data.samples import read_images
 from convnext.models.fcmae import load_fcmae
-from convnext.recipes import PRETRAIN_RECIPES, pretrain_recipe
 from convnext.run import Run
 from convnext.tasks.pretrain import Pretraining
 from convnext.train.trainer import Trainer, train
@@ -220,25 +219,6 @@ def test_the_loss_falls_when_a_few_images_are_learned(colours, tmp_path):
     train(Pretraining(chosen, read_images(colours)), tmp_path / "run", resume=False, overwrite=False)
     losses = [row["loss"] for row in Run(tmp_path / "run").rows()]
     assert losses[-1] < 0.75 * losses[0]
-
-
-@pytest.mark.parametrize("name", PRETRAIN_RECIPES)
-@pytest.mark.parametrize("model", ["convnextv2_atto", "convnext_tiny"])
-def test_recipes_take_a_step(name, model, colours, tmp_path):
-    chosen = pretrain_recipe(name, model, images=36)
-    assert chosen.recipe == name
-    small = chosen.override({"data": str(colours), "batch_size": 4, "workers": 0, "decoder_dim": 32})
-    if name != "digits":
-        small = small.override({"image_size": 64})
-    assert torch.isfinite(steps(small, colours, tmp_path, "run")).all()
-
-
-def test_the_papers_recipe():
-    c = pretrain_recipe(None, "convnextv2_base", images=10**6)
-    assert (c.recipe, c.epochs, c.warmup_epochs, c.batch_size, c.base_lr) == ("fcmae", 1600, 40, 4096, 1.5e-4)
-    assert (c.betas, c.weight_decay, c.mask_ratio, c.patch_size) == ((0.9, 0.95), 0.05, 0.6, 32)
-    assert (c.crop_scale, c.hflip, c.decoder_dim, c.decoder_depth, c.norm_pix_loss) == ((0.2, 1.0), 0.5, 512, 1, True)
-    assert pretrain_recipe(None, "convnextv2_base", images=3000).recipe == "small_data"
 
 
 def test_small_data_trains_a_pretrained_network_like_a_random_one(pretrained, run, colours, tmp_path):

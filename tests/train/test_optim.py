@@ -77,3 +77,9 @@ def test_muon_takes_the_blocks_linear_weights_at_its_own_rate() -> None:
     assert {group["lr"] for group in muon.param_groups} == {1e-2}
     left = sum(len(group["params"]) for group in adamw.param_groups)
     assert left + len(taken) == len(list(model.parameters()))
+
+
+@pytest.mark.parametrize("name", ["stages.0.0.attention.weight", "stages.0.0.grn.scale"])
+def test_a_parameter_that_no_rule_covers_is_an_error(name: str) -> None:
+    with pytest.raises(ValueError, match=name):
+        parameter_groups([(name, torch.nn.Parameter(torch.zeros(2, 2)))], depths=(2, 2, 6, 2), weight_decay=0.05)

@@ -2,52 +2,85 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
+from typing import get_type_hints
 
-from convnext.config import ClassifyConfig, PretrainConfig
+from convnext.config import ClassifyConfig, Config, PretrainConfig, TrainConfig
 from convnext.errors import InputError, nearest
-from convnext.recipes.digits import digits, digits_pretrain
-from convnext.recipes.fcmae import fcmae
-from convnext.recipes.fcmae_small_data import fcmae_small_data
-from convnext.recipes.finetune_v2 import finetune_v2
-from convnext.recipes.scratch_v1 import scratch_v1
-from convnext.recipes.small_data import small_data
-from convnext.variants import find_variant
+from convnext.recipes.digits import digits, fcmae_digits
+from convnext.recipes.fcmae import fcmae, fcmae_small_data
+from convnext.recipes.imagenet_v1 import finetune_22k_v1, finetune_384_v1, scratch_22k_v1, scratch_v1
+from convnext.recipes.imagenet_v2 import finetune_22k_v2, finetune_v2, intermediate_22k_v2
+from convnext.recipes.small_data import small_data, small_data_finetune
+from convnext.variants import VARIANTS, find_variant
 
 SMALL = 20_000
-"""Up to so many training images, `small_data` is the default recipe."""
+"""Up to so many training images, the recipes for small data are the default."""
 
-RECIPES: dict[str, Callable[[str, bool], ClassifyConfig]] = {
-    # name: (model, whether it starts from weights other than a pre-training run's) -> config
-    "small_data": small_data,
-    "digits": digits,
-    "finetune_v2": lambda model, from_weights: finetune_v2(model),
-    "scratch_v1": lambda model, from_weights: scratch_v1(model),
-}
+Recipe = Callable[[str], TrainConfig]
+"""A model's name to a config; `InputError` for a model the recipe was not published for."""
 
-PRETRAIN_RECIPES: dict[str, Callable[[str], PretrainConfig]] = {
-    "small_data": fcmae_small_data,
-    "digits": digits_pretrain,
-    "fcmae": fcmae,
-}
+RECIPES: dict[str, Recipe] = {
+    recipe.__name__: recipe
+    for recipe in (
+        small_data, small_data_finetune, digits,
+        finetune_v2, intermediate_22k_v2, finetune_22k_v2,
+        scratch_v1, finetune_384_v1, scratch_22k_v1, finetune_22k_v1,
+        fcmae, fcmae_small_data, fcmae_digits,
+    )
+}  # fmt: skip
 
 
-def classify_recipe(name: str | None, model: str, *, images: int, from_weights: bool) -> ClassifyConfig:
-    """The recipe called `name`, or the one that suits the data: `small_data` up to `SMALL` images, else the paper's."""
-    version = find_variant(model).version
-    if name is None:
-        paper = "finetune_v2" if version == 2 else "scratch_v1"
-        name = "small_data" if images <= SMALL else paper
+def find_recipe(name: str) -> Recipe:
+    """The recipe called `name`; `InputError` with the nearest names if there is none."""
     if name not in RECIPES:
         raise InputError(f"unknown recipe '{name}'; {nearest(name, list(RECIPES))}")
-    return RECIPES[name](model, from_weights)
+    return RECIPES[name]
 
 
-def pretrain_recipe(name: str | None, model: str, *, images: int) -> PretrainConfig:
-    """The pre-training recipe called `name`, or the one that suits the number of images."""
+def build_config(name: str, model: str, kind: type[Config]) -> Config:
+    """The recipe's config for a model. `InputError` for a recipe of another task."""
     find_variant(model)
-    if name is None:
-        name = "small_data" if images <= SMALL else "fcmae"
-    if name not in PRETRAIN_RECIPES:
-        raise InputError(f"unknown recipe '{name}'; {nearest(name, list(PRETRAIN_RECIPES))}")
-    return PRETRAIN_RECIPES[name](model)
+    config = find_recipe(name)(model)
+    if not isinstance(config, kind):
+        fitting = [other for other in RECIPES if kind_of(other) is kind]
+        raise InputError(f"recipe {name} is for `{command_of(name)}`; here: {', '.join(fitting)}")
+    return dataclasses.replace(config, recipe=name)
+
+
+def classify_recipe(model: str, *, images: int, trained: bool) -> str:
+    """The recipe that suits the data: for small data up to `SMALL` images, else the paper's.
+
+    `trained` says that the first weights are a classifier's.
+    """
+    if images <= SMALL:
+        return "small_data_finetune" if trained else "small_data"
+    return "finetune_v2" if find_variant(model).version == 2 else "scratch_v1"
+
+
+def pretrain_recipe(*, images: int) -> str:
+    """The pre-training recipe that suits the number of images."""
+    return "fcmae_small_data" if images <= SMALL else "fcmae"
+
+
+def kind_of(name: str) -> type[TrainConfig]:
+    """The config a recipe returns."""
+    return get_type_hints(find_recipe(name))["return"]
+
+
+def command_of(name: str) -> str:
+    """The command a recipe is for."""
+    return {ClassifyConfig: "convnext train classify", PretrainConfig: "convnext pretrain"}[kind_of(name)]
+
+
+def models_of(name: str) -> list[str]:
+    """The models a recipe takes."""
+    taken = []
+    for model in VARIANTS:
+        try:
+            find_recipe(name)(model)
+        except InputError:
+            continue
+        taken.append(model)
+    return taken

@@ -16,8 +16,17 @@ from typing import Any
 import torch
 from torch import nn
 
-NO_DECAY = re.compile(r"(\.|^)(bias|gamma|beta)$|norm\.weight$|downsample_layers\.(0\.1|[123]\.0)\.weight$")
-"""Biases, GRN (4-D in official files, so a rule by dimension misses it), LayerScale and every LayerNorm."""
+DECAY_RULES = (
+    (re.compile(r"(\.|^)bias$"), False),
+    (
+        re.compile(r"(\.|^)(gamma|beta)$"),
+        False,
+    ),  # GRN, 4-D in official files, so a rule by dimension misses it; LayerScale
+    (re.compile(r"(\.|^)norm\.weight$|downsample_layers\.(0\.1|[123]\.0)\.weight$"), False),  # every LayerNorm
+    (re.compile(r"(dwconv|pwconv[12]|head|proj|pred)\.weight$|downsample_layers\.\d\.\d\.weight$"), True),
+    (re.compile(r"(\.|^)mask_token$"), True),  # as in the released code
+)
+"""Whether weight decay takes a parameter: the first rule that fits its name says so, and one must."""
 
 MATRIX = re.compile(r"pwconv[12]\.weight$")
 """What Muon may take: the blocks' linear weights."""
@@ -46,6 +55,14 @@ def layer_of(name: str, depths: tuple[int, ...], groups: str) -> int:
     return (1, 2, 3, 12)[stage]
 
 
+def takes_decay(name: str) -> bool:
+    """Whether weight decay takes the parameter. `ValueError` for a name that no rule covers."""
+    for pattern, decayed in DECAY_RULES:
+        if pattern.search(name):
+            return decayed
+    raise ValueError(f"no rule says whether weight decay takes the parameter {name}")
+
+
 def parameter_groups(
     named: Iterable[tuple[str, nn.Parameter]],
     *,
@@ -61,7 +78,7 @@ def parameter_groups(
         if not parameter.requires_grad:
             continue
         layer = layer_of(name, depths, layer_groups)
-        decayed = not NO_DECAY.search(name)
+        decayed = takes_decay(name)
         group = groups.setdefault(
             (layer, decayed),
             {
