@@ -5,23 +5,34 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from convnext import processes
 from convnext.config import ClassifyConfig
 from convnext.data.loader import eval_loader
 from convnext.data.samples import Split, read_split, read_train_val
 from convnext.deploy.predictor import load
 from convnext.device import pick_device
-from convnext.evaluate.accuracy import accuracy, predict
+from convnext.evaluate.accuracy import accuracy, merge, predict
 from convnext.recipes import build_config, classify_recipe
-from convnext.run import Run, resumed_config
+from convnext.run import Run, resolve_resume, resumed_config
 from convnext.tasks.classify import Classification
 from convnext.train.trainer import train
 from convnext.weights import read_meta
 
 
 def start_or_resume(
-    data: str, out: Path, given: dict[str, Any], *, recipe: str | None, resume: bool, overwrite: bool
+    data: str, out: Path, given: dict[str, Any], *, recipe: str | None, resume: bool | str, overwrite: bool
 ) -> dict[str, float]:
-    """Train on `data` into `out`; `given` are options that override the recipe's. Returns the final metrics."""
+    """Train on `data` into `out`; `given` are options that override the recipe's. Returns the final metrics.
+
+    `resume` may be "auto": go on if there is something to go on from, else start.
+    """
+    with processes.joined(pick_device(given.get("device", "auto"))):
+        resume, overwrite = resolve_resume(out, resume, overwrite)
+        return train(build_task(data, out, given, recipe, resume), out, resume=resume, overwrite=overwrite)
+
+
+def build_task(data: str, out: Path, given: dict[str, Any], recipe: str | None, resume: bool) -> Classification:
+    """The task of a new run, or of the one at `out`."""
     config = (
         resumed_config(ClassifyConfig, data, out, given)
         if resume
@@ -33,13 +44,16 @@ def start_or_resume(
         trained = config.init is not None and read_meta(config.init).get("task") != "pretrain"
         name = recipe or classify_recipe(config.model, images=len(splits[0]), trained=trained)
         config = build_config(name, config.model, ClassifyConfig).override({**given, "data": data})
-    return train(Classification(config, *splits), out, resume=resume, overwrite=overwrite)
+    return Classification(config, *splits)
 
 
 def evaluate_source(
     source: str, data: str, split: Split, *, batch_size: int, workers: int, device: str
 ) -> dict[str, Any]:
-    """Metrics of a model on a split of `data`, with the counts of images read and unreadable."""
+    """Metrics of a model on a split of `data`, with the counts of images read and unreadable.
+
+    Under `torchrun`, each process sees its share of the images, and all get the whole's metrics.
+    """
     predictor = load(source)
     fraction = ClassifyConfig.val_fraction
     if (Path(source) / "config.json").is_file():
@@ -48,8 +62,16 @@ def evaluate_source(
         data, split, classes=predictor.classes, val_fraction=fraction, multi_label=predictor.multi_label
     )
     where = pick_device(device)
-    batches = eval_loader(samples, predictor.preprocessing, batch_size=batch_size, workers=workers)
-    predictions = predict(predictor.model.to(where), batches, where)
+    with processes.joined(where):
+        batches = eval_loader(
+            samples,
+            predictor.preprocessing,
+            batch_size=batch_size,
+            workers=workers,
+            rank=processes.rank(),
+            processes=processes.count(),
+        )
+        predictions = merge(processes.gather(predict(predictor.model.to(where), batches, where)))
     return {
         **accuracy(predictions),
         "split": split,

@@ -6,13 +6,14 @@ import argparse
 import dataclasses
 import json
 import logging
+import os
 import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
 from convnext import __version__
 from convnext.config import ClassifyConfig, PretrainConfig, TrainConfig
-from convnext.errors import InputError
+from convnext.errors import InputError, Stopped
 from convnext.variants import VARIANTS
 
 
@@ -33,6 +34,9 @@ def main(argv: list[str] | None = None) -> int:
     except InputError as error:
         print(f"convnext: {error}", file=sys.stderr)
         return 2
+    except Stopped as stop:
+        print(f"convnext: {stop}", file=sys.stderr)
+        return 128 + stop.signal
     except BrokenPipeError:  # `convnext predict ... | head`
         sys.stderr.close()
         return 0
@@ -118,7 +122,14 @@ def add_run_options(command: argparse.ArgumentParser, recipe: str) -> None:
     command.add_argument("--out", type=Path, required=True, metavar="RUN", help="the run directory to write")
     command.add_argument("--recipe", help=f"a name of `convnext recipes`; {recipe}")
     add_set_option(command)
-    command.add_argument("--resume", action="store_true", help="go on from the run's last checkpoint")
+    command.add_argument(
+        "--resume",
+        nargs="?",
+        const=True,
+        default=False,
+        choices=["auto"],
+        help="go on from the run's last checkpoint; auto: or start, if there is none (for schedulers)",
+    )
     command.add_argument("--overwrite", action="store_true", help="replace an existing run")
 
 
@@ -191,6 +202,8 @@ def pretrain(args: argparse.Namespace) -> None:
     metrics = start_or_resume(
         args.data, args.out, given, recipe=args.recipe, resume=args.resume, overwrite=args.overwrite
     )
+    if not metrics:  # the first process speaks for all
+        return
     config = PretrainConfig.from_dict(Run(args.out).read_config())
     figures = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
     print(f"{figures}\n{args.out}: curves and reconstructions are there; next:")
@@ -216,6 +229,8 @@ def train_classify(args: argparse.Namespace) -> None:
     metrics = start_or_resume(
         args.data, args.out, given, recipe=args.recipe, resume=args.resume, overwrite=args.overwrite
     )
+    if not metrics:  # the first process speaks for all
+        return
     figures = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
     print(f"{figures}\n{args.out}: curves, confusion matrix and mistakes are there; next:")
     print(f"  convnext evaluate {args.out} {args.data}\n  convnext predict {args.out} IMAGE")
@@ -227,6 +242,8 @@ def evaluate(args: argparse.Namespace) -> None:
     metrics = evaluate_source(
         args.source, args.data, args.split, batch_size=args.batch_size, workers=args.workers, device=args.device
     )
+    if os.environ.get("RANK", "0") != "0":  # the first process speaks for all
+        return
     if args.json:
         print(json.dumps(metrics))
     else:

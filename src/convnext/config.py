@@ -53,10 +53,18 @@ class TrainConfig:
     clip_grad: float | None = option(None, "largest norm of the gradient")
     ema: float | None = option(None, "decay of the averaged weights that are evaluated and kept")
 
+    save_every: int | None = option(None, "steps between checkpoints; none: one at the end of each epoch")
+    keep: int = option(2, "checkpoints kept")
+    max_nonfinite: int = option(10, "steps in a row with a loss or gradient that is not finite before the run stops")
+    max_unreadable: float = option(0.1, "share of the training images that may be unreadable before the run stops")
+
     precision: Literal["fp32", "bf16", "fp16"] = option("fp32", "type of the activations")
     compile: bool = option(False, "torch.compile the network")
     checkpointing: bool = option(False, "recompute activations to save memory")
     workers: int = option(2, "processes that load images")
+    parallel: Literal["auto", "ddp", "fsdp"] = option(
+        "auto", "over several processes: ddp copies the network to each, fsdp splits it; auto: fsdp for the largest"
+    )
     device: str = option("auto", "auto, cpu, cuda, cuda:1, mps")
     seed: int = option(0, "of every random choice")
 
@@ -86,7 +94,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         """`InputError` for values that cannot work, before anything is loaded."""
-        for name in ("epochs", "batch_size", "accumulate", "image_size"):
+        for name in ("epochs", "batch_size", "accumulate", "image_size", "keep", "max_nonfinite"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1, not {getattr(self, name)}")
         for name in ("base_lr", "weight_decay", "drop_path", "warmup_epochs", "workers"):
@@ -98,6 +106,10 @@ class TrainConfig:
             raise InputError(f"betas must lie in [0, 1), not {self.betas}")
         if self.ema is not None and not 0 < self.ema < 1:
             raise InputError(f"ema must lie between 0 and 1, not {self.ema}")
+        if self.save_every is not None and self.save_every < 1:
+            raise InputError(f"save_every must be at least 1, not {self.save_every}")
+        if not 0 <= self.max_unreadable <= 1:
+            raise InputError(f"max_unreadable must lie in [0, 1], not {self.max_unreadable}")
         if not 0 <= self.drop_path < 1:
             raise InputError(f"drop_path must lie in [0, 1), not {self.drop_path}")
 
@@ -184,12 +196,22 @@ class PretrainConfig(TrainConfig):
 Config = TypeVar("Config", bound=TrainConfig)
 
 
-def fit_batch(config: Config, images: int, *, even: bool = False) -> Config:
-    """The config with a batch no larger than the training set, and `even` where mixup pairs its images."""
+def fit_batch(config: Config, images: int, *, processes: int = 1, even: bool = False) -> Config:
+    """The config with a batch no larger than the training set, the same for each process, and `even` for mixup's pairs.
+
+    `InputError` for a batch that does not divide among the processes, or into the parts it is to be computed in.
+    """
+    unit = processes * (2 if even else 1)
     batch = min(config.batch_size, images)
-    if even:
-        batch -= batch % 2
-    if batch < config.accumulate:
+    if batch < config.batch_size or processes == 1:
+        batch -= batch % unit
+    if batch % unit or not batch:
+        down = max(batch // unit * unit, unit)
+        raise InputError(
+            f"a batch of {batch} does not divide among {processes} processes{' in pairs' if even else ''}; "
+            f"--batch-size {down} or {down + unit} would"
+        )
+    if batch // processes < config.accumulate:
         raise InputError(f"accumulate {config.accumulate} needs at least as many images in a batch, not {batch}")
     if batch != config.batch_size:
         log.info("batch size %d instead of %d: there are %d training images", batch, config.batch_size, images)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import torch
 
 from convnext.errors import InputError
@@ -9,9 +11,12 @@ from convnext.errors import InputError
 
 def pick_device(name: str) -> torch.device:
     """The device called `name`; "auto" takes CUDA, then Apple's MPS, then the CPU. `InputError` if it is not there."""
+    if torch.cuda.is_available() and name in ("auto", "cuda"):
+        own, there = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()  # torchrun gives each a number
+        if own >= there > 1:
+            raise InputError(f"process {own} of this machine has no device of its own: there are {there}")
+        return torch.device("cuda", own if there > 1 else 0)  # a scheduler may show each process its own alone
     if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
         device = torch.device(name)

@@ -16,6 +16,14 @@ class ImageError(InputError):
     """An image that cannot be decoded, or must not be."""
 
 
+class Stopped(Exception):
+    """A run was told to stop by a signal, and has saved its state; the message says how to go on."""
+
+    def __init__(self, message: str, signal: int) -> None:
+        super().__init__(message)
+        self.signal = signal
+
+
 def nearest(name: str, known: list[str]) -> str:
     """A closing phrase naming the known names nearest to `name`."""
     from difflib import get_close_matches

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from convnext import processes
 from convnext.analysis.reconstruct import draw_reconstructions
 from convnext.config import PretrainConfig
 from convnext.data.decode import read_image
@@ -17,7 +18,7 @@ from convnext.device import pick_device
 from convnext.errors import ImageError, InputError, WeightsError
 from convnext.models.fcmae import load_fcmae
 from convnext.recipes import build_config, pretrain_recipe
-from convnext.run import resumed_config
+from convnext.run import resolve_resume, resumed_config
 from convnext.tasks.pretrain import Pretraining
 from convnext.train.trainer import train
 
@@ -26,9 +27,19 @@ SHEET = 8
 
 
 def start_or_resume(
-    data: str, out: Path, given: dict[str, Any], *, recipe: str | None, resume: bool, overwrite: bool
+    data: str, out: Path, given: dict[str, Any], *, recipe: str | None, resume: bool | str, overwrite: bool
 ) -> dict[str, float]:
-    """Pre-train on the images of `data` into `out`; `given` are options that override the recipe's."""
+    """Pre-train on the images of `data` into `out`; `given` are options that override the recipe's.
+
+    `resume` may be "auto": go on if there is something to go on from, else start.
+    """
+    with processes.joined(pick_device(given.get("device", "auto"))):
+        resume, overwrite = resolve_resume(out, resume, overwrite)
+        return train(build_task(data, out, given, recipe, resume), out, resume=resume, overwrite=overwrite)
+
+
+def build_task(data: str, out: Path, given: dict[str, Any], recipe: str | None, resume: bool) -> Pretraining:
+    """The task of a new run, or of the one at `out`."""
     images = read_images(data)
     if resume:
         config = resumed_config(PretrainConfig, data, out, given)
@@ -36,7 +47,7 @@ def start_or_resume(
         model = given.get("model", PretrainConfig.model)
         name = recipe or pretrain_recipe(images=len(images))
         config = build_config(name, model, PretrainConfig).override({**given, "data": data})
-    return train(Pretraining(config, images), out, resume=resume, overwrite=overwrite)
+    return Pretraining(config, images)
 
 
 def reconstruct(source: str, inputs: list[str], out: Path, *, device: str, seed: int) -> tuple[list[Path], list[str]]:

@@ -4,7 +4,8 @@ config.json          the whole config
 environment.json     versions and machine
 metrics.jsonl        one line an epoch
 tensorboard/         the same, for TensorBoard
-checkpoints/         last.pt (all state, to resume from), best.safetensors
+checkpoints/         epoch-*/ (all state, to resume from), best.safetensors
+unreadable.txt       training images that could not be read, and why; nonfinite.jsonl, steps that were skipped
 model.safetensors    the weights everything after uses: the last epoch's, averaged if EMA is on
 README.md, *.png     what a person reads
 """
@@ -16,15 +17,28 @@ import os
 import platform
 import shutil
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from convnext import processes
 from convnext.config import Config
 from convnext.errors import InputError
 from convnext.files import whole_file
 
-ANYTIME = ("workers", "device")
-"""Options that a resumed run may change: they do not change what is computed."""
+ANYTIME = (
+    *(
+        "workers",
+        "device",
+        "parallel",
+        "save_every",
+        "keep",
+        "max_nonfinite",
+        "max_unreadable",
+    ),  # do not change results
+    *("base_lr", "clip_grad", "precision"),  # may save a run that fails
+)
+"""Options that a resumed run may change."""
 
 
 class Run:
@@ -32,23 +46,29 @@ class Run:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.checkpoint = path / "checkpoints" / "last.pt"
-        self.best = path / "checkpoints" / "best.safetensors"
+        self.checkpoints = path / "checkpoints"
+        self.best = self.checkpoints / "best.safetensors"
         self.weights = path / "model.safetensors"
         self.metrics = path / "metrics.jsonl"
+        self.unreadable = path / "unreadable.txt"
+        self.nonfinite = path / "nonfinite.jsonl"
 
     @classmethod
     def create(cls, path: Path, config: dict[str, Any], *, overwrite: bool) -> Run:
         """A new run. `InputError` if the folder holds something (unless a run to overwrite) or cannot be written."""
-        occupied = path.is_dir() and any(path.iterdir()) if os.access(path, os.R_OK) else path.exists()
+        occupied = path.exists() and not (path.is_dir() and os.access(path, os.R_OK) and is_empty(path))
         if occupied and not overwrite:
             raise InputError(f"{path} already exists; continue it with --resume or replace it with --overwrite")
         if occupied and not (path / "config.json").is_file():
             raise InputError(f"{path} is not a run; --overwrite replaces nothing else")
         try:
-            if occupied:
-                shutil.rmtree(path)
-            (path / "checkpoints").mkdir(parents=True)
+            path.mkdir(parents=True, exist_ok=True)
+            for old in path.iterdir():  # all but what makes it a run, lest a killed --overwrite leaves none
+                if old.is_dir() and not old.is_symlink():
+                    shutil.rmtree(old)
+                elif old.name != "config.json":
+                    old.unlink()
+            (path / "checkpoints").mkdir()
         except OSError as error:
             raise InputError(f"cannot write {path}: {error.strerror or error}") from error
         run = cls(path)
@@ -62,9 +82,13 @@ class Run:
         if not (path / "config.json").is_file():
             raise InputError(f"no run to resume at {path}; start one without --resume")
         run = cls(path)
-        if not run.checkpoint.is_file():
+        if not run.can_resume():
             raise InputError(f"{path} stopped before its first checkpoint; start it again with --overwrite")
         return run
+
+    def can_resume(self) -> bool:
+        """Whether there is a whole checkpoint."""
+        return any(self.checkpoints.glob("epoch-*/state.json"))
 
     def read_config(self) -> dict[str, Any]:
         """The run's `config.json`."""
@@ -79,6 +103,19 @@ class Run:
         with whole_file(self.path / name) as path:
             path.write_text(text, encoding="utf-8")
 
+    def append(self, path: Path, line: str) -> None:
+        """Add a line to a file of the run."""
+        try:
+            with open(path, "a", encoding="utf-8", errors="surrogateescape") as file:
+                file.write(one_line(line))
+        except OSError as error:
+            raise InputError(f"cannot write {path}: {error.strerror or error}") from error
+
+    def write_lines(self, path: Path, lines: Iterable[str]) -> None:
+        """Write anew what `append` wrote line by line."""
+        with whole_file(path) as temporary:
+            temporary.write_text("".join(map(one_line, lines)), encoding="utf-8", errors="surrogateescape")
+
     def log(self, row: dict[str, Any]) -> None:
         """Add one epoch to `metrics.jsonl`."""
         self.write_text("metrics.jsonl", "".join(json.dumps(r) + "\n" for r in [*self.rows(), row]))
@@ -89,10 +126,42 @@ class Run:
             return []
         return [json.loads(line) for line in self.metrics.read_text().splitlines()]
 
-    def forget_after(self, epoch: int) -> None:
-        """Drop the rows of epochs later than `epoch`: a resumed run writes them again."""
+    def forget_after(self, epoch: int, step: int) -> None:
+        """Drop what was written of later epochs and steps: a resumed run writes it again."""
         rows = [row for row in self.rows() if row["epoch"] <= epoch]
         self.write_text("metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+        if self.nonfinite.is_file():
+            lines = self.nonfinite.read_text().splitlines()
+            self.write_lines(self.nonfinite, [x for x in lines if x.endswith("}") and json.loads(x)["step"] <= step])
+        for path in self.path.rglob(".*.tmp"):  # what was being written when the run was killed
+            path.unlink(missing_ok=True)
+        for path in self.checkpoints.glob(".epoch-*"):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def one_line(text: str) -> str:
+    """`text` and a newline; file names may hold some of their own."""
+    return text.replace("\n", "\\n") + "\n"
+
+
+def is_empty(folder: Path) -> bool:
+    """Whether a folder holds nothing, or nothing but a first file that was never finished."""
+    return all(path.name.startswith(".") and path.name.endswith(".tmp") for path in folder.iterdir())
+
+
+def resolve_resume(out: Path, resume: bool | str, overwrite: bool) -> tuple[bool, bool]:
+    """Whether to resume and to overwrite: "auto" resumes where there is a checkpoint, else starts anew.
+
+    All processes do what the first one sees.
+    """
+    if resume != "auto":
+        return bool(resume), overwrite
+    resumable, begun, ended = processes.gather(
+        (Run(out).can_resume(), (out / "config.json").is_file(), (out / "result.json").is_file())
+    )[0]
+    if ended and not resumable and not overwrite:
+        raise InputError(f"{out} has ended, and its checkpoints are gone: choose another --out, or --overwrite")
+    return resumable, overwrite or (begun and not resumable)
 
 
 def resumed_config(kind: type[Config], data: str, out: Path, given: dict[str, Any]) -> Config:
@@ -104,7 +173,8 @@ def resumed_config(kind: type[Config], data: str, out: Path, given: dict[str, An
     config = stored.override(given)
     for name, value in config.to_dict().items():
         before = getattr(stored, name)
-        if value != before and name not in ANYTIME:
+        # A batch that was made smaller to fit the images will be again; `train` compares what comes of it.
+        if value != before and name not in (*ANYTIME, "batch_size"):
             raise InputError(
                 f"{out} was begun with {name} {before}, not {value}; --resume changes only {', '.join(ANYTIME)}"
             )

@@ -6,7 +6,7 @@ from sklearn import metrics as sklearn_metrics
 
 from convnext.data.loader import Batch
 from convnext.errors import InputError
-from convnext.evaluate.accuracy import Predictions, accuracy, confusion_matrix, per_class, predict
+from convnext.evaluate.accuracy import Predictions, accuracy, confusion_matrix, merge, per_class, predict
 
 
 def predictions(classes: int = 7, images: int = 200, multi_label: bool = False) -> Predictions:
@@ -73,4 +73,16 @@ def test_predict_passes_over_unreadable_images():
 
 def test_a_set_without_one_readable_image_is_refused():
     with pytest.raises(InputError, match=r"no image could be read: a\.jpg: zero bytes"):
-        predict(torch.nn.Linear(3, 2), [batch(0, [(0, "a.jpg: zero bytes")])], torch.device("cpu"))
+        accuracy(predict(torch.nn.Linear(3, 2), [batch(0, [(0, "a.jpg: zero bytes")])], torch.device("cpu")))
+
+
+def test_predictions_of_several_processes_are_put_in_order():
+    parts = [
+        Predictions(torch.tensor([[1.0], [3.0]]), torch.tensor([1, 3]), torch.tensor([1, 3]), []),
+        Predictions(torch.empty(0, 0), torch.empty(0), torch.empty(0), [(4, "e")]),
+        Predictions(torch.tensor([[0.0]]), torch.tensor([0]), torch.tensor([0]), [(2, "c")]),
+    ]
+    merged = merge(parts)
+    assert merged.logits.flatten().tolist() == [0, 1, 3]
+    assert merged.targets.tolist() == merged.indices.tolist() == [0, 1, 3]
+    assert merged.unreadable == [(2, "c"), (4, "e")]

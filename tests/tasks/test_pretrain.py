@@ -104,7 +104,8 @@ def test_unreadable_images_are_passed_over(tmp_path, capsys, caplog):
     for path in sorted((folder / "train" / "blue").iterdir()):
         path.write_bytes(b"")
     out = tmp_path / "run"
-    assert cli.main(["pretrain", str(folder / "train"), "--out", str(out), *OPTIONS]) == 0
+    options = [*OPTIONS, "--max-unreadable", "0.5"]
+    assert cli.main(["pretrain", str(folder / "train"), "--out", str(out), *options]) == 0
     assert len((out / "unreadable.txt").read_text().splitlines()) == 4
 
 
@@ -175,8 +176,8 @@ def test_resumed_run_is_the_undisturbed_run_bit_by_bit(colours, tmp_path):
     )
     save = broken.save
 
-    def save_and_stop(metrics):
-        save(metrics)
+    def save_and_stop():
+        save()
         raise KeyboardInterrupt
 
     broken.save = save_and_stop
@@ -194,7 +195,7 @@ def steps(chosen, colours, tmp_path, name):
     )
     trainer.model.train()
     batches = [batch for batch, _ in zip(trainer.loader, range(2), strict=False)]
-    return torch.stack([trainer.train_step(batch) for batch in batches])
+    return torch.tensor([trainer.train_step(batch) for batch in batches])
 
 
 @pytest.mark.parametrize(

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import math
+import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from convnext import cli
 from convnext.config import ClassifyConfig
 from convnext.data.samples import read_train_val
-from convnext.errors import InputError
+from convnext.errors import InputError, Stopped
 from convnext.run import Run
 from convnext.tasks.classify import Classification
 from convnext.train.trainer import Trainer, train
@@ -38,25 +42,33 @@ def step_once(trainer: Trainer) -> list[torch.Tensor]:
     return weights(trainer)
 
 
+def stop_after(trainer: Trainer, steps: int) -> None:
+    """Send the process a signal in its `steps`-th step."""
+    step = trainer.train_step
+
+    def train_step(batch: Any) -> float:
+        if trainer.step == steps - 1:
+            signal.raise_signal(signal.SIGTERM)
+        return step(batch)
+
+    trainer.train_step = train_step  # type: ignore[method-assign]
+
+
 @pytest.mark.parametrize("options", [{"ema": 0.9, "mixup": 0.2, "cutmix": 1.0, "muon": 10.0}, {"workers": 2}])
-def test_resumed_run_is_the_undisturbed_run_bit_by_bit(colours: Path, tmp_path: Path, options: dict) -> None:
+@pytest.mark.parametrize(
+    "steps", [1, 6, 8]
+)  # in the first epoch of three steps, at the end of the second, in the third
+def test_resumed_run_is_the_undisturbed_run_bit_by_bit(
+    colours: Path, tmp_path: Path, options: dict, steps: int
+) -> None:
     whole = build(colours, tmp_path / "whole", epochs=3, **options)
     whole.fit()
 
-    class Stop(Exception):
-        pass
-
-    broken = build(colours, tmp_path / "broken", epochs=3, **options)
-    save = broken.save
-
-    def save_and_stop(metrics: dict[str, float]) -> None:
-        save(metrics)
-        if broken.epoch == 2:
-            raise Stop
-
-    broken.save = save_and_stop  # type: ignore[method-assign]
-    with pytest.raises(Stop):
+    broken = build(colours, tmp_path / "broken", epochs=3, save_every=2, **options)
+    stop_after(broken, steps)
+    with pytest.raises(Stopped, match="continue with --resume"):
         broken.fit()
+    assert broken.step == steps
     config = ClassifyConfig.from_dict(Run.reopen(tmp_path / "broken").read_config())
     train(Classification(config, *read_train_val(config.data)), tmp_path / "broken", resume=True, overwrite=False)
 
@@ -135,14 +147,48 @@ def test_balanced_classes_weigh_by_inverse_count(colours: Path, tmp_path: Path) 
     torch.testing.assert_close(task.class_weights, torch.ones(3))  # type: ignore[attr-defined]
 
 
-def test_run_that_diverges_stops_with_advice_and_keeps_its_checkpoint(colours: Path, tmp_path: Path) -> None:
-    trainer = build(colours, tmp_path / "run", epochs=3)
-    trainer.epoch = 1
-    trainer.save({"top1": 1.0})
-    trainer.model.head.weight.data.fill_(float("nan"))
-    with pytest.raises(InputError, match="the loss became nan in epoch 2: lower --base-lr"):
+def test_steps_that_are_not_finite_are_skipped_and_recorded(colours: Path, tmp_path: Path) -> None:
+    trainer = build(colours, tmp_path / "run", ema=0.5)
+    head = trainer.model.head
+    head.register_forward_hook(lambda module, inputs, out: out * float("nan") if trainer.step == 1 else out)
+    before: list[torch.Tensor] = []
+    update = trainer.update
+
+    def spy(batch: Any, loss: float) -> bool:
+        before[:] = weights(trainer)
+        moved = update(batch, loss)
+        assert moved == (trainer.step != 2)
+        assert moved != all(torch.equal(a, b) for a, b in zip(before, weights(trainer), strict=True))
+        return moved
+
+    trainer.update = spy  # type: ignore[method-assign]
+    metrics = trainer.fit()
+    assert metrics["top1"] >= 0
+    rows = [json.loads(line) for line in trainer.run.nonfinite.read_text().splitlines()]
+    assert [(row["epoch"], row["step"], row["loss"]) for row in rows] == [(1, 2, "nan")]
+    assert len(rows[0]["images"]) == 8
+    assert all(Path(path).is_file() for path in rows[0]["images"])
+    assert all(math.isfinite(row["loss"]) for row in trainer.run.rows())
+
+
+def test_too_many_steps_that_are_not_finite_end_the_run_with_advice(colours: Path, tmp_path: Path) -> None:
+    trainer = build(colours, tmp_path / "run", epochs=3, max_nonfinite=2)
+    trainer.model.head.register_forward_hook(
+        lambda module, inputs, out: out * float("inf") if trainer.step >= 3 else out
+    )
+    with pytest.raises(InputError, match=r"not finite in 2 steps in a row .*lower --base-lr.*continue with --resume"):
         trainer.fit()
-    assert trainer.run.checkpoint.is_file()
+    config = trainer.config
+    resumed = Trainer(Classification(config, *read_train_val(config.data)), Run.reopen(tmp_path / "run"), resume=True)
+    assert resumed.step == 5
+    assert all(p.isfinite().all() for p in resumed.model.parameters())
+
+
+def test_the_last_checkpoints_are_kept(colours: Path, tmp_path: Path) -> None:
+    trainer = build(colours, tmp_path / "run", epochs=3, save_every=1, keep=3)
+    trainer.fit()
+    names = sorted(path.name for path in trainer.run.checkpoints.glob("epoch-*"))
+    assert names == [f"epoch-0000{e}-step-000000000{s}" for e, s in ((2, 7), (2, 8), (3, 9))]
 
 
 def test_a_run_holds_what_the_design_says(run: Path) -> None:
@@ -151,9 +197,57 @@ def test_a_run_holds_what_the_design_says(run: Path) -> None:
         "config.json", "environment.json", "metrics.jsonl", "checkpoints", "tensorboard", "model.safetensors",
         "result.json", "README.md", "curves.png", "confusion.png", "per_class.csv",
     }  # fmt: skip
-    assert {path.name for path in (run / "checkpoints").iterdir()} == {"last.pt", "best.safetensors"}
+    assert {path.name for path in (run / "checkpoints").iterdir()} == {
+        "best.safetensors", "epoch-00001-step-0000000003", "epoch-00002-step-0000000006",
+    }  # fmt: skip
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert [row["epoch"] for row in rows] == [1, 2]
     assert rows[-1].keys() >= {"loss", "lr", "top1", "val_loss", "images_per_second", "step"}
     assert json.loads((run / "result.json").read_text())["top1"] == rows[-1]["top1"]
     assert any(path.name.startswith("events.") for path in (run / "tensorboard").iterdir())
+
+
+def test_tensorboard_reads_the_curves_and_forgets_what_a_resume_does_again(colours: Path, tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    trainer = build(colours, tmp_path / "run", epochs=4)
+    stop_after(trainer, 7)
+    with pytest.raises(Stopped):
+        trainer.fit()
+    train(trainer.task, tmp_path / "run", resume=True, overwrite=False)
+    events = EventAccumulator(str(tmp_path / "run" / "tensorboard"))
+    events.Reload()
+    rows = trainer.run.rows()
+    assert [(e.step, round(e.value, 4)) for e in events.Scalars("epoch/loss")] == [
+        (row["step"], round(row["loss"], 4)) for row in rows
+    ]
+    assert [e.step for e in events.Scalars("train/lr")] == [10]
+
+
+def test_a_failed_evaluation_is_done_again(colours: Path, tmp_path: Path) -> None:
+    whole = build(colours, tmp_path / "whole")
+    whole.fit()
+    trainer = build(colours, tmp_path / "run")
+    evaluate = trainer.task.evaluate
+
+    def fail(*arguments: Any) -> dict[str, float]:
+        if arguments[-1] == 2:
+            raise InputError("the validation folder is gone")
+        return evaluate(*arguments)
+
+    trainer.task.evaluate = fail  # type: ignore[method-assign]
+    with pytest.raises(InputError, match="folder is gone; stopped after step 6; continue with --resume"):
+        trainer.fit()
+    trainer.task.evaluate = evaluate  # type: ignore[method-assign]
+    train(trainer.task, tmp_path / "run", resume=True, overwrite=False)
+    assert [row["loss"] for row in trainer.run.rows()] == [row["loss"] for row in whole.run.rows()]
+    first, second = (load_file(t.run.weights) for t in (whole, trainer))
+    assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_the_same_command_goes_on_with_a_batch_that_was_made_smaller(colours: Path, tmp_path: Path) -> None:
+    arguments = ["train", "classify", str(colours), "--out", str(tmp_path / "run"), "--image-size", "32"]
+    arguments += ["--workers", "0", "--epochs", "2", "--batch-size", "1000", "--resume", "auto"]
+    assert cli.main(arguments) == 0
+    assert cli.main(arguments) == 0
+    assert cli.main([*arguments, "--batch-size", "8"]) == 2

@@ -106,11 +106,21 @@ def _walk(folder: Path, above: frozenset[Path]) -> Iterator[Path]:
     for entry in entries:
         if entry.name.startswith("."):
             continue
-        if entry.is_dir():
+        kind = _kind(entry)
+        if kind == "folder":
             yield from _walk(folder / entry.name, above | {real})
-        # A broken link counts: it is reported when it is read, rather than lost in silence.
-        elif os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES and (entry.is_file() or entry.is_symlink()):
+        elif kind == "file" and os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES:
             yield folder / entry.name
+
+
+def _kind(entry: os.DirEntry) -> str:
+    try:
+        if entry.is_dir():
+            return "folder"
+        # A broken link counts: it is reported when it is read, rather than lost in silence.
+        return "file" if entry.is_file() or entry.is_symlink() else "other"
+    except OSError:  # a link to itself
+        return "file"
 
 
 def _decode(file: BinaryIO, mode: str) -> Image.Image:

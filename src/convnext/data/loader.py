@@ -11,11 +11,12 @@ import random
 import signal
 import struct
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from hashlib import blake2b
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
+from convnext import processes as share
 from convnext.data.preprocessing import Preprocessing
 from convnext.data.samples import Samples
 from convnext.errors import ImageError, InputError
@@ -50,7 +52,7 @@ class Loader:
             collate_fn=dataset.collate,
             num_workers=min(workers, os.cpu_count() or 1),
             pin_memory=torch.cuda.is_available(),
-            worker_init_fn=_leave_interrupts_to_parent,
+            worker_init_fn=_leave_signals_to_parent,
             persistent_workers=persistent and workers > 0,
             # Workers inherit the parsed file list; with spawn each would import everything and be sent a copy.
             multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
@@ -65,56 +67,105 @@ class Loader:
         return len(self._batches)
 
     def __iter__(self) -> Iterator[Batch]:
-        with warnings.catch_warnings():
-            # Python 3.12+ warns of any fork beside threads; the workers use none of torch's.
-            warnings.filterwarnings("ignore", message=".*multi-threaded, use of fork", category=DeprecationWarning)
-            batches = iter(self._loader)
-        for batch in batches:
+        for batch in _alive(self._loader):
             if self._dataset.refill and not len(batch.indices):
                 count, (_, reason) = len(batch.unreadable), batch.unreadable[0]
                 raise InputError(f"none of the {count} images of a batch can be read; the first: {reason}")
             yield batch
 
 
+@contextmanager
+def _deaths_noticed_when_loading() -> Iterator[None]:
+    """Undo the handler with which torch raises a worker's death anywhere, in the middle of an optimizer's step too."""
+    before = signal.getsignal(signal.SIGCHLD)
+    yield
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGCHLD, before)
+
+
+def _alive(loader: DataLoader[Any]) -> Iterator[Batch]:
+    """The loader's batches; a killed loader process is an `InputError`."""
+    try:
+        with warnings.catch_warnings(), _deaths_noticed_when_loading():
+            # Python 3.12+ warns of any fork beside threads; the workers use none of torch's.
+            warnings.filterwarnings("ignore", message=".*multi-threaded, use of fork", category=DeprecationWarning)
+            batches = iter(loader)
+        yield from batches
+    except RuntimeError as error:
+        if not any(words in str(error) for words in ("exited unexpectedly", "killed by signal")):
+            raise
+        raise InputError(
+            "a process that loads images was killed, perhaps for want of memory; fewer --workers need less"
+        ) from error
+
+
 def train_loader(
-    samples: Samples, transform: Transform, *, batch_size: int, workers: int, seed: int, mode: str
+    samples: Samples,
+    transform: Transform,
+    *,
+    batch_size: int,
+    workers: int,
+    seed: int,
+    mode: str,
+    rank: int = 0,
+    processes: int = 1,
 ) -> Loader:
     """Shuffled batches of `batch_size`, the incomplete last one dropped; fewer samples than that make one batch.
+
+    Of each batch, process `rank` of `processes` loads its own places alone (`processes.own_places`).
 
     `transform` takes images in `mode` and may draw from `random`, `numpy.random` and torch's default generator,
     whose states in this process are left alone. The places of unreadable images are filled by repeating readable
     ones of the same batch, and a batch with none raises `InputError`.
     """
-    batches = _Batches(len(samples), min(batch_size, len(samples)), seed, shuffle=True)
+    batches = _Batches(
+        range(len(samples)), min(batch_size, len(samples)), seed, shuffle=True, rank=rank, processes=processes
+    )
     return Loader(_Dataset(samples, transform, mode, seed, refill=True), batches, workers, persistent=True)
 
 
-def eval_loader(samples: Samples, preprocessing: Preprocessing, *, batch_size: int, workers: int) -> Loader:
-    """All samples in order. Unreadable images are left out of their batch, which may be empty: `[0, ...]`."""
-    batches = _Batches(len(samples), batch_size, seed=0, shuffle=False)
+def eval_loader(
+    samples: Samples,
+    preprocessing: Preprocessing,
+    *,
+    batch_size: int,
+    workers: int,
+    rank: int = 0,
+    processes: int = 1,
+) -> Loader:
+    """All samples in order, or every `processes`-th of them from `rank` on.
+
+    Unreadable images are left out of their batch, which may be empty: `[0, ...]`.
+    """
+    batches = _Batches(range(rank, len(samples), processes), batch_size, seed=0, shuffle=False)
     shape = (preprocessing.in_chans, preprocessing.image_size, preprocessing.image_size)
     dataset = _Dataset(samples, preprocessing, preprocessing.mode, seed=0, refill=False, shape=shape)
     return Loader(dataset, batches, workers, persistent=False)
 
 
 class _Batches(Sampler[list[tuple[int, int]]]):
-    """Batches of (epoch, index); shuffled ones are all complete."""
+    """Batches of (epoch, index); shuffled ones are all complete, and cut to a process's own places."""
 
-    def __init__(self, count: int, batch_size: int, seed: int, shuffle: bool) -> None:
-        self.count, self.batch_size, self.seed, self.shuffle = count, batch_size, seed, shuffle
+    def __init__(
+        self, indices: range, batch_size: int, seed: int, shuffle: bool, rank: int = 0, processes: int = 1
+    ) -> None:
+        self.indices, self.batch_size, self.seed, self.shuffle = indices, batch_size, seed, shuffle
+        self.places = share.own_places(batch_size, rank, processes) if shuffle else None
         self.epoch = self.start = 0
 
     def __len__(self) -> int:
-        return self.count // self.batch_size if self.shuffle else -(-self.count // self.batch_size)
+        count = len(self.indices)
+        return count // self.batch_size if self.shuffle else -(-count // self.batch_size)
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        order = list(range(self.count))
+        order = list(self.indices)
         if self.shuffle:
             generator = torch.Generator().manual_seed(_mix(self.seed, self.epoch))
-            order = torch.randperm(self.count, generator=generator).tolist()
+            order = torch.randperm(len(order), generator=generator).tolist()
         epoch = self.epoch
-        for batch in range(self.start, len(self)):
-            yield [(epoch, index) for index in order[batch * self.batch_size : (batch + 1) * self.batch_size]]
+        for number in range(self.start, len(self)):
+            batch = order[number * self.batch_size : (number + 1) * self.batch_size]
+            yield [(epoch, batch[place]) for place in self.places or range(len(batch))]
 
 
 class _Dataset(Dataset[tuple[int, Tensor | str]]):
@@ -185,5 +236,6 @@ def _seeded(seed: int) -> Iterator[None]:
             torch.set_rng_state(states[2])
 
 
-def _leave_interrupts_to_parent(worker: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the parent stops its workers
+def _leave_signals_to_parent(worker: int) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):  # often sent to all; the parent stops its workers
+        signal.signal(number, signal.SIG_IGN)

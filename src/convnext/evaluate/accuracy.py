@@ -30,7 +30,7 @@ class Predictions:
 
 @torch.no_grad()
 def predict(model: nn.Module, batches: Iterable[Batch], device: torch.device) -> Predictions:
-    """Run a model over batches, in fp32. `InputError` if no image could be read."""
+    """Run a model over batches, in fp32."""
     model.eval()
     logits, targets, indices, unreadable = [], [], [], []
     for batch in batches:
@@ -40,13 +40,29 @@ def predict(model: nn.Module, batches: Iterable[Batch], device: torch.device) ->
             targets.append(batch.targets)
             indices.append(batch.indices)
     if not logits:
-        reason = unreadable[0][1] if unreadable else "the set is empty"
-        raise InputError(f"no image could be read: {reason}")
+        return Predictions(torch.empty(0, 0), torch.empty(0), torch.empty(0), unreadable)
     return Predictions(torch.cat(logits), torch.cat(targets), torch.cat(indices), unreadable)
 
 
+def merge(parts: Sequence[Predictions]) -> Predictions:
+    """The predictions of several processes on parts of a set, in the set's order."""
+    unreadable = sorted(pair for part in parts for pair in part.unreadable)
+    read = [part for part in parts if len(part.logits)] or parts[:1]
+    logits, targets, indices = (
+        torch.cat([getattr(part, name) for part in read]) for name in ("logits", "targets", "indices")
+    )
+    order = indices.argsort()
+    return Predictions(logits[order], targets[order], indices[order], unreadable)
+
+
 def accuracy(predictions: Predictions) -> dict[str, float]:
-    """`top1`, `top5` (with more than five classes) and `val_loss`; for multi-label `mAP` and `val_loss`."""
+    """`top1`, `top5` (with more than five classes) and `val_loss`; for multi-label `mAP` and `val_loss`.
+
+    `InputError` if no image could be read.
+    """
+    if not len(predictions.logits):
+        reason = predictions.unreadable[0][1] if predictions.unreadable else "the set is empty"
+        raise InputError(f"no image could be read: {reason}")
     logits, targets = predictions.logits, predictions.targets
     if targets.ndim == 2:
         loss = F.binary_cross_entropy_with_logits(logits, targets)

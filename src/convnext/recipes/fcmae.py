@@ -32,11 +32,12 @@ def fcmae(model: str) -> PretrainConfig:
 
 
 def fcmae_small_data(model: str) -> PretrainConfig:
-    """Pre-training on a few thousand images of one's own: small batches and a higher rate, for few images seen often.
+    """Pre-training on a few thousand images of one's own: small batches, a higher rate, Muon for the linear weights.
 
     Command:  convnext pretrain FOLDER --model convnextv2_atto --image-size 128 --out runs/pretrained
     Hardware: one GPU, or a CPU with patience.
-    Result:   SMALLDATARESULT
+    Result:   Atto, 100 epochs of 3,000 images of Imagenette at 128 pixels: 47.4 % by nearest neighbours, 52.8 % by a
+              linear probe (random weights: 25 and 32), 76.1 % after ten epochs of `small_data` (else 59.3).
     """
     return PretrainConfig(
         model=model,
@@ -44,6 +45,7 @@ def fcmae_small_data(model: str) -> PretrainConfig:
         warmup_epochs=5.0,
         batch_size=64,
         base_lr=4e-3,
+        muon=10.0,
         min_lr=0.0,
         weight_decay=0.05,
         betas=(0.9, 0.95),

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from convnext import processes
 from convnext.card import write_card
 from convnext.config import ClassifyConfig, fit_batch
 from convnext.data.loader import Batch, eval_loader, train_loader
@@ -17,7 +18,7 @@ from convnext.data.preprocessing import Preprocessing
 from convnext.data.samples import Samples
 from convnext.data.transforms import train_transform
 from convnext.deploy.predictor import load
-from convnext.evaluate.accuracy import accuracy, predict
+from convnext.evaluate.accuracy import accuracy, merge, predict
 from convnext.evaluate.report import write_report
 from convnext.models.classifier import Classifier, create_model
 from convnext.run import Run
@@ -30,8 +31,10 @@ class Classification:
     """Trains and measures a classifier on `train` and `val`."""
 
     def __init__(self, config: ClassifyConfig, train: Samples, val: Samples) -> None:
-        self.config = fit_batch(config, len(train), even=bool(config.mixup or config.cutmix))
-        self.train, self.val = train, val
+        self.config = fit_batch(
+            config, len(train), processes=processes.count(), even=bool(config.mixup or config.cutmix)
+        )
+        self.train, self.val, self.train_size = train, val, len(train)
         self.score = "mAP" if config.multi_label else "top1"
         self.preprocessing = preprocessing(config)
         self.class_weights = balanced_weights(train) if config.class_weights == "balanced" else None
@@ -88,9 +91,13 @@ class Classification:
             workers=config.workers,
             seed=config.seed,
             mode=self.preprocessing.mode,
+            rank=processes.rank(),
+            processes=processes.count(),
         )
 
-    def parts(self, batch: Batch, device: torch.device) -> Iterable[tuple[int, tuple[Tensor, Tensor]]]:
+    def parts(
+        self, batch: Batch, device: torch.device, shared: torch.Generator
+    ) -> Iterable[tuple[int, tuple[Tensor, Tensor]]]:
         """Mix a batch and cut it into `config.accumulate` parts on the device."""
         images = batch.images.to(device, non_blocking=True)
         targets = batch.targets.to(device, non_blocking=True)
@@ -103,29 +110,37 @@ class Classification:
     def loss(self, model: Any, part: tuple[Tensor, Tensor]) -> Tensor:
         """Cross-entropy, or binary cross-entropy for multi-label; mean over the part's images."""
         images, targets = part
-        if self.config.freeze_backbone:
-            with torch.no_grad():
-                features = model.embed(images)
-            logits = model.head(features).float()
-        else:
-            logits = model(images).float()
+        logits = model(images).float()
         weights = self.class_weights.to(logits.device) if self.class_weights is not None else None
         if self.config.multi_label:
             return F.binary_cross_entropy_with_logits(logits, targets, pos_weight=weights)
         smoothing = 0.0 if self.mixup is not None else self.config.label_smoothing  # timm's mixup smooths by itself
-        return F.cross_entropy(logits, targets, weight=weights, label_smoothing=smoothing)
+        # Not its own mean, which divides by the part's weights: parts and processes would not add up to the batch's.
+        return F.cross_entropy(logits, targets, weight=weights, label_smoothing=smoothing, reduction="none").mean()
 
     def unreadable(self, batch: Batch) -> list[tuple[str, str]]:
         """Paths and reasons of the batch's unreadable images."""
         return [(self.train.sources[index], reason) for index, reason in batch.unreadable]
 
-    def evaluate(self, model: nn.Module, device: torch.device, run: Run, epoch: int) -> dict[str, float]:
-        """Accuracy on the validation images."""
-        return accuracy(predict(model, self.val_loader(), device))
+    def sources(self, batch: Batch) -> list[str]:
+        """The files of the batch's images."""
+        return [self.train.sources[index] for index in batch.indices.tolist()]
 
-    def val_loader(self) -> Iterable[Batch]:
-        """The validation images as every later command sees them."""
-        return eval_loader(self.val, self.preprocessing, batch_size=EVAL_BATCH, workers=self.config.workers)
+    def evaluate(self, model: nn.Module, device: torch.device, run: Run, epoch: int) -> dict[str, float]:
+        """Accuracy on the validation images, each seen by one of the processes."""
+        own = predict(model, self.val_loader(processes.rank(), processes.count()), device)
+        return accuracy(merge(processes.gather(own)))
+
+    def val_loader(self, rank: int = 0, count: int = 1) -> Iterable[Batch]:
+        """The validation images as every later command sees them, or every `count`-th of them from `rank` on."""
+        return eval_loader(
+            self.val,
+            self.preprocessing,
+            batch_size=EVAL_BATCH,
+            workers=self.config.workers,
+            rank=rank,
+            processes=count,
+        )
 
     def meta(self) -> dict[str, Any]:
         """Classes and preprocessing, stored with the weights."""

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from convnext import processes
 from convnext.analysis.collapse import feature_distances
 from convnext.analysis.figures import plot_distances, plot_pretraining
 from convnext.analysis.reconstruct import draw_reconstructions
@@ -21,6 +22,7 @@ from convnext.data.samples import Samples, read_train_val
 from convnext.data.transforms import train_transform
 from convnext.errors import InputError
 from convnext.evaluate.probe import probe_accuracy
+from convnext.files import whole_file
 from convnext.models.fcmae import FCMAE, create_fcmae
 from convnext.nn.visible import VisiblePatches, random_patches
 from convnext.run import Run
@@ -39,7 +41,8 @@ class Pretraining:
     score = None
 
     def __init__(self, config: PretrainConfig, images: Samples) -> None:
-        self.config, self.images = fit_batch(config, len(images)), images
+        self.config = fit_batch(config, len(images), processes=processes.count())
+        self.images, self.train_size = images, len(images)
         self.preprocessing = Preprocessing.standard(config.image_size, config.in_chans)
         self.probe = read_train_val(config.probe) if config.probe else None  # before training: it may be at fault
 
@@ -77,16 +80,25 @@ class Pretraining:
             workers=config.workers,
             seed=config.seed,
             mode=self.preprocessing.mode,
+            rank=processes.rank(),
+            processes=processes.count(),
         )
 
-    def parts(self, batch: Batch, device: torch.device) -> Iterable[tuple[int, tuple[Tensor, VisiblePatches]]]:
+    def parts(
+        self, batch: Batch, device: torch.device, shared: torch.Generator
+    ) -> Iterable[tuple[int, tuple[Tensor, VisiblePatches]]]:
         """Draw masks, and cut the batch into `config.accumulate` parts on the device."""
         config = self.config
         side = config.image_size // config.patch_size
         images = batch.images.to(device, non_blocking=True)
-        drawn = random_patches(len(images), (side, side), config.mask_ratio, block=config.mask_block, device=device)
-        for part, index in zip(images.chunk(config.accumulate), drawn.index.chunk(config.accumulate), strict=True):
-            yield len(part), (part, VisiblePatches(index, drawn.grid))
+        # Drawn for the whole batch, so that the masks do not depend on the number of processes.
+        drawn = random_patches(
+            config.batch_size, (side, side), config.mask_ratio, block=config.mask_block, generator=shared
+        )
+        own = processes.own_places(config.batch_size, processes.rank(), processes.count())
+        index = drawn.index[own].to(device)
+        for part, places in zip(images.chunk(config.accumulate), index.chunk(config.accumulate), strict=True):
+            yield len(part), (part, VisiblePatches(places, drawn.grid))
 
     def loss(self, model: Any, part: tuple[Tensor, VisiblePatches]) -> Tensor:
         """Mean squared error of the hidden patches' pixels."""
@@ -96,11 +108,15 @@ class Pretraining:
         """Paths and reasons of the batch's unreadable images."""
         return [(self.images.sources[index], reason) for index, reason in batch.unreadable]
 
+    def sources(self, batch: Batch) -> list[str]:
+        """The files of the batch's images."""
+        return [self.images.sources[index] for index in batch.indices.tolist()]
+
     def evaluate(self, model: nn.Module, device: torch.device, run: Run, epoch: int) -> dict[str, float]:
         """Every `look_every` epochs: a picture, the features' smallest distance over the layers, and the probes."""
         assert isinstance(model, FCMAE)
         config = self.config
-        if epoch % config.look_every and epoch != config.epochs:
+        if (epoch % config.look_every and epoch != config.epochs) or processes.rank():
             return {}
         images = self.looked_at().to(device)
         draw_reconstructions(
@@ -141,7 +157,8 @@ class Pretraining:
         """The last picture again, curves, and the model card; returns the last loss and the last look's metrics."""
         rows = run.rows()
         last = self.config.epochs
-        shutil.copyfile(run.path / f"reconstructions-{last:04}.png", run.path / "reconstructions.png")
+        with whole_file(run.path / "reconstructions.png") as temporary:
+            shutil.copyfile(run.path / f"reconstructions-{last:04}.png", temporary)
         plot_distances(read_distances(run)[str(last)], run.path / "feature_distances.png")
         plot_pretraining(rows, run.path / "curves.png")
         looked = {name: value for row in rows for name, value in row.items() if name in LOOKS}

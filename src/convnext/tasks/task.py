@@ -31,20 +31,30 @@ class Task(Protocol):
     def config(self) -> TrainConfig:
         """The whole configuration."""
 
+    @property
+    def train_size(self) -> int:
+        """The number of training images."""
+
     def build_model(self) -> Any:
         """The network, with its first weights: an `nn.Module` that knows its encoder's `depths`."""
 
     def train_loader(self) -> TrainLoader:
         """The training batches."""
 
-    def parts(self, batch: Any, device: torch.device) -> Iterable[tuple[int, Any]]:
-        """Cut a batch into `config.accumulate` parts on the device, each with its number of images."""
+    def parts(self, batch: Any, device: torch.device, shared: torch.Generator) -> Iterable[tuple[int, Any]]:
+        """Cut a batch into `config.accumulate` parts on the device, each with its number of images.
+
+        `shared` draws the same numbers in every process.
+        """
 
     def loss(self, model: Any, part: Any) -> Tensor:
         """Mean loss over a part's images."""
 
     def unreadable(self, batch: Any) -> list[tuple[str, str]]:
         """Images of the batch that could not be read, each with the reason."""
+
+    def sources(self, batch: Any) -> list[str]:
+        """Where the batch's images come from."""
 
     def evaluate(self, model: nn.Module, device: torch.device, run: Run, epoch: int) -> dict[str, float]:
         """Metrics after `epoch` epochs; may add files to the run."""

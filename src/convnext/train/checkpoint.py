@@ -1,29 +1,178 @@
-"""All state of a training run in one file, written whole or not at all."""
+"""All state of a training run, written whole or not at all while training goes on.
+
+A checkpoint is a folder of safetensors files, one from each process, and `state.json`. It is written by
+torch.distributed.checkpoint, and so any number of processes can read what another number wrote; in safetensors, as
+that library's own format is read by unpickling.
+"""
 
 from __future__ import annotations
 
-import pickle
+import json
+import os
+import shutil
+import warnings
+from collections.abc import Iterable
+from concurrent.futures import Future
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
+import torch.distributed as dist
+import torch.distributed.checkpoint as dcp
+from safetensors import SafetensorError
+from torch import Tensor, nn
+from torch.distributed.checkpoint.api import CheckpointException
 
+from convnext import processes
 from convnext.errors import InputError
-from convnext.files import whole_file
+
+STATE = "state.json"
 
 
-def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Write tensors and plain values to `path`."""
-    with whole_file(path) as temporary:
+def tensors_of(
+    model: nn.Module, average: nn.Module | None, optimizers: Iterable[torch.optim.Optimizer]
+) -> dict[str, Tensor]:
+    """What a checkpoint holds of them, by name; the tensors themselves, so that loading fills them."""
+    tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
+    if average is not None:
+        tensors |= {f"average.{name}": tensor for name, tensor in average.state_dict().items()}
+    for name, parameter in model.named_parameters():
+        for optimizer in optimizers:
+            for key, value in optimizer.state.get(parameter, {}).items():
+                tensors[f"optimizer.{name}.{key}"] = value
+    return tensors
+
+
+class Checkpoints:
+    """The checkpoints of a run, in `folder`; the last `keep` are kept."""
+
+    def __init__(self, folder: Path, keep: int) -> None:
+        self.folder, self.keep = folder, keep
+        self.pending: Future | None = None
+        # Its own group: it talks while training does.
+        self.group = cast(dist.ProcessGroup, dist.new_group(backend="gloo")) if processes.count() > 1 else None
+
+    def save(self, epoch: int, step: int, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
+        """Copy all state, and write it in the background. `InputError` if the one before could not be written."""
+        self.finish()
+        name = (
+            f"epoch-{epoch:05}-step-{step:010}"  # both, for a run may stop at an epoch's last step and before its end
+        )
+        unfinished = self.folder / f".{name}"
+        if processes.rank() == 0:
+            shutil.rmtree(unfinished, ignore_errors=True)
+        processes.wait()
+        _hush()
+        future = dcp.async_save(
+            cast(dict[str, Any], tensors),
+            storage_writer=_Writer(unfinished, self.folder / name, state, self.keep),
+            process_group=self.group,
+            no_dist=self.group is None,
+        )
+        self.pending = cast(Future, future)
+
+    def finish(self) -> None:
+        """Wait until the last checkpoint is on the disk. `InputError` if it could not be written."""
+        pending, self.pending = self.pending, None
         try:
-            torch.save(state, temporary)
-        except RuntimeError as error:  # how torch's zip writer reports a full disk
-            raise OSError(str(error).splitlines()[0]) from error
+            if pending is not None:
+                pending.result()
+        except (CheckpointException, OSError, SafetensorError) as error:
+            for unfinished in self.folder.glob(".epoch-*"):
+                shutil.rmtree(unfinished, ignore_errors=True)
+            raise InputError(f"cannot write a checkpoint to {self.folder}: {_reason(error)}") from error
+
+    def load(self, model: nn.Module, average: nn.Module | None, optimizers: list[torch.optim.Optimizer]) -> dict:
+        """Fill model, average and optimizers from the last checkpoint, and return its `state.json`."""
+        path = last_checkpoint(self.folder)
+        assert path is not None
+        try:
+            state = json.loads((path / STATE).read_text())
+            reader = dcp.HuggingFaceStorageReader(str(path))
+            saved = reader.read_metadata().state_dict_metadata
+            _make_room(model, optimizers, saved)
+            tensors = tensors_of(model, average, optimizers)
+            if differing := sorted(tensors.keys() ^ saved.keys()):
+                raise InputError(f"checkpoint {path} is of another network: {differing[0]}")
+            _hush()
+            dcp.load(
+                cast(dict[str, Any], tensors),
+                storage_reader=reader,
+                process_group=self.group,
+                no_dist=self.group is None,
+            )
+        except (CheckpointException, OSError, ValueError, SafetensorError) as error:
+            if isinstance(error, InputError):
+                raise
+            raise InputError(f"cannot read checkpoint {path}: {_reason(error)}") from error
+        return state
 
 
-def load_checkpoint(path: Path) -> dict[str, Any]:
-    """The state saved at `path`, on the CPU; never runs code from the file."""
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, pickle.UnpicklingError, EOFError) as error:
-        raise InputError(f"cannot read checkpoint {path}: {str(error).splitlines()[0]}") from error
+class _Writer(dcp.HuggingFaceStorageWriter):
+    """Writes to `unfinished`, which takes the place of `final` when every process has written its part."""
+
+    def __init__(self, unfinished: Path, final: Path, state: dict[str, Any], keep: int) -> None:
+        super().__init__(str(unfinished), save_distributed=True)
+        self.unfinished, self.final, self.state, self.kept = unfinished, final, state, keep
+
+    def finish(self, metadata: Any, results: Any) -> None:
+        """Called by the first process, when all have written."""
+        with open(self.unfinished / STATE, "w", encoding="utf-8") as file:
+            json.dump(self.state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        if self.final.exists():
+            remove(self.final)
+        os.replace(self.unfinished, self.final)
+        for old in checkpoints(self.final.parent)[: -self.kept]:
+            remove(old)
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """The whole checkpoints in a folder, the last one last."""
+    return sorted(path for path in folder.glob("epoch-*") if (path / STATE).is_file())
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """The last whole checkpoint, if any."""
+    return next(reversed(checkpoints(folder)), None)
+
+
+def remove(checkpoint: Path) -> None:
+    """Delete a checkpoint; while that goes on it is not taken for a whole one."""
+    hidden = checkpoint.with_name(f".{checkpoint.name}.old")
+    os.replace(checkpoint, hidden)
+    shutil.rmtree(hidden, ignore_errors=True)
+
+
+def _make_room(model: nn.Module, optimizers: list[torch.optim.Optimizer], saved: dict[str, Any]) -> None:
+    """Give the optimizers the state that a checkpoint holds of theirs, as yet without values."""
+    owners = {p: o for o in optimizers for group in o.param_groups for p in group["params"]}
+    parameters = dict(model.named_parameters())
+    for name, stored in saved.items():
+        kind, _, rest = name.partition(".")
+        parameter, _, key = rest.rpartition(".")
+        if kind == "optimizer" and parameter in parameters:
+            like = parameters[parameter]
+            scalar = tuple(stored.size) != tuple(like.shape)
+            value = (
+                torch.zeros(stored.size, device=like.device)
+                if scalar
+                else torch.zeros_like(like, memory_format=torch.preserve_format)
+            )
+            if like in owners:
+                owners[like].state[like][key] = value
+
+
+def _hush() -> None:
+    # Not catch_warnings: the library warns that there is one process from a thread of its own, and later.
+    warnings.filterwarnings("ignore", message="torch.distributed is disabled", category=UserWarning)
+
+
+def _reason(error: BaseException) -> str:
+    """Why, in one line: the first process's own error."""
+    if isinstance(error, CheckpointException) and error.failures:
+        error = next(iter(error.failures.values()))[0]
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror.lower()
+    return (str(error) or type(error).__name__).splitlines()[0]

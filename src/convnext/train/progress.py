@@ -5,26 +5,27 @@ from __future__ import annotations
 import time
 from typing import Any, Self
 
-import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 
+from convnext import processes
 from convnext.run import Run
+from convnext.train.tensorboard import Scalars
 
 EVERY = 10
-"""Steps between looks at the loss: reading it makes a GPU wait."""
+"""Steps between points in TensorBoard."""
 
 
 class Progress:
     """Shows a run's progress on stderr and writes it for TensorBoard."""
 
     def __init__(self, epochs: int, steps: int, run: Run, *, start: int = 0) -> None:
-        from torch.utils.tensorboard.writer import SummaryWriter
-
+        """`steps` in an epoch; `start` of them, over all epochs, are done. Only the first process shows and writes."""
         self.epochs, self.steps, self.start = epochs, steps, start
         self.console = Console(stderr=True)
-        self.writer = SummaryWriter(str(run.path / "tensorboard"), purge_step=start * steps)
+        first = processes.rank() == 0
+        self.writer = Scalars(run.path / "tensorboard", start) if first else None
         columns = [
             TextColumn("epoch {task.fields[epoch]}"),
             BarColumn(),
@@ -34,9 +35,11 @@ class Progress:
             TextColumn("left"),
             TimeRemainingColumn(),
         ]
-        self.bar = RichProgress(*columns, console=self.console, disable=not self.console.is_terminal, transient=True)
+        self.bar = RichProgress(
+            *columns, console=self.console, disable=not first or not self.console.is_terminal, transient=True
+        )
         self.row = self.bar.add_task(
-            "train", total=epochs * steps, completed=start * steps, loss=float("nan"), epoch=f"{start + 1}/{epochs}"
+            "train", total=epochs * steps, completed=start, loss=float("nan"), epoch=f"{start // steps + 1}/{epochs}"
         )
 
     def __enter__(self) -> Self:
@@ -46,23 +49,24 @@ class Progress:
 
     def __exit__(self, *exception: object) -> None:
         self.bar.stop()
-        self.writer.close()
+        if self.writer is not None:
+            self.writer.close()
 
-    def advance(self, loss: torch.Tensor, step: int, lr: float) -> None:
+    def advance(self, loss: float, step: int, lr: float) -> None:
         """One step done."""
-        self.bar.advance(self.row)
-        if step % EVERY == 0:
-            self.bar.update(self.row, loss=loss.item())
-            self.writer.add_scalar("train/loss", loss.item(), step)
-            self.writer.add_scalar("train/lr", lr, step)
+        self.bar.update(self.row, advance=1, loss=loss)
+        if step % EVERY == 0 and self.writer is not None:
+            self.writer.add({"train/loss": loss, "train/lr": lr}, step)
 
     def end_epoch(self, row: dict[str, Any]) -> None:
         """One epoch done: print its line."""
-        done = row["epoch"]
-        left = (time.perf_counter() - self.began) / (done - self.start) * (self.epochs - done)
+        if self.writer is None:
+            return
+        done, step = row["epoch"], row["step"]
+        left = (time.perf_counter() - self.began) / max(step - self.start, 1) * (self.epochs * self.steps - step)
         metrics = {k: v for k, v in row.items() if k not in ("epoch", "step", "seconds", "images_per_second")}
-        for name, value in {**metrics, "images_per_second": row["images_per_second"]}.items():
-            self.writer.add_scalar(f"epoch/{name}", value, row["step"])
+        points = {**metrics, "images_per_second": row["images_per_second"]}
+        self.writer.add({f"epoch/{name}": value for name, value in points.items()}, step)
         self.bar.update(self.row, epoch=f"{min(done + 1, self.epochs)}/{self.epochs}")
         figures = "  ".join(f"{k} {v:.3g}" if k == "lr" else f"{k} {v:.2f}" for k, v in metrics.items())
         self.console.print(

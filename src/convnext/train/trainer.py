@@ -1,13 +1,15 @@
 """The one training loop. A task says what a batch's loss is and how a model is measured; the rest is here.
 
 Randomness is never state: data depends on (seed, epoch, image), the network's on (seed, step). So a
-resumed run goes on exactly as if it had not stopped.
+resumed run goes on exactly as if it had not stopped, in the middle of an epoch too.
 """
 
 from __future__ import annotations
 
 import math
+import signal
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +17,15 @@ import numpy as np
 import torch
 from torch import nn
 
+from convnext import processes
 from convnext.device import pick_device
-from convnext.errors import InputError
+from convnext.errors import InputError, Stopped
 from convnext.run import Run
 from convnext.tasks.task import Task
-from convnext.train.checkpoint import load_checkpoint, save_checkpoint
+from convnext.train import parallel
+from convnext.train.checkpoint import Checkpoints, tensors_of
 from convnext.train.ema import AveragedModel
+from convnext.train.faults import NonFinite, StopSignal
 from convnext.train.optim import build_optimizers, set_learning_rate
 from convnext.train.progress import Progress
 from convnext.train.schedule import cosine
@@ -38,13 +43,22 @@ class Trainer:
         self.device = pick_device(config.device)
         torch.manual_seed(config.seed)
         self.model = task.build_model().to(self.device)
-        self.network = torch.compile(self.model) if config.compile else self.model
         self.ema = AveragedModel(self.model, config.ema) if config.ema else None
+        depths = self.model.depths
+        sharded = parallel.is_sharded(self.model, config.parallel)
+        self.callable = parallel.WholeModel(self.model, sharded)
+        if sharded:
+            self.refuse_unsharded()
+            parallel.shard(self.model, self.device)
+            if self.ema is not None:
+                parallel.shard(self.ema.model, self.device)
+        self.network = parallel.replicate(self.model, self.device)
+        self.step_network = torch.compile(self.network) if config.compile else self.network
         self.optimizers = build_optimizers(
             self.model.named_parameters(),
             betas=config.betas,
             muon=config.muon,
-            depths=self.model.depths,
+            depths=depths,
             weight_decay=config.weight_decay,
             layer_decay=config.layer_decay,
             layer_groups=config.layer_groups,
@@ -52,72 +66,175 @@ class Trainer:
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.precision == "fp16")
         self.loader = task.train_loader()
         self.epoch = self.step = 0
+        self.losses = 0.0  # their sum over the `counted` steps of this epoch
+        self.counted = 0
         self.best_score = -math.inf
-        self.unreadable: dict[str, str] = {}
+        self.unreadable: dict[str, str] = {}  # known to all processes
+        self.found: dict[str, str] = {}  # by this one, since the last checkpoint
+        self.nonfinite = NonFinite(run, config.max_nonfinite)
+        self.stop = StopSignal()
+        self.checkpoints = Checkpoints(run.checkpoints, config.keep)
+        self.saved = (0, -1)  # epoch and step of the last checkpoint
         if resume:
             self.restore()
 
     def fit(self) -> dict[str, float]:
-        """Train to the last epoch; returns the final metrics."""
-        with Progress(self.config.epochs, len(self.loader), self.run, start=self.epoch) as progress:
-            while self.epoch < self.config.epochs:
-                started = time.perf_counter()
-                loss = self.train_epoch(progress)
-                seconds = time.perf_counter() - started
-                self.epoch += 1
-                metrics = self.evaluate()
-                images = len(self.loader) * self.config.batch_size
-                row = {"epoch": self.epoch, "step": self.step, "loss": loss, "lr": self.learning_rate(), **metrics}
-                row |= {"images_per_second": round(images / seconds, 1), "seconds": round(seconds, 1)}
-                self.run.log(row)  # before the checkpoint: a resume drops rows that go beyond it
-                self.save(metrics)
-                progress.end_epoch(row)
-        return self.task.finish(self.run, self.device, self.kept())
+        """Train to the last epoch; returns the final metrics.
 
-    def train_epoch(self, progress: Progress) -> float:
-        """One pass over the training images; returns the mean loss."""
+        Raises:
+            Stopped: a signal said so; the state is saved.
+            InputError: the run cannot go on; its state is saved where that can be done.
+        """
+        try:
+            with self.stop, Progress(self.config.epochs, len(self.loader), self.run, start=self.step) as progress:
+                while self.epoch < self.config.epochs:
+                    self.train_epoch(progress)
+                    self.end_epoch(progress)
+                    self.stop_if_told()
+                self.checkpoints.finish()
+        except KeyboardInterrupt:
+            with suppress(InputError):
+                self.checkpoints.finish()
+            raise
+        except (InputError, RuntimeError) as error:
+            if not isinstance(error, InputError) and not processes.lost(error):
+                raise
+            self.rescue()
+            reason = error if isinstance(error, InputError) else "another process of this run failed"
+            hint = "; continue with --resume" if self.run.can_resume() else ""
+            raise InputError(f"{reason}; stopped after step {self.step}{hint}") from error
+        kept = self.kept()
+        return self.task.finish(self.run, self.device, kept) if processes.rank() == 0 else {}
+
+    def train_epoch(self, progress: Progress) -> None:
+        """What is left of a pass over the training images."""
         self.model.train()
-        self.loader.set_epoch(self.epoch)
-        total = torch.zeros((), device=self.device)
+        done = self.step - self.epoch * len(self.loader)
+        self.loader.set_epoch(self.epoch, done)
+        self.began, self.began_at = time.perf_counter(), done
         for batch in self.loader:
-            for path, reason in self.task.unreadable(batch):
-                self.report_unreadable(path, reason)
             loss = self.train_step(batch)
-            total += loss
             progress.advance(loss, self.step, self.learning_rate())
-        mean = (total / len(self.loader)).item()
-        if not math.isfinite(mean):
-            raise InputError(
-                f"the loss became {mean} in epoch {self.epoch + 1}: lower --base-lr, set --clip-grad 1 or use "
-                f"--precision fp32; the last good checkpoint is {self.run.checkpoint}"
-            )
-        return mean
+            self.note_unreadable(batch)
+            ends = self.step % len(self.loader) == 0
+            if self.config.save_every and self.step % self.config.save_every == 0 and not ends:
+                self.save()
+            self.stop_if_told()
 
-    def train_step(self, batch: Any) -> torch.Tensor:
-        """One step of the optimizer; returns the batch's mean loss, on the device."""
+    def stop_if_told(self) -> None:
+        """Save and stop, if one of the processes got a signal to."""
+        if processes.total(torch.tensor(self.stop.received, device=self.device)).item():
+            if self.saved != (self.epoch, self.step):
+                self.save()
+            self.checkpoints.finish()
+            message = f"told to stop; {self.run.path} is saved after step {self.step}: continue with --resume"
+            raise Stopped(message, self.stop.received or signal.SIGTERM)
+
+    def rescue(self) -> None:
+        """Before an error ends the run: save what can be saved, if it is not."""
+        with suppress(InputError):  # it may be the saving that failed
+            # A process that fails alone has but its own part. And a step with unreadable images is better done again:
+            # it may be the folder that is gone.
+            if processes.count() == 1 and not self.found and self.saved != (self.epoch, self.step):
+                self.save()
+            self.checkpoints.finish()
+
+    def note_unreadable(self, batch: Any) -> None:
+        """List a batch's unreadable images. `InputError` if there are too many by now."""
+        for path, reason in self.task.unreadable(batch):
+            if path not in self.unreadable and path not in self.found:
+                self.found[path] = reason
+                if processes.rank() == 0:
+                    self.run.append(self.run.unreadable, reason)
+        found = len(self.unreadable) + int(processes.total(torch.tensor(len(self.found), device=self.device)))
+        if found > self.config.max_unreadable * self.task.train_size:
+            raise InputError(
+                f"{found} of {self.task.train_size} training images cannot be read, more than --max-unreadable "
+                f"{self.config.max_unreadable:g} allows; they are listed in {self.run.unreadable}"
+            )
+
+    def end_epoch(self, progress: Progress) -> None:
+        """Measure, write the epoch's row, its weights and a checkpoint."""
+        seconds = time.perf_counter() - self.began
+        steps = len(self.loader) - self.began_at
+        kept = self.kept()
+        metrics = self.task.evaluate(kept, self.device, self.run, self.epoch + 1)
+        loss = self.losses / self.counted if self.counted else math.nan
+        row = {"epoch": self.epoch + 1, "step": self.step, "loss": loss, "lr": self.learning_rate(), **metrics}
+        row |= {"images_per_second": round(steps * self.config.batch_size / seconds, 1), "seconds": round(seconds, 1)}
+        score = metrics[self.task.score] if self.task.score is not None else -math.inf
+        if processes.rank() == 0:
+            self.run.log(row)  # before the checkpoint: a resume drops rows that go beyond it
+            weights = kept.state_dict()
+            save_state(self.run.weights, weights, self.task.meta())
+            if score > self.best_score:
+                save_state(self.run.best, weights, self.task.meta())
+        # Only now is the epoch done: what fails before is done again by the resumed run.
+        self.epoch += 1
+        self.best_score = max(self.best_score, score)
+        self.losses, self.counted = 0.0, 0
+        self.save()
+        progress.end_epoch(row)
+
+    def train_step(self, batch: Any) -> float:
+        """One step of the optimizer, or none where loss or gradient are not finite; returns the batch's mean loss."""
         config = self.config
-        self.seed_step()
+        shared = self.seed_step()
         set_learning_rate(self.optimizers, self.learning_rate())
-        parts = list(self.task.parts(batch, self.device))
+        parts = list(self.task.parts(batch, self.device, shared))
         images = sum(count for count, _ in parts)
         total = torch.zeros((), device=self.device)
-        for count, part in parts:
-            with torch.autocast(self.device.type, DTYPES[config.precision], enabled=config.precision != "fp32"):
-                loss = self.task.loss(self.network, part) * (count / images)
-            self.scaler.scale(loss).backward()
-            total += loss.detach()
-        if config.clip_grad is not None:
-            for optimizer in self.optimizers:
-                self.scaler.unscale_(optimizer)
-            torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.clip_grad)
-        for optimizer in self.optimizers:
-            self.scaler.step(optimizer)
-        self.scaler.update()
-        self.model.zero_grad(set_to_none=True)
+        for number, (count, part) in enumerate(parts, 1):
+            with parallel.gradients_kept(self.network, number < len(parts)):
+                with torch.autocast(self.device.type, DTYPES[config.precision], enabled=config.precision != "fp32"):
+                    part_loss = self.task.loss(self.step_network, part) * (count / images)
+                self.scaler.scale(part_loss).backward()
+            total += part_loss.detach()
+        loss = processes.total(total).item() / processes.count()
         self.step += 1
-        if self.ema is not None:
+        if self.update(batch, loss) and self.ema is not None:
             self.ema.update(self.model, self.step)
-        return total
+        self.model.zero_grad(set_to_none=True)
+        return loss
+
+    def update(self, batch: Any, loss: float) -> bool:
+        """Move the weights, if loss and gradient are finite. `InputError` if too many in a row were not."""
+        for optimizer in self.optimizers:
+            self.scaler.unscale_(optimizer)
+        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
+        norm = parallel.total_norm(gradients)
+        finite = math.isfinite(loss) and math.isfinite(norm.item())
+        if finite and self.config.clip_grad is not None:
+            torch.nn.utils.clip_grads_with_norm_(self.model.parameters(), self.config.clip_grad, norm)
+        if finite:
+            for optimizer in self.optimizers:
+                self.scaler.step(optimizer)
+            self.losses += loss
+            self.counted += 1
+            self.nonfinite.in_a_row = 0
+        self.scaler.update()
+        if not finite:
+            self.skip(batch, loss, norm.item())
+        return finite
+
+    def skip(self, batch: Any, loss: float, norm: float) -> None:
+        """Record a step that is left out. `InputError` if too many in a row were."""
+        self.nonfinite.in_a_row += 1
+        # A large gradient in fp16 is how its scale is found, not a fault.
+        if not (self.scaler.is_enabled() and math.isfinite(loss)):
+            paths = [path for part in processes.gather(self.task.sources(batch)) for path in part]
+            if processes.rank() == 0:
+                self.nonfinite.record(
+                    {
+                        "epoch": self.epoch + 1,
+                        "step": self.step,
+                        "loss": str(loss),
+                        "gradient": str(norm),
+                        "images": paths,
+                    }
+                )
+        if self.nonfinite.in_a_row >= self.nonfinite.limit:
+            raise InputError(self.nonfinite.advice())
 
     def learning_rate(self) -> float:
         """The rate for the next step, from the batch size and the time gone."""
@@ -130,69 +247,85 @@ class Trainer:
             warmup_epochs=config.warmup_epochs,
         )
 
-    def seed_step(self) -> None:
-        """Make drop path and mixup a function of (seed, step)."""
-        seed = np.random.SeedSequence([self.config.seed, self.step]).generate_state(1)[0]
-        torch.manual_seed(int(seed))
-        np.random.seed(seed)
+    def seed_step(self) -> torch.Generator:
+        """Make all draws functions of (seed, step).
 
-    def evaluate(self) -> dict[str, float]:
-        """Metrics of the weights the run keeps."""
-        return self.task.evaluate(self.kept(), self.device, self.run, self.epoch)
+        Drop path draws from torch's own generator, for each process another; mixup from numpy's, the same in all; and
+        so is the generator returned, for what is drawn for a whole batch.
+        """
+        seed = [self.config.seed, self.step]
+        shared, own = (np.random.SeedSequence(s).generate_state(1)[0] for s in (seed, [*seed, processes.rank() + 1]))
+        torch.manual_seed(int(own))
+        np.random.seed(shared)
+        return torch.Generator().manual_seed(int(shared))
 
     def kept(self) -> nn.Module:
         """The weights the run keeps: the averaged ones if EMA is on."""
-        return self.ema.model if self.ema is not None else self.model.eval()
+        return self.callable.of(self.ema.model if self.ema is not None else self.model)
 
-    def report_unreadable(self, path: str, reason: str) -> None:
-        """List an unreadable image in the run, once."""
-        if path not in self.unreadable:
-            self.unreadable[path] = reason
-            with open(self.run.path / "unreadable.txt", "a", encoding="utf-8") as file:
-                file.write(f"{reason}\n")
-
-    def save(self, metrics: dict[str, float]) -> None:
-        """Write the epoch's weights, the best so far, and all state to resume from."""
-        weights = self.kept().state_dict()
-        save_state(self.run.weights, weights, self.task.meta())
-        if self.task.score is not None and metrics[self.task.score] > self.best_score:
-            self.best_score = metrics[self.task.score]
-            save_state(self.run.best, weights, self.task.meta())
+    def save(self) -> None:
+        """Write all state to resume from."""
+        for rank, found in enumerate(processes.gather(self.found)):
+            new = {path: reason for path, reason in found.items() if path not in self.unreadable}
+            self.unreadable |= new
+            if rank and processes.rank() == 0:  # its own are listed
+                for reason in new.values():
+                    self.run.append(self.run.unreadable, reason)
+        self.found = {}
         state = {
             "epoch": self.epoch,
             "step": self.step,
+            "losses": self.losses,
+            "counted": self.counted,
             "best_score": self.best_score,
-            "model": self.model.state_dict(),
-            "ema": self.ema.model.state_dict() if self.ema is not None else None,
-            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "nonfinite_in_a_row": self.nonfinite.in_a_row,
             "scaler": self.scaler.state_dict(),
             "unreadable": self.unreadable,
         }
-        save_checkpoint(self.run.checkpoint, state)
+        average = self.ema.model if self.ema is not None else None
+        self.checkpoints.save(self.epoch, self.step, tensors_of(self.model, average, self.optimizers), state)
+        self.saved = (self.epoch, self.step)
 
     def restore(self) -> None:
         """Take up the run's last checkpoint."""
-        state = load_checkpoint(self.run.checkpoint)
+        average = self.ema.model if self.ema is not None else None
+        state = self.checkpoints.load(self.model, average, self.optimizers)
         self.epoch, self.step, self.best_score = state["epoch"], state["step"], state["best_score"]
-        self.unreadable = state["unreadable"]
-        self.model.load_state_dict(state["model"])
-        if self.ema is not None:
-            self.ema.model.load_state_dict(state["ema"])
-        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(saved)
+        self.losses, self.counted = state["losses"], state["counted"]
+        self.nonfinite.in_a_row = state["nonfinite_in_a_row"]
         self.scaler.load_state_dict(state["scaler"])
-        self.run.forget_after(self.epoch)
+        self.unreadable = state["unreadable"]
+        self.saved = (self.epoch, self.step)
+        if processes.rank() == 0:
+            self.run.forget_after(self.epoch, self.step)
+            if self.run.unreadable.is_file():
+                self.run.write_lines(self.run.unreadable, self.unreadable.values())
+            self.run.write_json("config.json", self.config.to_dict())  # a resume may change some of it
+
+    def refuse_unsharded(self) -> None:
+        """`InputError` for what cannot be done with split parameters."""
+        if self.config.muon is not None:
+            raise InputError("muon needs whole matrices: --parallel ddp, or --muon none")
+        if self.config.precision == "fp16":
+            raise InputError("fp16 needs whole gradients: --parallel ddp, or --precision bf16")
+        if getattr(self.model, "masked_dense", False):  # it reads the blocks' weights without calling them
+            raise InputError("the dense encoder needs whole weights: --parallel ddp, or --encoder visible")
 
 
 def train(task: Task, out: Path, *, resume: bool, overwrite: bool) -> dict[str, float]:
     """Train `task` into the run directory `out`; returns the final metrics."""
     if resume:
-        trainer = Trainer(task, Run.reopen(out), resume=True)
+        run, batch = Run.reopen(out), task.config.batch_size
+        if (begun := run.read_config()["batch_size"]) != batch:
+            raise InputError(f"{out} was begun with batch_size {begun}, not {batch}")
+        trainer = Trainer(task, run, resume=True)
     else:
         trainer = Trainer(task, Run(out))  # before anything is written: weights that do not fit leave no trace
-        Run.create(out, task.config.to_dict(), overwrite=overwrite)
+        if processes.rank() == 0:
+            Run.create(out, task.config.to_dict(), overwrite=overwrite)
+        processes.wait()
     try:
         return trainer.fit()
     except KeyboardInterrupt:
-        hint = "continue with --resume" if trainer.run.checkpoint.is_file() else "no epoch was finished"
+        hint = "continue with --resume" if trainer.run.can_resume() else "no checkpoint was written"
         raise InputError(f"interrupted; {out} is kept: {hint}") from None

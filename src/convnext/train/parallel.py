@@ -1,0 +1,82 @@
+"""One network over several processes: DDP copies it to each, FSDP2 splits its parameters among them."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.nn.parallel import DistributedDataParallel
+
+from convnext import processes
+from convnext.nn.block import Block
+
+SHARDED_FROM = 150_000_000
+"""Parameters from which "auto" takes FSDP2: large, huge and xlarge."""
+
+
+def is_sharded(model: nn.Module, parallel: str) -> bool:
+    """Whether a model's parameters are to be split among the processes."""
+    if processes.count() == 1 or parallel == "ddp":
+        return False
+    return parallel == "fsdp" or sum(p.numel() for p in model.parameters()) >= SHARDED_FROM
+
+
+def shard(model: nn.Module, device: torch.device) -> None:
+    """Split a model's parameters, a block at a time, in place."""
+    mesh = init_device_mesh(device.type, (processes.count(),))
+    for module in model.modules():
+        if isinstance(module, Block):
+            fully_shard(module, mesh=mesh)
+    fully_shard(model, mesh=mesh)
+
+
+def replicate(model: nn.Module, device: torch.device) -> nn.Module:
+    """The model as DDP calls it, or itself where there is one process or its parameters are split."""
+    if processes.count() == 1 or isinstance(model, FSDPModule):
+        return model
+    return DistributedDataParallel(model, device_ids=[device.index] if device.type == "cuda" else None)
+
+
+@contextmanager
+def gradients_kept(network: nn.Module, kept: bool) -> Iterator[None]:
+    """Inside, if `kept`, gradients are not yet exchanged: another part of the batch follows."""
+    if isinstance(network, FSDPModule):
+        network.set_requires_gradient_sync(not kept)
+    with network.no_sync() if kept and isinstance(network, DistributedDataParallel) else nullcontext():
+        yield
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """A tensor that may be split among the processes, as one; all of them must ask."""
+    return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
+
+
+def whole_state(model: nn.Module) -> dict[str, Tensor]:
+    """A model's state without splits."""
+    return {name: whole(tensor) for name, tensor in model.state_dict().items()}
+
+
+class WholeModel:
+    """A model that can be called by one process alone: itself, or where it is split, a copy that takes its weights."""
+
+    def __init__(self, model: nn.Module, sharded: bool) -> None:
+        self.copy = copy.deepcopy(model).eval().requires_grad_(False) if sharded else None
+
+    def of(self, model: nn.Module) -> nn.Module:
+        """`model`, in evaluation mode."""
+        if self.copy is None:
+            return model.eval()
+        self.copy.load_state_dict(whole_state(model))
+        return self.copy
+
+
+def total_norm(gradients: list[Tensor]) -> Tensor:
+    """The norm of all gradients, over all processes."""
+    norm: Any = torch.nn.utils.get_total_norm(gradients)
+    return whole(norm)
