@@ -21,7 +21,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -82,9 +81,10 @@ def state(run: Path) -> dict[str, object]:
 
 def differences(a: dict[str, object], b: dict[str, object]) -> list[str]:
     """Names of what is not bit-identical."""
-    same: Callable[[object, object], bool] = lambda x, y: (  # noqa: E731
-        torch.equal(x, y) if isinstance(x, torch.Tensor) and isinstance(y, torch.Tensor) else x == y
-    )
+
+    def same(x: object, y: object) -> bool:
+        return torch.equal(x, y) if isinstance(x, torch.Tensor) and isinstance(y, torch.Tensor) else x == y
+
     return sorted(a.keys() ^ b.keys()) + [name for name in a.keys() & b.keys() if not same(a[name], b[name])]
 
 

@@ -13,9 +13,9 @@ from convnext.deploy.predictor import load
 from convnext.device import pick_device
 from convnext.evaluate.accuracy import accuracy, merge, predict
 from convnext.recipes import build_config, classify_recipe
-from convnext.run import Run, resolve_resume, resumed_config
+from convnext.run import Run, resumed_config
 from convnext.tasks.classify import Classification
-from convnext.train.trainer import train
+from convnext.train.trainer import launch
 from convnext.weights import read_meta
 
 
@@ -24,11 +24,15 @@ def start_or_resume(
 ) -> dict[str, float]:
     """Train on `data` into `out`; `given` are options that override the recipe's. Returns the final metrics.
 
-    `resume` may be "auto": go on if there is something to go on from, else start.
+    `resume` may be "auto", as in `launch`.
     """
-    with processes.joined(pick_device(given.get("device", "auto"))):
-        resume, overwrite = resolve_resume(out, resume, overwrite)
-        return train(build_task(data, out, given, recipe, resume), out, resume=resume, overwrite=overwrite)
+    return launch(
+        lambda resumed: build_task(data, out, given, recipe, resumed),
+        out,
+        device=given.get("device", "auto"),
+        resume=resume,
+        overwrite=overwrite,
+    )
 
 
 def build_task(data: str, out: Path, given: dict[str, Any], recipe: str | None, resume: bool) -> Classification:

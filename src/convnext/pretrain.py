@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 
-from convnext import processes
 from convnext.analysis.reconstruct import draw_reconstructions
 from convnext.config import PretrainConfig
 from convnext.data.decode import read_image
@@ -18,9 +17,9 @@ from convnext.device import pick_device
 from convnext.errors import ImageError, InputError, WeightsError
 from convnext.models.fcmae import load_fcmae
 from convnext.recipes import build_config, pretrain_recipe
-from convnext.run import resolve_resume, resumed_config
+from convnext.run import resumed_config
 from convnext.tasks.pretrain import Pretraining
-from convnext.train.trainer import train
+from convnext.train.trainer import launch
 
 SHEET = 8
 """Images in one picture."""
@@ -31,11 +30,15 @@ def start_or_resume(
 ) -> dict[str, float]:
     """Pre-train on the images of `data` into `out`; `given` are options that override the recipe's.
 
-    `resume` may be "auto": go on if there is something to go on from, else start.
+    `resume` may be "auto", as in `launch`.
     """
-    with processes.joined(pick_device(given.get("device", "auto"))):
-        resume, overwrite = resolve_resume(out, resume, overwrite)
-        return train(build_task(data, out, given, recipe, resume), out, resume=resume, overwrite=overwrite)
+    return launch(
+        lambda resumed: build_task(data, out, given, recipe, resumed),
+        out,
+        device=given.get("device", "auto"),
+        resume=resume,
+        overwrite=overwrite,
+    )
 
 
 def build_task(data: str, out: Path, given: dict[str, Any], recipe: str | None, resume: bool) -> Pretraining:

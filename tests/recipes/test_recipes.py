@@ -139,14 +139,22 @@ def test_recipes_that_do_not_suit_are_refused(name, model, message):
     assert message in str(error.value)
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
-@pytest.mark.parametrize("smallest", [True, False])
-def test_recipe_takes_a_step(recipe, smallest, colours, tmp_path):
-    """With its smallest model, and with the largest up to 30 million parameters."""
-    small = [m for m in models_of(recipe) if m.split("_")[1] in ("atto", "femto", "pico", "nano", "tiny")]
-    if not small and not smallest:
-        pytest.skip("no other model of a size for a test")
-    model = (small or models_of(recipe))[0 if smallest else -1]
+def models_to_step() -> list[tuple[str, str]]:
+    """Each recipe with its smallest model and its largest up to 30 million parameters; finetune_v2, whose sizes differ
+    most, with all of those."""
+    pairs = []
+    for recipe in RECIPES:
+        small = [m for m in models_of(recipe) if m.split("_")[1] in ("atto", "femto", "pico", "nano", "tiny")]
+        pairs += [
+            (recipe, model)
+            for model in dict.fromkeys(small if recipe == "finetune_v2" else (models_of(recipe)[0], *small[-1:]))
+        ]
+    return pairs
+
+
+@pytest.mark.parametrize(("recipe", "model"), models_to_step())
+def test_recipe_takes_a_step(recipe, model, colours, tmp_path):
+    """At small size."""
     kind = PretrainConfig if recipe.startswith("fcmae") else ClassifyConfig
     size = {} if recipe.endswith("digits") else {"image_size": 32 if kind is ClassifyConfig else 64}
     config = build_config(recipe, model, kind).override(

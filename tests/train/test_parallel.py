@@ -50,18 +50,21 @@ ARGUMENTS = {  # 24 images: a step an epoch, so that a row is a step
 }
 
 
-def torchrun(count: int, *arguments: str, wait: bool = True) -> subprocess.Popen:
+def start(count: int, *arguments: str) -> subprocess.Popen:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(
+    return subprocess.Popen(
         [*command, "-m", "convnext.cli", *arguments],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
     )  # fmt: skip
-    if wait:
-        out, error = process.communicate(timeout=550)
-        assert process.returncode == 0, error
-        process.said = out  # type: ignore[attr-defined]
-    return process
+
+
+def torchrun(count: int, *arguments: str) -> str:
+    """What the processes print on stdout; they must end well."""
+    process = start(count, *arguments)
+    out, error = process.communicate(timeout=550)
+    assert process.returncode == 0, error
+    return out
 
 
 def losses(run: Path) -> list[float]:
@@ -98,7 +101,7 @@ def test_what_four_processes_saved_one_and_two_take_up(alone: tuple[str, Path], 
     task, run = alone
     out = tmp_path / "run"
     arguments = [*ARGUMENTS[task], data(task, colours), "--out", str(out), "--parallel", "fsdp"]
-    process = torchrun(4, *arguments, wait=False)
+    process = start(4, *arguments)
     wait_for_rows(process, out, 4)
     process.send_signal(signal.SIGTERM)  # which torchrun passes on
     _, error = process.communicate(timeout=120)
@@ -106,7 +109,7 @@ def test_what_four_processes_saved_one_and_two_take_up(alone: tuple[str, Path], 
     assert "continue with --resume" in error
     stopped = len(losses(out))
     assert 4 <= stopped < 20
-    process = torchrun(2, *arguments, "--resume", wait=False)
+    process = start(2, *arguments, "--resume")
     wait_for_rows(process, out, stopped + 3)
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=120)
@@ -132,7 +135,7 @@ def test_no_image_is_evaluated_twice(count: int, run: Path, tmp_path: Path) -> N
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (8, 8), tuple(value + number % 50 for value in colours[name])).save(path)
     arguments = ["evaluate", str(run), str(tmp_path), "--json", "--device", "cpu", "--workers", "0"]
-    together = json.loads(torchrun(count, *arguments).said)  # type: ignore[attr-defined]
+    together = json.loads(torchrun(count, *arguments))
     one = json.loads(subprocess.check_output([sys.executable, "-m", "convnext.cli", *arguments]))
     assert together["images"] == one["images"] == 1003
     assert together["top1"] == one["top1"]

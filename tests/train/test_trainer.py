@@ -51,7 +51,7 @@ def stop_after(trainer: Trainer, steps: int) -> None:
             signal.raise_signal(signal.SIGTERM)
         return step(batch)
 
-    trainer.train_step = train_step  # type: ignore[method-assign]
+    trainer.train_step = train_step
 
 
 @pytest.mark.parametrize("options", [{"ema": 0.9, "mixup": 0.2, "cutmix": 1.0, "muon": 10.0}, {"workers": 2}])
@@ -92,7 +92,7 @@ def gradients(trainer: Trainer) -> list[torch.Tensor]:
         seen.extend(p.grad.clone() for p in trainer.model.parameters())
         step(optimizer)
 
-    trainer.scaler.step = spy  # type: ignore[method-assign,assignment]
+    trainer.scaler.step = spy
     step_once(trainer)
     return seen
 
@@ -144,7 +144,7 @@ def test_mixing_makes_the_batch_even_and_small_sets_shrink_it(colours: Path, tmp
 
 def test_balanced_classes_weigh_by_inverse_count(colours: Path, tmp_path: Path) -> None:
     task = build(colours, tmp_path / "run", class_weights="balanced").task
-    torch.testing.assert_close(task.class_weights, torch.ones(3))  # type: ignore[attr-defined]
+    torch.testing.assert_close(task.class_weights, torch.ones(3))
 
 
 def test_steps_that_are_not_finite_are_skipped_and_recorded(colours: Path, tmp_path: Path) -> None:
@@ -161,7 +161,7 @@ def test_steps_that_are_not_finite_are_skipped_and_recorded(colours: Path, tmp_p
         assert moved != all(torch.equal(a, b) for a, b in zip(before, weights(trainer), strict=True))
         return moved
 
-    trainer.update = spy  # type: ignore[method-assign]
+    trainer.update = spy
     metrics = trainer.fit()
     assert metrics["top1"] >= 0
     rows = [json.loads(line) for line in trainer.run.nonfinite.read_text().splitlines()]
@@ -235,10 +235,10 @@ def test_a_failed_evaluation_is_done_again(colours: Path, tmp_path: Path) -> Non
             raise InputError("the validation folder is gone")
         return evaluate(*arguments)
 
-    trainer.task.evaluate = fail  # type: ignore[method-assign]
+    trainer.task.evaluate = fail
     with pytest.raises(InputError, match="folder is gone; stopped after step 6; continue with --resume"):
         trainer.fit()
-    trainer.task.evaluate = evaluate  # type: ignore[method-assign]
+    trainer.task.evaluate = evaluate
     train(trainer.task, tmp_path / "run", resume=True, overwrite=False)
     assert [row["loss"] for row in trainer.run.rows()] == [row["loss"] for row in whole.run.rows()]
     first, second = (load_file(t.run.weights) for t in (whole, trainer))

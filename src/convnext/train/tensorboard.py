@@ -22,7 +22,7 @@ class Scalars:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             name = f"events.out.tfevents.{time.time_ns() // 1000}.{socket.gethostname()}.{os.getpid()}"
-            self.file = open(folder / name, "wb")  # noqa: SIM115
+            self.file = open(folder / name, "wb")  # noqa: SIM115 - open as long as the run trains; `close` ends it
         except OSError as error:
             raise InputError(f"cannot write {folder}: {error.strerror or error}") from error
         self.records = RecordWriter(self.file)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import signal
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from torch import nn
 from convnext import processes
 from convnext.device import pick_device
 from convnext.errors import InputError, Stopped
-from convnext.run import Run
+from convnext.run import Run, resolve_resume
 from convnext.tasks.task import Task
 from convnext.train import parallel
 from convnext.train.checkpoint import Checkpoints, tensors_of
@@ -46,9 +47,9 @@ class Trainer:
         self.ema = AveragedModel(self.model, config.ema) if config.ema else None
         depths = self.model.depths
         sharded = parallel.is_sharded(self.model, config.parallel)
-        self.callable = parallel.WholeModel(self.model, sharded)
+        self.whole = parallel.WholeModel(self.model, sharded)
         if sharded:
-            self.refuse_unsharded()
+            self.refuse_what_cannot_be_sharded()
             parallel.shard(self.model, self.device)
             if self.ema is not None:
                 parallel.shard(self.ema.model, self.device)
@@ -93,7 +94,7 @@ class Trainer:
                     self.stop_if_told()
                 self.checkpoints.finish()
         except KeyboardInterrupt:
-            with suppress(InputError):
+            with suppress(InputError):  # whoever interrupts is told what can be resumed, not why a write failed
                 self.checkpoints.finish()
             raise
         except (InputError, RuntimeError) as error:
@@ -261,7 +262,7 @@ class Trainer:
 
     def kept(self) -> nn.Module:
         """The weights the run keeps: the averaged ones if EMA is on."""
-        return self.callable.of(self.ema.model if self.ema is not None else self.model)
+        return self.whole.of(self.ema.model if self.ema is not None else self.model)
 
     def save(self) -> None:
         """Write all state to resume from."""
@@ -302,7 +303,7 @@ class Trainer:
                 self.run.write_lines(self.run.unreadable, self.unreadable.values())
             self.run.write_json("config.json", self.config.to_dict())  # a resume may change some of it
 
-    def refuse_unsharded(self) -> None:
+    def refuse_what_cannot_be_sharded(self) -> None:
         """`InputError` for what cannot be done with split parameters."""
         if self.config.muon is not None:
             raise InputError("muon needs whole matrices: --parallel ddp, or --muon none")
@@ -310,6 +311,18 @@ class Trainer:
             raise InputError("fp16 needs whole gradients: --parallel ddp, or --precision bf16")
         if getattr(self.model, "masked_dense", False):  # it reads the blocks' weights without calling them
             raise InputError("the dense encoder needs whole weights: --parallel ddp, or --encoder visible")
+
+
+def launch(
+    build: Callable[[bool], Task], out: Path, *, device: str, resume: bool | str, overwrite: bool
+) -> dict[str, float]:
+    """Train in all the processes there are; `build` makes the task of a new run, or if True of the one at `out`.
+
+    `resume` may be "auto": go on if there is something to go on from, else start.
+    """
+    with processes.joined(pick_device(device)):
+        resume, overwrite = resolve_resume(out, resume, overwrite)
+        return train(build(resume), out, resume=resume, overwrite=overwrite)
 
 
 def train(task: Task, out: Path, *, resume: bool, overwrite: bool) -> dict[str, float]:
