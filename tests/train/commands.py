@@ -1,0 +1,21 @@
+"""Runs several commands one after the other in the processes that `torchrun` started, which it would else start anew.
+
+    torchrun ... commands.py '[["pretrain", ...], ["evaluate", ...]]'
+
+Losses of all steps go to TensorBoard, not only some.
+"""
+
+import json
+import sys
+
+import torch
+
+from convnext import cli, processes
+from convnext.train import progress
+
+progress.EVERY = 1
+with processes.joined(torch.device("cpu")):
+    for arguments in json.loads(sys.argv[1]):
+        status = cli.main(arguments)
+        if status:
+            sys.exit(status)
