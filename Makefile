@@ -33,11 +33,13 @@ check: setup ## style, types, one-way imports, file length
 test-oldest: setup ## the core tests with the oldest supported releases
 	$(UV) venv --quiet --allow-existing --python $(BIN)/python .venv-oldest
 	$(UV) pip install --quiet --python .venv-oldest/bin/python "torch==2.11.*" "torchvision==0.26.*" --editable . --group test
-	.venv-oldest/bin/python -m pytest tests/nn tests/models tests/weights tests/data tests/train
+	OMP_NUM_THREADS=1 .venv-oldest/bin/python -m pytest -q -n auto tests/nn tests/models tests/weights tests/data tests/train
 
 bench: setup ## speed against peers, as ratios
 	$(BIN)/python benchmarks/forward.py
 	$(BIN)/python benchmarks/pretrain.py
+	$(BIN)/python benchmarks/train.py
+	$(BIN)/python benchmarks/loader.py "$${CONVNEXT_DATA:?names the folder of imagenette}/imagenette"
 
 docs: setup ## the documentation as a site in site/
 	$(BIN)/mkdocs build --strict

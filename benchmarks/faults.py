@@ -1,10 +1,10 @@
 """Kill a training run at random moments, resume it each time, and compare with a run that nothing disturbed.
 
-    python benchmarks/faults.py [--kills 25] [--terms 10] [--tasks classify pretrain] [--seed 0]
+    python benchmarks/faults.py [--kills 25] [--terms 10] [--tasks classify pretrain] [--data folder shards] [--seed 0]
 
 A run is the command itself, on small images made here, with a checkpoint every third step. SIGKILL comes after a random
-time, and every third one while a checkpoint is being written; then the run goes on with `--resume auto`, until it
-ends. If it ends before all kills are spent, the next one is begun. At each end, weights, averaged weights, optimizer
+time, and every third one while a checkpoint is being written; then the run goes on with `--resume auto`, and a random
+number of workers, until it ends. If it ends before all kills are spent, the next one is begun. At each end, weights, averaged weights, optimizer
 state, best weights and metrics must be those of the undisturbed run, bit by bit. SIGTERM likewise; the run must then
 end by itself, without a traceback.
 """
@@ -28,11 +28,13 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from convnext.data import pack as packing
+
 COMMON = ["--image-size", "32", "--stem-patch", "2", "--epochs", "4", "--batch-size", "4", "--save-every", "3"]
 COMMON += ["--device", "cpu", "--drop-path", "0.1", "--ema", "0.9"]
 TASKS = {
-    "classify": ["train", "classify", *COMMON, "--mixup", "0.2", "--workers", "1"],
-    "pretrain": ["pretrain", *COMMON, "--patch-size", "16", "--decoder-dim", "64", "--workers", "1"],
+    "classify": ["train", "classify", *COMMON, "--mixup", "0.2"],
+    "pretrain": ["pretrain", *COMMON, "--patch-size", "16", "--decoder-dim", "64"],
 }
 TIMINGS = ("images_per_second", "seconds")
 
@@ -50,10 +52,19 @@ def make_images(folder: Path) -> Path:
     return folder
 
 
+def pack_images(images: Path, folder: Path) -> Path:
+    """The same in shards of some ten images."""
+    packing.MB = 30_000
+    packing.pack(str(images), folder, labels=True, multi_label=False, val_fraction=0.2, shard_mb=1, seed=0)
+    return folder
+
+
 def start(task: str, data: Path, out: Path) -> subprocess.Popen:
     """The command, which goes on where there is something to go on from."""
+    workers = str(random.randrange(3))
     return subprocess.Popen(
-        [sys.executable, "-m", "convnext.cli", *TASKS[task], str(data), "--out", str(out), "--resume", "auto"],
+        [sys.executable, "-m", "convnext.cli", *TASKS[task], str(data), "--out", str(out), "--resume", "auto",
+         "--workers", workers],
         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
         start_new_session=True,
     )  # fmt: skip
@@ -109,7 +120,7 @@ def disturb(process: subprocess.Popen, run: Path, number: int, longest: float, w
     return True
 
 
-def measure(task: str, number: int, count: int, data: Path, scratch: Path) -> str:
+def measure(task: str, kind: str, number: int, count: int, data: Path, scratch: Path) -> str:
     """Disturb runs of a task `count` times; returns a row of the table, or ends the program at a difference."""
     shutil.rmtree(scratch, ignore_errors=True)
     began = time.monotonic()
@@ -142,7 +153,7 @@ def measure(task: str, number: int, count: int, data: Path, scratch: Path) -> st
         shutil.rmtree(run)
     name = signal.Signals(number).name
     slowest = f"{max(ends):.1f} s" if number != signal.SIGKILL else ""
-    return f"| {task} | {name} | {sent} | {writing} | {runs} | {runs} | {slowest} |"
+    return f"| {task}, {kind} | {name} | {sent} | {writing} | {runs} | {runs} | {slowest} |"
 
 
 def main() -> None:
@@ -150,6 +161,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=25)
     parser.add_argument("--terms", type=int, default=10)
     parser.add_argument("--tasks", nargs="+", default=list(TASKS), choices=TASKS)
+    parser.add_argument("--data", nargs="+", default=["folder", "shards"], choices=["folder", "shards"])
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     random.seed(args.seed)
@@ -157,11 +169,13 @@ def main() -> None:
     print("|---|---|---|---|---|---|---|", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         images = make_images(Path(folder) / "images")
+        shards = pack_images(images, Path(folder) / "shards")
         for task in args.tasks:
-            data = images / "train" if task == "pretrain" else images
-            for number, count in ((signal.SIGKILL, args.kills), (signal.SIGTERM, args.terms)):
-                if count:
-                    print(measure(task, number, count, data, Path(folder) / "runs"), flush=True)
+            for kind in args.data:
+                data = shards if kind == "shards" else images / "train" if task == "pretrain" else images
+                for number, count in ((signal.SIGKILL, args.kills), (signal.SIGTERM, args.terms)):
+                    if count:
+                        print(measure(task, kind, number, count, data, Path(folder) / "runs"), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""Speed of the network on a CPU against timm's: inference and training steps, eager and compiled.
+"""Speed of the network on a CPU against timm's: inference, eager and compiled. Training: `train.py`.
 
     python benchmarks/forward.py [--only compiled] [--repeats 7] [--threads 2] [--out FILE.md]
 
 Both sides hold the same weights, and their logits are compared before anything is timed. Both run as
-their users would for speed: in channels-last memory format, and when compiled for inference with frozen weights.
+their users would for speed: in channels-last memory format, and when compiled with frozen weights.
 Calls of the two alternate, each first in turn, so that both meet the machine in the same state; a time is the median
 over the repeats.
 """
@@ -21,7 +21,6 @@ import torch
 import torch._inductor.config
 from timing import machine, medians
 from torch import nn
-from torch.nn import functional as F
 
 import convnext
 from convnext.weights.layouts import from_official
@@ -32,85 +31,65 @@ class Case:
     """One comparison; `size` is the side of the square images."""
 
     model: str
-    training: bool
     batch: int
     size: int
     bf16: bool = False
     compiled: bool = False
 
     def __str__(self) -> str:
-        what = "training step" if self.training else "forward"
         how = ("bf16 autocast" if self.bf16 else "fp32", "compiled" if self.compiled else "eager")
-        return f"{self.model} {what}, batch {self.batch} at {self.size}, {', '.join(how)}"
+        return f"{self.model} forward, batch {self.batch} at {self.size}, {', '.join(how)}"
 
 
 CASES = [
-    Case(model, training=False, batch=batch, size=224, bf16=bf16, compiled=compiled)
+    Case(model, batch=batch, size=224, bf16=bf16, compiled=compiled)
     for model, bf16 in (("convnextv2_tiny", False), ("convnextv2_tiny", True), ("convnext_tiny", False))
     for compiled in (False, True)
     for batch in (1, 16)
-] + [
-    Case(model, training=True, batch=batch, size=size, bf16=bf16, compiled=compiled)
-    for model, batch, size in (("convnextv2_atto", 64, 128), ("convnextv2_tiny", 16, 224))
-    for bf16 in (False, True)
-    for compiled in (False, True)
 ]
 
 
-def build_pair(case: Case) -> tuple[nn.Module, ...]:
-    """Ours and timm's with the same random weights, GRN's included."""
+def build_pair(name: str) -> tuple[nn.Module, nn.Module]:
+    """Ours and timm's with the same random weights, GRN's included, in channels-last memory."""
     torch.manual_seed(0)
-    ours = convnext.create_model(case.model)
+    ours = convnext.create_model(name)
     with torch.no_grad():
-        for name, parameter in ours.named_parameters():
-            if ".grn." in name:
+        for key, parameter in ours.named_parameters():
+            if ".grn." in key:
                 parameter.normal_(std=0.1)
-    theirs = timm.create_model(case.model)
+    theirs = timm.create_model(name)
     theirs.load_state_dict(from_official(ours.state_dict(), "timm"))
-    return tuple(model.to(memory_format=torch.channels_last).train(case.training) for model in (ours, theirs))
+    last = torch.channels_last
+    return ours.to(memory_format=last), theirs.to(memory_format=last)
 
 
-def check_equal(case: Case, ours: nn.Module, theirs: nn.Module, images: torch.Tensor) -> None:
+def check_equal(ours: nn.Module, theirs: nn.Module, images: torch.Tensor) -> None:
     """In fp32, whatever is to be timed."""
     with torch.no_grad():
-        torch.testing.assert_close(
-            ours(images[:2]), theirs(images[:2]), rtol=1e-4, atol=1e-4, msg=lambda m: f"{case}: {m}"
-        )
+        torch.testing.assert_close(ours(images[:2]), theirs(images[:2]), rtol=1e-4, atol=1e-4)
 
 
-def call(case: Case, model: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> Callable[[], None]:
-    """What is timed: one forward pass, or one whole step of training with fused AdamW."""
+def call(case: Case, model: nn.Module, images: torch.Tensor) -> Callable[[], None]:
+    """What is timed: one forward pass."""
     run = torch.compile(model) if case.compiled else model
 
     def forward() -> None:
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=case.bf16):
             run(images)
 
-    if not case.training:
-        return forward
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)
-
-    def step() -> None:
-        with torch.autocast("cpu", torch.bfloat16, enabled=case.bf16):
-            loss = F.cross_entropy(run(images), labels)
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-
-    return step
+    return forward
 
 
 def measure(case: Case, repeats: int) -> tuple[float, float]:
     """Milliseconds, ours and timm's."""
     torch._dynamo.reset()
-    torch._inductor.config.freezing = not case.training
-    ours, theirs = build_pair(case)
+    torch._inductor.config.freezing = True
+    ours, theirs = (model.eval() for model in build_pair(case.model))
     images = torch.randn(case.batch, 3, case.size, case.size).contiguous(memory_format=torch.channels_last)
-    labels = torch.randint(1000, (case.batch,))
-    check_equal(case, ours, theirs, images)
+    check_equal(ours, theirs, images)
     # Single images are quick and jittery: more of them.
     repeats *= 5 if case.batch == 1 else 1
-    mine, peer = medians([call(case, model, images, labels) for model in (ours, theirs)], repeats)
+    mine, peer = medians([call(case, model, images) for model in (ours, theirs)], repeats)
     return mine, peer
 
 

@@ -19,11 +19,7 @@ from __future__ import annotations
 
 import argparse
 import copy
-import ctypes
-import gc
 import platform
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +27,7 @@ from typing import Any
 
 import timm
 import torch
+from memory import peak_in_a_process, peak_mib
 from timing import machine, medians
 from torch import Tensor, nn
 
@@ -181,37 +178,6 @@ def check_equal(case: Case, device: str) -> None:
         torch.testing.assert_close(loss, losses[0], rtol=1e-4, atol=1e-4)
 
 
-def peak_mib(case: Case, side: str, device: str) -> float:
-    """Memory a step needs beyond model, optimizer and images: of the process on a CPU, of the allocator on CUDA."""
-    one = step(case, side, device)
-    if device == "cuda":
-        one()
-        torch.cuda.synchronize()
-        held = torch.cuda.memory_allocated()
-        torch.cuda.reset_peak_memory_stats()
-        one()
-        return (torch.cuda.max_memory_allocated() - held) / 2**20
-    one()  # the optimizer's state is there from now on
-    gc.collect()
-    ctypes.CDLL(None).malloc_trim(0)
-    Path("/proc/self/clear_refs").write_text("5")  # starts VmHWM, the largest size so far, anew
-    before = memory_kib("VmRSS")
-    one()
-    return (memory_kib("VmHWM") - before) / 2**10
-
-
-def memory_kib(name: str) -> int:
-    """An entry of the process's status on Linux."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(name))
-
-
-def peak_in_a_process(case: Case, side: str, device: str) -> float:
-    """A process of its own for each: what another side once took is not given back."""
-    command = [sys.executable, __file__, "--peak", str(case), side, "--device", device]
-    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
-
-
 def stage_times(case: Case, repeats: int) -> list[tuple[float, float]]:
     """Milliseconds of each stage, forward and backward, visible and dense, eager."""
     patches = random_patches(case.batch, (7, 7), RATIO)
@@ -256,7 +222,7 @@ def main() -> None:
     cases = CUDA_CASES if args.device == "cuda" else CPU_CASES
     if args.peak:
         case = next(case for case in cases if str(case) == args.peak[0])
-        print(peak_mib(case, args.peak[1], args.device))
+        print(peak_mib(step(case, args.peak[1], args.device), args.device))
         return
 
     lines = [
@@ -292,7 +258,7 @@ def main() -> None:
 
 
 def memory_ratio(case: Case, device: str) -> str:
-    mine, peer = (peak_in_a_process(case, side, device) for side in ("visible", "dense"))
+    mine, peer = (peak_in_a_process(__file__, str(case), side, device) for side in ("visible", "dense"))
     return f"{mine / peer:.2f} ({mine:.0f} of {peer:.0f} MiB)"
 
 

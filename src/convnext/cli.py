@@ -18,7 +18,10 @@ from convnext.variants import VARIANTS
 
 
 class Parser(argparse.ArgumentParser):
-    """Bad arguments get one line."""
+    """Bad arguments get one line. Options are not abbreviated: scripts outlive the abbreviation's being unique."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options, allow_abbrev=False)
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
@@ -26,10 +29,13 @@ class Parser(argparse.ArgumentParser):
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns the exit status: 0, 1 where some images could not be read, 2 for bad input."""
+    argv = sys.argv[1:] if argv is None else argv
     args = parser().parse_args(argv)
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
     logging.getLogger("convnext").setLevel(logging.INFO)
     try:
+        if getattr(args, "slurm", None) is not None:
+            return submit(args, argv)
         return args.command(args) or 0
     except InputError as error:
         print(f"convnext: {error}", file=sys.stderr)
@@ -63,14 +69,16 @@ def parser() -> Parser:
     command.add_argument("--json", action="store_true", help="one JSON list")
 
     command = add(commands, "pretrain", pretrain, "pre-train a model on images without labels (FCMAE)")
-    command.add_argument("data", metavar="DATA", help="folder of images, flat or nested, or 'digits'")
+    command.add_argument("data", metavar="DATA", help="folder of images, flat or nested, shards, or 'digits'")
     add_run_options(command, "default: fcmae_small_data up to 20,000 images, else fcmae")
     add_config_options(command, PretrainConfig)
 
     train = commands.add_parser("train", help="train a model", description="Train a model.")
     tasks = train.add_subparsers(title="tasks", metavar="TASK", required=True)
     command = add(tasks, "classify", train_classify, "train an image classifier")
-    command.add_argument("data", metavar="DATA", help="folder of class folders, CSV or Parquet table, or 'digits'")
+    command.add_argument(
+        "data", metavar="DATA", help="folder of class folders, CSV or Parquet table, shards, or 'digits'"
+    )
     add_run_options(command, "default: small_data up to 20,000 images, else the paper's")
     add_config_options(command, ClassifyConfig)
 
@@ -96,6 +104,19 @@ def parser() -> Parser:
     command.add_argument(
         "--json", action="store_true", help="a line an image: the labels of a single file, else image and labels"
     )
+
+    command = add(commands, "pack", pack, "pack images into tar shards, which train and pretrain take as data")
+    command.add_argument("data", metavar="DATA", help="what `train classify` takes, or a folder of tar files to index")
+    command.add_argument("--out", type=Path, metavar="FOLDER", help="where the shards go")
+    command.add_argument(
+        "--no-labels", action="store_true", help="any folder of images, flat or nested, to pre-train on"
+    )
+    command.add_argument("--multi-label", action="store_true", help="images of a table may have several labels")
+    command.add_argument(
+        "--val-fraction", type=float, default=0.2, help="held out where DATA does not say; default: 0.2"
+    )
+    command.add_argument("--shard-mb", type=int, default=256, help="megabytes of a shard; default: 256")
+    command.add_argument("--seed", type=int, default=0, help="of the images' order; default: 0")
 
     analyze = commands.add_parser("analyze", help="look into a model", description="Look into a model.")
     analyses = analyze.add_subparsers(title="analyses", metavar="ANALYSIS", required=True)
@@ -131,6 +152,12 @@ def add_run_options(command: argparse.ArgumentParser, recipe: str) -> None:
         help="go on from the run's last checkpoint; auto: or start, if there is none (for schedulers)",
     )
     command.add_argument("--overwrite", action="store_true", help="replace an existing run")
+    command.add_argument(
+        "--slurm",
+        metavar="KEY=VALUE,...",
+        help="submit the command to SLURM instead, and queue it again when it is preempted; keys: nodes, gpus (on "
+        "each), cpus (for each GPU), hours, memory (GB), partition, account, qos, constraint",
+    )
 
 
 def add_set_option(command: argparse.ArgumentParser) -> None:
@@ -168,6 +195,19 @@ def set_options(pairs: list[str]) -> dict[str, str]:
         if "=" not in pair:
             raise InputError(f"--set takes KEY=VALUE, not '{pair}'")
     return dict(pair.split("=", 1) for pair in pairs)
+
+
+def submit(args: argparse.Namespace, argv: list[str]) -> int:
+    """Let SLURM run the command."""
+    from convnext import slurm
+
+    if args.overwrite:
+        raise InputError("--slurm goes on with what it finds, so --overwrite has no place; delete the run first")
+    at = next(i for i, argument in enumerate(argv) if argument.split("=")[0] == "--slurm")
+    rest = argv[:at] + argv[at + (1 if "=" in argv[at] else 2) :]
+    job, logs = slurm.submit(main, rest, args.out, args.slurm)
+    print(f"job {job}: its output goes to {logs}/")
+    return 0
 
 
 def demo(args: argparse.Namespace) -> None:
@@ -255,6 +295,25 @@ def predict(args: argparse.Namespace) -> int:
     from convnext.deploy.batch import predict_inputs
 
     return predict_inputs(args.source, args.inputs, top_k=args.top_k, device=args.device, as_json=args.json)
+
+
+def pack(args: argparse.Namespace) -> int:
+    from convnext.data.pack import pack
+
+    folder, shards, images, failures = pack(
+        args.data,
+        args.out,
+        labels=not args.no_labels,
+        multi_label=args.multi_label,
+        val_fraction=args.val_fraction,
+        shard_mb=args.shard_mb,
+        seed=args.seed,
+    )
+    for failure in failures:
+        print(f"convnext: {failure}", file=sys.stderr)
+    command = "pretrain" if args.no_labels else "train classify"
+    print(f"{folder}: {images} images in {shards} shards; next:\n  convnext {command} {folder} --out RUN")
+    return 1 if failures else 0
 
 
 def recipes(args: argparse.Namespace) -> None:

@@ -9,13 +9,13 @@ import os
 import re
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from convnext.errors import ImageError, InputError
 
@@ -37,6 +37,9 @@ IMAGE_SUFFIXES = frozenset(suffix for suffixes in _SUFFIXES.values() for suffix 
 # Pillow itself refuses more than twice its MAX_IMAGE_PIXELS, which is this number: 0.5 GB once decoded to RGB.
 MAX_PIXELS = 178_956_970
 
+Reduction = Callable[[int, int], int]
+"""Width and height of an upright image to how many times smaller it may be decoded: 1, 2, 4 or 8."""
+
 _STARTS = {
     b"\xff\xd8\xff": "JPEG",
     b"\x89PNG": "PNG",
@@ -49,19 +52,28 @@ _STARTS = {
 _header_lock = threading.Lock()
 
 
-def read_image(source: str | Path | BinaryIO, mode: str = "RGB") -> Image.Image:
+def read_image(
+    source: str | Path | BinaryIO,
+    mode: str = "RGB",
+    *,
+    name: str | None = None,
+    reduction: Reduction | None = None,
+) -> Image.Image:
     """The image in `source` (a path or a binary file) as 8-bit "RGB" or "L", upright as its EXIF says.
 
     Of an animation, the first frame. Conversions are those of `as_mode`. A failure raises `ImageError`, one line
-    with path and reason: missing or unreadable, zero bytes, not an image, truncated or damaged, or more than
-    `MAX_PIXELS` pixels by its header (refused before decoding).
+    with path (or the `name` given) and reason: missing or unreadable, zero bytes, not an image, truncated or damaged,
+    or more than `MAX_PIXELS` pixels by its header (refused before decoding).
+
+    `reduction` says how many times smaller the image may be decoded. JPEG files are, which saves most of the time.
     """
-    name = str(source) if isinstance(source, str | Path) else str(getattr(source, "name", "image"))
+    if name is None:
+        name = str(source) if isinstance(source, str | Path) else str(getattr(source, "name", "image"))
     try:
         if not isinstance(source, str | Path):
-            return _decode(source if source.seekable() else BytesIO(source.read()), mode)
+            return _decode(source if source.seekable() else BytesIO(source.read()), mode, reduction)
         with open(source, "rb") as file:
-            return _decode(file, mode)
+            return _decode(file, mode, reduction)
     except ImageError as error:
         raise ImageError(f"{name}: {error}") from None
     except MemoryError:
@@ -123,13 +135,15 @@ def _kind(entry: os.DirEntry) -> str:
         return "file"
 
 
-def _decode(file: BinaryIO, mode: str) -> Image.Image:
+def _decode(file: BinaryIO, mode: str, reduction: Reduction | None) -> Image.Image:
     _ignore_pillow_warnings()
     try:
         with Image.open(file) as image:
             if image.format not in _SUFFIXES:
                 raise ImageError(f"{image.format} files are not read; convert it to PNG or JPEG")
             _check_size(image.size)
+            if reduction is not None:
+                _reduce(image, reduction)
             image.load()
             _turn_upright(image)
             converted = as_mode(image, mode)
@@ -145,6 +159,22 @@ def _decode(file: BinaryIO, mode: str) -> Image.Image:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         kind = "truncated" if "truncated" in reason.lower() else "damaged or unsupported"
         raise ImageError(f"{kind} image ({reason})") from None
+
+
+def _reduce(image: Image.Image, reduction: Reduction) -> None:
+    width, height = image.size
+    factor = reduction(height, width) if _lies_on_its_side(image) else reduction(width, height)
+    if factor > 1 and image.format == "JPEG":
+        image.draft(None, (max(1, width // factor), max(1, height // factor)))
+
+
+def _lies_on_its_side(image: Image.Image) -> bool:
+    try:
+        return image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
+    except MemoryError:
+        raise
+    except Exception:  # as in `_turn_upright`
+        return False
 
 
 def _turn_upright(image: Image.Image) -> None:

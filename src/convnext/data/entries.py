@@ -7,9 +7,12 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from convnext.data.shards import Members
 
 # The names a held-out part may have; the first that is present counts, and the others are left alone.
 HELD_OUT = ("val", "valid", "validation", "test")
@@ -25,11 +28,13 @@ class Entry(NamedTuple):
 
 @dataclass(frozen=True)
 class Listing:
-    """All entries of some data, the names of its classes in order, and its images if they are embedded."""
+    """All entries of some data, the names of its classes in order, and its images if they are not files: embedded
+    (uint8 `[N, H, W]`), or in tar shards."""
 
     entries: list[Entry]
     classes: tuple[str, ...]
     images: np.ndarray | None = None
+    members: Members | None = None
 
 
 def in_class_order(names: Iterable[str]) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""A folder per class: under `train/` and `val/`, or directly, with a part held out."""
+"""Folders: one per class, under `train/` and `val/`, or directly, with a part held out; or without labels."""
 
 from __future__ import annotations
 
@@ -43,6 +43,16 @@ def read_folder(folder: Path, val_fraction: float, training: bool) -> Listing:
         if bare:
             raise InputError(f"{folder}: classes without any image to train on: {_names(bare)}")
     return Listing(entries, classes)
+
+
+def read_unlabelled(folder: Path) -> Listing:
+    """All images under `folder`, flat or nested, without labels, to train on."""
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder of images")
+    entries = [Entry(str(path), (), "train") for path in find_images(folder)]
+    if not entries:
+        raise InputError(f"{folder}: no images in this folder or below")
+    return Listing(entries, ())
 
 
 def _read_part(folder: Path, split: str) -> tuple[list[Entry], tuple[str, ...]]:

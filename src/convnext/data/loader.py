@@ -13,8 +13,9 @@ import struct
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
@@ -27,6 +28,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 from convnext import processes as share
 from convnext.data.preprocessing import Preprocessing
 from convnext.data.samples import Samples
+from convnext.data.transforms import TrainTransform
 from convnext.errors import ImageError, InputError
 
 Transform = Callable[[Image.Image], Tensor]
@@ -68,6 +70,8 @@ class Loader:
 
     def __iter__(self) -> Iterator[Batch]:
         for batch in _alive(self._loader):
+            if isinstance(batch, InputError):
+                raise batch
             if self._dataset.refill and not len(batch.indices):
                 count, (_, reason) = len(batch.unreadable), batch.unreadable[0]
                 raise InputError(f"none of the {count} images of a batch can be read; the first: {reason}")
@@ -83,7 +87,7 @@ def _deaths_noticed_when_loading() -> Iterator[None]:
         signal.signal(signal.SIGCHLD, before)
 
 
-def _alive(loader: DataLoader[Any]) -> Iterator[Batch]:
+def _alive(loader: DataLoader[Any]) -> Iterator[Batch | InputError]:
     """The loader's batches; a killed loader process is an `InputError`."""
     try:
         with warnings.catch_warnings(), _deaths_noticed_when_loading():
@@ -118,8 +122,12 @@ def train_loader(
     whose states in this process are left alone. The places of unreadable images are filled by repeating readable
     ones of the same batch, and a batch with none raises `InputError`.
     """
+    size = min(batch_size, len(samples))
     batches = _Batches(
-        range(len(samples)), min(batch_size, len(samples)), seed, shuffle=True, rank=rank, processes=processes
+        lambda epoch: samples.shuffled(_mix(seed, epoch)),
+        len(samples) // size,
+        size,
+        share.own_places(size, rank, processes),
     )
     return Loader(_Dataset(samples, transform, mode, seed, refill=True), batches, workers, persistent=True)
 
@@ -137,39 +145,38 @@ def eval_loader(
 
     Unreadable images are left out of their batch, which may be empty: `[0, ...]`.
     """
-    batches = _Batches(range(rank, len(samples), processes), batch_size, seed=0, shuffle=False)
+    own = range(rank, len(samples), processes)
+    batches = _Batches(lambda epoch: own, -(-len(own) // batch_size), batch_size, list(range(batch_size)))
     shape = (preprocessing.in_chans, preprocessing.image_size, preprocessing.image_size)
     dataset = _Dataset(samples, preprocessing, preprocessing.mode, seed=0, refill=False, shape=shape)
     return Loader(dataset, batches, workers, persistent=False)
 
 
 class _Batches(Sampler[list[tuple[int, int]]]):
-    """Batches of (epoch, index); shuffled ones are all complete, and cut to a process's own places."""
+    """Batches of (epoch, index), of each batch the given places alone."""
 
-    def __init__(
-        self, indices: range, batch_size: int, seed: int, shuffle: bool, rank: int = 0, processes: int = 1
-    ) -> None:
-        self.indices, self.batch_size, self.seed, self.shuffle = indices, batch_size, seed, shuffle
-        self.places = share.own_places(batch_size, rank, processes) if shuffle else None
+    def __init__(self, order: Callable[[int], Sequence[int]], length: int, size: int, places: list[int]) -> None:
+        """`order` gives the indices of an epoch; `length` is the number of batches, of `size` indices at most."""
+        self.order, self.length, self.size, self.places = order, length, size, places
         self.epoch = self.start = 0
 
     def __len__(self) -> int:
-        count = len(self.indices)
-        return count // self.batch_size if self.shuffle else -(-count // self.batch_size)
+        return self.length
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        order = list(self.indices)
-        if self.shuffle:
-            generator = torch.Generator().manual_seed(_mix(self.seed, self.epoch))
-            order = torch.randperm(len(order), generator=generator).tolist()
         epoch = self.epoch
-        for number in range(self.start, len(self)):
-            batch = order[number * self.batch_size : (number + 1) * self.batch_size]
-            yield [(epoch, batch[place]) for place in self.places or range(len(batch))]
+        order = self.order(epoch)
+        for number in range(self.start, self.length):
+            batch = order[number * self.size : (number + 1) * self.size]
+            yield [(epoch, batch[place]) for place in self.places if place < len(batch)]
 
 
-class _Dataset(Dataset[tuple[int, Tensor | str]]):
-    """(epoch, index) to (index, transformed image), or to (index, why it is unreadable)."""
+Item = tuple[int, Tensor | str | InputError]
+"""An index with its transformed image, or why that is unreadable, or why no others will be readable either."""
+
+
+class _Dataset(Dataset[Item]):
+    """(epoch, index) to an `Item`."""
 
     def __init__(
         self,
@@ -184,17 +191,24 @@ class _Dataset(Dataset[tuple[int, Tensor | str]]):
         self.refill = refill  # unreadable images: in training their places are filled, in evaluation they are left out
         self.shape = shape  # of one image, for a batch left without any
 
-    def __getitem__(self, key: tuple[int, int]) -> tuple[int, Tensor | str]:
+    def __getitem__(self, key: tuple[int, int]) -> Item:
         epoch, index = key
         try:
-            image = self.samples.open(index, self.mode)
+            read = partial(self.samples.open, index, self.mode)
             with _seeded(_mix(self.seed, epoch, index)):
-                return index, self.transform(image)
+                if isinstance(self.transform, TrainTransform):
+                    return index, self.transform.reading(read)
+                return index, self.transform(read())
         except ImageError as error:
             source, reason = self.samples.sources[index], str(error)
             return index, reason if source in reason else f"{source}: {reason}"
+        except InputError as error:  # a shard, say; returned, for what is raised arrives as a traceback in text
+            return index, error
 
-    def collate(self, items: list[tuple[int, Tensor | str]]) -> Batch:
+    def collate(self, items: list[Item]) -> Batch | InputError:
+        for _, result in items:
+            if isinstance(result, InputError):
+                return result
         unreadable = [(index, result) for index, result in items if isinstance(result, str)]
         readable = [(index, result) for index, result in items if isinstance(result, Tensor)]
         if self.refill and readable:
@@ -237,5 +251,10 @@ def _seeded(seed: int) -> Iterator[None]:
 
 
 def _leave_signals_to_parent(worker: int) -> None:
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):  # often sent to all; the parent stops its workers
+    for number in (
+        signal.SIGINT,
+        signal.SIGTERM,
+        signal.SIGUSR1,
+        signal.SIGUSR2,
+    ):  # often sent to all; the parent stops its workers
         signal.signal(number, signal.SIG_IGN)

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from io import BytesIO
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import torch
 from PIL import Image
 
-from convnext.data.decode import find_images, read_image
+from convnext.data.decode import Reduction, read_image
 from convnext.data.digits import read_digits
 from convnext.data.entries import Listing
-from convnext.data.folders import read_folder
+from convnext.data.folders import read_folder, read_unlabelled
+from convnext.data.shards import Members, is_sharded, read_shards
 from convnext.data.tables import TABLE_SUFFIXES, read_table
 from convnext.errors import InputError
 
@@ -24,7 +27,8 @@ Split = Literal["train", "val", "all"]
 class Samples:
     """N images and their targets: a class index each, or a tuple of them if `multi_label`.
 
-    `sources` are paths, or names such as "digits/0042" for images held in memory (`images`, uint8 `[N, H, W]`).
+    `sources` are paths, or names such as "digits/0042" for images held in memory (`images`, uint8 `[N, H, W]`), or
+    "shard/name" for images in tar shards (`members`).
     """
 
     classes: tuple[str, ...]
@@ -32,15 +36,25 @@ class Samples:
     multi_label: bool
     sources: list[str]
     images: np.ndarray | None = field(default=None, repr=False, compare=False)
+    members: Members | None = field(default=None, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.sources)
 
-    def open(self, index: int, mode: str) -> Image.Image:
-        """Image `index` as "RGB" or "L"; raises `ImageError` if its file cannot be decoded."""
-        if self.images is None:
-            return read_image(self.sources[index], mode)
-        return Image.fromarray(self.images[index]).convert(mode)
+    def open(self, index: int, mode: str, reduction: Reduction | None = None) -> Image.Image:
+        """Image `index` as "RGB" or "L", perhaps smaller (`read_image`). `ImageError` if it cannot be decoded."""
+        if self.images is not None:
+            return Image.fromarray(self.images[index]).convert(mode)
+        source: str | BytesIO = self.sources[index]
+        if self.members is not None:
+            source = BytesIO(self.members.read(index))
+        return read_image(source, mode, name=self.sources[index], reduction=reduction)
+
+    def shuffled(self, seed: int) -> list[int]:
+        """All positions in a random order; of shards, a few are read at a time."""
+        if self.members is not None:
+            return self.members.shuffled(np.random.default_rng(seed)).tolist()
+        return torch.randperm(len(self), generator=torch.Generator().manual_seed(seed)).tolist()
 
     def spread(self, count: int) -> Samples:
         """At most `count` of them, evenly spaced."""
@@ -50,6 +64,7 @@ class Samples:
             targets=self.targets[::step],
             sources=self.sources[::step],
             images=None if self.images is None else self.images[::step],
+            members=None if self.members is None else self.members.take(slice(None, None, step)),
         )
 
 
@@ -63,14 +78,15 @@ def read_split(
 ) -> Samples:
     """One part of `data`, in a stable order; "all" is both parts.
 
-    `data` is a folder (`folders.read_folder`), a CSV, TSV or Parquet table (`tables.read_table`), or the word
-    "digits" for scikit-learn's (a folder of that name is "./digits"). `val_fraction` is held out where the data does
-    not say what is. With `classes`, those of a model, targets are positions in it and a part may lack some;
-    without, the data is checked to be fit for training. Every fault raises `InputError`.
+    `data` is a folder (`folders.read_folder`), a folder of tar shards or its address (`shards.read_shards`), a CSV, TSV
+    or Parquet table (`tables.read_table`), or the word "digits" for scikit-learn's (a folder of that name is
+    "./digits"). `val_fraction` is held out where the data does not say what is. With `classes`, those of a model,
+    targets are positions in it and a part may lack some; without, the data is checked to be fit for training. Every
+    fault raises `InputError`.
     """
     if split not in ("train", "val", "all"):
         raise InputError(f"unknown split {split!r}: it is train, val or all")
-    listing = _read(data, classes, val_fraction, multi_label)
+    listing = read_listing(data, classes=classes, val_fraction=val_fraction, multi_label=multi_label)
     return _select(data, listing, split, classes, multi_label)
 
 
@@ -82,35 +98,37 @@ def read_train_val(
     multi_label: bool = False,
 ) -> tuple[Samples, Samples]:
     """The "train" and "val" parts of `read_split`, read once, with the same classes in the same order."""
-    listing = _read(data, classes, val_fraction, multi_label)
+    listing = read_listing(data, classes=classes, val_fraction=val_fraction, multi_label=multi_label)
     train = _select(data, listing, "train", classes, multi_label)
     return train, _select(data, listing, "val", classes, multi_label)
 
 
 def read_images(data: str | Path) -> Samples:
-    """All images under a folder, flat or nested, whatever their folders say; of "digits", those of "train".
+    """All images under a folder, flat or nested, whatever their folders say; of "digits" and shards, those of "train".
 
     They have no classes, and a target of 0. `InputError` for a folder that is not there or holds no image.
     """
     if data == "digits":
-        samples = read_split(data, "train")
-        return replace(samples, classes=(), targets=[0] * len(samples))
-    folder = Path(data)
-    if not folder.is_dir():
-        raise InputError(f"{data}: no such folder of images")
-    sources = [str(path) for path in find_images(folder)]
-    if not sources:
-        raise InputError(f"{data}: no images in this folder or below")
-    return Samples(classes=(), targets=[0] * len(sources), multi_label=False, sources=sources)
+        listing = read_digits()
+    elif is_sharded(data):
+        listing = read_shards(data, None)
+    else:
+        listing = read_unlabelled(Path(data))
+    samples = _select(data, listing, "train", None, multi_label=True)
+    return replace(samples, classes=(), targets=[0] * len(samples), multi_label=False)
 
 
-def _read(data: str | Path, classes: Sequence[str] | None, val_fraction: float, multi_label: bool) -> Listing:
+def read_listing(data: str | Path, *, classes: Sequence[str] | None, val_fraction: float, multi_label: bool) -> Listing:
+    """What `read_split` selects from."""
     if not 0 < val_fraction < 1:
         raise InputError(f"val_fraction must lie between 0 and 1, not {val_fraction}")
     path, training = Path(data), classes is None
     if data == "digits":
         return read_digits()
-    if path.is_dir():
+    if is_sharded(data):
+        listing = read_shards(data, val_fraction)
+        _check_labels(data, listing, multi_label)
+    elif path.is_dir():
         listing = read_folder(path, val_fraction, training)
     elif not path.exists():
         raise InputError(f"{data}: no such folder or table")
@@ -121,6 +139,17 @@ def _read(data: str | Path, classes: Sequence[str] | None, val_fraction: float, 
     if training and not multi_label:
         _check_classes(data, listing)
     return listing
+
+
+def _check_labels(data: str | Path, listing: Listing, multi_label: bool) -> None:
+    for entry in listing.entries:
+        if len(entry.labels) != 1 and not multi_label:
+            what = (
+                "several labels; it takes a multi-label task"
+                if entry.labels
+                else "no label; `convnext pretrain` needs none"
+            )
+            raise InputError(f"{data}: {entry.source} has {what}")
 
 
 def _check_classes(data: str | Path, listing: Listing) -> None:
@@ -152,4 +181,5 @@ def _select(
         multi_label=multi_label,
         sources=[entry.source for entry in entries],
         images=None if listing.images is None else listing.images[chosen],
+        members=None if listing.members is None else listing.members.take(chosen),
     )

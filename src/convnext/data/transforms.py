@@ -1,14 +1,111 @@
-"""Augmentation for training: timm's transforms, which the recipes were tuned on."""
+"""Augmentation for training: timm's transforms, which the recipes were tuned on, and a faster crop."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
+import numpy as np
+import torch
+import torch.nn.functional as F
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from convnext.data.decode import Reduction
 from convnext.data.preprocessing import Preprocessing
 from convnext.errors import InputError
+
+MARGIN = 2
+"""How many times larger than needed a reduced image is at least; from there on Pillow calls it nearly the same."""
+
+
+class Box(NamedTuple):
+    """A crop of an image of `width` × `height` pixels."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+    width: int
+    height: int
+
+
+class TrainTransform:
+    """An image to an augmented, normalised float32 `[C, size, size]`: a random crop, what is done to it, erasing."""
+
+    def __init__(
+        self,
+        preprocessing: Preprocessing,
+        *,
+        crop: Any,
+        flips: Sequence[Callable[[Tensor], Tensor]],
+        augment: Sequence[Callable[[Image.Image], Image.Image]],
+        erase: Sequence[Callable[[Tensor], Tensor]],
+    ) -> None:
+        """The steps are timm's; `flips` see uint8, and `erase` normalised values."""
+        self.size, self.interpolation = preprocessing.image_size, preprocessing.interpolation
+        self.crop, self.flips, self.augment, self.erase = crop, flips, augment, erase
+        self.mean, self.std = (torch.tensor(v)[:, None, None] for v in (preprocessing.mean, preprocessing.std))
+
+    def __call__(self, image: Image.Image) -> Tensor:
+        """Augment an image that is decoded."""
+        return self.finish(image, self.draw(*image.size))
+
+    def reading(self, read: Callable[[Reduction], Image.Image]) -> Tensor:
+        """Augment the image that `read` decodes: it is told first how small the crop will be."""
+        box = None
+
+        def reduction(width: int, height: int) -> int:
+            nonlocal box
+            box = self.draw(width, height)
+            larger = min(box.right - box.left, box.bottom - box.top) / self.size
+            return max(factor for factor in (1, 2, 4, 8) if factor == 1 or larger >= factor * MARGIN)
+
+        image = read(reduction)
+        return self.finish(image, box or self.draw(*image.size))
+
+    def draw(self, width: int, height: int) -> Box:
+        """A random crop."""
+        like = torch.empty(1, height, width, device="meta")
+        top, left, tall, wide = self.crop.get_params(like, self.crop.scale, self.crop.ratio)
+        return Box(left, top, left + wide, top + tall, width, height)
+
+    def finish(self, image: Image.Image, box: Box) -> Tensor:
+        """Crop and augment an image, which may be smaller than the one the box was drawn for."""
+        x, y = image.width / box.width, image.height / box.height
+        left, top = min(int(box.left * x), image.width - 1), min(int(box.top * y), image.height - 1)
+        right, bottom = max(round(box.right * x), left + 1), max(round(box.bottom * y), top + 1)
+        pixels = resize(image.crop((left, top, right, bottom)), self.size, self.interpolation)
+        for flip in self.flips:
+            pixels = flip(pixels)
+        if self.augment:
+            image = to_image(pixels)
+            for step in self.augment:
+                image = step(image)
+            pixels = to_pixels(image)
+        values = pixels.to(torch.float32, memory_format=torch.contiguous_format)
+        values = values.div_(255).sub_(self.mean).div_(self.std)
+        for erase in self.erase:
+            values = erase(values)
+        return values
+
+
+def resize(image: Image.Image, size: int, interpolation: str) -> Tensor:
+    """Warp an image to a square, uint8 `[C, size, size]`: but for rounding as Pillow does, whose bicubic takes five
+    times as long."""
+    if interpolation not in ("bilinear", "bicubic"):
+        return to_pixels(image.resize((size, size), Image.Resampling[interpolation.upper()]))
+    return F.interpolate(to_pixels(image)[None], size=(size, size), mode=interpolation, antialias=True)[0]
+
+
+def to_pixels(image: Image.Image) -> Tensor:
+    """uint8 `[C, H, W]`."""
+    return torch.from_numpy(np.array(image)).reshape(image.height, image.width, -1).permute(2, 0, 1)
+
+
+def to_image(pixels: Tensor) -> Image.Image:
+    """The inverse of `to_pixels`."""
+    return Image.fromarray(pixels.permute(1, 2, 0).squeeze(2).contiguous().numpy())
 
 
 def train_transform(
@@ -21,19 +118,21 @@ def train_transform(
     rand_augment: str | None = "rand-m9-mstd0.5-inc1",
     color_jitter: float = 0.0,
     random_erasing: float = 0.25,
-) -> Callable[[Image.Image], Tensor]:
-    """Pillow image in `preprocessing.mode` to an augmented, normalised float32 `[in_chans, image_size, image_size]`.
+) -> TrainTransform:
+    """For Pillow images in `preprocessing.mode`.
 
     A random crop of `scale` of the area and `ratio` of width to height, flips with the given probabilities,
     RandAugment by timm's string, colour jitter (only without RandAugment, as in timm), and random erasing of one
     rectangle by normal noise per pixel. Draws from `random`, `numpy.random` and torch's default generator.
     """
     from timm.data import create_transform
+    from timm.data.transforms import MaybeToTensor
+    from torchvision.transforms import RandomHorizontalFlip, RandomVerticalFlip
 
     size = preprocessing.image_size
     if rand_augment is not None and not rand_augment.startswith("rand"):
         raise InputError(f"rand_augment is a string such as rand-m9-mstd0.5-inc1, not {rand_augment!r}")
-    transform = create_transform(
+    steps = create_transform(
         input_size=(preprocessing.in_chans, size, size),
         is_training=True,
         scale=scale,
@@ -47,11 +146,19 @@ def train_transform(
         std=preprocessing.std,
         re_prob=random_erasing,
         re_mode="pixel",
-    )
-    for operation in (op for step in transform.transforms for op in getattr(step, "ops", ())):
+    ).transforms
+    for operation in (op for step in steps for op in getattr(step, "ops", ())):
         if operation.name.startswith("Posterize"):
             operation.aug_fn = _posterize
-    return transform
+    to_tensor = next(place for place, step in enumerate(steps) if isinstance(step, MaybeToTensor))
+    flips = [step for step in steps[1:to_tensor] if isinstance(step, RandomHorizontalFlip | RandomVerticalFlip)]
+    return TrainTransform(
+        preprocessing,
+        crop=steps[0],
+        flips=flips,
+        augment=[step for step in steps[1:to_tensor] if step not in flips],
+        erase=steps[to_tensor + 2 :],  # after the normalisation
+    )
 
 
 def _posterize(image: Image.Image, bits: int, **_: object) -> Image.Image:

@@ -23,6 +23,7 @@ from convnext.evaluate.report import write_report
 from convnext.models.classifier import Classifier, create_model
 from convnext.run import Run
 from convnext.tasks.task import TrainLoader
+from convnext.weights.labels import descriptions_of
 
 EVAL_BATCH = 64
 
@@ -143,10 +144,11 @@ class Classification:
         )
 
     def meta(self) -> dict[str, Any]:
-        """Classes and preprocessing, stored with the weights."""
+        """Classes, what they mean where their names are codes, and preprocessing: stored with the weights."""
         return {
             "task": "classify",
             "classes": list(self.train.classes),
+            "descriptions": descriptions_of(self.train.classes),
             "multi_label": self.config.multi_label,
             "preprocessing": self.preprocessing.to_dict(),
         }

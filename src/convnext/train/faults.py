@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from convnext.run import Run
 
-SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 """What schedulers send before they take a machine away."""
 
 

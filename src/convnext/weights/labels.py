@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
+
 _SUBSETS = {1000: "imagenet-1k", 21841: "imagenet-22k"}
 
 
@@ -29,3 +32,14 @@ def published_classes(num_classes: int) -> dict:
     if found is None:
         return {}
     return {"task": "classify", "multi_label": False, "classes": found[0], "descriptions": found[1]}
+
+
+def descriptions_of(classes: Sequence[str]) -> dict[str, str]:
+    """What classes mean that are named by WordNet ids, as ImageNet-1K's and 22K's folders are; empty for others."""
+    if not classes or not all(re.fullmatch(r"n\d{8}", name) for name in classes):
+        return {}
+    known: dict[str, str] = {}
+    for count in sorted(_SUBSETS, reverse=True):  # for the thousand, the words of the thousand
+        found = classes_for(count)
+        known |= found[1] if found else {}
+    return {name: known[name] for name in classes if name in known}

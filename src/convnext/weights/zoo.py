@@ -7,23 +7,18 @@ ImageNet-1K. The official V2 files of that kind are called `22k` alone, though t
 
 from __future__ import annotations
 
-import http.client
 import logging
 import os
-import shutil
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.error import HTTPError, URLError
-from urllib.request import Request, urlopen
 
-from convnext.errors import WeightsError, nearest
+from convnext import download as transfer
+from convnext.errors import InputError, WeightsError, nearest
 from convnext.variants import VARIANTS
 
 log = logging.getLogger("convnext")
 
 BASE_URL = "https://dl.fbaipublicfiles.com/convnext/"
-TIMEOUT = 30  # seconds without an answer
 
 
 @dataclass(frozen=True)
@@ -136,39 +131,11 @@ def download(entry: Entry) -> Path:
     path = Path(torch.hub.get_dir(), "checkpoints", Path(entry.path).name)
     if path.is_file():
         return path
-    advice = "download it elsewhere and pass the file"
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _fetch(entry.url, part)
-        os.replace(part, path)
-    except HTTPError as error:
-        error.close()
-        raise WeightsError(f"cannot download {entry.url}: the server answers {error.code} {error.reason}") from None
-    except (URLError, TimeoutError, ConnectionError) as error:
-        reason = getattr(error, "reason", error)
-        raise WeightsError(f"cannot download {entry.url}: no network? ({reason}); {advice}") from None
-    except (OSError, http.client.HTTPException) as error:
-        raise WeightsError(f"cannot download {entry.url} to {path.parent}: {error}; {advice}") from None
-    finally:
-        with suppress(OSError):
-            part.unlink()
+        transfer.download(entry.url, path, show=True)
+    except InputError as error:
+        raise WeightsError(f"{error}; download it elsewhere and pass the file") from None
     return path
-
-
-def _fetch(url: str, path: Path) -> None:
-    """Copy `url` to `path` under a progress bar on stderr."""
-    from rich.console import Console
-    from rich.progress import wrap_file
-
-    with urlopen(Request(url, headers={"User-Agent": "convnext"}), timeout=TIMEOUT) as response:
-        size = int(response.headers.get("Content-Length") or 0)
-        bar = wrap_file(response, total=size, description=Path(url).name, console=Console(stderr=True))
-        with bar as source, open(path, "wb") as target:
-            shutil.copyfileobj(source, target, 1 << 20)
-    received = path.stat().st_size
-    if size and received != size:  # urllib takes an early end for the end
-        raise ConnectionError(f"the transfer ended after {received} of {size} bytes")
 
 
 def meta(entry: Entry) -> dict:

@@ -1,0 +1,143 @@
+"""Speed and memory of fine-tuning steps against timm's, and what activation checkpointing saves and costs.
+
+    python benchmarks/train.py [--only "tiny"] [--repeats 7] [--device cuda] [--out FILE.md]
+
+A step is forward, backward and fused AdamW. Both sides hold the same weights, and their logits are compared before
+anything is timed. Both run as their users would for speed: in channels-last memory format, compiled or not. Calls of
+the two alternate; a time is the median over the repeats. Memory is what a step takes at its peak beyond weights,
+optimizer and images, in a process of its own. On CUDA each side has the batch that gives it the most images a second.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import timm
+import torch
+from forward import build_pair, check_equal
+from memory import peak_in_a_process, peak_mib
+from timing import machine, medians
+from torch.nn import functional as F
+
+
+@dataclass(frozen=True)
+class Case:
+    """One comparison; `size` is the side of the square images."""
+
+    model: str
+    batch: int
+    size: int
+    bf16: bool = False
+    compiled: bool = False
+    checkpointing: bool = False
+
+    def __str__(self) -> str:
+        how = ["bf16" if self.bf16 else "fp32", "compiled" if self.compiled else "eager"]
+        how += ["checkpointing"] if self.checkpointing else []
+        return f"{self.model}, batch {self.batch} at {self.size}, {', '.join(how)}"
+
+
+CPU_CASES = [
+    *(Case("convnextv2_tiny", 16, 224, bf16, True, saving) for saving in (False, True) for bf16 in (False, True)),
+    *(Case("convnextv2_tiny", 16, 224, bf16) for bf16 in (False, True)),
+    *(Case("convnextv2_atto", 64, 128, bf16, compiled) for compiled in (True, False) for bf16 in (False, True)),
+]
+CUDA_CASES = [
+    Case(f"convnextv2_{size}", 0, 224, True, True, saving)
+    for size in ("tiny", "base", "large")
+    for saving in (False, True)
+]
+BATCHES = (32, 64, 128, 256, 512)
+SIDES = ("convnext", "timm")
+
+
+def step(case: Case, side: str, device: str) -> Callable[[], None]:
+    """What is timed."""
+    ours, theirs = build_pair(case.model)
+    ours.checkpointing = case.checkpointing
+    theirs.set_grad_checkpointing(case.checkpointing)
+    model = {"convnext": ours, "timm": theirs}[side].to(device).train()
+    run = torch.compile(model) if case.compiled else model
+    images = torch.randn(case.batch, 3, case.size, case.size, device=device).contiguous(
+        memory_format=torch.channels_last
+    )
+    labels = torch.randint(1000, (case.batch,), device=device)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)
+
+    def one() -> None:
+        with torch.autocast(device, torch.bfloat16, enabled=case.bf16):
+            loss = F.cross_entropy(run(images), labels)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return one
+
+
+def best_batch(case: Case, side: str, repeats: int) -> tuple[Case, float]:
+    """On CUDA: the batch with the most images a second that fits, and the milliseconds of its step."""
+    best, least = case, float("inf")
+    for batch in BATCHES:
+        torch._dynamo.reset()
+        torch.cuda.empty_cache()
+        try:
+            (time,) = medians([step(replace(case, batch=batch), side, "cuda")], repeats)
+        except torch.cuda.OutOfMemoryError:
+            break
+        if time / batch < least:
+            best, least = replace(case, batch=batch), time / batch
+    return best, least * best.batch
+
+
+def row(case: Case, device: str, repeats: int) -> str:
+    """A line of the table."""
+    torch._dynamo.reset()
+    size = 64 if device == "cuda" else case.size
+    check_equal(*(model.eval() for model in build_pair(case.model)), torch.randn(2, 3, size, size))
+    if device == "cuda":
+        cases, times = zip(*(best_batch(case, side, repeats) for side in SIDES), strict=True)
+    else:
+        cases = (case, case)
+        times = medians([step(case, side, device) for side in SIDES], repeats)
+    speeds = [each.batch / time * 1e3 for each, time in zip(cases, times, strict=True)]
+    peaks = [peak_in_a_process(__file__, str(each), side, device) for each, side in zip(cases, SIDES, strict=True)]
+    figures = [*(f"{speed:.1f}" for speed in speeds), f"{speeds[0] / speeds[1]:.2f}"]
+    figures += [*(f"{peak:.0f}" for peak in peaks), f"{peaks[0] / peaks[1]:.2f}"]
+    return f"| {case if device == 'cpu' else cases[0]} | {' | '.join(figures)} |"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", default="", help="cases whose line holds this text")
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--peak", nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--out", type=Path, help="write the table as markdown too")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    cases = CUDA_CASES if args.device == "cuda" else CPU_CASES
+    if args.peak:
+        known = [*cases, *(replace(case, batch=batch) for case in cases for batch in BATCHES)]
+        case = next(case for case in known if str(case) == args.peak[0])
+        print(peak_mib(step(case, args.peak[1], args.device), args.device))
+        return
+    head = f"{machine()}; {args.threads} threads; {platform.system()}, Python {platform.python_version()}, torch "
+    head += f"{torch.__version__.split('+')[0]}, timm {timm.__version__}; medians of {args.repeats} alternating steps"
+    print(head, flush=True)
+    rows = ["| step | convnext, images/s | timm, images/s | × | convnext, MiB | timm, MiB | × |", "|" + "---|" * 7]
+    for case in cases:
+        if args.only in str(case):
+            rows.append(row(case, args.device, args.repeats))
+            print(rows[-1], flush=True)
+    if args.out:
+        text = ["# Speed of fine-tuning", "", f"{head}.", "", "Command: `python benchmarks/train.py`.", "", *rows, ""]
+        args.out.write_text("\n".join(text))
+
+
+if __name__ == "__main__":
+    main()

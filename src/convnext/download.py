@@ -1,0 +1,57 @@
+"""Fetching a file from an address, whole or not at all."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import shutil
+from contextlib import nullcontext, suppress
+from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError, URLError
+from urllib.request import Request, urlopen
+
+from convnext.errors import InputError
+
+TIMEOUT = 30  # seconds without an answer
+
+
+def download(url: str, path: Path, *, show: bool = False) -> None:
+    """Copy `url` to `path`; with `show`, under a progress bar on stderr.
+
+    Raises:
+        InputError: no network, no such file on the server, a transfer that was cut short, or no room for it.
+    """
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _copy(url, part, show)
+        os.replace(part, path)
+    except HTTPError as error:
+        error.close()
+        raise InputError(f"cannot download {url}: the server answers {error.code} {error.reason}") from None
+    except (URLError, TimeoutError, ConnectionError) as error:
+        raise InputError(f"cannot download {url}: no network? ({getattr(error, 'reason', error)})") from None
+    except (OSError, http.client.HTTPException) as error:
+        raise InputError(f"cannot download {url} to {path.parent}: {error}") from None
+    finally:
+        with suppress(OSError):  # it took its place, or never was
+            part.unlink()
+
+
+def _copy(url: str, path: Path, show: bool) -> None:
+    with urlopen(Request(url, headers={"User-Agent": "convnext"}), timeout=TIMEOUT) as response:
+        size = int(response.headers.get("Content-Length") or 0)
+        bar = _bar(response, size, Path(url).name) if show else nullcontext(response)
+        with bar as source, open(path, "wb") as target:
+            shutil.copyfileobj(source, target, 1 << 20)
+    received = path.stat().st_size
+    if size and received != size:  # urllib takes an early end for the end
+        raise ConnectionError(f"the transfer ended after {received} of {size} bytes")
+
+
+def _bar(response: Any, size: int, name: str) -> Any:
+    from rich.console import Console
+    from rich.progress import wrap_file
+
+    return wrap_file(response, total=size, description=name, console=Console(stderr=True))
