@@ -4,9 +4,9 @@
 
 A run is the command itself, on small images made here, with a checkpoint every third step. SIGKILL comes after a random
 time, and every third one while a checkpoint is being written; then the run goes on with `--resume auto`, and a random
-number of workers, until it ends. If it ends before all kills are spent, the next one is begun. At each end, weights, averaged weights, optimizer
-state, best weights and metrics must be those of the undisturbed run, bit by bit. SIGTERM likewise; the run must then
-end by itself, without a traceback.
+number of workers, until it ends. If it ends before all kills are spent, the next one is begun. At each end, weights,
+averaged weights, optimizer state, best weights and metrics must be those of the undisturbed run, bit by bit. SIGTERM
+likewise; the run must then end by itself, without a traceback.
 """
 
 from __future__ import annotations

@@ -13,10 +13,11 @@ import argparse
 import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import timm
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from timing import machine, medians
 from timm.data import create_loader
 from timm.data.dataset import ImageDataset
@@ -72,7 +73,7 @@ def theirs(data: Path, size: int, how: dict, workers: int, prefetcher: bool) -> 
         re_prob=how["erasing"],
         re_mode="pixel",
         auto_augment=how["policy"],
-        color_jitter=0.0,
+        color_jitter=None,
         interpolation="bicubic",
         mean=IMAGENET_MEAN,
         std=IMAGENET_STD,
@@ -81,11 +82,23 @@ def theirs(data: Path, size: int, how: dict, workers: int, prefetcher: bool) -> 
         pin_memory=False,
         device=torch.device("cpu"),
     )
+    mend((loader.loader if prefetcher else loader).dataset.transform)
 
     def epoch() -> None:
         check((images for images, _ in loader), size)
 
     return epoch
+
+
+def mend(transform: Any) -> None:
+    """timm's policies ask for posterizing to 0 bits, which Pillow 13 refuses; it meant black."""
+    for operation in (op for step in transform.transforms for op in getattr(step, "ops", ())):
+        if operation.name.startswith("Posterize"):
+            operation.aug_fn = posterize
+
+
+def posterize(image: Image.Image, bits: int, **_: object) -> Image.Image:
+    return ImageOps.posterize(image, bits) if bits else Image.new(image.mode, image.size)
 
 
 def check(batches: Iterable[torch.Tensor], size: int) -> None:

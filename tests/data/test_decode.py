@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+import torch
+from PIL import ExifTags, Image
 
-from convnext.data.decode import MAX_PIXELS, as_mode, find_images, read_image
+from convnext.data.decode import MAX_PIXELS, as_mode, decode_pixels, find_images, read_image
 from convnext.errors import ImageError, InputError
 
 RED, GREEN, WHITE = (255, 0, 0), (0, 255, 0), (255, 255, 255)
@@ -250,3 +251,42 @@ def test_find_images(tmp_path: Path):
 def test_find_images_in_a_missing_folder(tmp_path: Path):
     with pytest.raises(InputError, match=r"none: cannot be listed: no such file or directory"):
         find_images(tmp_path / "none")
+
+
+def test_plain_jpegs_come_as_pillow_decodes_them(real_images: Path):
+    for path in sorted(real_images.glob("imagenette/train/*/*"))[::300]:
+        content = path.read_bytes()
+        pixels = decode_pixels(content, "RGB", name="", reduction=lambda width, height: 1)
+        assert isinstance(pixels, torch.Tensor)
+        assert np.array_equal(pixels.permute(1, 2, 0), np.asarray(Image.open(path).convert("RGB")))
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8, None])
+@pytest.mark.parametrize("factor", [1, 2, 4, 8])
+def test_jpegs_are_decoded_smaller_and_upright(orientation: int | None, factor: int):
+    ramp = np.linspace(0, 255, 160)[None, :, None].repeat(80, 0).repeat(3, 2).astype(np.uint8)
+    exif = Image.Exif()
+    if orientation is not None:
+        exif[ExifTags.Base.Orientation] = orientation
+    file = BytesIO()
+    Image.fromarray(ramp).save(file, "JPEG", quality=95, exif=exif)
+    told = []
+
+    def reduction(width: int, height: int) -> int:
+        told.append((width, height))
+        return factor
+
+    pixels = decode_pixels(file.getvalue(), "RGB", name="", reduction=reduction)
+    whole = read_image(BytesIO(file.getvalue()))
+    assert told == [whole.size]
+    found = pixels.permute(1, 2, 0).numpy() if isinstance(pixels, torch.Tensor) else np.asarray(pixels)
+    expected = np.asarray(whole.reduce(factor), dtype=float)
+    assert found.shape == expected.shape
+    assert np.abs(found - expected).mean() < 3
+
+
+def test_truncated_jpegs_are_refused_by_the_fast_way_too():
+    file = BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(file, "JPEG")
+    with pytest.raises(ImageError, match=r"^x: truncated"):
+        decode_pixels(file.getvalue()[:-200], "RGB", name="x", reduction=lambda width, height: 1)

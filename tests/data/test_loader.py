@@ -3,6 +3,8 @@
 import os
 import random
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -197,3 +199,19 @@ def test_workers_leave_ctrl_c_to_the_parent():
 
     loader = train_loader(in_memory(16), Interrupted(), batch_size=8, workers=1, seed=0, mode="L")
     assert len(list(loader)) == 2
+
+
+def test_a_program_that_fails_ends(tmp_path: Path):
+    program = """
+from convnext.data.loader import eval_loader
+from convnext.data.preprocessing import Preprocessing
+from convnext.data.samples import read_split
+
+loader = eval_loader(read_split("digits", "val"), Preprocessing.standard(16, in_chans=1), batch_size=8, workers=2)
+batches = iter(loader)
+next(batches)
+raise RuntimeError("on purpose")
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    assert ended.returncode == 1
+    assert "on purpose" in ended.stderr

@@ -2,12 +2,14 @@
 
 import pickle
 import random
+from io import BytesIO
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from convnext.data.decode import decode_pixels, read_image
 from convnext.data.preprocessing import Preprocessing
 from convnext.data.transforms import train_transform
 from convnext.errors import InputError
@@ -105,3 +107,23 @@ def test_travels_to_spawned_workers():
 def test_an_unknown_policy_is_refused():
     with pytest.raises(InputError, match=r"rand_augment is a string such as rand-m9-mstd0.5-inc1, not 'augmix'"):
         train_transform(Preprocessing.standard(16), rand_augment="augmix")
+
+
+def test_a_large_jpeg_is_decoded_smaller_and_looks_the_same(real_images):
+    path = sorted(real_images.glob("imagenette/train/*/*"))[7]
+    file = BytesIO()
+    Image.open(path).convert("RGB").resize((1500, 2000), Image.Resampling.BICUBIC).save(file, "JPEG", quality=95)
+    transform = train_transform(Preprocessing.standard(64), rand_augment=None, random_erasing=0)
+    sizes, results = [], []
+
+    def read(reduction):
+        pixels = decode_pixels(file.getvalue(), "RGB", name="", reduction=reduction)
+        sizes.append(tuple(pixels.shape))
+        return pixels
+
+    for way in (transform.reading, lambda read: transform(read_image(BytesIO(file.getvalue())))):
+        random.seed(3)
+        torch.manual_seed(3)
+        results.append(way(read))
+    assert sizes[0][1] <= 1000
+    assert (results[0] - results[1]).abs().mean() < 0.02

@@ -16,7 +16,9 @@ from typing import BinaryIO
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
 
+from convnext.data.jpeg import decode_plain, plain_size
 from convnext.errors import ImageError, InputError
 
 _SUFFIXES = {
@@ -38,7 +40,7 @@ IMAGE_SUFFIXES = frozenset(suffix for suffixes in _SUFFIXES.values() for suffix 
 MAX_PIXELS = 178_956_970
 
 Reduction = Callable[[int, int], int]
-"""Width and height of an upright image to how many times smaller it may be decoded: 1, 2, 4 or 8."""
+"""Width and height of an upright image to how many times smaller it may be decoded: 1, 2, 4 or 8. Asked of JPEGs."""
 
 _STARTS = {
     b"\xff\xd8\xff": "JPEG",
@@ -52,34 +54,46 @@ _STARTS = {
 _header_lock = threading.Lock()
 
 
-def read_image(
-    source: str | Path | BinaryIO,
-    mode: str = "RGB",
-    *,
-    name: str | None = None,
-    reduction: Reduction | None = None,
-) -> Image.Image:
+def read_image(source: str | Path | BinaryIO, mode: str = "RGB") -> Image.Image:
     """The image in `source` (a path or a binary file) as 8-bit "RGB" or "L", upright as its EXIF says.
 
     Of an animation, the first frame. Conversions are those of `as_mode`. A failure raises `ImageError`, one line
-    with path (or the `name` given) and reason: missing or unreadable, zero bytes, not an image, truncated or damaged,
-    or more than `MAX_PIXELS` pixels by its header (refused before decoding).
+    with path and reason: missing or unreadable, zero bytes, not an image, truncated or damaged, or more than
+    `MAX_PIXELS` pixels by its header (refused before decoding).
+    """
+    if isinstance(source, str | Path):
+        return decode_image(read_bytes(source), mode, name=str(source))
+    return decode_image(source.read(), mode, name=str(getattr(source, "name", "image")))
+
+
+def read_bytes(path: str | Path) -> bytes:
+    """A file's content. `ImageError` if it cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError as error:
+        raise ImageError(f"{path}: cannot be opened: {(error.strerror or str(error)).lower()}") from None
+
+
+def decode_image(content: bytes, mode: str, *, name: str, reduction: Reduction | None = None) -> Image.Image:
+    """`read_image` of a file's content; `name` is for errors.
 
     `reduction` says how many times smaller the image may be decoded. JPEG files are, which saves most of the time.
     """
-    if name is None:
-        name = str(source) if isinstance(source, str | Path) else str(getattr(source, "name", "image"))
     try:
-        if not isinstance(source, str | Path):
-            return _decode(source if source.seekable() else BytesIO(source.read()), mode, reduction)
-        with open(source, "rb") as file:
-            return _decode(file, mode, reduction)
+        return _decode(BytesIO(content), mode, reduction)
     except ImageError as error:
         raise ImageError(f"{name}: {error}") from None
-    except MemoryError:
-        raise
-    except OSError as error:  # of the file itself: Pillow's own are `ImageError` by now
-        raise ImageError(f"{name}: cannot be opened: {(error.strerror or str(error)).lower()}") from None
+
+
+def decode_pixels(content: bytes, mode: str, *, name: str, reduction: Reduction) -> Image.Image | Tensor:
+    """`decode_image` for training: a plain JPEG comes as uint8 `[3, H, W]`, and sooner."""
+    size = plain_size(content) if mode == "RGB" else None
+    if size is not None and size[0] * size[1] <= MAX_PIXELS:
+        pixels = decode_plain(content, size, reduction(*size))
+        if pixels is not None:
+            return pixels
+    return decode_image(content, mode, name=name, reduction=reduction)
 
 
 def as_mode(image: Image.Image, mode: str) -> Image.Image:
@@ -138,16 +152,15 @@ def _kind(entry: os.DirEntry) -> str:
 def _decode(file: BinaryIO, mode: str, reduction: Reduction | None) -> Image.Image:
     _ignore_pillow_warnings()
     try:
-        with Image.open(file) as image:
-            if image.format not in _SUFFIXES:
-                raise ImageError(f"{image.format} files are not read; convert it to PNG or JPEG")
-            _check_size(image.size)
-            if reduction is not None:
-                _reduce(image, reduction)
-            image.load()
-            _turn_upright(image)
-            converted = as_mode(image, mode)
-            return converted.copy() if converted is image else converted
+        image = Image.open(file)
+        if image.format not in _SUFFIXES:
+            raise ImageError(f"{image.format} files are not read; convert it to PNG or JPEG")
+        _check_size(image.size)
+        if reduction is not None and image.format == "JPEG":
+            _reduce(image, reduction)
+        image.load()
+        _turn_upright(image)
+        return as_mode(image, mode)
     except (ImageError, MemoryError):
         raise
     except Image.DecompressionBombError:
@@ -164,7 +177,7 @@ def _decode(file: BinaryIO, mode: str, reduction: Reduction | None) -> Image.Ima
 def _reduce(image: Image.Image, reduction: Reduction) -> None:
     width, height = image.size
     factor = reduction(height, width) if _lies_on_its_side(image) else reduction(width, height)
-    if factor > 1 and image.format == "JPEG":
+    if factor > 1:
         image.draft(None, (max(1, width // factor), max(1, height // factor)))
 
 

@@ -6,6 +6,7 @@ number of worker processes changes nothing.
 
 from __future__ import annotations
 
+import atexit
 import os
 import random
 import signal
@@ -17,7 +18,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from hashlib import blake2b
+from multiprocessing.process import BaseProcess
 from typing import Any, NamedTuple
+from weakref import WeakSet
 
 import numpy as np
 import torch
@@ -94,6 +97,7 @@ def _alive(loader: DataLoader[Any]) -> Iterator[Batch | InputError]:
             # Python 3.12+ warns of any fork beside threads; the workers use none of torch's.
             warnings.filterwarnings("ignore", message=".*multi-threaded, use of fork", category=DeprecationWarning)
             batches = iter(loader)
+        _started.update(getattr(batches, "_workers", ()))
         yield from batches
     except RuntimeError as error:
         if not any(words in str(error) for words in ("exited unexpectedly", "killed by signal")):
@@ -194,11 +198,10 @@ class _Dataset(Dataset[Item]):
     def __getitem__(self, key: tuple[int, int]) -> Item:
         epoch, index = key
         try:
-            read = partial(self.samples.open, index, self.mode)
             with _seeded(_mix(self.seed, epoch, index)):
                 if isinstance(self.transform, TrainTransform):
-                    return index, self.transform.reading(read)
-                return index, self.transform(read())
+                    return index, self.transform.reading(partial(self.samples.open_pixels, index, self.mode))
+                return index, self.transform(self.samples.open(index, self.mode))
         except ImageError as error:
             source, reason = self.samples.sources[index], str(error)
             return index, reason if source in reason else f"{source}: {reason}"
@@ -248,6 +251,17 @@ def _seeded(seed: int) -> Iterator[None]:
             random.setstate(states[0])
             np.random.set_state(states[1])
             torch.set_rng_state(states[2])
+
+
+_started: WeakSet[BaseProcess] = WeakSet()
+
+
+@atexit.register
+def _kill_workers() -> None:
+    # At the end of a program that fails, multiprocessing asks its children to end, which these do not hear, and waits.
+    for worker in _started:
+        if worker.is_alive():
+            worker.kill()
 
 
 def _leave_signals_to_parent(worker: int) -> None:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from io import BytesIO
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
 from PIL import Image
+from torch import Tensor
 
-from convnext.data.decode import Reduction, read_image
+from convnext.data.decode import Reduction, decode_image, decode_pixels, read_bytes
 from convnext.data.digits import read_digits
 from convnext.data.entries import Listing
 from convnext.data.folders import read_folder, read_unlabelled
@@ -41,14 +41,21 @@ class Samples:
     def __len__(self) -> int:
         return len(self.sources)
 
-    def open(self, index: int, mode: str, reduction: Reduction | None = None) -> Image.Image:
-        """Image `index` as "RGB" or "L", perhaps smaller (`read_image`). `ImageError` if it cannot be decoded."""
+    def open(self, index: int, mode: str) -> Image.Image:
+        """Image `index` as "RGB" or "L"; raises `ImageError` if it cannot be decoded."""
         if self.images is not None:
             return Image.fromarray(self.images[index]).convert(mode)
-        source: str | BytesIO = self.sources[index]
-        if self.members is not None:
-            source = BytesIO(self.members.read(index))
-        return read_image(source, mode, name=self.sources[index], reduction=reduction)
+        return decode_image(self.content(index), mode, name=self.sources[index])
+
+    def open_pixels(self, index: int, mode: str, reduction: Reduction) -> Image.Image | Tensor:
+        """The same for training, perhaps smaller (`decode_pixels`)."""
+        if self.images is not None:
+            return self.open(index, mode)
+        return decode_pixels(self.content(index), mode, name=self.sources[index], reduction=reduction)
+
+    def content(self, index: int) -> bytes:
+        """The file of image `index`."""
+        return read_bytes(self.sources[index]) if self.members is None else self.members.read(index)
 
     def shuffled(self, seed: int) -> list[int]:
         """All positions in a random order; of shards, a few are read at a time."""

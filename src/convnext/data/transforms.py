@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from PIL import Image, ImageOps
 from torch import Tensor
 
@@ -51,18 +50,18 @@ class TrainTransform:
         """Augment an image that is decoded."""
         return self.finish(image, self.draw(*image.size))
 
-    def reading(self, read: Callable[[Reduction], Image.Image]) -> Tensor:
-        """Augment the image that `read` decodes: it is told first how small the crop will be."""
-        box = None
+    def reading(self, read: Callable[[Reduction], Image.Image | Tensor]) -> Tensor:
+        """Augment what `read` decodes, an image or uint8 `[C, H, W]`: it is told first how large the crop is."""
+        box: Box | None = None
 
         def reduction(width: int, height: int) -> int:
             nonlocal box
-            box = self.draw(width, height)
+            box = box or self.draw(width, height)
             larger = min(box.right - box.left, box.bottom - box.top) / self.size
             return max(factor for factor in (1, 2, 4, 8) if factor == 1 or larger >= factor * MARGIN)
 
         image = read(reduction)
-        return self.finish(image, box or self.draw(*image.size))
+        return self.finish(image, box or self.draw(*size_of(image)))
 
     def draw(self, width: int, height: int) -> Box:
         """A random crop."""
@@ -70,12 +69,17 @@ class TrainTransform:
         top, left, tall, wide = self.crop.get_params(like, self.crop.scale, self.crop.ratio)
         return Box(left, top, left + wide, top + tall, width, height)
 
-    def finish(self, image: Image.Image, box: Box) -> Tensor:
+    def finish(self, image: Image.Image | Tensor, box: Box) -> Tensor:
         """Crop and augment an image, which may be smaller than the one the box was drawn for."""
-        x, y = image.width / box.width, image.height / box.height
-        left, top = min(int(box.left * x), image.width - 1), min(int(box.top * y), image.height - 1)
+        width, height = size_of(image)
+        x, y = width / box.width, height / box.height
+        left, top = min(int(box.left * x), width - 1), min(int(box.top * y), height - 1)
         right, bottom = max(round(box.right * x), left + 1), max(round(box.bottom * y), top + 1)
-        pixels = resize(image.crop((left, top, right, bottom)), self.size, self.interpolation)
+        if isinstance(image, Tensor):
+            pixels = image[:, top:bottom, left:right]
+        else:
+            pixels = to_pixels(image.crop((left, top, right, bottom)))
+        pixels = resize(pixels, self.size, self.interpolation)
         for flip in self.flips:
             pixels = flip(pixels)
         if self.augment:
@@ -90,12 +94,19 @@ class TrainTransform:
         return values
 
 
-def resize(image: Image.Image, size: int, interpolation: str) -> Tensor:
-    """Warp an image to a square, uint8 `[C, size, size]`: but for rounding as Pillow does, whose bicubic takes five
-    times as long."""
+def resize(pixels: Tensor, size: int, interpolation: str) -> Tensor:
+    """Warp uint8 `[C, H, W]` to `[C, size, size]`: but for rounding as Pillow does, whose bicubic takes five times as
+    long."""
     if interpolation not in ("bilinear", "bicubic"):
-        return to_pixels(image.resize((size, size), Image.Resampling[interpolation.upper()]))
-    return F.interpolate(to_pixels(image)[None], size=(size, size), mode=interpolation, antialias=True)[0]
+        return to_pixels(to_image(pixels).resize((size, size), Image.Resampling[interpolation.upper()]))
+    scaled = torch.empty((1, pixels.shape[0], size, size), dtype=torch.uint8, memory_format=torch.channels_last)
+    operator = getattr(torch.ops.aten, f"_upsample_{interpolation}2d_aa")  # F.interpolate knows no `out`
+    return operator.out(pixels[None], (size, size), False, None, None, out=scaled)[0]
+
+
+def size_of(image: Image.Image | Tensor) -> tuple[int, int]:
+    """Width and height."""
+    return (image.shape[2], image.shape[1]) if isinstance(image, Tensor) else image.size
 
 
 def to_pixels(image: Image.Image) -> Tensor:
@@ -140,7 +151,8 @@ def train_transform(
         hflip=hflip,
         vflip=vflip,
         auto_augment=rand_augment,
-        color_jitter=color_jitter,
+        # None, which timm's types leave out: of 0 it would be a step that does nothing, slowly.
+        color_jitter=color_jitter or None,  # type: ignore[arg-type]
         interpolation=preprocessing.interpolation,
         mean=preprocessing.mean,
         std=preprocessing.std,
