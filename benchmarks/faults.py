@@ -28,7 +28,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from convnext.data import pack as packing
+from convnext.data.pack import pack
 
 COMMON = ["--image-size", "32", "--stem-patch", "2", "--epochs", "4", "--batch-size", "4", "--save-every", "3"]
 COMMON += ["--device", "cpu", "--drop-path", "0.1", "--ema", "0.9"]
@@ -54,8 +54,7 @@ def make_images(folder: Path) -> Path:
 
 def pack_images(images: Path, folder: Path) -> Path:
     """The same in shards of some ten images."""
-    packing.MB = 30_000
-    packing.pack(str(images), folder, labels=True, multi_label=False, val_fraction=0.2, shard_mb=1, seed=0)
+    pack(str(images), folder, shard_bytes=30_000)
     return folder
 
 

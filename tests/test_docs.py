@@ -14,8 +14,12 @@ ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
+def lines_of(page: Path) -> list[str]:
+    return page.read_text().replace("\\\n", " ").splitlines()
+
+
 def commands() -> list[str]:
-    lines = {line.strip() for page in PAGES for line in page.read_text().splitlines() if line.startswith("    ")}
+    lines = {line.strip() for page in PAGES for line in lines_of(page) if line.startswith("    ")}
     found = [line.split("#")[0].split("|")[-1].strip() for line in lines if "convnext " in line]
     return sorted(line for line in found if line.startswith("convnext "))
 

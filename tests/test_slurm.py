@@ -40,7 +40,15 @@ def test_a_command_submits_itself(cluster: Path, colours: Path, tmp_path: Path, 
     assert cli.main(command) == 0
     assert capsys.readouterr().out == f"job 4711: its output goes to {out}.slurm/\n"
     flags = {line.removeprefix("#SBATCH --") for line in (cluster / "submitted").read_text().splitlines()}
-    expected = {"nodes=2", "ntasks-per-node=8", "gpus-per-node=8", "time=4320", "partition=long", "signal=USR2@300"}
+    expected = {
+        "nodes=2",
+        "ntasks-per-node=8",
+        "gpus-per-node=8",
+        "time=4320",
+        "partition=long",
+        "signal=USR2@300",
+        "requeue",
+    }
     assert expected <= flags
     assert not out.exists()
 
@@ -51,6 +59,7 @@ def test_bad_submissions(cluster: Path, run: Path, tmp_path: Path, capsys: pytes
 
     assert "no 'node'; nearest: nodes" in submission("node=2")
     assert "hours takes a number, not 'long'" in submission("hours=long")
+    assert "memory takes a number, not 'inf'" in submission("memory=inf")
     assert "delete the run first" in submission("", "--overwrite")
     assert "already exists; continue it with --resume" in submission("", out=run)
     (cluster / "srun").unlink()
@@ -61,19 +70,21 @@ def test_bad_submissions(cluster: Path, run: Path, tmp_path: Path, capsys: pytes
 @pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning")  # submitit lets go of it
 def test_a_job_told_to_leave_is_queued_again(colours: Path, tmp_path: Path) -> None:
     """By submitit's executor for one machine, with the signal that SLURM sends."""
-    options = [*FAST, "--epochs", "12", "--device", "cpu", "--drop-path", "0"]
+    options = [*FAST, "--epochs", "12", "--device", "cpu", "--drop-path", "0", "--muon", "none"]
     command = ["train", "classify", str(colours), *options]
     assert cli.main([*command, "--out", str(tmp_path / "whole")]) == 0
     out = tmp_path / "run"
-    number, logs = slurm.submit(cli.main, [*command, "--out", str(out)], out, "gpus=0", cluster="local")
+    args = cli.parser().parse_args([*command, "--out", str(out), "--slurm", "gpus=2"])
+    number, logs = slurm.submit(cli.execute, args, cluster="local")
     wait_for(lambda: len(Run(out).rows()) >= 3)
-    for child in Path(f"/proc/{number}/task/{number}/children").read_text().split():
-        os.kill(int(child), signal.SIGUSR2)
+    _, second = Path(f"/proc/{number}/task/{number}/children").read_text().split()
+    os.kill(int(second), signal.SIGUSR2)  # alone: the first one has to queue the job again all the same
     wait_for((out / "result.json").is_file)
     said = "".join(path.read_text() for path in logs.glob("*_log.*"))
     assert "told to stop" in said
     assert f"Requeued job {number}" in said
-    assert [row["loss"] for row in Run(out).rows()] == [row["loss"] for row in Run(tmp_path / "whole").rows()]
+    expected = [row["loss"] for row in Run(tmp_path / "whole").rows()]
+    assert [row["loss"] for row in Run(out).rows()] == pytest.approx(expected, abs=1e-5)
 
 
 def wait_for(what) -> None:

@@ -29,13 +29,16 @@ class Parser(argparse.ArgumentParser):
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns the exit status: 0, 1 where some images could not be read, 2 for bad input."""
-    argv = sys.argv[1:] if argv is None else argv
-    args = parser().parse_args(argv)
+    return execute(parser().parse_args(argv))
+
+
+def execute(args: argparse.Namespace) -> int:
+    """Run a command whose arguments are parsed."""
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
     logging.getLogger("convnext").setLevel(logging.INFO)
     try:
         if getattr(args, "slurm", None) is not None:
-            return submit(args, argv)
+            return submit(args)
         return args.command(args) or 0
     except InputError as error:
         print(f"convnext: {error}", file=sys.stderr)
@@ -105,9 +108,11 @@ def parser() -> Parser:
         "--json", action="store_true", help="a line an image: the labels of a single file, else image and labels"
     )
 
-    command = add(commands, "pack", pack, "pack images into tar shards, which train and pretrain take as data")
-    command.add_argument("data", metavar="DATA", help="what `train classify` takes, or a folder of tar files to index")
-    command.add_argument("--out", type=Path, metavar="FOLDER", help="where the shards go")
+    command = add(
+        commands, "pack", pack, "pack images into tar shards, which train, pretrain and evaluate take as data"
+    )
+    command.add_argument("data", metavar="DATA", help="what `train classify` takes")
+    command.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="where the shards go")
     command.add_argument(
         "--no-labels", action="store_true", help="any folder of images, flat or nested, to pre-train on"
     )
@@ -117,6 +122,9 @@ def parser() -> Parser:
     )
     command.add_argument("--shard-mb", type=int, default=256, help="megabytes of a shard; default: 256")
     command.add_argument("--seed", type=int, default=0, help="of the images' order; default: 0")
+
+    command = add(commands, "index", index, "let tar files that others packed (WebDataset) be taken as data")
+    command.add_argument("folder", type=Path, metavar="FOLDER", help="a folder of tar files; the index goes there")
 
     analyze = commands.add_parser("analyze", help="look into a model", description="Look into a model.")
     analyses = analyze.add_subparsers(title="analyses", metavar="ANALYSIS", required=True)
@@ -155,7 +163,7 @@ def add_run_options(command: argparse.ArgumentParser, recipe: str) -> None:
     command.add_argument(
         "--slurm",
         metavar="KEY=VALUE,...",
-        help="submit the command to SLURM instead, and queue it again when it is preempted; keys: nodes, gpus (on "
+        help="submit the command to SLURM instead, and queue it again when its time is up; keys: nodes, gpus (on "
         "each), cpus (for each GPU), hours, memory (GB), partition, account, qos, constraint",
     )
 
@@ -197,15 +205,13 @@ def set_options(pairs: list[str]) -> dict[str, str]:
     return dict(pair.split("=", 1) for pair in pairs)
 
 
-def submit(args: argparse.Namespace, argv: list[str]) -> int:
+def submit(args: argparse.Namespace) -> int:
     """Let SLURM run the command."""
+    import convnext.cli  # by this name it is found there, whatever this process was started by
     from convnext import slurm
 
-    if args.overwrite:
-        raise InputError("--slurm goes on with what it finds, so --overwrite has no place; delete the run first")
-    at = next(i for i, argument in enumerate(argv) if argument.split("=")[0] == "--slurm")
-    rest = argv[:at] + argv[at + (1 if "=" in argv[at] else 2) :]
-    job, logs = slurm.submit(main, rest, args.out, args.slurm)
+    args.command = getattr(convnext.cli, args.command.__name__)
+    job, logs = slurm.submit(convnext.cli.execute, args)
     print(f"job {job}: its output goes to {logs}/")
     return 0
 
@@ -298,22 +304,31 @@ def predict(args: argparse.Namespace) -> int:
 
 
 def pack(args: argparse.Namespace) -> int:
-    from convnext.data.pack import pack
+    from convnext.data.pack import count, pack
 
-    folder, shards, images, failures = pack(
+    shards, failures = pack(
         args.data,
         args.out,
+        shard_bytes=args.shard_mb * 10**6,
         labels=not args.no_labels,
         multi_label=args.multi_label,
         val_fraction=args.val_fraction,
-        shard_mb=args.shard_mb,
         seed=args.seed,
     )
     for failure in failures:
         print(f"convnext: {failure}", file=sys.stderr)
     command = "pretrain" if args.no_labels else "train classify"
-    print(f"{folder}: {images} images in {shards} shards; next:\n  convnext {command} {folder} --out RUN")
+    print(
+        f"{args.out}: {count(shards)} images in {len(shards)} shards; next:\n  convnext {command} {args.out} --out RUN"
+    )
     return 1 if failures else 0
+
+
+def index(args: argparse.Namespace) -> None:
+    from convnext.data.pack import count, index
+
+    shards = index(args.folder)
+    print(f"{args.folder}: {count(shards)} images in {len(shards)} shards")
 
 
 def recipes(args: argparse.Namespace) -> None:

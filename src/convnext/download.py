@@ -3,40 +3,44 @@
 from __future__ import annotations
 
 import http.client
-import os
 import shutil
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
 from convnext.errors import InputError
+from convnext.files import whole_file
 
 TIMEOUT = 30  # seconds without an answer
+PASSING = (408, 429)  # refusals of a server that is busy
+
+
+class Refused(InputError):
+    """The server has no such file, or does not give it: asking again will not help."""
 
 
 def download(url: str, path: Path, *, show: bool = False) -> None:
     """Copy `url` to `path`; with `show`, under a progress bar on stderr.
 
     Raises:
-        InputError: no network, no such file on the server, a transfer that was cut short, or no room for it.
+        Refused: no such file on the server.
+        InputError: no network, a transfer that was cut short, or no room for it.
     """
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _copy(url, part, show)
-        os.replace(part, path)
-    except HTTPError as error:
-        error.close()
-        raise InputError(f"cannot download {url}: the server answers {error.code} {error.reason}") from None
-    except (URLError, TimeoutError, ConnectionError) as error:
-        raise InputError(f"cannot download {url}: no network? ({getattr(error, 'reason', error)})") from None
-    except (OSError, http.client.HTTPException) as error:
-        raise InputError(f"cannot download {url} to {path.parent}: {error}") from None
-    finally:
-        with suppress(OSError):  # it took its place, or never was
-            part.unlink()
+    except OSError as error:
+        raise InputError(f"cannot write {path.parent}: {error.strerror or error}") from None
+    with whole_file(path) as part:
+        try:
+            _copy(url, part, show)
+        except HTTPError as error:
+            error.close()
+            kind = Refused if 400 <= error.code < 500 and error.code not in PASSING else InputError
+            raise kind(f"cannot download {url}: the server answers {error.code} {error.reason}") from None
+        except (URLError, TimeoutError, ConnectionError, http.client.HTTPException) as error:
+            raise InputError(f"cannot download {url}: no network? ({getattr(error, 'reason', error)})") from None
 
 
 def _copy(url: str, path: Path, show: bool) -> None:

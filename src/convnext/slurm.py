@@ -1,4 +1,4 @@
-"""A training command that submits itself to SLURM, and is queued again when it is preempted or its time is up.
+"""A training command that submits itself to SLURM, and is queued again when its time is up.
 
 submitit starts the processes, as many on a machine as it has GPUs, and they find each other as under `torchrun`. Before
 the time is up SLURM sends a signal; the run saves itself, and the job is queued again with `--resume auto`.
@@ -6,6 +6,8 @@ the time is up SLURM sends a signal; the run saves itself, and the job is queued
 
 from __future__ import annotations
 
+import argparse
+import math
 import signal
 import sys
 from collections.abc import Callable
@@ -14,12 +16,19 @@ from typing import Any
 
 from convnext.errors import InputError, nearest
 
+
+def _number(text: str) -> float:
+    if not 0 < (number := float(text)) < math.inf:
+        raise ValueError
+    return number
+
+
 OPTIONS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "nodes": ("nodes", int),
     "gpus": ("gpus_per_node", int),
     "cpus": ("cpus_per_task", int),
-    "hours": ("timeout_min", lambda text: round(float(text) * 60)),
-    "memory": ("mem_gb", float),
+    "hours": ("timeout_min", lambda text: math.ceil(_number(text) * 60)),
+    "memory": ("mem_gb", _number),
     "partition": ("slurm_partition", str),
     "account": ("slurm_account", str),
     "qos": ("slurm_qos", str),
@@ -33,10 +42,10 @@ REQUEUES = 10_000
 
 
 class Job:
-    """What runs on the cluster, in each process: the command line, given how it is called."""
+    """What runs on the cluster, in each process: a command, as `execute` takes it, which returns an exit status."""
 
-    def __init__(self, main: Callable[[list[str]], int], arguments: list[str]) -> None:
-        self.main, self.arguments = main, arguments
+    def __init__(self, execute: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> None:
+        self.execute, self.args = execute, args
 
     def __call__(self) -> None:
         from submitit.helpers import TorchDistributedEnvironment
@@ -44,7 +53,7 @@ class Job:
         # submitit's own handlers, which queue the job again; while it trains, the run has others, which save it first.
         handlers = {128 + number: signal.getsignal(number) for number in (signal.SIGUSR1, signal.SIGUSR2)}
         TorchDistributedEnvironment().export(overwrite=True)
-        status = self.main(self.arguments)
+        status = self.execute(self.args)
         handler = handlers.get(status)
         if callable(handler):
             handler(status - 128, None)  # the first process does not come back from here
@@ -59,41 +68,39 @@ class Job:
 
 
 def submit(
-    main: Callable[[list[str]], int], arguments: list[str], out: Path, options: str, *, cluster: str = "slurm"
+    execute: Callable[[argparse.Namespace], int], args: argparse.Namespace, *, cluster: str = "slurm"
 ) -> tuple[str, Path]:
-    """Queue `main(arguments)` as a job that trains into `out`; returns its number, and the folder of its logs.
+    """Queue a training command as `args.slurm` says; returns the job's number, and the folder of its logs.
 
-    `options` is KEY=VALUE,KEY=VALUE of `OPTIONS`. `InputError` for others, for a run that is there already and is not
-    to be resumed, or where there is no SLURM.
+    `InputError` for keys that are not in `OPTIONS`, for a run that is there already and is not to be resumed, or where
+    there is no SLURM.
     """
-    parameters = {"nodes": 1, "gpus_per_node": 1, "timeout_min": 24 * 60, **parse(options)}
-    if (out / "config.json").is_file() and not any(a.split("=")[0] == "--resume" for a in arguments):
-        raise InputError(f"{out} already exists; continue it with --resume, or choose another --out")
+    if args.overwrite:
+        raise InputError("--slurm goes on with what it finds, so --overwrite has no place; delete the run first")
+    parameters = {"nodes": 1, "gpus_per_node": 1, "timeout_min": 24 * 60, **parse(args.slurm)}
+    out = args.out.resolve()
+    if (out / "config.json").is_file() and not args.resume:
+        raise InputError(f"{args.out} already exists; continue it with --resume, or choose another --out")
     try:
         import submitit
     except ImportError:
         raise InputError("--slurm needs submitit: pip install 'convnext[slurm]'") from None
     logs = out.with_name(f"{out.name}.slurm")
+    if cluster == "slurm":
+        own = ["--kill-on-bad-exit=1"]  # if one process fails, the others would wait for it
+        if cpus := parameters.get("cpus_per_task"):
+            own.append(f"--cpus-per-task={cpus}")  # which srun does not take over from sbatch in some versions
+        parameters |= {"slurm_signal_delay_s": NOTICE, "slurm_srun_args": own}
+        parameters |= {"slurm_additional_parameters": {"requeue": True}}
+    args = argparse.Namespace(**{**vars(args), "slurm": None, "resume": "auto"})
     try:
         executor = submitit.AutoExecutor(folder=logs, cluster=cluster, **{f"{cluster}_max_num_timeout": REQUEUES})
-        executor.update_parameters(
-            name=out.name,
-            tasks_per_node=max(1, parameters["gpus_per_node"]),
-            **{f"{cluster}_signal_delay_s": NOTICE} if cluster == "slurm" else {},
-            **parameters,
-        )
-        job = executor.submit(Job(main, resuming(arguments)))
-    except (RuntimeError, OSError, submitit.core.utils.FailedJobError) as error:
-        reason = str(error).strip().splitlines()[-1]
+        executor.update_parameters(name=out.name, tasks_per_node=max(1, parameters["gpus_per_node"]), **parameters)
+        job = executor.submit(Job(execute, args))
+    except (RuntimeError, OSError) as error:
+        reason = next(reversed(str(error).strip().splitlines()), type(error).__name__)
         raise InputError(f"cannot submit to SLURM: {reason}") from None
     return job.job_id, logs
-
-
-def resuming(arguments: list[str]) -> list[str]:
-    """The arguments of a command that goes on where there is something to go on from."""
-    if arguments[-1:] == ["--resume"]:
-        return [*arguments, "auto"]
-    return [*arguments, "--resume", "auto"]  # the last one counts
 
 
 def parse(options: str) -> dict[str, Any]:
@@ -106,6 +113,6 @@ def parse(options: str) -> dict[str, Any]:
         name, kind = OPTIONS[key]
         try:
             parameters[name] = kind(text)
-        except ValueError:
+        except (ValueError, OverflowError):
             raise InputError(f"--slurm {key} takes a number, not '{text}'") from None
     return parameters

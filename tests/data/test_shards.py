@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import tarfile
 import threading
 from functools import partial
@@ -27,16 +28,14 @@ from convnext.run import Run
 
 
 def packed(data: Path, out: Path, **options: object) -> Path:
-    chosen = {"labels": True, "multi_label": False, "val_fraction": 0.2, "shard_mb": 256, "seed": 0, **options}
-    pack(str(data), out, **chosen)
+    pack(str(data), out, **{"shard_bytes": 10**8, **options})
     return out
 
 
 @pytest.fixture
-def small(colours: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """`colours` in several shards, by a megabyte that is smaller."""
-    monkeypatch.setattr("convnext.data.pack.MB", 30_000)
-    return packed(colours, tmp_path / "shards", shard_mb=1)
+def small(colours: Path, tmp_path: Path) -> Path:
+    """`colours` in several shards."""
+    return packed(colours, tmp_path / "shards", shard_bytes=30_000)
 
 
 def contents(samples: Samples, root: Path) -> dict[str, tuple[str, bytes]]:
@@ -95,22 +94,22 @@ def test_tables_of_several_labels_and_flat_folders(colours: Path, tmp_path: Path
 
 
 def test_tar_files_of_others_get_an_index(tmp_path: Path) -> None:
-    for name, count in (("x-train-0", 6), ("x-validation-0", 3)):
+    for name, count in (("my-test-train-0", 6), ("x-validation-0", 3), ("x-test-0", 2)):
         with tarfile.open(tmp_path / f"{name}.tar", "w") as tar:
             for number in range(count):
                 image = BytesIO()
                 Image.new("RGB", (8, 8), (number * 20, 0, 0)).save(image, "PNG")
                 members = {
-                    f"d/{number}.v1.png": image.getvalue(),
+                    f"d/{number}.png": image.getvalue(),
                     f"d/{number}.cls": b"%d" % (number % 3),
-                    f"d/{number}.json": b"{}",
+                    f"d/{number}.seg.png": b"a mask",
                 }
                 for member, content in members.items():
                     info = tarfile.TarInfo(member)
                     info.size = len(content)
                     tar.addfile(info, BytesIO(content))
     (tmp_path / "classes.txt").write_text("c\nb\na\n")
-    assert cli.main(["pack", str(tmp_path)]) == 0
+    assert cli.main(["index", str(tmp_path)]) == 0
     train, val = read_train_val(tmp_path)
     assert train.classes == ("c", "b", "a")
     assert (len(train), len(val)) == (6, 3)
@@ -121,7 +120,11 @@ def test_tar_files_of_others_get_an_index(tmp_path: Path) -> None:
 def test_the_order_begins_shards_one_after_the_other() -> None:
     count, each = 200, 50
     members = shards.Members(
-        tuple(map(str, range(count))), None, np.repeat(np.arange(count), each), *np.zeros((2, count * each), int)
+        tuple(map(str, range(count))),
+        (0,) * count,
+        None,
+        np.repeat(np.arange(count), each),
+        *np.zeros((2, count * each), int),
     )
     order = members.shuffled(np.random.default_rng(0))
     assert sorted(order) == list(range(count * each))
@@ -195,11 +198,15 @@ def test_shards_behind_http_are_fetched_once(server, small: Path) -> None:
 
 def test_the_cache_keeps_to_its_size(server, small: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("CONVNEXT_CACHE_GB", "0.0001")
+    foreign = tmp_path / "cache" / "thesis.tar"
+    foreign.parent.mkdir()
+    foreign.write_bytes(bytes(200_000))
     samples = read_split(server.address, "train")
     for index in range(len(samples)):
         samples.open(index, "RGB")
-    kept = sum(path.stat().st_size for path in (tmp_path / "cache").rglob("*"))
-    assert kept < 100_000 + 60_000  # and the folders themselves
+    tars = list((tmp_path / "cache" / "shards").rglob("*.tar"))
+    assert sum(path.stat().st_size for path in tars) < 100_000
+    assert foreign.exists()
 
 
 def test_what_is_wrong_with_shards_is_said(server, small: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
@@ -219,6 +226,8 @@ def test_what_is_wrong_with_shards_is_said(server, small: Path, tmp_path: Path, 
     assert "train-000001.tar cannot be read: no such file" in training(small)
     tar.write_bytes(content[:-20_000])
     assert f"train-000001.tar has {len(content) - 20_000} bytes, and {len(content)} by the index" in training(small)
+    with pytest.raises(InputError, match=r"bytes, and \d+ by the index: it has been replaced"):
+        remote.open(lost, "RGB")
     tar.write_bytes(content)
     index = json.loads((small / "shards.json").read_text())
     (small / "shards.json").write_text(json.dumps({**index, "format": 99}))
@@ -251,10 +260,45 @@ def test_bad_images_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 def test_bad_packing(colours: Path, small: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     assert "is not empty" in fails(capsys, "pack", colours, "--out", small)
     assert "is packed already" in fails(capsys, "pack", small, "--out", tmp_path / "new")
-    assert "no tar files to index; to pack images, say where to" in fails(capsys, "pack", colours)
+    assert "no tar files to index" in fails(capsys, "index", colours)
+    assert "has an index already" in fails(capsys, "index", small)
     assert "no such folder" in fails(capsys, "pack", tmp_path / "none", "--out", tmp_path / "new")
-    assert "at least 1" in fails(capsys, "pack", colours, "--out", tmp_path / "new", "--shard-mb", "0")
+    assert "a shard must have a size" in fails(capsys, "pack", colours, "--out", tmp_path / "new", "--shard-mb", "0")
     assert not (tmp_path / "new").exists()
     (tmp_path / "tars").mkdir()
     (tmp_path / "tars" / "a.tar").write_bytes(b"no tar file")
-    assert "a.tar: not a whole tar file" in fails(capsys, "pack", tmp_path / "tars")
+    assert "a.tar: not a whole tar file" in fails(capsys, "index", tmp_path / "tars")
+
+
+def read_all(address: str) -> int:
+    samples = read_split(address, "train")
+    return sum(samples.open(index, "RGB").width > 0 for _ in range(3) for index in range(len(samples)))
+
+
+def test_processes_share_a_cache_that_is_too_small(server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CONVNEXT_CACHE_GB", "0.00006")
+    monkeypatch.setattr(shards, "_opened", shards._opened.__wrapped__)  # opens a shard for every image
+    with multiprocessing.get_context("fork").Pool(3) as pool:
+        assert pool.map(read_all, [server.address] * 3) == [72, 72, 72]
+
+
+def test_a_busy_server_is_asked_again(server, small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = iter([503, 429])
+    get = server.do_GET
+
+    def busy(self) -> None:
+        if (code := next(answers, None)) is not None:
+            self.send_error(code)
+        else:
+            get(self)
+
+    monkeypatch.setattr(server, "do_GET", busy)
+    monkeypatch.setattr(cache, "PAUSES", (0, 0))
+    assert len(read_split(server.address, "train")) == 24
+
+
+def test_nothing_to_pack(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    for path in folder.rglob("*.png"):
+        path.unlink()
+        path.symlink_to(tmp_path / "nowhere.png")
+    assert "none of 36 files can be opened; the first: " in fails(capsys, "pack", folder, "--out", tmp_path / "new")

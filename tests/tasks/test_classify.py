@@ -68,3 +68,19 @@ def test_another_number_of_classes_gets_a_new_head_and_is_told(run, tmp_path, ca
 def test_options_of_the_run_are_kept(run):
     config = ClassifyConfig.from_dict(json.loads((run / "config.json").read_text()))
     assert (config.recipe, config.image_size, config.epochs, config.batch_size) == ("small_data", 32, 2, 8)
+
+
+def test_classes_named_by_wordnet_ids_are_answered_in_words(tmp_path):
+    folder = make_folder(tmp_path / "colours")
+    codes = {"blue": "n01440764", "green": "n02102040", "red": "n00005787"}  # the last is one of 22K's alone
+    for split in ("train", "val"):
+        for name, code in codes.items():
+            (folder / split / name).rename(folder / split / code)
+    assert cli.main(["train", "classify", str(folder), "--out", str(tmp_path / "run"), *FAST]) == 0
+    predictor = convnext.load(tmp_path / "run")
+    assert predictor.classes == sorted(codes.values())
+    answers = predictor(folder / "val/n01440764/0.png")
+    assert {answer["label"] for answer in answers} == {
+        "tench, Tinca tinca", "English springer, English springer spaniel", "benthos",
+    }  # fmt: skip
+    assert cli.main(["evaluate", str(tmp_path / "run"), str(folder)]) == 0

@@ -160,7 +160,7 @@ def test_no_server(monkeypatch, tmp_path):
 def test_an_unwritable_cache(server, monkeypatch, tmp_path):
     put_atto(server, tmp_path)
     (tmp_path / "cache").touch()
-    assert "cannot download" in refusal()
+    assert "cannot write" in refusal()
 
 
 def test_class_names():

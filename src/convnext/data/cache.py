@@ -1,7 +1,7 @@
-"""Files behind addresses, kept on the disk here: several processes share one copy.
+"""Shards behind addresses, kept on the disk here: several processes share one copy.
 
-They lie in `CONVNEXT_CACHE`, or ~/.cache/convnext. With `CONVNEXT_CACHE_GB`, the ones longest unused are deleted when
-there are more gigabytes of them than that.
+They lie in `CONVNEXT_CACHE`, or ~/.cache/convnext, under shards/. With `CONVNEXT_CACHE_GB`, those that were opened
+longest ago are deleted where there are more gigabytes of them; a process keeps what it has open until it closes it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from convnext.download import download
+from convnext.download import Refused, download
 from convnext.errors import InputError
 
 PAUSES = (1, 4, 16)
@@ -25,32 +25,57 @@ def is_address(path: str | Path) -> bool:
 
 def folder() -> Path:
     """Where the files lie."""
-    return Path(os.environ.get("CONVNEXT_CACHE") or Path.home() / ".cache" / "convnext")
+    return Path(os.environ.get("CONVNEXT_CACHE") or Path.home() / ".cache" / "convnext") / "shards"
 
 
-def fetch(url: str, path: Path, *, again: bool = False) -> Path:
-    """`path`, with what lies at `url`: fetched if it is not there yet, or `again`. `InputError` if it cannot be."""
+def fetch(url: str, path: Path, *, size: int | None = None, again: bool = False) -> Path:
+    """`path`, with what lies at `url`: fetched if it is not there yet, or `again`.
+
+    `InputError` if it cannot be, or has another `size` in bytes than it should.
+    """
     from filelock import FileLock
 
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(path.with_name(f".{path.name}.lock")):
-            if again or not path.is_file():
+            if again or _size(path) is None or size not in (None, _size(path)):
+                for unfinished in path.parent.glob(f".{path.name}.*.tmp"):  # of a process that was killed
+                    unfinished.unlink()
                 _patiently(url, path)
+                if size is not None and (found := _size(path)) not in (None, size):
+                    path.unlink(missing_ok=True)
+                    raise InputError(f"{url} has {found} bytes, and {size} by the index: it has been replaced")
                 _make_room(path)
-        os.utime(path)
+            with suppress(FileNotFoundError):  # another process has deleted it to make room; `open_fetched` sees that
+                os.utime(path)
     except OSError as error:
         raise InputError(f"cannot keep {url} in {path.parent}: {error.strerror or error}") from None
     return path
+
+
+def open_fetched(url: str, path: Path, size: int) -> int:
+    """The number of an open file with what lies at `url`."""
+    for _ in range(3):  # another process may delete it in between, to make room for its own
+        with suppress(FileNotFoundError):
+            return os.open(fetch(url, path, size=size), os.O_RDONLY)
+    raise InputError(f"{path} is deleted as soon as it is fetched: CONVNEXT_CACHE_GB is too small")
+
+
+def _size(path: Path) -> int | None:
+    """A file's size in bytes; None if it is not there."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return None
 
 
 def _patiently(url: str, path: Path) -> None:
     for pause in PAUSES:
         try:
             return download(url, path)
-        except InputError as error:
-            if "answers 4" in str(error):  # asking again will not help
-                raise
+        except Refused:
+            raise
+        except InputError:
             time.sleep(pause)
     download(url, path)
 
@@ -60,12 +85,14 @@ def _make_room(newest: Path) -> None:
     if limit is None:
         return
     try:
-        left = float(limit) * 1e9 - newest.stat().st_size
+        left = float(limit) * 1e9
     except ValueError:
         raise InputError(f"CONVNEXT_CACHE_GB takes a number, not '{limit}'") from None
-    others = [path for path in folder().rglob("*") if path.is_file() and path != newest]
-    for path in sorted(others, key=lambda path: path.stat().st_mtime, reverse=True):
-        left -= path.stat().st_size
-        if left < 0:
-            with suppress(OSError):  # another process was faster
-                path.unlink()
+    found = []
+    for path in folder().rglob("*.tar"):
+        with suppress(FileNotFoundError):  # another process was faster
+            found.append((path == newest, path.stat().st_mtime, path.stat().st_size, path))
+    for is_newest, _, size, path in sorted(found, reverse=True):
+        left -= size
+        if left < 0 and not is_newest:
+            path.unlink(missing_ok=True)

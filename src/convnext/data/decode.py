@@ -39,6 +39,9 @@ IMAGE_SUFFIXES = frozenset(suffix for suffixes in _SUFFIXES.values() for suffix 
 # Pillow itself refuses more than twice its MAX_IMAGE_PIXELS, which is this number: 0.5 GB once decoded to RGB.
 MAX_PIXELS = 178_956_970
 
+# More than so many pixels take in any format that is read.
+MAX_BYTES = 2**31
+
 Reduction = Callable[[int, int], int]
 """Width and height of an upright image to how many times smaller it may be decoded: 1, 2, 4 or 8. Asked of JPEGs."""
 
@@ -58,8 +61,8 @@ def read_image(source: str | Path | BinaryIO, mode: str = "RGB") -> Image.Image:
     """The image in `source` (a path or a binary file) as 8-bit "RGB" or "L", upright as its EXIF says.
 
     Of an animation, the first frame. Conversions are those of `as_mode`. A failure raises `ImageError`, one line
-    with path and reason: missing or unreadable, zero bytes, not an image, truncated or damaged, or more than
-    `MAX_PIXELS` pixels by its header (refused before decoding).
+    with path and reason: missing or unreadable, zero bytes, not an image, truncated or damaged, more than
+    `MAX_BYTES`, or more than `MAX_PIXELS` pixels by its header (refused before decoding).
     """
     if isinstance(source, str | Path):
         return decode_image(read_bytes(source), mode, name=str(source))
@@ -67,12 +70,15 @@ def read_image(source: str | Path | BinaryIO, mode: str = "RGB") -> Image.Image:
 
 
 def read_bytes(path: str | Path) -> bytes:
-    """A file's content. `ImageError` if it cannot be read."""
+    """A file's content. `ImageError` if it cannot be read, or has more than `MAX_BYTES`."""
     try:
         with open(path, "rb") as file:
-            return file.read()
+            content = file.read(MAX_BYTES + 1)
     except OSError as error:
         raise ImageError(f"{path}: cannot be opened: {(error.strerror or str(error)).lower()}") from None
+    if len(content) > MAX_BYTES:
+        raise ImageError(f"{path}: larger than {MAX_BYTES / 2**30:.0f} GiB")
+    return content
 
 
 def decode_image(content: bytes, mode: str, *, name: str, reduction: Reduction | None = None) -> Image.Image:

@@ -7,9 +7,12 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+
+from convnext.errors import InputError
 
 if TYPE_CHECKING:
     from convnext.data.shards import Members
@@ -43,6 +46,15 @@ def in_class_order(names: Iterable[str]) -> tuple[str, ...]:
     if all(name.isascii() and name.isdigit() for name in distinct):
         distinct.sort(key=int)
     return tuple(distinct)
+
+
+def read_class_names(path: Path) -> tuple[str, ...]:
+    """The names in a `classes.txt`, one a line. `InputError` if it cannot be read."""
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read: {error}") from None
+    return tuple(line.strip() for line in lines if line.strip())
 
 
 def hash_fraction(key: str) -> float:

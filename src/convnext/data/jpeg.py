@@ -6,12 +6,10 @@ import simplejpeg
 import torch
 from torch import Tensor
 
-EXIF_BEGINS_WITHIN = 2**16  # bytes; a segment's length, and it comes first
-
 
 def plain_size(content: bytes) -> tuple[int, int] | None:
-    """Width and height, if this is a JPEG file in colour and without EXIF, which may say that it has to be turned."""
-    if content[:3] != b"\xff\xd8\xff" or b"Exif\0" in content[:EXIF_BEGINS_WITHIN]:
+    """Width and height, if this is a JPEG file in colour and nothing in it may say that it has to be turned."""
+    if content[:3] != b"\xff\xd8\xff" or b"Exif\0" in content or b"tiff:Orientation" in content:
         return None
     try:
         height, width, colours, _ = simplejpeg.decode_jpeg_header(content)

@@ -265,10 +265,5 @@ def _kill_workers() -> None:
 
 
 def _leave_signals_to_parent(worker: int) -> None:
-    for number in (
-        signal.SIGINT,
-        signal.SIGTERM,
-        signal.SIGUSR1,
-        signal.SIGUSR2,
-    ):  # often sent to all; the parent stops its workers
+    for number in (signal.SIGINT, *share.STOP_SIGNALS):  # often sent to all; the parent stops its workers
         signal.signal(number, signal.SIG_IGN)

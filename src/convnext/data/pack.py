@@ -6,7 +6,8 @@ import json
 import re
 import tarfile
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
@@ -16,7 +17,7 @@ from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 
 from convnext.data.decode import IMAGE_SUFFIXES
-from convnext.data.entries import HELD_OUT, Entry, Listing, in_class_order
+from convnext.data.entries import HELD_OUT, Entry, in_class_order, read_class_names
 from convnext.data.folders import read_unlabelled
 from convnext.data.samples import read_listing
 from convnext.data.shards import FORMAT, INDEX, PLACES, is_sharded
@@ -24,7 +25,6 @@ from convnext.errors import InputError
 from convnext.files import whole_file
 
 BLOCK = 512  # bytes; tar files are made of these
-MB = 10**6
 
 
 @dataclass
@@ -39,8 +39,8 @@ class Shard:
     labels: list[tuple[str, ...]] = field(default_factory=list)
 
     def add(self, name: str, offset: int, size: int, labels: tuple[str, ...]) -> None:
-        """One more image."""
-        self.names.append(name)
+        """One more image. Names of files need not be text, but those of the index do."""
+        self.names.append(name.encode("utf-8", "surrogateescape").decode("utf-8", "replace"))
         self.offsets.append(offset)
         self.sizes.append(size)
         self.labels.append(labels)
@@ -48,105 +48,82 @@ class Shard:
 
 def pack(
     data: str,
-    out: Path | None,
+    out: Path,
     *,
-    labels: bool,
-    multi_label: bool,
-    val_fraction: float,
-    shard_mb: int,
-    seed: int,
-) -> tuple[Path, int, int, list[str]]:
-    """Returns the folder of shards, their number, that of the images, and a line for each file left out.
+    shard_bytes: int,
+    labels: bool = True,
+    multi_label: bool = False,
+    val_fraction: float = 0.2,
+    seed: int = 0,
+) -> tuple[list[Shard], list[str]]:
+    """Copy images into shards in the new folder `out`, those of each split in a random order, and write the index.
 
-    Without `out`, `data` is a folder of tar files, which get an index. Without `labels`, it is a folder of images, flat
-    or nested. `InputError` for data that cannot be read, or a folder that is in use.
+    `data` is what is trained on; without `labels`, a folder of images, flat or nested. Files are copied as they are:
+    training reports those that are no images, by their names. Returns the shards, and a line for each file that could
+    not be opened and was left out. `InputError` for data that cannot be read, or a folder that is in use.
     """
-    if shard_mb < 1:
-        raise InputError(f"--shard-mb must be at least 1, not {shard_mb}")
+    if shard_bytes < 1:
+        raise InputError(f"a shard must have a size, not {shard_bytes} bytes")
     if is_sharded(data):
-        raise InputError(f"{data} is packed already; to index its tar files anew, delete {INDEX} in it")
-    failures: list[str] = []
-    with Progress(*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeRemainingColumn(),
-                  console=Console(stderr=True), disable=not Console(stderr=True).is_terminal) as bar:  # fmt: skip
-        if out is None:
-            folder = Path(data)
-            if not (tars := tar_files(folder)):
-                raise InputError(f"{data}: no tar files to index; to pack images, say where to: --out FOLDER")
-            task = bar.add_task("indexing", total=len(tars))
-            shards = index_shards(folder, lambda: bar.advance(task))
-        else:
-            if labels:
-                listing = read_listing(data, classes=None, multi_label=multi_label, val_fraction=val_fraction)
-            else:
-                listing = read_unlabelled(Path(data))
-            if listing.images is not None:
-                raise InputError(f"{data} are no files; train on them as they are")
-            folder = _new(out)
-            task = bar.add_task("packing", total=len(listing.entries))
-            root = Path(data) if Path(data).is_dir() else Path(data).parent
-            shards, failures = write_shards(
-                listing, root, folder, shard_bytes=shard_mb * MB, seed=seed, done=lambda: bar.advance(task)
-            )
-    return folder, len(shards), sum(len(shard.names) for shard in shards), failures
-
-
-def _new(out: Path) -> Path:
+        raise InputError(f"{data} is packed already")
+    if labels:
+        listing = read_listing(data, classes=None, multi_label=multi_label, val_fraction=val_fraction)
+    else:
+        listing = read_unlabelled(Path(data))
+    if listing.images is not None:
+        raise InputError(f"{data} are no files; train on them as they are")
     try:
         out.mkdir(parents=True, exist_ok=True)
         if any(out.iterdir()):
             raise InputError(f"{out} is not empty; pack into a new folder")
     except OSError as error:
         raise InputError(f"cannot write {out}: {error.strerror or error}") from error
-    return out
-
-
-def write_shards(
-    listing: Listing, root: Path, out: Path, *, shard_bytes: int, seed: int, done: Callable[[], None]
-) -> tuple[list[Shard], list[str]]:
-    """Copy images into shards in the folder `out`, those of each split in a random order, and write the index.
-
-    Files are copied as they are: training reports those that are no images, by their names, which are relative to
-    `root`. Returns the shards, and a line for each file that could not be opened and was left out. `done` is called
-    after each image.
-    """
+    root = Path(data) if Path(data).is_dir() else Path(data).parent
+    position = {name: number for number, name in enumerate(listing.classes)}
     shards: list[Shard] = []
     failures: list[str] = []
-    for split in ("train", "val"):
-        entries = [entry for entry in listing.entries if entry.split == split]
-        left = deque(entries[at] for at in np.random.default_rng(seed).permutation(len(entries)))
-        number = 0
-        while left:
-            shard = Shard(out / f"{split}-{number:06}.tar", split)
-            _write_shard(shard, left, listing.classes, root, shard_bytes, failures, done)
-            shards.append(shard)
-            number += 1
-    write_index(out, listing.classes, shards)
+    with progress("packing", len(listing.entries)) as done:
+        for split in ("train", "val"):
+            entries = [entry for entry in listing.entries if entry.split == split]
+            left = deque(entries[at] for at in np.random.default_rng(seed).permutation(len(entries)))
+            number = 0
+            while left:
+                shard = Shard(out / f"{split}-{number:06}.tar", split)
+                _write_shard(shard, _readable(left, failures, done), position, root, shard_bytes)
+                if shard.names:
+                    shards.append(shard)
+                    number += 1
+                else:  # not one of the last files could be opened
+                    shard.path.unlink()
+    if not shards:
+        raise InputError(f"none of {len(failures)} files can be opened; the first: {failures[0]}")
+    write_index(out, position, shards)
     return shards, failures
 
 
+def _readable(left: deque[Entry], failures: list[str], done: Callable[[], None]) -> Iterator[tuple[Entry, bytes]]:
+    """Take entries off the left, with their files' contents, but those that cannot be opened."""
+    while left:
+        entry = left.popleft()
+        done()
+        try:
+            yield entry, Path(entry.source).read_bytes()
+        except OSError as error:
+            failures.append(f"{entry.source}: cannot be opened: {(error.strerror or str(error)).lower()}")
+
+
 def _write_shard(
-    shard: Shard,
-    left: deque[Entry],
-    classes: tuple[str, ...],
-    root: Path,
-    limit: int,
-    failures: list[str],
-    done: Callable[[], None],
+    shard: Shard, entries: Iterator[tuple[Entry, bytes]], position: Mapping[str, int], root: Path, limit: int
 ) -> None:
-    stem = shard.path.stem
     with whole_file(shard.path) as unfinished, tarfile.open(unfinished, "w") as tar:
-        while left and tar.offset < limit:
-            entry = left.popleft()
-            done()
-            try:
-                content = Path(entry.source).read_bytes()
-            except OSError as error:
-                failures.append(f"{entry.source}: cannot be opened: {(error.strerror or str(error)).lower()}")
-                continue
-            key = f"{stem}-{len(shard.names):06}"
-            offset = _add(tar, key + Path(entry.source).suffix.lower(), content)
-            _add_labels(tar, key, [classes.index(label) for label in entry.labels])
-            shard.add(_name(entry.source, root), offset, len(content), entry.labels)
+        while tar.offset < limit and (found := next(entries, None)):
+            entry, content = found
+            source = Path(entry.source)
+            key = f"{shard.path.stem}-{len(shard.names):06}"
+            offset = _add(tar, key + source.suffix.lower(), content)
+            _add_labels(tar, key, [position[label] for label in entry.labels])
+            name = source.relative_to(root).as_posix() if source.is_relative_to(root) else entry.source
+            shard.add(name, offset, len(content), entry.labels)
 
 
 def _add(tar: tarfile.TarFile, name: str, content: bytes) -> int:
@@ -165,18 +142,11 @@ def _add_labels(tar: tarfile.TarFile, key: str, labels: list[int]) -> None:
         _add(tar, f"{key}.json", json.dumps({"labels": labels}).encode())
 
 
-def _name(source: str, root: Path) -> str:
-    path = Path(source)
-    name = path.relative_to(root).as_posix() if path.is_relative_to(root) else source
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")  # names need not be text, the index does
-
-
-def write_index(out: Path, classes: tuple[str, ...], shards: list[Shard]) -> None:
+def write_index(out: Path, position: Mapping[str, int], shards: list[Shard]) -> None:
     """Write `shards.parquet` and `shards.json`, the latter last: without it the folder is none of shards."""
     import pyarrow
     from pyarrow import parquet
 
-    position = {name: number for number, name in enumerate(classes)}
     columns = {
         "shard": pyarrow.array([at for at, shard in enumerate(shards) for _ in shard.names], pyarrow.int32()),
         "offset": pyarrow.array([o for shard in shards for o in shard.offsets], pyarrow.int64()),
@@ -193,66 +163,89 @@ def write_index(out: Path, classes: tuple[str, ...], shards: list[Shard]) -> Non
         {"file": s.path.name, "split": s.split, "images": len(s.names), "bytes": s.path.stat().st_size} for s in shards
     ]
     with whole_file(out / INDEX) as unfinished:
-        unfinished.write_text(json.dumps({"format": FORMAT, "classes": classes, "shards": files}, indent=1))
+        unfinished.write_text(json.dumps({"format": FORMAT, "classes": list(position), "shards": files}, indent=1))
 
 
-def index_shards(folder: Path, done: Callable[[], None]) -> list[Shard]:
+def index(folder: Path) -> list[Shard]:
     """Index the tar files that lie in `folder`, of WebDataset's form, and write the index beside them.
 
-    A file whose name says val, valid, validation or test is held out. Classes are what `.cls` members say: names, or
-    positions in a `classes.txt` beside the tar files. `done` is called after each file.
+    A file whose name says train is trained on; else one that says val, valid, validation or test is held out, of
+    which the first present counts, and the others are left out. Classes are what `.cls` members say: names, or
+    positions in a `classes.txt` beside the tar files. `InputError` for what is no tar file or holds no images.
     """
-    names = folder / "classes.txt"
-    known = tuple(names.read_text(encoding="utf-8").split("\n")) if names.is_file() else ()
-    known = tuple(name.strip() for name in known if name.strip())
+    if is_sharded(folder):
+        raise InputError(f"{folder} has an index already: {INDEX}")
+    paths = sorted(path for path in folder.glob("*.tar") if not path.name.startswith("."))
+    if not paths:
+        raise InputError(f"{folder}: no tar files to index")
+    said = {path: _split_of(path.stem) for path in paths}
+    held_out = next((name for name in HELD_OUT if name in said.values()), None)
+    listed = folder / "classes.txt"
+    known = {name: number for number, name in enumerate(read_class_names(listed))} if listed.is_file() else {}
     shards = []
-    for path in tar_files(folder):
-        words = re.split(r"[^a-z]+", path.stem.lower())
-        shard = Shard(path, "val" if set(words) & set(HELD_OUT) else "train")
-        try:
-            _index_shard(shard, known)
-        except (OSError, tarfile.TarError) as error:
-            raise InputError(f"{path}: not a whole tar file without compression: {error}") from None
-        shards.append(shard)
-        done()
-    if not any(shard.names for shard in shards):
+    with progress("indexing", len(paths)) as done:
+        for path in paths:
+            if said[path] in ("train", held_out):
+                shard = Shard(path, "train" if said[path] == "train" else "val")
+                _index_shard(shard, known)
+                shards.append(shard)
+            done()
+    shards = [shard for shard in shards if shard.names]
+    if not shards:
         raise InputError(f"{folder}: no images in its tar files")
-    write_index(folder, known or in_class_order(_labels(shards)), shards)
+    labels = (label for shard in shards for labels in shard.labels for label in labels)
+    write_index(folder, known or {name: number for number, name in enumerate(in_class_order(labels))}, shards)
     return shards
 
 
-def tar_files(folder: Path) -> list[Path]:
-    """The tar files in a folder, sorted."""
-    return sorted(path for path in folder.glob("*.tar") if not path.name.startswith("."))
+def _split_of(stem: str) -> str:
+    words = re.split(r"[^a-z]+", stem.lower())
+    return "train" if "train" in words else next((name for name in HELD_OUT if name in words), "train")
 
 
-def _labels(shards: Iterable[Shard]) -> Iterable[str]:
-    return (label for shard in shards for labels in shard.labels for label in labels)
-
-
-def _index_shard(shard: Shard, known: tuple[str, ...]) -> None:
+def _index_shard(shard: Shard, known: Mapping[str, int]) -> None:
     images: dict[str, tarfile.TarInfo] = {}
     labels: dict[str, tuple[str, ...]] = {}
-    with tarfile.open(shard.path, "r:") as tar:
-        for member in tar:
-            folder, _, file = member.name.rpartition("/")
-            stem, _, suffix = file.partition(".")
-            key = f"{folder}/{stem}"
-            if not member.isfile() or not stem:
-                continue
-            if Path(file).suffix.lower() in IMAGE_SUFFIXES:
-                images[key] = member
-            elif suffix == "cls":
-                content = tar.extractfile(member)
-                assert content is not None
-                labels[key] = (_class_of(content.read().decode("utf-8", "replace").strip(), known, shard.path),)
+    by_position = list(known)
+    try:
+        with tarfile.open(shard.path, "r:") as tar:
+            for member in tar:
+                folder, _, file = member.name.rpartition("/")
+                stem, _, suffix = file.partition(".")
+                key = f"{folder}/{stem}"
+                if not member.isfile() or not stem:
+                    continue
+                if f".{suffix.lower()}" in IMAGE_SUFFIXES:
+                    if key in images:
+                        raise InputError(f"{shard.path}: {images[key].name} and {member.name} are of one sample")
+                    images[key] = member
+                elif suffix == "cls":
+                    content = tar.extractfile(member)
+                    assert content is not None  # of a regular file it never is
+                    text = content.read().decode("utf-8", "replace").strip()
+                    if known and text not in known:
+                        if not text.isdecimal() or int(text) >= len(by_position):
+                            raise InputError(
+                                f"{shard.path}: class '{text}' is not in classes.txt, nor a position in it"
+                            )
+                        text = by_position[int(text)]
+                    labels[key] = (text,)
+    except (OSError, tarfile.TarError) as error:
+        raise InputError(f"{shard.path}: not a whole tar file without compression: {error}") from None
     for key, member in images.items():
         shard.add(member.name, member.offset_data, member.size, labels.get(key, ()))
 
 
-def _class_of(text: str, known: tuple[str, ...], path: Path) -> str:
-    if not known or text in known:
-        return text
-    if not text.isdecimal() or int(text) >= len(known):
-        raise InputError(f"{path}: class '{text}' is not in classes.txt, nor a position in it")
-    return known[int(text)]
+def count(shards: Iterable[Shard]) -> int:
+    """The images in them."""
+    return sum(len(shard.names) for shard in shards)
+
+
+@contextmanager
+def progress(what: str, total: int) -> Iterator[Callable[[], None]]:
+    """A bar on stderr, if that is a terminal; inside, call what it gives after each of `total` things."""
+    console = Console(stderr=True)
+    columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda: bar.advance(task)

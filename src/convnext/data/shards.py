@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 
@@ -24,7 +24,28 @@ from convnext.errors import ImageError, InputError
 
 INDEX, PLACES = "shards.json", "shards.parquet"
 FORMAT = 1
-OPEN = 64  # shards a process holds open
+MIXED = 16
+"""Shards whose images are mixed."""
+
+
+class _File:
+    """A file that is open while it is in use; reading does not move it, and so forked processes may share it."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def read(self, offset: int, size: int) -> bytes:
+        return os.pread(self.number, size, offset)
+
+    def __del__(self) -> None:
+        os.close(self.number)
+
+
+@lru_cache(maxsize=2 * MIXED)
+def _opened(path: str, size: int, kept: Path | None) -> _File:
+    if kept is None:
+        return _File(os.open(path, os.O_RDONLY))
+    return _File(cache.open_fetched(path, kept / path.rsplit("/", 1)[1], size))
 
 
 @dataclass(frozen=True)
@@ -33,13 +54,15 @@ class Members:
 
     files: tuple[str, ...]
     """Paths, or addresses."""
+    lengths: tuple[int, ...]
+    """Theirs, in bytes."""
     kept: Path | None
     """Where what is behind addresses is kept."""
     shard: np.ndarray
     """Of each image, a position in `files`."""
     offset: np.ndarray
     size: np.ndarray
-    """In bytes."""
+    """Likewise, in bytes."""
 
     def take(self, chosen: list[int] | slice) -> Members:
         """Some of them."""
@@ -50,7 +73,7 @@ class Members:
         shard, offset, size = int(self.shard[index]), int(self.offset[index]), int(self.size[index])
         path = self.files[shard]
         try:
-            content = _opened(path, self.kept).read(offset, size)
+            content = _opened(path, self.lengths[shard], self.kept).read(offset, size)
         except OSError as error:
             raise InputError(f"{path} cannot be read: {(error.strerror or str(error)).lower()}") from None
         if len(content) != size:
@@ -67,29 +90,6 @@ class Members:
         return np.argsort(begun + MIXED * rng.random(len(self.shard)), kind="stable")
 
 
-MIXED = 16
-"""Shards whose images are mixed."""
-
-
-class _File:
-    """A file that is open while it is in use; reading does not move it, and so forked processes may share it."""
-
-    def __init__(self, path: str | Path) -> None:
-        self.number = os.open(path, os.O_RDONLY)
-
-    def read(self, offset: int, size: int) -> bytes:
-        return os.pread(self.number, size, offset)
-
-    def __del__(self) -> None:
-        if hasattr(self, "number"):
-            os.close(self.number)
-
-
-@lru_cache(maxsize=OPEN)
-def _opened(path: str, kept: Path | None) -> _File:
-    return _File(path if kept is None else cache.fetch(path, kept / path.rsplit("/", 1)[1]))
-
-
 def is_sharded(data: str | Path) -> bool:
     """Whether `data` is a folder of shards, here or behind an address."""
     return cache.is_address(data) or (Path(data) / INDEX).is_file()
@@ -101,50 +101,76 @@ def read_shards(data: str | Path, val_fraction: float | None) -> Listing:
 
     `InputError` for an index that cannot be read, or files that are not as it says.
     """
-    base = str(data).removesuffix(INDEX).rstrip("/")
-    kept = None
-    places = Path(base) / PLACES
-    if cache.is_address(base):
-        found = cache.folder() / sha256(base.encode()).hexdigest()[:16]
-        text = cache.fetch(f"{base}/{INDEX}", found / INDEX, again=True).read_bytes()
-        kept = cache.folder() / sha256(text).hexdigest()[:16]  # another index, other files
-        places = cache.fetch(f"{base}/{PLACES}", kept / PLACES)
-    index, columns = _read_index(base, places, text if kept is not None else (Path(base) / INDEX).read_bytes())
-    files = tuple(f"{base}/{file['file']}" for file in index["shards"])
-    if kept is None:
-        _check_files(files, [file["bytes"] for file in index["shards"]])
-    classes = tuple(index["classes"])
-    given = [file["split"] for file in index["shards"]]
-    labels = [tuple(classes[label] for label in labels) for labels in columns["labels"].to_pylist()]
-    names = columns["name"].to_pylist()
-    shard = columns["shard"].to_numpy()
-    if "val" in given or val_fraction is None:
-        splits = [given[at] for at in shard.tolist()]
-    else:
-        groups = [row[0] for row in labels] if all(len(row) == 1 for row in labels) else None
-        splits = hold_out(names, groups, val_fraction)
-    sources = [f"{files[at]}/{name}" for at, name in zip(shard.tolist(), names, strict=True)]
-    entries = [Entry(*row) for row in zip(sources, labels, splits, strict=True)]
-    members = Members(files, kept, shard, columns["offset"].to_numpy(), columns["size"].to_numpy())
-    return Listing(entries, classes, members=members)
+    base = str(data).rstrip("/")
+    if not cache.is_address(base):
+        index = _read_index(base, Path(base) / INDEX, Path(base) / PLACES)
+        return _listing(index, tuple(f"{base}/{file}" for file in index.files), None, val_fraction)
+    found = cache.folder() / sha256(base.encode()).hexdigest()[:16]
+    first = cache.fetch(f"{base}/{INDEX}", found / INDEX, again=True)
+    kept = cache.folder() / sha256(first.read_bytes()).hexdigest()[:16]  # another index, other files
+    index = _read_index(base, first, cache.fetch(f"{base}/{PLACES}", kept / PLACES))
+    return _listing(index, tuple(f"{base}/{quote(file)}" for file in index.files), kept, val_fraction)
 
 
-def _read_index(base: str, places: Path, text: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
-    import pyarrow.parquet
+@dataclass(frozen=True)
+class _Index:
+    """What the index says: of each file, and of each image."""
+
+    classes: tuple[str, ...]
+    files: tuple[str, ...]
+    lengths: tuple[int, ...]
+    splits: tuple[str, ...]
+    names: list[str]
+    labels: list[tuple[str, ...]]
+    shard: np.ndarray
+    offset: np.ndarray
+    size: np.ndarray
+
+
+def _read_index(base: str, first: Path, second: Path) -> _Index:
+    from pyarrow import parquet
 
     try:
-        index = json.loads(text)
-        if index["format"] != FORMAT:
-            raise InputError(f"{base}: the index is of format {index['format']}, this version reads {FORMAT}")
-        table = pyarrow.parquet.read_table(places)
-        return index, {name: table.column(name) for name in ("shard", "offset", "size", "name", "labels")}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        stored = json.loads(first.read_bytes())
+        if stored["format"] != FORMAT:
+            raise InputError(f"{base}: the index is of format {stored['format']}, this version reads {FORMAT}")
+        files, classes = stored["shards"], tuple(stored["classes"])
+        table = parquet.read_table(second)
+        shard = table.column("shard").to_numpy()
+        if len(shard) and not 0 <= shard.min() <= shard.max() < len(files):
+            raise ValueError(f"{PLACES} and {INDEX} do not belong together")
+        return _Index(
+            classes=classes,
+            files=tuple(file["file"] for file in files),
+            lengths=tuple(file["bytes"] for file in files),
+            splits=tuple(file["split"] for file in files),
+            names=table.column("name").to_pylist(),
+            labels=[tuple(classes[label] for label in labels) for labels in table.column("labels").to_pylist()],
+            shard=shard,
+            offset=table.column("offset").to_numpy(),
+            size=table.column("size").to_numpy(),
+        )
+    except (OSError, ValueError, LookupError, TypeError) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"{base}: the index cannot be read: {str(error).splitlines()[0]}") from None
+        raise InputError(f"{base}: the index cannot be read: {next(iter(str(error).splitlines()), error)}") from None
 
 
-def _check_files(files: tuple[str, ...], sizes: list[int]) -> None:
+def _listing(index: _Index, files: tuple[str, ...], kept: Path | None, val_fraction: float | None) -> Listing:
+    if kept is None:
+        _check_files(files, index.lengths)
+    if "val" in index.splits or val_fraction is None:
+        splits = [index.splits[at] for at in index.shard.tolist()]
+    else:
+        groups = [row[0] for row in index.labels] if all(len(row) == 1 for row in index.labels) else None
+        splits = hold_out(index.names, groups, val_fraction)
+    sources = [f"{files[at]}/{name}" for at, name in zip(index.shard.tolist(), index.names, strict=True)]
+    entries = [Entry(*row) for row in zip(sources, index.labels, splits, strict=True)]
+    members = Members(files, index.lengths, kept, index.shard, index.offset, index.size)
+    return Listing(entries, index.classes, members=members)
+
+
+def _check_files(files: tuple[str, ...], sizes: tuple[int, ...]) -> None:
     for path, size in zip(files, sizes, strict=True):
         try:
             found = os.path.getsize(path)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from convnext.data.entries import HELD_OUT, Entry, Listing, hold_out, in_class_order
+from convnext.data.entries import HELD_OUT, Entry, Listing, hold_out, in_class_order, read_class_names
 from convnext.errors import InputError
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".parquet")
@@ -117,7 +117,7 @@ def _resolve(
     beside = table.parent / "classes.txt"
     listed = beside.is_file()
     if listed:
-        classes = [line.strip() for line in beside.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+        classes = read_class_names(beside)
     used = in_class_order(label for names in labels.values() for label in names)
     if classes is not None and set(used) <= set(classes):
         return labels, tuple(classes)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -159,9 +159,7 @@ def train_transform(
         re_prob=random_erasing,
         re_mode="pixel",
     ).transforms
-    for operation in (op for step in steps for op in getattr(step, "ops", ())):
-        if operation.name.startswith("Posterize"):
-            operation.aug_fn = _posterize
+    mend_posterize(steps)
     to_tensor = next(place for place, step in enumerate(steps) if isinstance(step, MaybeToTensor))
     flips = [step for step in steps[1:to_tensor] if isinstance(step, RandomHorizontalFlip | RandomVerticalFlip)]
     return TrainTransform(
@@ -173,6 +171,12 @@ def train_transform(
     )
 
 
+def mend_posterize(steps: Iterable[Any]) -> None:
+    """timm asks for 0 bits at the end of its scale: black when the recipes were tuned, an error from Pillow 13 on."""
+    for operation in (op for step in steps for op in getattr(step, "ops", ())):
+        if operation.name.startswith("Posterize"):
+            operation.aug_fn = _posterize
+
+
 def _posterize(image: Image.Image, bits: int, **_: object) -> Image.Image:
-    # timm asks for 0 bits at the end of its scale. That gave black when the recipes were tuned; Pillow 13 refuses it.
     return ImageOps.posterize(image, bits) if bits else Image.new(image.mode, image.size)

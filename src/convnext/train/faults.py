@@ -7,10 +7,8 @@ import signal
 from types import FrameType, TracebackType
 from typing import Any, Self
 
+from convnext.processes import STOP_SIGNALS
 from convnext.run import Run
-
-SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
-"""What schedulers send before they take a machine away."""
 
 
 class StopSignal:
@@ -21,7 +19,7 @@ class StopSignal:
         self.before: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
-        for number in SIGNALS:
+        for number in STOP_SIGNALS:
             self.before[number] = signal.signal(number, self.receive)
         return self
 

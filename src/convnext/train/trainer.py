@@ -129,7 +129,7 @@ class Trainer:
                 self.save()
             self.checkpoints.finish()
             message = f"told to stop; {self.run.path} is saved after step {self.step}: continue with --resume"
-            raise Stopped(message, self.stop.received or signal.SIGTERM)
+            raise Stopped(message, agreed(processes.gather(self.stop.received)))
 
     def rescue(self) -> None:
         """Before an error ends the run: save what can be saved, if it is not."""
@@ -311,6 +311,11 @@ class Trainer:
             raise InputError("fp16 needs whole gradients: --parallel ddp, or --precision bf16")
         if getattr(self.model, "masked_dense", False):  # it reads the blocks' weights without calling them
             raise InputError("the dense encoder needs whole weights: --parallel ddp, or --encoder visible")
+
+
+def agreed(received: list[int]) -> int:
+    """The signal that all processes end with: they did not get the same at the same step, and one means more."""
+    return signal.SIGUSR2 if signal.SIGUSR2 in received else max(received)
 
 
 def launch(
