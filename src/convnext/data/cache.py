@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import os
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from convnext.download import Refused, download
 from convnext.errors import InputError
@@ -28,37 +31,45 @@ def folder() -> Path:
     return Path(os.environ.get("CONVNEXT_CACHE") or Path.home() / ".cache" / "convnext") / "shards"
 
 
-def fetch(url: str, path: Path, *, size: int | None = None, again: bool = False) -> Path:
-    """`path`, with what lies at `url`: fetched if it is not there yet, or `again`.
-
-    `InputError` if it cannot be, or has another `size` in bytes than it should.
-    """
-    from filelock import FileLock
-
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(path.with_name(f".{path.name}.lock")):
-            if again or _size(path) is None or size not in (None, _size(path)):
-                for unfinished in path.parent.glob(f".{path.name}.*.tmp"):  # of a process that was killed
-                    unfinished.unlink()
-                _patiently(url, path)
-                if size is not None and (found := _size(path)) not in (None, size):
-                    path.unlink(missing_ok=True)
-                    raise InputError(f"{url} has {found} bytes, and {size} by the index: it has been replaced")
-                _make_room(path)
-            with suppress(FileNotFoundError):  # another process has deleted it to make room; `open_fetched` sees that
-                os.utime(path)
-    except OSError as error:
-        raise InputError(f"cannot keep {url} in {path.parent}: {error.strerror or error}") from None
+def fetch(url: str, path: Path, *, again: bool = False) -> Path:
+    """`path`, with what lies at `url`: fetched if it is not there yet, or `again`. `InputError` if it cannot be."""
+    with _locked(url, path):
+        _fetch(url, path, None, again)
     return path
 
 
 def open_fetched(url: str, path: Path, size: int) -> int:
-    """The number of an open file with what lies at `url`."""
-    for _ in range(3):  # another process may delete it in between, to make room for its own
-        with suppress(FileNotFoundError):
-            return os.open(fetch(url, path, size=size), os.O_RDONLY)
-    raise InputError(f"{path} is deleted as soon as it is fetched: CONVNEXT_CACHE_GB is too small")
+    """The number of an open file with what lies at `url`. `InputError` also if it has not `size` bytes."""
+    with _locked(url, path):
+        _fetch(url, path, size)
+        return os.open(path, os.O_RDONLY)
+
+
+@contextmanager
+def _locked(url: str, path: Path) -> Iterator[None]:
+    """Inside, no other process fetches or deletes `path`."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(_lock(path)):
+            yield
+    except OSError as error:
+        raise InputError(f"cannot keep {url} in {path.parent}: {error.strerror or error}") from None
+
+
+def _lock(path: Path) -> Path:
+    return path.with_name(f".{path.name}.lock")
+
+
+def _fetch(url: str, path: Path, size: int | None, again: bool = False) -> None:
+    if again or _size(path) is None or size not in (None, _size(path)):
+        for unfinished in path.parent.glob(f".{path.name}.*.tmp"):  # of a process that was killed
+            unfinished.unlink()
+        _patiently(url, path)
+        if size is not None and (found := _size(path)) != size:
+            path.unlink()
+            raise InputError(f"{url} has {found} bytes, and {size} by the index: it has been replaced")
+        _make_room(path)
+    os.utime(path)
 
 
 def _size(path: Path) -> int | None:
@@ -91,8 +102,9 @@ def _make_room(newest: Path) -> None:
     found = []
     for path in folder().rglob("*.tar"):
         with suppress(FileNotFoundError):  # another process was faster
-            found.append((path == newest, path.stat().st_mtime, path.stat().st_size, path))
-    for is_newest, _, size, path in sorted(found, reverse=True):
+            found.append((path.stat().st_mtime, path.stat().st_size, path))
+    for _, size, path in sorted(found, reverse=True):
         left -= size
-        if left < 0 and not is_newest:
-            path.unlink(missing_ok=True)
+        if left < 0 and path != newest:
+            with suppress(Timeout), FileLock(_lock(path), timeout=0):  # one that is being opened stays
+                path.unlink(missing_ok=True)
