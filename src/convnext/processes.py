@@ -57,7 +57,7 @@ def own_places(batch: int, rank: int, count: int) -> list[int]:
 
 def lost(error: BaseException) -> bool:
     """Whether an error says that another process is gone."""
-    return count() > 1 and (isinstance(error, dist.DistError) or "closed by peer" in str(error))
+    return count() > 1 and (isinstance(error, dist.DistError) or "by peer" in str(error))
 
 
 def total(values: torch.Tensor) -> torch.Tensor:

@@ -81,6 +81,10 @@ class Checkpoints:
             for unfinished in self.folder.glob(".epoch-*"):
                 shutil.rmtree(unfinished, ignore_errors=True)
             raise InputError(f"cannot write a checkpoint to {self.folder}: {_reason(error)}") from error
+        except RuntimeError as error:
+            if not processes.lost(error):
+                raise
+            raise InputError(f"another process failed while {self.folder} was written") from error
 
     def load(self, model: nn.Module, average: nn.Module | None, optimizers: list[torch.optim.Optimizer]) -> dict:
         """Fill model, average and optimizers from the last checkpoint, and return its `state.json`."""
