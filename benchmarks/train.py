@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import forward
 import timm
 import torch
 from forward import build_pair, check_equal
@@ -25,14 +26,9 @@ from torch.nn import functional as F
 
 
 @dataclass(frozen=True)
-class Case:
-    """One comparison; `size` is the side of the square images."""
+class Case(forward.Case):
+    """One comparison of training steps."""
 
-    model: str
-    batch: int
-    size: int
-    bf16: bool = False
-    compiled: bool = False
     checkpointing: bool = False
 
     def __str__(self) -> str:

@@ -1,5 +1,7 @@
-"""What tests share: small labelled folders, options for quick runs, and the form of a failure."""
+"""What tests share: small labelled folders, options for quick runs, the form of a failure, and waiting for a run."""
 
+import subprocess
+import time
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +9,7 @@ import pytest
 from PIL import Image
 
 from convnext import cli
+from convnext.run import Run
 
 COLOURS = {"blue": (30, 60, 220), "green": (40, 200, 60), "red": (220, 40, 30)}
 
@@ -40,3 +43,12 @@ def fails(capsys: pytest.CaptureFixture, *argv: object) -> str:
     assert len(lines) == 1, captured.err
     assert "Traceback" not in captured.err
     return lines[0]
+
+
+def wait_for_rows(process: subprocess.Popen, run: Path, count: int, seconds: float = 400) -> None:
+    """Until a run that another process writes has so many epochs."""
+    end = time.monotonic() + seconds
+    while len(Run(run).rows()) < count:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < end
+        time.sleep(0.02)

@@ -15,28 +15,11 @@ from convnext.evaluate.accuracy import accuracy, merge, predict
 from convnext.recipes import build_config, classify_recipe
 from convnext.run import Run, resumed_config
 from convnext.tasks.classify import Classification
-from convnext.train.trainer import launch
 from convnext.weights import read_meta
 
 
-def start_or_resume(
-    data: str, out: Path, given: dict[str, Any], *, recipe: str | None, resume: bool | str, overwrite: bool
-) -> dict[str, float]:
-    """Train on `data` into `out`; `given` are options that override the recipe's. Returns the final metrics.
-
-    `resume` may be "auto", as in `launch`.
-    """
-    return launch(
-        lambda resumed: build_task(data, out, given, recipe, resumed),
-        out,
-        device=given.get("device", "auto"),
-        resume=resume,
-        overwrite=overwrite,
-    )
-
-
 def build_task(data: str, out: Path, given: dict[str, Any], recipe: str | None, resume: bool) -> Classification:
-    """The task of a new run, or of the one at `out`."""
+    """The task of a new run on `data`, or of the one at `out`; `given` are options that override the recipe's."""
     config = (
         resumed_config(ClassifyConfig, data, out, given)
         if resume

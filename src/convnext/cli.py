@@ -241,12 +241,13 @@ def models(args: argparse.Namespace) -> None:
 
 
 def pretrain(args: argparse.Namespace) -> None:
-    from convnext.pretrain import start_or_resume
+    from convnext.pretrain import build_task
     from convnext.run import Run
+    from convnext.train.trainer import launch
 
     given = given_options(args, PretrainConfig)
-    metrics = start_or_resume(
-        args.data, args.out, given, recipe=args.recipe, resume=args.resume, overwrite=args.overwrite
+    metrics = launch(
+        build_task, args.data, args.out, given, recipe=args.recipe, resume=args.resume, overwrite=args.overwrite
     )
     if not metrics:  # the first process speaks for all
         return
@@ -269,11 +270,12 @@ def reconstruct(args: argparse.Namespace) -> int:
 
 
 def train_classify(args: argparse.Namespace) -> None:
-    from convnext.classify import start_or_resume
+    from convnext.classify import build_task
+    from convnext.train.trainer import launch
 
     given = given_options(args, ClassifyConfig)
-    metrics = start_or_resume(
-        args.data, args.out, given, recipe=args.recipe, resume=args.resume, overwrite=args.overwrite
+    metrics = launch(
+        build_task, args.data, args.out, given, recipe=args.recipe, resume=args.resume, overwrite=args.overwrite
     )
     if not metrics:  # the first process speaks for all
         return

@@ -10,11 +10,12 @@ from pathlib import Path
 from rich.console import Console
 
 from convnext import pretrain
-from convnext.classify import evaluate_source, start_or_resume
+from convnext.classify import build_task, evaluate_source
 from convnext.data.samples import read_split
 from convnext.deploy.predictor import load
 from convnext.files import whole_file
 from convnext.run import Run
+from convnext.train.trainer import launch
 
 MODEL = "convnextv2_atto"
 SHOWN = 12
@@ -39,13 +40,13 @@ def run_demo(out: Path) -> None:
     pretrained = Path(f"{out.resolve()}-pretrained")
     console.rule("1 of 4: pre-train on 8x8 digits, without their labels")
     ours = (pretrained / "config.json").is_file() and Run(pretrained).read_config().get("recipe") == "fcmae_digits"
-    pretrain.start_or_resume(
-        "digits", pretrained, {"model": MODEL}, recipe="fcmae_digits", resume=False, overwrite=ours
+    launch(
+        pretrain.build_task, "digits", pretrained, {"model": MODEL}, recipe="fcmae_digits", resume=False, overwrite=ours
     )
 
     console.rule("2 of 4: train on the digits, with their labels")
     given = {"model": MODEL, "init": str(pretrained)}
-    start_or_resume("digits", out, given, recipe="digits", resume=False, overwrite=True)
+    launch(build_task, "digits", out, given, recipe="digits", resume=False, overwrite=True)
     shutil.copy(pretrained / "reconstructions.png", out)
 
     console.rule("3 of 4: evaluate")

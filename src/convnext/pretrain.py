@@ -19,30 +19,13 @@ from convnext.models.fcmae import load_fcmae
 from convnext.recipes import build_config, pretrain_recipe
 from convnext.run import resumed_config
 from convnext.tasks.pretrain import Pretraining
-from convnext.train.trainer import launch
 
 SHEET = 8
 """Images in one picture."""
 
 
-def start_or_resume(
-    data: str, out: Path, given: dict[str, Any], *, recipe: str | None, resume: bool | str, overwrite: bool
-) -> dict[str, float]:
-    """Pre-train on the images of `data` into `out`; `given` are options that override the recipe's.
-
-    `resume` may be "auto", as in `launch`.
-    """
-    return launch(
-        lambda resumed: build_task(data, out, given, recipe, resumed),
-        out,
-        device=given.get("device", "auto"),
-        resume=resume,
-        overwrite=overwrite,
-    )
-
-
 def build_task(data: str, out: Path, given: dict[str, Any], recipe: str | None, resume: bool) -> Pretraining:
-    """The task of a new run, or of the one at `out`."""
+    """The task of a new run on `data`, or of the one at `out`; `given` are options that override the recipe's."""
     images = read_images(data)
     if resume:
         config = resumed_config(PretrainConfig, data, out, given)

@@ -64,7 +64,7 @@ def test_packing_again_gives_the_same_bytes(colours: Path, tmp_path: Path) -> No
     assert (first / "train-000000.tar").read_bytes() != (other / "train-000000.tar").read_bytes()
 
 
-@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # webdataset's
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # webdataset leaves it so
 def test_webdataset_reads_them(small: Path) -> None:
     val = read_split(small, "val")
     files = sorted(str(path) for path in small.glob("val-*.tar"))

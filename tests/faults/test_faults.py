@@ -9,11 +9,10 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
-from making import FAST, fails
+from making import FAST, fails, wait_for_rows
 
 from convnext import cli
 from convnext.run import Run
@@ -38,14 +37,6 @@ def start(*arguments: object, limit: int | None = None) -> subprocess.Popen:
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         preexec_fn=set_limit if limit else None,
     )
-
-
-def wait_for_rows(process: subprocess.Popen, run: Path, count: int) -> None:
-    end = time.monotonic() + 120
-    while len(Run(run).rows()) < count:
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 def said(process: subprocess.Popen) -> str:

@@ -7,10 +7,10 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
+from making import wait_for_rows
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -114,14 +114,6 @@ def test_what_four_saved_two_and_one_take_up(task: str, alone: dict[str, Path], 
     assert cli.main([*command, "--resume", "auto"]) == 0
     expected = [row["loss"] for row in Run(alone[task]).rows()]
     assert [row["loss"] for row in Run(out).rows()] == pytest.approx(expected, abs=1e-5)
-
-
-def wait_for_rows(process: subprocess.Popen, run: Path, count: int) -> None:
-    end = time.monotonic() + 400
-    while len(Run(run).rows()) < count:
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < end
-        time.sleep(0.05)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4])

@@ -192,7 +192,7 @@ def _lies_on_its_side(image: Image.Image) -> bool:
         return image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
     except MemoryError:
         raise
-    except Exception:  # as in `_turn_upright`
+    except Exception:  # damaged EXIF raises anything, and then says nothing about orientation
         return False
 
 

@@ -318,16 +318,27 @@ def agreed(received: list[int]) -> int:
     return signal.SIGUSR2 if signal.SIGUSR2 in received else max(received)
 
 
+Build = Callable[[str, Path, dict[str, Any], str | None, bool], Task]
+"""From data, run directory, given options, recipe and whether to resume to a task."""
+
+
 def launch(
-    build: Callable[[bool], Task], out: Path, *, device: str, resume: bool | str, overwrite: bool
+    build: Build,
+    data: str,
+    out: Path,
+    given: dict[str, Any],
+    *,
+    recipe: str | None,
+    resume: bool | str,
+    overwrite: bool,
 ) -> dict[str, float]:
-    """Train in all the processes there are; `build` makes the task of a new run, or if True of the one at `out`.
+    """Train in all the processes there are; returns the final metrics, to the first of them.
 
     `resume` may be "auto": go on if there is something to go on from, else start.
     """
-    with processes.joined(pick_device(device)):
+    with processes.joined(pick_device(given.get("device", "auto"))):
         resume, overwrite = resolve_resume(out, resume, overwrite)
-        return train(build(resume), out, resume=resume, overwrite=overwrite)
+        return train(build(data, out, given, recipe, resume), out, resume=resume, overwrite=overwrite)
 
 
 def train(task: Task, out: Path, *, resume: bool, overwrite: bool) -> dict[str, float]:
