@@ -15,6 +15,7 @@ import torchvision
 import convnext
 from convnext.device import pick_device
 from convnext.nn.depthwise_visible import HAS_TRITON
+from convnext.nn.kernels import native
 from convnext.run import processor
 
 
@@ -39,7 +40,7 @@ def examine() -> dict[str, Any]:
     facts["device used"] = str(pick_device("auto"))
     facts["torch.compile"] = compiler()
     facts["CPU inference"] = "pointwise layers image by image, in cache" if cpu_used() else "not used: a GPU is there"
-    facts["CPU training"] = "depthwise weight gradient by the forward kernel" if mkldnn() else "plain (no oneDNN)"
+    facts["CPU training"] = depthwise_kernels()
     facts["pre-training"] = visible_patches()
     facts["weights kept in"] = str(Path(torch.hub.get_dir()) / "checkpoints")
     facts["disk free here"] = f"{shutil.disk_usage('.').free / 2**30:.0f} GiB"
@@ -51,17 +52,18 @@ def cpu_used() -> bool:
     return pick_device("auto").type == "cpu"
 
 
-def mkldnn() -> bool:
-    """Whether PyTorch has oneDNN, whose kernels the CPU paths are built on."""
-    return torch.backends.mkldnn.is_available()
+def depthwise_kernels() -> str:
+    """Whether the CPU's kernels could be built here."""
+    if native.available():
+        return "depthwise kernels built here, by the C compiler"
+    return "depthwise by PyTorch, slower: install a C compiler with OpenMP (gcc)"
 
 
 def visible_patches() -> str:
     """How the depthwise convolution of visible patches is computed on the device used."""
     kind = pick_device("auto").type
-    if kind == "cpu":
-        return "visible patches gathered into cache, by oneDNN" if mkldnn() else "visible patches, plain (no oneDNN)"
-    return "visible patches by Triton kernels" if HAS_TRITON and kind == "cuda" else "whole maps (no Triton)"
+    triton, native_too = HAS_TRITON and kind == "cuda", kind == "cpu" and native.available()
+    return "visible patches alone" if triton or native_too else "whole maps: no kernel for visible patches here"
 
 
 def bf16_support() -> str:

@@ -1,4 +1,4 @@
-"""Writing files whole or not at all."""
+"""Where files are kept, and writing them whole or not at all."""
 
 from __future__ import annotations
 
@@ -8,6 +8,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from convnext.errors import InputError
+
+
+def cache_folder() -> Path:
+    """What can be fetched or made again lies here: `CONVNEXT_CACHE`, or ~/.cache/convnext."""
+    return Path(os.environ.get("CONVNEXT_CACHE") or Path.home() / ".cache" / "convnext")
 
 
 @contextmanager

@@ -44,7 +44,7 @@ def relative_error(value, exact):
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_output_and_gradients_equal_pytorchs(shape):
+def test_output_and_gradients_equal_pytorchs(shape, cpu_kernels):
     layer, x, grad = case(shape)
     out, exact = layer(x), pytorchs(layer, x, torch.float64)
     assert relative_error(out, exact) < 1e-5
@@ -58,7 +58,7 @@ def test_fp64_passes_gradcheck_twice():
     assert torch.autograd.gradgradcheck(layer, x)
 
 
-def test_bf16_weight_gradient_is_as_exact_as_pytorchs():
+def test_bf16_weight_gradient_is_as_exact_as_pytorchs(cpu_kernels):
     layer, x, grad = case((16, 20, 20, 32))
     x, grad = x.detach().bfloat16(), grad.bfloat16()
     with torch.autocast("cpu", torch.bfloat16):

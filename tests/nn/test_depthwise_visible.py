@@ -1,14 +1,13 @@
-"""The CPU's convolution of visible patches against PyTorch's of whole maps, over patch sizes, types and groups."""
+"""The CPU's convolution of visible patches against PyTorch's of whole maps, over patch sizes and types."""
 
 import pytest
 import torch
 from torch.nn import functional as F
 
-from convnext.nn import depthwise_visible
 from convnext.nn.depthwise_visible import tile_tables, visible_depthwise_conv
 from convnext.nn.visible import random_patches
 
-CASES = [  # N, p, grid, C, ratio: windows where p is large, whole maps where it is small
+CASES = [  # N, p, grid, C, ratio
     (2, 8, (7, 7), 40, 0.6),
     (3, 16, (2, 3), 5, 0.5),
     (2, 4, (4, 6), 16, 0.75),
@@ -16,6 +15,7 @@ CASES = [  # N, p, grid, C, ratio: windows where p is large, whole maps where it
     (2, 3, (3, 3), 8, 0.5),
     (3, 2, (7, 7), 12, 0.9),
     (4, 1, (7, 5), 24, 0.25),
+    (1, 11, (2, 2), 70, 0.5),
 ]
 
 
@@ -43,22 +43,13 @@ def relative_error(value, exact):
 
 
 @pytest.mark.parametrize(("images", "p", "grid", "channels", "ratio"), CASES)
-@pytest.mark.parametrize("one_at_a_time", [False, True])
-def test_output_and_gradients_equal_those_of_whole_maps(images, p, grid, channels, ratio, one_at_a_time, monkeypatch):
-    if one_at_a_time:
-        monkeypatch.setattr(depthwise_visible, "GROUP_ELEMENTS", 1)
-        monkeypatch.setattr(depthwise_visible, "WEIGHT_GROUP_ELEMENTS", 1)
+def test_output_and_gradients_equal_those_of_whole_maps(images, p, grid, channels, ratio, cpu_kernels):
     patches, x, weight, bias, grad = case(images, p, grid, channels, ratio)
     ours = results(visible_depthwise_conv(x, weight, bias, patches), x, weight, bias, grad)
     theirs = results(exact(patches, x, weight, bias), x, weight, bias, grad)
     for mine, other in zip(ours, theirs, strict=True):
         assert mine.shape == other.shape
         assert relative_error(mine, other) < 1e-5
-
-
-def test_both_kinds_of_tiles_are_tested():
-    kinds = {len(tile_tables(case(*c)[0], c[1])) for c in CASES}
-    assert kinds == {1, 2}
 
 
 @pytest.mark.parametrize("p", [1, 4])

@@ -16,6 +16,7 @@ from filelock import FileLock, Timeout
 
 from convnext.download import Refused, download
 from convnext.errors import InputError
+from convnext.files import cache_folder
 
 PAUSES = (1, 4, 16)
 """Seconds between attempts: a server may be busy."""
@@ -28,7 +29,7 @@ def is_address(path: str | Path) -> bool:
 
 def folder() -> Path:
     """Where the files lie."""
-    return Path(os.environ.get("CONVNEXT_CACHE") or Path.home() / ".cache" / "convnext") / "shards"
+    return cache_folder() / "shards"
 
 
 def fetch(url: str, path: Path, *, again: bool = False) -> Path:

@@ -45,9 +45,12 @@ class PatchConv(nn.Conv2d):
         super().__init__(in_dim, out_dim, patch, stride=patch)
 
     def forward(self, x: Tensor) -> Tensor:
-        maps = x.flatten(0, -4)  # of images, or of each visible patch by itself
-        out = super().forward(maps.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-        return out.unflatten(0, x.shape[:-3])
+        if x.ndim == 4:
+            return super().forward(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        # Visible patches are many small maps, for which convolution kernels are not made: a matrix product.
+        side = self.kernel_size[0]
+        squares = x.unflatten(-2, (-1, side)).unflatten(-4, (-1, side)).transpose(-4, -3).flatten(-3)
+        return F.linear(squares, self.weight.permute(0, 2, 3, 1).flatten(1), self.bias)
 
 
 class ConvNeXt(nn.Module):

@@ -1,19 +1,22 @@
 """The depthwise 7x7 convolution of whole maps, and on a CPU its gradients.
 
-PyTorch computes the weight gradient of a depthwise convolution on a CPU by a kernel for grouped
-convolutions at large, 3 to 40 times slower than the forward pass. But that gradient is itself a depthwise
-convolution: of the input, with the output's gradient as the filter. So are the other two passes, and the
-kernel made for depthwise convolutions serves all three.
+PyTorch computes the weight gradient of a depthwise convolution on a CPU by a kernel for grouped convolutions at large,
+3 to 40 times slower than the forward pass. Here a kernel in C does it (`nn.kernels.native`). Where that cannot be
+built: the gradient is itself a depthwise convolution, of the input, with the output's gradient as the filter, and the
+kernel PyTorch has for those serves. The other two passes are theirs already.
 """
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
+
+from convnext.nn.kernels import native
 
 KERNEL_SIZE = 7
 PADDING = KERNEL_SIZE // 2
@@ -58,6 +61,24 @@ class _DepthwiseConv(torch.autograd.Function):
 
 def depthwise_weight_gradient(x: Tensor, grad: Tensor) -> Tensor:
     """`[C, 1, 7, 7]` in fp32, from input and output gradient, both `[N, C, H, W]` in channels-last memory."""
+    if x.dtype in native.DTYPES and native.available():
+        x, grad = (t.permute(0, 2, 3, 1).contiguous() for t in (x, grad))
+        return native.depthwise_weight_gradient(x, grad, tile_table(*x.shape[1:3]), images=x.shape[0])
+    return weight_gradient_as_convolution(x, grad)
+
+
+@functools.lru_cache(maxsize=64)
+def tile_table(height: int, width: int) -> Tensor:
+    """What each tile of a map sees, as `native.depthwise` takes it; those at its end may reach beyond it."""
+    th, tw = (-(-size // -(-size // native.MAX_SIDE)) for size in (height, width))  # as equal as can be
+    rows = torch.arange(1, height * width + 1, dtype=torch.int32).view(height, width)
+    rows = F.pad(rows, (PADDING, PADDING + -width % tw, PADDING, PADDING + -height % th))
+    tiles = rows.unfold(0, th + 2 * PADDING, th).unfold(1, tw + 2 * PADDING, tw)
+    return tiles.reshape(-1, th + 2 * PADDING, tw + 2 * PADDING).contiguous()
+
+
+def weight_gradient_as_convolution(x: Tensor, grad: Tensor) -> Tensor:
+    """The same by PyTorch's operators."""
     images, channels, height, width = x.shape
     total = x.new_zeros(KERNEL_SIZE, KERNEL_SIZE, channels, dtype=torch.float32)
     group = max(1, GROUP_ELEMENTS // (channels * height * width))
@@ -69,11 +90,11 @@ def depthwise_weight_gradient(x: Tensor, grad: Tensor) -> Tensor:
         filters = filters.permute(2, 3, 0, 1).reshape(1, height, width, n * channels).permute(3, 0, 1, 2)
         each = F.conv2d(signal, filters, padding=PADDING, groups=n * channels)
         total += each.view(n, channels, KERNEL_SIZE, KERNEL_SIZE).permute(0, 2, 3, 1).sum(dim=0, dtype=torch.float32)
-    return total.permute(2, 0, 1).unsqueeze(1)
+    return total.permute(2, 0, 1).unsqueeze(1).contiguous()
 
 
 def _weight_gradient_fake(x: Tensor, grad: Tensor) -> Tensor:
-    return x.new_empty(KERNEL_SIZE, KERNEL_SIZE, x.shape[1], dtype=torch.float32).permute(2, 0, 1).unsqueeze(1)
+    return x.new_empty(x.shape[1], 1, KERNEL_SIZE, KERNEL_SIZE, dtype=torch.float32)
 
 
 # An operator of its own, so that torch.compile takes the loop over groups as one node.

@@ -1,1 +1,1 @@
-"""Triton kernels, imported only where they run: on CUDA."""
+"""Kernels: in C for CPUs (`native`), in Triton for CUDA, imported only where they run."""

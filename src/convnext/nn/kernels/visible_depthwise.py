@@ -81,7 +81,7 @@ def visible_depthwise_weight_gradient(x: Tensor, grad: Tensor, index: Tensor, sl
     sums = x.new_empty(grid[0], 7, 7, x.shape[-1], dtype=full)
     with torch.cuda.device_of(x):
         _weight_gradient[grid](x, grad, index, slots, sums, *sizes, **OPTIONS)
-    return sums.sum(0).permute(2, 0, 1).unsqueeze(1)
+    return sums.sum(0).permute(2, 0, 1).unsqueeze(1).contiguous()
 
 
 def _plan(x: Tensor, slots: Tensor, most: int, programs: int) -> tuple[tuple[int, int], tuple[int, ...]]:

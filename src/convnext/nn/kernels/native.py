@@ -1,0 +1,118 @@
+"""The depthwise kernels of CPUs (`depthwise.c`), built where they run, once, by the system's C compiler.
+
+Without a compiler that knows OpenMP, PyTorch's operators do the work (`nn.depthwise_dense`, `nn.depthwise_visible`).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+import os
+import platform
+import subprocess
+import tempfile
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from convnext.files import cache_folder
+
+MAX_SIDE, BLOCK, TAPS = 8, 32, 49  # as in depthwise.c
+DTYPES = (torch.float32, torch.bfloat16)
+
+SOURCE = Path(__file__).with_name("depthwise.c")
+VECTORS = {
+    "AVX512": ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx2", "-mfma"],
+    "AVX2": ["-mavx2", "-mfma"],
+}
+
+
+def available() -> bool:
+    """Whether there are kernels; the first call may build them, in a second or two."""
+    return library() is not None
+
+
+# What torch.compiler.assume_constant_result does, which would import the whole compiler: the answer goes into a graph,
+# not the search for it.
+available._dynamo_marked_constant = True  # type: ignore[attr-defined]
+
+
+@functools.cache
+def library() -> ctypes.CDLL | None:
+    """The kernels, or None where they cannot be built."""
+    vectors = VECTORS.get(torch.backends.cpu.get_cpu_capability(), [])
+    command = [os.environ.get("CC") or "cc", "-O3", *vectors, "-fopenmp", "-shared", "-fPIC", str(SOURCE), "-o"]
+    key = hashlib.sha256(" ".join([platform.machine(), *command]).encode() + SOURCE.read_bytes()).hexdigest()[:16]
+    path = cache_folder() / "kernels" / f"depthwise-{key}.so"
+    try:
+        if not path.is_file():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            built = path.with_suffix(f".{os.getpid()}.tmp")  # a name of its own: several processes may build
+            _build([*command, str(built)])
+            os.replace(built, path)
+        return ctypes.CDLL(str(path))
+    except subprocess.CalledProcessError:
+        return None
+    except OSError:  # no place to keep it, or no compiler
+        return _library_for_this_process(command)
+
+
+def _library_for_this_process(command: list[str]) -> ctypes.CDLL | None:
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            _build([*command, f"{folder}/depthwise.so"])
+            return ctypes.CDLL(f"{folder}/depthwise.so")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _build(command: list[str]) -> None:
+    subprocess.run(command, check=True, capture_output=True)
+
+
+def depthwise(x: Tensor, weight: Tensor, bias: Tensor | None, table: Tensor, images: int) -> Tensor:
+    """The convolution of positions, of the input's shape and type; sums are in fp32.
+
+    Args:
+        x: fp32 or bf16 `[..., C]`, contiguous.
+        weight: `[C, 1, 7, 7]`.
+        bias: `[C]`, or None.
+        table: int32 `[T, height, width]`, for each tile the rows of `x` it sees, counted from 1 in its image, or 0.
+            The tiles' own positions, without the 3 around them, are each row of `x` once.
+        images: images of the same number of rows, to each of which the table applies.
+    """
+    channels = x.shape[-1]
+    out = torch.empty_like(x)
+    weight, bias = weight.float().contiguous(), None if bias is None else bias.float().contiguous()
+    packed = torch.empty(81 * -(-channels // BLOCK) * BLOCK)
+    _call("depthwise", [x, table, weight, bias, out, packed], [], x, table, images)
+    return out
+
+
+def depthwise_weight_gradient(x: Tensor, grad: Tensor, table: Tensor, images: int) -> Tensor:
+    """fp32 `[C, 1, 7, 7]`, from input and output gradient `[..., C]`, both contiguous and of one type."""
+    channels = x.shape[-1]
+    blocks = -(-channels // BLOCK)
+    groups = -(-64 // blocks)  # parts for threads to share, the same for any number of threads
+    sums = torch.empty(groups, blocks * BLOCK // _lanes(), TAPS, _lanes())
+    _call("depthwise_weight_gradient", [x, grad, table, sums], [groups], x, table, images)
+    return sums.sum(dim=0).transpose(1, 2).reshape(-1, 1, 7, 7)[:channels]
+
+
+def _lanes() -> int:
+    found = library()
+    assert found is not None
+    return found.lanes()
+
+
+def _call(name: str, tensors: list[Tensor | None], first: list[int], x: Tensor, table: Tensor, images: int) -> None:
+    assert all(t is None or t.is_contiguous() for t in tensors)
+    channels, (tiles, height, width) = x.shape[-1], table.shape
+    sizes = [*first, images, x.numel() // channels // images, tiles, channels]
+    getattr(library(), name)(
+        *[ctypes.c_void_p(None if t is None else t.data_ptr()) for t in tensors],
+        *[ctypes.c_int64(size) for size in sizes],
+        *[height, width, int(x.dtype == torch.bfloat16), torch.get_num_threads()],
+    )
