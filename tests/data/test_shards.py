@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import tarfile
 import threading
+import time
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
@@ -21,7 +22,10 @@ from safetensors.torch import load_file
 
 from convnext import cli
 from convnext.data import cache, shards
+from convnext.data.ahead import AHEAD
+from convnext.data.loader import train_loader
 from convnext.data.pack import pack
+from convnext.data.preprocessing import Preprocessing
 from convnext.data.samples import Samples, read_images, read_split, read_train_val
 from convnext.errors import ImageError, InputError
 from convnext.run import Run
@@ -194,6 +198,38 @@ def test_shards_behind_http_are_fetched_once(server, small: Path) -> None:
         assert contents(theirs, Path("none")) == contents(read_split(small, "train"), small)
     tars = [name for name in server.asked if name.endswith(".tar")]
     assert sorted(tars) == sorted(path.name for path in small.glob("train-*.tar"))
+
+
+def test_shards_are_fetched_a_little_before_their_turn(server, monkeypatch: pytest.MonkeyPatch) -> None:
+    samples = read_images(server.address)
+    fetched: list[int] = []
+    monkeypatch.setattr(shards.Members, "_fetch", lambda self, kept, shard: fetched.append(shard))
+    lies_in = samples.members.shard
+    order = sorted(range(len(samples)), key=lambda index: (-lies_in[index], index))  # the last shard first
+    turns = list(dict.fromkeys(lies_in[order].tolist()))
+    assert len(turns) > AHEAD + 1
+
+    def wait_for(wanted: list[int]) -> None:
+        limit = time.monotonic() + 5
+        while fetched != wanted and time.monotonic() < limit:
+            time.sleep(0.01)
+        assert fetched == wanted
+
+    with samples.read_ahead(order) as ahead:
+        wait_for(turns[:AHEAD])
+        ahead.reached(1)  # the first shard is begun
+        wait_for(turns[: AHEAD + 1])
+        time.sleep(0.1)
+        assert fetched == turns[: AHEAD + 1]
+
+
+def test_training_reads_ahead(server, small: Path) -> None:
+    samples = read_images(server.address)
+    loader = train_loader(samples, Preprocessing.standard(32), batch_size=4, workers=2, seed=0, mode="RGB")
+    seen = [index for batch in loader for index in batch.indices.tolist()]
+    assert len(set(seen)) == len(seen) == len(loader) * 4
+    tars = [name for name in server.asked if name.endswith(".tar")]
+    assert sorted(tars) == sorted(path.name for path in small.glob("train-*.tar"))  # once, whoever asked first
 
 
 def test_the_cache_keeps_to_its_size(server, small: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -12,6 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from convnext.data.ahead import ReadAhead
 from convnext.data.decode import Reduction, decode_image, decode_pixels, read_bytes
 from convnext.data.digits import read_digits
 from convnext.data.entries import Listing
@@ -62,6 +64,10 @@ class Samples:
         if self.members is not None:
             return self.members.shuffled(np.random.default_rng(seed)).tolist()
         return torch.randperm(len(self), generator=torch.Generator().manual_seed(seed)).tolist()
+
+    def read_ahead(self, order: Sequence[int]) -> AbstractContextManager[ReadAhead | None]:
+        """Inside, what has to be fetched is fetched before its turn (`reached`), if anything has to be."""
+        return nullcontext() if self.members is None else self.members.read_ahead(order)
 
     def spread(self, count: int) -> Samples:
         """At most `count` of them, evenly spaced."""

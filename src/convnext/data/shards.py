@@ -3,15 +3,17 @@
 A folder of shards holds tar files as WebDataset has them (members that share a name up to its first dot are one
 sample: an image, and `.cls` with its class), and an index: `shards.json` (classes, files) and `shards.parquet` (where
 each image lies). By the index any image is read by itself, so resuming and workers are those of plain files.
-`pack.py` writes them. The folder may be behind http or https: then each shard is fetched when it is first needed.
+`pack.py` writes them. The folder may be behind http or https: then each shard is fetched a little before it is needed.
 """
 
 from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from hashlib import sha256
 from pathlib import Path
 from urllib.parse import quote
@@ -19,6 +21,7 @@ from urllib.parse import quote
 import numpy as np
 
 from convnext.data import cache
+from convnext.data.ahead import ReadAhead
 from convnext.data.entries import Entry, Listing, hold_out
 from convnext.errors import ImageError, InputError
 
@@ -45,7 +48,11 @@ class _File:
 def _opened(path: str, size: int, kept: Path | None) -> _File:
     if kept is None:
         return _File(os.open(path, os.O_RDONLY))
-    return _File(cache.open_fetched(path, kept / path.rsplit("/", 1)[1], size))
+    return _File(_fetched(path, size, kept))
+
+
+def _fetched(path: str, size: int, kept: Path) -> int:
+    return cache.open_fetched(path, kept / path.rsplit("/", 1)[1], size)
 
 
 @dataclass(frozen=True)
@@ -79,6 +86,15 @@ class Members:
         if len(content) != size:
             raise ImageError(f"{path} ends after {offset + len(content)} bytes, before this image does")
         return content
+
+    def read_ahead(self, order: Sequence[int]) -> AbstractContextManager[ReadAhead | None]:
+        """Inside, what is behind addresses is fetched before its turn."""
+        if self.kept is None:
+            return nullcontext()
+        return ReadAhead(self.shard, order, partial(self._fetch, self.kept))
+
+    def _fetch(self, kept: Path, shard: int) -> None:
+        os.close(_fetched(self.files[shard], self.lengths[shard], kept))
 
     def shuffled(self, rng: np.random.Generator) -> np.ndarray:
         """All positions in a random order that reads from a few shards at a time.
