@@ -1,12 +1,13 @@
 """What tests share: small labelled folders, options for quick runs, the form of a failure, and waiting for a run."""
 
+import json
 import subprocess
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from convnext import cli
 from convnext.run import Run
@@ -15,6 +16,11 @@ COLOURS = {"blue": (30, 60, 220), "green": (40, 200, 60), "red": (220, 40, 30)}
 
 FAST = ["--image-size", "32", "--epochs", "2", "--batch-size", "8", "--workers", "0"]
 """Options that make a training run of `folder` take a second or two."""
+
+
+FAST_DETECT = ["--image-size", "64", "--test-short", "64", "--fpn-dim", "32", "--linear-dim", "64", "--mask-convs", "1"]
+FAST_DETECT += ["--epochs", "2", "--batch-size", "2", "--workers", "0", "--eval-every", "1"]
+"""The same for a detector of `make_objects`."""
 
 
 def make_folder(root: Path, *, train: int = 8, val: int = 4, size: int = 40) -> Path:
@@ -27,6 +33,34 @@ def make_folder(root: Path, *, train: int = 8, val: int = 4, size: int = 40) -> 
             for i in range(count):
                 pixels = np.clip(np.array(colour) + rng.normal(0, 40, (size, size, 3)), 0, 255)
                 Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{i}.png")
+    return root
+
+
+def make_objects(root: Path, *, train: int = 6, val: int = 3, size: int = 64) -> Path:
+    """Images with one or two filled squares and circles, wide and tall, and COCO's JSON for them."""
+    rng = np.random.default_rng(0)
+    for split, count in (("train", train), ("val", val)):
+        images, annotations = [], []
+        (root / split).mkdir(parents=True)
+        for i in range(count):
+            width, height = (size, size * 3 // 4) if i % 2 else (size * 3 // 4, size)
+            image = Image.fromarray(rng.integers(0, 60, (height, width, 3), dtype=np.uint8))
+            for kind in rng.permutation(2)[: 1 + i % 2].tolist():
+                x, y, side = (int(n) for n in (*rng.integers(2, size // 4, 2), rng.integers(14, 22)))
+                x += kind * size // 4
+                box = (x, y, x + side, y + side)
+                pen = ImageDraw.Draw(image)
+                (pen.rectangle, pen.ellipse)[kind](box, fill=((220, 60, 40), (40, 200, 90))[kind])
+                angles = np.linspace(0, 2 * np.pi, 24, endpoint=False)
+                circle = np.stack([x + side / 2 * (1 + np.cos(angles)), y + side / 2 * (1 + np.sin(angles))], 1)
+                outline = [circle.ravel().tolist() if kind else [x, y, x + side, y, x + side, y + side, x, y + side]]
+                row = {"image_id": i + 1, "category_id": 10 * (kind + 1), "bbox": [x, y, side, side], "iscrowd": 0}
+                annotations.append({"id": len(annotations) + 1, **row, "area": side**2, "segmentation": outline})
+            image.save(root / split / f"{i}.png")
+            images.append({"id": i + 1, "file_name": f"{i}.png", "width": width, "height": height})
+        categories = [{"id": 10, "name": "square"}, {"id": 20, "name": "circle"}]
+        content = {"images": images, "annotations": annotations, "categories": categories}
+        (root / f"{split}.json").write_text(json.dumps(content))
     return root
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from convnext.config import PretrainConfig, TrainConfig
+from convnext.config import DetectConfig, PretrainConfig, TrainConfig
 from convnext.files import whole_file
 from convnext.variants import find_variant
 
@@ -94,6 +94,48 @@ percent by frozen features.
 The whole configuration is in `config.json`, the machine in `environment.json`, every epoch in `metrics.jsonl`.
 
 {colour}{LICENCE}
+"""
+    with whole_file(folder / "README.md") as path:
+        path.write_text(text, encoding="utf-8")
+
+
+def write_detection_card(
+    folder: Path,
+    config: DetectConfig,
+    metrics: dict[str, float],
+    *,
+    classes: Sequence[str],
+    images: tuple[int, int],
+) -> None:
+    """Write `folder/README.md`; `images` are the counts of training and validation images."""
+    variant = find_variant(config.model)
+    start = f"weights `{config.init}`" if config.init else "random weights"
+    kind = ("Cascade " if config.cascade else "") + ("Mask R-CNN" if config.masks else "R-CNN")
+    figures = "\n".join(f"| {name} | {value:.2f} |" for name, value in metrics.items())
+    shown = ", ".join(classes[:20]) + (f" and {len(classes) - 20} more" if len(classes) > 20 else "")
+    text = f"""# {kind} on {config.model}, {len(classes)} classes
+
+ConvNeXt V{variant.version} as the backbone of {kind}, trained by `convnext` from {start} with recipe `{config.recipe}`:
+{config.epochs} epochs of {images[0]} images, batch {config.batch_size}, seed {config.seed}.
+
+| on {images[1]} validation images | |
+|---|---|
+{figures}
+
+COCO's average precision and recall in percent, of the last epoch's weights; s, m and l are small, medium and large
+objects. Classes: {shown}.
+
+    convnext predict {folder} IMAGES --out FOLDER
+    convnext evaluate {folder} DATA
+
+The whole configuration is in `config.json`, the machine in `environment.json`, every epoch in `metrics.jsonl`, figures
+for each class in `per_class.csv`, all detections on the validation images in `detections.json`.
+
+![curves](curves.png) ![precision and recall](precision_recall.png)
+
+![truth and predictions](gallery.png)
+
+Measured on the images above alone: how it does on other cameras, places or objects is not known. {LICENCE}
 """
     with whole_file(folder / "README.md") as path:
         path.write_text(text, encoding="utf-8")

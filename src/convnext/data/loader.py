@@ -15,7 +15,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from hashlib import blake2b
 from multiprocessing.process import BaseProcess
@@ -29,6 +29,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
 from convnext import processes as share
+from convnext.data.ahead import ReadAhead
 from convnext.data.preprocessing import Preprocessing
 from convnext.data.samples import Samples
 from convnext.data.transforms import TrainTransform
@@ -49,7 +50,7 @@ class Batch(NamedTuple):
 class Loader:
     """Iterates over the batches of one epoch; `len` is their number in a whole epoch."""
 
-    def __init__(self, dataset: _Dataset, batches: _Batches, workers: int, persistent: bool) -> None:
+    def __init__(self, dataset: Items, batches: Batches, workers: int, persistent: bool) -> None:
         self._dataset, self._batches = dataset, batches
         self._loader = DataLoader(
             dataset,
@@ -71,7 +72,7 @@ class Loader:
     def __len__(self) -> int:
         return len(self._batches)
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[Any]:
         for batch in _alive(self._loader):
             if isinstance(batch, InputError):
                 raise batch
@@ -90,7 +91,7 @@ def _deaths_noticed_when_loading() -> Iterator[None]:
         signal.signal(signal.SIGCHLD, before)
 
 
-def _alive(loader: DataLoader[Any]) -> Iterator[Batch | InputError]:
+def _alive(loader: DataLoader[Any]) -> Iterator[Any]:
     """The loader's batches; a killed loader process is an `InputError`."""
     try:
         with warnings.catch_warnings(), _deaths_noticed_when_loading():
@@ -127,13 +128,14 @@ def train_loader(
     ones of the same batch, and a batch with none raises `InputError`.
     """
     size = min(batch_size, len(samples))
-    batches = _Batches(
-        lambda epoch: samples.shuffled(_mix(seed, epoch)),
+    batches = Batches(
+        lambda epoch: samples.shuffled(mix(seed, epoch)),
         len(samples) // size,
         size,
         share.own_places(size, rank, processes),
+        samples.read_ahead,
     )
-    return Loader(_Dataset(samples, transform, mode, seed, refill=True), batches, workers, persistent=True)
+    return Loader(_Labelled(samples, transform, mode, seed, refill=True), batches, workers, persistent=True)
 
 
 def eval_loader(
@@ -150,18 +152,28 @@ def eval_loader(
     Unreadable images are left out of their batch, which may be empty: `[0, ...]`.
     """
     own = range(rank, len(samples), processes)
-    batches = _Batches(lambda epoch: own, -(-len(own) // batch_size), batch_size, list(range(batch_size)))
+    count = -(-len(own) // batch_size)
+    batches = Batches(lambda epoch: own, count, batch_size, list(range(batch_size)), samples.read_ahead)
     shape = (preprocessing.in_chans, preprocessing.image_size, preprocessing.image_size)
-    dataset = _Dataset(samples, preprocessing, preprocessing.mode, seed=0, refill=False, shape=shape)
+    dataset = _Labelled(samples, preprocessing, preprocessing.mode, seed=0, refill=False, shape=shape)
     return Loader(dataset, batches, workers, persistent=False)
 
 
-class _Batches(Sampler[list[tuple[int, int]]]):
+class Batches(Sampler[list[tuple[int, int]]]):
     """Batches of (epoch, index), of each batch the given places alone."""
 
-    def __init__(self, order: Callable[[int], Sequence[int]], length: int, size: int, places: list[int]) -> None:
-        """`order` gives the indices of an epoch; `length` is the number of batches, of `size` indices at most."""
-        self.order, self.length, self.size, self.places = order, length, size, places
+    def __init__(
+        self,
+        order: Callable[[int], Sequence[int]],
+        length: int,
+        size: int,
+        places: list[int],
+        ahead: Callable[[Sequence[int]], AbstractContextManager[ReadAhead | None]] = lambda order: nullcontext(),
+    ) -> None:
+        """`order` gives the indices of an epoch; `length` is the number of batches, of `size` indices at most; `ahead`
+        is told what will be read (`Samples.read_ahead`).
+        """
+        self.order, self.length, self.size, self.places, self.ahead = order, length, size, places, ahead
         self.epoch = self.start = 0
 
     def __len__(self) -> int:
@@ -169,53 +181,80 @@ class _Batches(Sampler[list[tuple[int, int]]]):
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         epoch = self.epoch
-        order = self.order(epoch)
-        for number in range(self.start, self.length):
-            batch = order[number * self.size : (number + 1) * self.size]
-            yield [(epoch, batch[place]) for place in self.places if place < len(batch)]
+        order = self.order(epoch)[self.start * self.size : self.length * self.size]
+        with self.ahead(order) as ahead:
+            for first in range(0, len(order), self.size):
+                batch = order[first : first + self.size]
+                if ahead is not None:
+                    ahead.reached(first + self.size)
+                yield [(epoch, batch[place]) for place in self.places if place < len(batch)]
 
 
-Item = tuple[int, Tensor | str | InputError]
-"""An index with its transformed image, or why that is unreadable, or why no others will be readable either."""
+Item = tuple[int, Any]
+"""An index with what `read` made of its image; or with the reason, a text, why that is unreadable; or with an
+`InputError`, where no others will be readable either."""
 
 
-class _Dataset(Dataset[Item]):
-    """(epoch, index) to an `Item`."""
+class Items(Dataset[Item]):
+    """(epoch, index) to an `Item`. A kind of data says what an image becomes, and what a batch is."""
 
-    def __init__(
-        self,
-        samples: Samples,
-        transform: Transform,
-        mode: str,
-        seed: int,
-        refill: bool,
-        shape: tuple[int, ...] = (),
-    ) -> None:
-        self.samples, self.transform, self.mode, self.seed = samples, transform, mode, seed
+    def __init__(self, seed: int, refill: bool) -> None:
+        self.seed = seed
         self.refill = refill  # unreadable images: in training their places are filled, in evaluation they are left out
-        self.shape = shape  # of one image, for a batch left without any
+
+    def source(self, index: int) -> str:
+        """Where an image lies."""
+        raise NotImplementedError
+
+    def read(self, index: int) -> Any:
+        """An image as the network takes it, and what belongs to it. `ImageError` if it is unreadable."""
+        raise NotImplementedError
+
+    def batch(self, readable: list[tuple[int, Any]], unreadable: list[tuple[int, str]]) -> Any:
+        """What `read` gave, with the indices, as a batch; `readable` may be empty."""
+        raise NotImplementedError
 
     def __getitem__(self, key: tuple[int, int]) -> Item:
         epoch, index = key
         try:
-            with _seeded(_mix(self.seed, epoch, index)):
-                if isinstance(self.transform, TrainTransform):
-                    return index, self.transform.reading(partial(self.samples.open_pixels, index, self.mode))
-                return index, self.transform(self.samples.open(index, self.mode))
+            with _seeded(mix(self.seed, epoch, index)):
+                return index, self.read(index)
         except ImageError as error:
-            source, reason = self.samples.sources[index], str(error)
+            source, reason = self.source(index), str(error)
             return index, reason if source in reason else f"{source}: {reason}"
         except InputError as error:  # a shard, say; returned, for what is raised arrives as a traceback in text
             return index, error
 
-    def collate(self, items: list[Item]) -> Batch | InputError:
+    def collate(self, items: list[Item]) -> Any:
         for _, result in items:
             if isinstance(result, InputError):
                 return result
         unreadable = [(index, result) for index, result in items if isinstance(result, str)]
-        readable = [(index, result) for index, result in items if isinstance(result, Tensor)]
+        readable = [(index, result) for index, result in items if not isinstance(result, str)]
         if self.refill and readable:
             readable += [readable[n % len(readable)] for n in range(len(unreadable))]
+        return self.batch(readable, unreadable)
+
+
+class _Labelled(Items):
+    """Images with their targets."""
+
+    def __init__(
+        self, samples: Samples, transform: Transform, mode: str, seed: int, refill: bool, shape: tuple[int, ...] = ()
+    ) -> None:
+        super().__init__(seed, refill)
+        self.samples, self.transform, self.mode = samples, transform, mode
+        self.shape = shape  # of one image, for a batch left without any
+
+    def source(self, index: int) -> str:
+        return self.samples.sources[index]
+
+    def read(self, index: int) -> Tensor:
+        if isinstance(self.transform, TrainTransform):
+            return self.transform.reading(partial(self.samples.open_pixels, index, self.mode))
+        return self.transform(self.samples.open(index, self.mode))
+
+    def batch(self, readable: list[tuple[int, Tensor]], unreadable: list[tuple[int, str]]) -> Batch:
         indices = [index for index, _ in readable]
         images = torch.stack([image for _, image in readable]) if readable else torch.empty(0, *self.shape)
         return Batch(images, self._targets(indices), torch.tensor(indices, dtype=torch.int64), unreadable)
@@ -229,7 +268,7 @@ class _Dataset(Dataset[Item]):
         return multi_hot
 
 
-def _mix(*numbers: int) -> int:
+def mix(*numbers: int) -> int:
     """A seed of 63 bits from integers: near ones give unrelated seeds."""
     digest = blake2b(struct.pack(f"<{len(numbers)}q", *numbers), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1

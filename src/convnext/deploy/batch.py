@@ -20,7 +20,17 @@ from convnext.errors import ImageError, InputError
 BATCH = 16
 
 
-def predict_inputs(source: str, inputs: list[str], *, top_k: int, device: str, as_json: bool) -> int:
+def predict_inputs(
+    source: str,
+    inputs: list[str],
+    *,
+    top_k: int,
+    device: str,
+    as_json: bool,
+    out: Path | None,
+    threshold: float,
+    tile: int | None,
+) -> int:
     """Print the labels of every image, in order; returns 0, 1 if some image was unreadable, 2 if all were.
 
     With `as_json`, a single named file gives a line `[{"label", "score"}, ...]`; anything else gives a
@@ -30,6 +40,13 @@ def predict_inputs(source: str, inputs: list[str], *, top_k: int, device: str, a
         raise InputError(f"--top-k must be at least 1, not {top_k}")
     images = list(expand(inputs))
     predictor = load(source)
+    if not isinstance(predictor, Predictor):
+        from convnext.deploy.find import find_in_inputs
+
+        where = pick_device(device)
+        return find_in_inputs(predictor, images, device=where, as_json=as_json, out=out, threshold=threshold, tile=tile)
+    if out is not None or tile is not None:
+        raise InputError(f"{source} classifies; --out and --tile are for detectors")
     predictor.model.to(pick_device(device))
     single = len(inputs) == 1 and len(images) == 1 and images[0][0] in (inputs[0], "-")
     bad = 0

@@ -14,7 +14,7 @@ from convnext.data.decode import read_image
 from convnext.data.preprocessing import Preprocessing
 from convnext.errors import WeightsError
 from convnext.models.classifier import Classifier, create_model
-from convnext.weights import describe, published_classes, read_state
+from convnext.weights import describe, published_classes, read_meta, read_state, read_tensors
 
 
 class Predictor:
@@ -69,8 +69,8 @@ class Predictor:
         return logits.sigmoid() if self.multi_label else logits.softmax(-1)
 
 
-def load(source: str | Path) -> Predictor:
-    """A Predictor from a run directory, a weight file, a published name or a hub id.
+def load(source: str | Path) -> Any:
+    """A Predictor from a run directory, a weight file, a published name or a hub id; of a detector, a `Detector`.
 
     Weights without classes of their own get ImageNet's where they have 1000 outputs, else "0", "1", ...;
     weights without preprocessing get the paper's at the size they were trained at, where that is known, else 224.
@@ -78,6 +78,10 @@ def load(source: str | Path) -> Predictor:
     Raises:
         WeightsError: nothing there, not a ConvNeXt, no head, or not to be trusted.
     """
+    if (meta := read_meta(source)).get("task") == "detect":
+        from convnext.deploy.detector import build_detector
+
+        return build_detector(read_tensors(source), meta)
     state, meta = read_state(source)
     architecture = describe(state)
     if not architecture.num_classes:

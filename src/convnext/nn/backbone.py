@@ -131,6 +131,10 @@ class ConvNeXt(nn.Module):
             maps.append(x)
         return maps
 
+    def forward(self, images: Tensor) -> Any:
+        """`forward_stages`; networks with a head have a forward of their own."""
+        return self.forward_stages(images)
+
     def run_block(self, block: Callable[..., Tensor], *inputs: Any) -> Tensor:
         """The block's output; with `checkpointing`, training keeps nothing of its inside and computes it again."""
         if self.checkpointing and self.training and torch.is_grad_enabled():

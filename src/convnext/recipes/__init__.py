@@ -6,8 +6,9 @@ import dataclasses
 from collections.abc import Callable
 from typing import get_type_hints
 
-from convnext.config import ClassifyConfig, Config, PretrainConfig, TrainConfig
+from convnext.config import ClassifyConfig, Config, DetectConfig, PretrainConfig, TrainConfig
 from convnext.errors import InputError, nearest
+from convnext.recipes.detection import cascade_v1, detect_small_data, mask_rcnn_v1, mask_rcnn_v2
 from convnext.recipes.digits import digits, fcmae_digits
 from convnext.recipes.fcmae import fcmae, fcmae_small_data
 from convnext.recipes.imagenet_v1 import finetune_22k_v1, finetune_384_v1, scratch_22k_v1, scratch_v1
@@ -28,6 +29,7 @@ RECIPES: dict[str, Recipe] = {
         finetune_v2, intermediate_22k_v2, finetune_22k_v2,
         scratch_v1, finetune_384_v1, scratch_22k_v1, finetune_22k_v1,
         fcmae, fcmae_small_data, fcmae_digits,
+        detect_small_data, mask_rcnn_v2, mask_rcnn_v1, cascade_v1,
     )
 }  # fmt: skip
 
@@ -59,6 +61,13 @@ def classify_recipe(model: str, *, images: int, trained: bool) -> str:
     return "finetune_v2" if find_variant(model).version == 2 else "scratch_v1"
 
 
+def detect_recipe(model: str, *, images: int) -> str:
+    """The detection recipe that suits the data: for small data up to `SMALL` images, else one published."""
+    if images <= SMALL:
+        return "detect_small_data"
+    return "mask_rcnn_v2" if find_variant(model).version == 2 else "mask_rcnn_v1"
+
+
 def pretrain_recipe(*, images: int) -> str:
     """The pre-training recipe that suits the number of images."""
     return "fcmae_small_data" if images <= SMALL else "fcmae"
@@ -71,7 +80,11 @@ def kind_of(name: str) -> type[TrainConfig]:
 
 def command_of(name: str) -> str:
     """The command a recipe is for."""
-    return {ClassifyConfig: "convnext train classify", PretrainConfig: "convnext pretrain"}[kind_of(name)]
+    return {
+        ClassifyConfig: "convnext train classify",
+        PretrainConfig: "convnext pretrain",
+        DetectConfig: "convnext train detect",
+    }[kind_of(name)]
 
 
 def models_of(name: str) -> list[str]:

@@ -74,6 +74,10 @@ class Classification:
             num_classes=len(self.train.classes),
         )
 
+    def compile(self, network: Any) -> Any:
+        """The whole network."""
+        return torch.compile(network)
+
     def train_loader(self) -> TrainLoader:
         """Augmented training batches."""
         config = self.config

@@ -67,6 +67,10 @@ class Pretraining:
             load_weights(model.encoder, config.init)
         return model
 
+    def compile(self, network: Any) -> Any:
+        """The whole network."""
+        return torch.compile(network)
+
     def train_loader(self) -> TrainLoader:
         """Crops and flips, nothing more (appendix A.1)."""
         config = self.config

@@ -25,7 +25,7 @@ class Task(Protocol):
 
     @property
     def score(self) -> str | None:
-        """The metric by which the best epoch is told, higher being better; None where there is none."""
+        """The metric by which the best evaluated epoch is told, higher being better; None where there is none."""
 
     @property
     def config(self) -> TrainConfig:
@@ -37,6 +37,9 @@ class Task(Protocol):
 
     def build_model(self) -> Any:
         """The network, with its first weights: an `nn.Module` that knows its encoder's `depths`."""
+
+    def compile(self, network: Any) -> Any:
+        """The network, or a part of it, by `torch.compile`: what `loss` is then given."""
 
     def train_loader(self) -> TrainLoader:
         """The training batches."""

@@ -25,6 +25,8 @@ DECAY_RULES = (
     (re.compile(r"(\.|^)norm\.weight$|downsample_layers\.(0\.1|[123]\.0)\.weight$"), False),  # every LayerNorm
     (re.compile(r"(dwconv|pwconv[12]|head|proj|pred)\.weight$|downsample_layers\.\d\.\d\.weight$"), True),
     (re.compile(r"(\.|^)mask_token$"), True),  # as in the released code
+    (re.compile(r"^norms\.\d\.weight$"), False),  # a detector's LayerNorms, one on each map
+    (re.compile(r"^(fpn|rpn|box_stages|mask_heads)\..*\.weight$"), True),
 )
 """Whether weight decay takes a parameter: the first rule that fits its name says so, and one must."""
 
@@ -39,7 +41,7 @@ def layer_of(name: str, depths: tuple[int, ...], groups: str) -> int:
     "group": twelve layers; the third stage's blocks by threes, each other stage (with its downsampling) one layer;
     the stem is layer 0 (appendix A of both papers, and the released code).
     """
-    part = re.match(r"(?:encoder\.)?(downsample_layers|stages)\.(\d)\.(\d+)\.", name)
+    part = re.match(r"(?:encoder\.|backbone\.)?(downsample_layers|stages)\.(\d)\.(\d+)\.", name)
     if groups == "single":
         if part is None:
             return sum(depths) + 1

@@ -5,6 +5,13 @@ from __future__ import annotations
 import math
 
 
+def steps(epoch: float, *, peak: float, milestones: tuple[int, ...], warmup_epochs: float) -> float:
+    """Learning rate at a fractional epoch: linear from 0 to `peak`, then a tenth of it after each milestone."""
+    if epoch < warmup_epochs:
+        return peak * epoch / warmup_epochs
+    return peak * 0.1 ** sum(epoch >= milestone for milestone in milestones)
+
+
 def cosine(epoch: float, *, peak: float, final: float, epochs: float, warmup_epochs: float) -> float:
     """Learning rate at a fractional epoch: linear from 0 to `peak`, then half a cosine down to `final`."""
     if epoch < warmup_epochs:

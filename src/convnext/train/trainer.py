@@ -29,7 +29,7 @@ from convnext.train.ema import AveragedModel
 from convnext.train.faults import NonFinite, StopSignal
 from convnext.train.optim import build_optimizers, set_learning_rate
 from convnext.train.progress import Progress
-from convnext.train.schedule import cosine
+from convnext.train.schedule import cosine, steps
 from convnext.weights import save_state
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -54,7 +54,7 @@ class Trainer:
             if self.ema is not None:
                 parallel.shard(self.ema.model, self.device)
         self.network = parallel.replicate(self.model, self.device)
-        self.step_network = torch.compile(self.network) if config.compile else self.network
+        self.step_network = task.compile(self.network) if config.compile else self.network
         self.optimizers = build_optimizers(
             self.model.named_parameters(),
             betas=config.betas,
@@ -163,7 +163,7 @@ class Trainer:
         loss = self.losses / self.counted if self.counted else math.nan
         row = {"epoch": self.epoch + 1, "step": self.step, "loss": loss, "lr": self.learning_rate(), **metrics}
         row |= {"images_per_second": round(steps * self.config.batch_size / seconds, 1), "seconds": round(seconds, 1)}
-        score = metrics[self.task.score] if self.task.score is not None else -math.inf
+        score = metrics.get(self.task.score, -math.inf) if self.task.score is not None else -math.inf
         if processes.rank() == 0:
             self.run.log(row)  # before the checkpoint: a resume drops rows that go beyond it
             weights = kept.state_dict()
@@ -239,14 +239,13 @@ class Trainer:
 
     def learning_rate(self) -> float:
         """The rate for the next step, from the batch size and the time gone."""
-        config = self.config
-        return cosine(
-            self.step / len(self.loader),
-            peak=config.base_lr * config.batch_size / 256,
-            final=config.min_lr,
-            epochs=config.epochs,
-            warmup_epochs=config.warmup_epochs,
-        )
+        config, epoch = self.config, self.step / len(self.loader)
+        peak, warmup = config.base_lr * config.batch_size / 256, config.warmup_epochs
+        if config.warmup_steps is not None:
+            warmup = config.warmup_steps / len(self.loader)
+        if config.milestones is not None:
+            return steps(epoch, peak=peak, milestones=config.milestones, warmup_epochs=warmup)
+        return cosine(epoch, peak=peak, final=config.min_lr, epochs=config.epochs, warmup_epochs=warmup)
 
     def seed_step(self) -> torch.Generator:
         """Make all draws functions of (seed, step).

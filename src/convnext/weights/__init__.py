@@ -2,7 +2,7 @@
 
 from convnext.weights.architecture import Architecture, describe
 from convnext.weights.fit import LoadReport, MismatchError, load_weights, save_weights
-from convnext.weights.io import read_meta, read_state, save_state
+from convnext.weights.io import read_meta, read_state, read_tensors, save_state
 from convnext.weights.labels import classes_for, imagenet_classes, published_classes
 from convnext.weights.zoo import find, list_weights
 
@@ -19,6 +19,7 @@ __all__ = [
     "published_classes",
     "read_meta",
     "read_state",
+    "read_tensors",
     "save_state",
     "save_weights",
 ]

@@ -81,6 +81,11 @@ def read_state(source: str | Path) -> tuple[State, dict]:
     return state, read_meta(path)
 
 
+def read_tensors(source: str | Path) -> State:
+    """The tensors of a file of this project's own, under their names, whatever network they are of."""
+    return _read_safetensors(locate(source))
+
+
 def read_meta(source: str | Path) -> dict:
     """What is known of the use of these weights, without reading them: classes, preprocessing, task.
 

@@ -1,0 +1,217 @@
+"""What each command does. Nothing heavy is imported before a command needs it."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import sys
+from typing import Any
+
+from convnext.config import ClassifyConfig, DetectConfig, PretrainConfig, TrainConfig
+from convnext.errors import InputError
+from convnext.variants import VARIANTS
+
+
+def given_options(args: argparse.Namespace, config: type[TrainConfig]) -> dict[str, Any]:
+    """The config fields given on the command line, still as text."""
+    names = {field.name for field in dataclasses.fields(config)} - {"recipe", "data"}
+    given = {name: value for name, value in vars(args).items() if name in names}
+    return {**given, **set_options(args.set)}
+
+
+def set_options(pairs: list[str]) -> dict[str, str]:
+    """What `--set` gave. `InputError` for one without `=`."""
+    for pair in pairs:
+        if "=" not in pair:
+            raise InputError(f"--set takes KEY=VALUE, not '{pair}'")
+    return dict(pair.split("=", 1) for pair in pairs)
+
+
+def demo(args: argparse.Namespace) -> None:
+    from convnext.demo import run_demo
+
+    run_demo(args.out)
+
+
+def models(args: argparse.Namespace) -> None:
+    from convnext.weights.zoo import list_weights
+
+    rows = [dataclasses.asdict(variant) for variant in VARIANTS.values()]
+    published = {name: [w.name for w in list_weights() if w.variant == name] for name in VARIANTS}
+    if args.json:
+        print(json.dumps([{**row, "weights": published[row["name"]]} for row in rows]))
+        return
+    print(f"{'model':<18}{'params':>9}{'MACs @224':>11}{'top-1 @224':>12}  depths, widths")
+    for v in VARIANTS.values():
+        size = f"{v.parameters / 1e6:>7.1f} M{v.macs / 1e9:>9.2f} G{v.top1:>10.1f} %"
+        print(f"{v.name:<18}{size}  {'-'.join(map(str, v.depths))}, {'-'.join(map(str, v.dims))}")
+    print("\npublished weights, for --init, evaluate and predict (V2: CC-BY-NC 4.0, V1: MIT):")
+    for names in published.values():
+        if names:
+            print("  " + "  ".join(names))
+
+
+def pretrain(args: argparse.Namespace) -> None:
+    from convnext.pretrain import build_task
+    from convnext.run import Run
+    from convnext.train.trainer import launch
+
+    given = given_options(args, PretrainConfig)
+    metrics = launch(
+        build_task, args.data, args.out, given, recipe=args.recipe, resume=args.resume, overwrite=args.overwrite
+    )
+    if not metrics:  # the first process speaks for all
+        return
+    config = PretrainConfig.from_dict(Run(args.out).read_config())
+    figures = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
+    print(f"{figures}\n{args.out}: curves and reconstructions are there; next:")
+    print(f"  {config.follow_up(args.out)}")
+    print(f"  convnext analyze reconstruct {args.out} IMAGES --out FOLDER")
+
+
+def reconstruct(args: argparse.Namespace) -> int:
+    from convnext.pretrain import reconstruct
+
+    files, failures = reconstruct(args.source, args.inputs, args.out, device=args.device, seed=args.seed)
+    for failure in failures:
+        print(f"convnext: {failure}", file=sys.stderr)
+    for file in files:
+        print(file)
+    return 1 if failures else 0
+
+
+def train_classify(args: argparse.Namespace) -> None:
+    from convnext.classify import build_task
+    from convnext.train.trainer import launch
+
+    given = given_options(args, ClassifyConfig)
+    metrics = launch(
+        build_task, args.data, args.out, given, recipe=args.recipe, resume=args.resume, overwrite=args.overwrite
+    )
+    if not metrics:  # the first process speaks for all
+        return
+    figures = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
+    print(f"{figures}\n{args.out}: curves, confusion matrix and mistakes are there; next:")
+    print(f"  convnext evaluate {args.out} {args.data}\n  convnext predict {args.out} IMAGE")
+
+
+def train_detect(args: argparse.Namespace) -> int | None:
+    from convnext.detect import build_task, check
+    from convnext.train.trainer import launch
+
+    if args.check:
+        summary, faults = check(args.data)
+        print("\n".join([*summary, *(f"left out {line}" for line in faults)]))
+        return 1 if faults else 0
+    if args.out is None:
+        raise InputError("--out says where the run goes")
+    metrics = launch(
+        build_task,
+        args.data,
+        args.out,
+        given_options(args, DetectConfig),
+        recipe=args.recipe,
+        resume=args.resume,
+        overwrite=args.overwrite,
+    )
+    if not metrics:  # the first process speaks for all
+        return None
+    figures = "  ".join(f"{name} {value:.2f}" for name, value in metrics.items() if name.endswith(("AP", "AP50")))
+    print(f"{figures}\n{args.out}: curves, precision and recall, and a gallery are there; next:")
+    print(f"  convnext evaluate {args.out} {args.data}\n  convnext predict {args.out} IMAGES --out FOLDER")
+    return None
+
+
+def evaluate(args: argparse.Namespace) -> None:
+    from convnext import classify, detect
+    from convnext.weights import read_meta
+
+    task = detect if read_meta(args.source).get("task") == "detect" else classify
+    metrics = task.evaluate_source(
+        args.source, args.data, args.split, batch_size=args.batch_size, workers=args.workers, device=args.device
+    )
+    if os.environ.get("RANK", "0") != "0":  # the first process speaks for all
+        return
+    if args.json:
+        print(json.dumps(metrics))
+    else:
+        for name, value in metrics.items():
+            print(f"{name:<12}{value:.4f}" if isinstance(value, float) else f"{name:<12}{value}")
+
+
+def predict(args: argparse.Namespace) -> int:
+    from convnext.deploy.batch import predict_inputs
+
+    return predict_inputs(
+        args.source,
+        args.inputs,
+        top_k=args.top_k,
+        device=args.device,
+        as_json=args.json,
+        out=args.out,
+        threshold=args.threshold,
+        tile=args.tile,
+    )
+
+
+def pack(args: argparse.Namespace) -> int:
+    from convnext.data.pack import count, pack
+
+    shards, failures = pack(
+        args.data,
+        args.out,
+        shard_bytes=args.shard_mb * 10**6,
+        labels=not args.no_labels,
+        multi_label=args.multi_label,
+        val_fraction=args.val_fraction,
+        seed=args.seed,
+    )
+    for failure in failures:
+        print(f"convnext: {failure}", file=sys.stderr)
+    command = "pretrain" if args.no_labels else "train classify"
+    print(
+        f"{args.out}: {count(shards)} images in {len(shards)} shards; next:\n  convnext {command} {args.out} --out RUN"
+    )
+    return 1 if failures else 0
+
+
+def index(args: argparse.Namespace) -> None:
+    from convnext.data.pack import count, index
+
+    shards = index(args.folder)
+    print(f"{args.folder}: {count(shards)} images in {len(shards)} shards")
+
+
+def recipes(args: argparse.Namespace) -> None:
+    import inspect
+
+    from convnext.recipes import RECIPES, build_config, command_of, find_recipe, kind_of, models_of
+
+    if args.name is None:
+        about = {name: inspect.getdoc(recipe) or "" for name, recipe in RECIPES.items()}
+        if args.json:
+            print(json.dumps([{"name": name, "models": models_of(name), "about": about[name]} for name in RECIPES]))
+            return
+        for name in RECIPES:
+            print(f"{name:<21}{command_of(name):<25}{about[name].splitlines()[0]}")
+        print("\nthe whole config of one: convnext recipes NAME [--model MODEL] [--set KEY=VALUE]")
+        return
+    recipe = find_recipe(args.name)
+    config = build_config(args.name, args.model or models_of(args.name)[0], kind_of(args.name))
+    config = config.override(set_options(args.set))
+    if not args.json:
+        print(f"{inspect.getdoc(recipe)}\n")
+    print(json.dumps(config.to_dict(), indent=2))
+
+
+def doctor(args: argparse.Namespace) -> None:
+    from convnext.doctor import examine
+
+    facts = examine()
+    if args.json:
+        print(json.dumps(facts))
+    else:
+        for name, value in facts.items():
+            print(f"{name:<22}{value}")

@@ -1,0 +1,235 @@
+"""From annotated images to what a detector trains on and is measured on: augmentation that moves boxes and masks with
+the pixels, and batches of images of several sizes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torchvision.ops import masks_to_boxes
+from torchvision.transforms import v2
+from torchvision.transforms.v2 import InterpolationMode, functional
+
+from convnext import processes as share
+from convnext.data.coco import Annotated, AnnotatedImage
+from convnext.data.decode import decode_image, read_bytes
+from convnext.data.loader import Batches, Items, Loader, mix
+from convnext.data.outlines import to_masks
+from convnext.data.preprocessing import IMAGENET_MEAN, IMAGENET_STD
+from convnext.errors import ImageError
+
+Size = tuple[int, int]
+"""Height and width."""
+
+
+class Objects(NamedTuple):
+    """In an image: x0, y0, x1, y1 `[n, 4]`, labels `[n]`, and uint8 masks `[n, H, W]`, or `[0, H, W]` without."""
+
+    boxes: Tensor
+    labels: Tensor
+    masks: Tensor
+
+
+class DetectionBatch(NamedTuple):
+    """B images, float32 `[3, H, W]` of a size each, normalised, and what is in them."""
+
+    images: list[Tensor]
+    objects: list[Objects]
+    indices: list[int]  # positions in the `Annotated`
+    unreadable: list[tuple[int, str]]
+
+
+@dataclass(frozen=True)
+class Window:
+    """A rectangle of an image, and the size it is scaled to."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+    size: Size
+
+
+def fit(height: int, width: int, short: int, long: int) -> Size:
+    """The size at which the short side has `short` pixels, or fewer so that the long one has at most `long`."""
+    scale = min(short / min(height, width), long / max(height, width))
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+def jitter(height: int, width: int, side: int, scale: tuple[float, float]) -> Window:
+    """Large-scale jitter (Ghiasi et al. 2021): the image fitted into a square, scaled by a random factor, and of that a
+    random window of at most the square."""
+    factor = torch.empty(()).uniform_(*scale).item() * min(side / height, side / width)
+    part_h, part_w = (min(length, max(1, math.floor(side / factor))) for length in (height, width))
+    top, left = (int(torch.randint(rest + 1, ()).item()) for rest in (height - part_h, width - part_w))
+    out_h, out_w = (min(side, max(1, round(taken * factor))) for taken in (part_h, part_w))
+    return Window(top, left, part_h, part_w, (out_h, out_w))
+
+
+@dataclass(frozen=True)
+class DetectionTransform:
+    """Augments an image with its objects.
+
+    Args:
+        size: the jitter's square; or the short sides to choose from, with `long` the most of the other.
+        scale: the jitter's factor, from and to; None takes a whole image at one of the `size` short sides.
+        hflip, vflip: probabilities of flips.
+        colour: strength of changes of brightness, contrast and saturation.
+    """
+
+    size: tuple[int, ...]
+    long: int
+    scale: tuple[float, float] | None
+    hflip: float
+    vflip: float
+    colour: float
+    masks: bool
+
+    def __call__(self, image: Image.Image, annotated: AnnotatedImage) -> tuple[Tensor, Objects]:
+        height, width = image.height, image.width
+        if self.scale is not None:
+            window = jitter(height, width, self.size[0], self.scale)
+        else:
+            short = self.size[int(torch.randint(len(self.size), ()).item())]
+            window = Window(0, 0, height, width, fit(height, width, short, self.long))
+        pixels, objects = take(image, annotated, window, masks=self.masks)
+        for probability, axis in ((self.hflip, 2), (self.vflip, 1)):
+            if torch.rand(()).item() < probability:
+                pixels, objects = flip(pixels, objects, axis)
+        if self.colour:
+            pixels = v2.ColorJitter(self.colour, self.colour, self.colour)(pixels)
+        return normalise(pixels), objects
+
+
+def take(image: Image.Image, annotated: AnnotatedImage, window: Window, *, masks: bool) -> tuple[Tensor, Objects]:
+    """A window of an image, uint8 `[3, h, w]`, with the objects of which something is in it; crowds are left out."""
+    place = (window.top, window.left, window.height, window.width, list(window.size))
+    pixels = functional.resized_crop(
+        functional.pil_to_tensor(image), *place, interpolation=InterpolationMode.BILINEAR, antialias=True
+    )
+    kept = [a for a in annotated.annotations if not a.crowd and (a.outline is not None or not masks)]
+    labels = torch.tensor([a.label for a in kept], dtype=torch.int64)
+    if masks:
+        whole = to_masks([a.outline for a in kept], image.width, image.height)
+        shapes = functional.resized_crop(whole, *place, interpolation=InterpolationMode.NEAREST_EXACT)
+        left = shapes.flatten(1).bool().any(1)
+        shapes, labels = shapes[left], labels[left]
+        boxes = masks_to_boxes(shapes) if len(shapes) else torch.zeros(0, 4)
+        boxes[:, 2:] += 1  # the far edges of the last pixels
+        return pixels, Objects(boxes, labels, shapes)
+    boxes = torch.tensor([a.box for a in kept], dtype=torch.float32).view(-1, 4)
+    (height, width), start = window.size, torch.tensor([window.left, window.top] * 2)
+    factor = torch.tensor([width / window.width, height / window.height] * 2)
+    boxes = ((boxes - start) * factor).clamp(min=0).minimum(torch.tensor([width, height] * 2))
+    left = (boxes[:, 2:] - boxes[:, :2]).amin(1) > 1e-2
+    return pixels, Objects(boxes[left], labels[left], torch.zeros(0, height, width, dtype=torch.uint8))
+
+
+def flip(pixels: Tensor, objects: Objects, axis: int) -> tuple[Tensor, Objects]:
+    """Mirrored along the rows (`axis` 2) or the columns (1)."""
+    boxes, length = objects.boxes.clone(), pixels.shape[axis]
+    ends = [0, 2] if axis == 2 else [1, 3]
+    boxes[:, ends] = length - boxes[:, ends[::-1]]
+    return pixels.flip(axis), Objects(boxes, objects.labels, objects.masks.flip(axis))
+
+
+def normalise(pixels: Tensor) -> Tensor:
+    """uint8 `[3, h, w]` to float32 by ImageNet's statistics."""
+    return functional.normalize(pixels.float() / 255, list(IMAGENET_MEAN), list(IMAGENET_STD))
+
+
+@dataclass(frozen=True)
+class WholeImage:
+    """An image as a trained detector sees it: whole, its short side of `short` pixels or the long one of `long`."""
+
+    short: int
+    long: int
+
+    def __call__(self, image: Image.Image) -> Tensor:
+        size = list(fit(image.height, image.width, self.short, self.long))
+        return normalise(functional.resize(functional.pil_to_tensor(image), size, antialias=True))
+
+
+def open_annotated(annotated: AnnotatedImage) -> Image.Image:
+    """The image's pixels. `ImageError` if it cannot be read, or has another size than its annotations are for."""
+    content = read_bytes(annotated.file)
+    image = decode_image(content, "RGB", name=str(annotated.file))
+    if image.size != (annotated.width, annotated.height):
+        raise ImageError(
+            f"{annotated.file}: {image.width}×{image.height} pixels, where its annotations are for "
+            f"{annotated.width}×{annotated.height}"
+        )
+    return image
+
+
+class _Dataset(Items):
+    """(epoch, index) to an image and its objects."""
+
+    def __init__(self, data: Annotated, transform: DetectionTransform | WholeImage, seed: int, refill: bool) -> None:
+        super().__init__(seed, refill)
+        self.data, self.transform = data, transform
+
+    def source(self, index: int) -> str:
+        return str(self.data.images[index].file)
+
+    def read(self, index: int) -> tuple[Tensor, Objects | None]:
+        annotated = self.data.images[index]
+        image = open_annotated(annotated)
+        if isinstance(self.transform, WholeImage):
+            return self.transform(image), None
+        return self.transform(image, annotated)
+
+    def batch(self, readable: list[tuple[int, tuple]], unreadable: list[tuple[int, str]]) -> DetectionBatch:
+        images, objects = [pair[0] for _, pair in readable], [pair[1] for _, pair in readable]
+        return DetectionBatch(images, objects, [index for index, _ in readable], unreadable)
+
+
+def detection_train_loader(
+    data: Annotated,
+    transform: DetectionTransform,
+    *,
+    batch_size: int,
+    workers: int,
+    seed: int,
+    rank: int = 0,
+    processes: int = 1,
+) -> Loader:
+    """Shuffled batches as `loader.train_loader` makes them, each of wide images or of tall ones, to pad them little.
+
+    Images without annotations are left out.
+    """
+    used = [index for index, image in enumerate(data.images) if any(not a.crowd for a in image.annotations)]
+    wide = np.array([data.images[index].width >= data.images[index].height for index in used])
+    size = min(batch_size, len(used))
+    order = partial(_by_shape, np.array(used), wide, size, seed)
+    batches = Batches(order, len(used) // size, size, share.own_places(size, rank, processes))
+    return Loader(_Dataset(data, transform, seed, refill=True), batches, workers, persistent=True)
+
+
+def _by_shape(used: np.ndarray, wide: np.ndarray, size: int, seed: int, epoch: int) -> list[int]:
+    """A random order in which as many batches as can be are of one shape."""
+    places = torch.randperm(len(used), generator=torch.Generator().manual_seed(mix(seed, epoch))).numpy()
+    groups = [places[wide[places]], places[~wide[places]]]
+    whole = [group[: len(group) // size * size].reshape(-1, size) for group in groups]
+    rest = np.concatenate([group[len(group) // size * size :] for group in groups])
+    full = np.concatenate([*whole, rest[: len(rest) // size * size].reshape(-1, size)])
+    # In the order of each batch's first image, which is random.
+    rank_of = np.empty(len(used), dtype=np.int64)
+    rank_of[places] = np.arange(len(places))
+    return used[full[rank_of[full[:, 0]].argsort()].reshape(-1)].tolist()
+
+
+def detection_eval_loader(
+    data: Annotated, transform: WholeImage, *, batch_size: int, workers: int, rank: int = 0, processes: int = 1
+) -> Loader:
+    """All images in order, or every `processes`-th from `rank` on; unreadable ones are left out of their batch."""
+    own: Sequence[int] = range(rank, len(data), processes)
+    batches = Batches(lambda epoch: own, -(-len(own) // batch_size), batch_size, list(range(batch_size)))
+    return Loader(_Dataset(data, transform, seed=0, refill=False), batches, workers, persistent=False)

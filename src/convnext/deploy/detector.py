@@ -1,0 +1,90 @@
+"""From a trained detector to objects in images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torchvision.models.detection.roi_heads import paste_masks_in_image
+
+from convnext.data.annotated import Size, WholeImage
+from convnext.data.decode import as_mode, read_image
+from convnext.models.rcnn import RCNN, Detections, create_detector
+
+
+class Found(NamedTuple):
+    """One object in an image: x0, y0, x1, y1 in its pixels, and a bool mask `[H, W]`, or None."""
+
+    label: int
+    score: float
+    box: list[float]
+    mask: np.ndarray | None
+
+
+class Detector:
+    """Finds objects.
+
+    Args:
+        model: the network.
+        classes: their names.
+        category_ids: what COCO's JSON calls them.
+        transform: how an image becomes its input.
+    """
+
+    def __init__(self, model: RCNN, classes: Sequence[str], category_ids: Sequence[int], transform: WholeImage) -> None:
+        self.model, self.classes, self.transform = model.eval(), list(classes), transform
+        self.category_ids = list(category_ids)
+
+    def __call__(self, images: Any, threshold: float = 0.5) -> Any:
+        """Objects of one image, or of each in a list, with a score of at least `threshold`, best first.
+
+        An image is a path, an open binary file or a PIL image. Returns `[{"label", "score", "box", "mask"}, ...]`: the
+        box as x0, y0, x1, y1 in the image's pixels, the mask as bool `[H, W]` (no "mask" from a detector of boxes
+        alone). `ImageError` for one that cannot be read.
+        """
+        if isinstance(images, list | tuple):
+            return [self(image, threshold) for image in images]
+        image = as_mode(images, "RGB") if isinstance(images, Image.Image) else read_image(images)
+        found = self.find([self.transform(image)], [(image.height, image.width)])[0]
+        return [
+            {"label": self.classes[label], "score": score, "box": box, **({} if mask is None else {"mask": mask})}
+            for label, score, box, mask in found
+            if score >= threshold
+        ]
+
+    @torch.inference_mode()
+    def find(self, inputs: list[Tensor], sizes: list[Size]) -> list[list[Found]]:
+        """The objects of transformed images, in the pixels of the images, which had these sizes."""
+        device = next(self.model.parameters()).device
+        detections = self.model([each.to(device) for each in inputs])
+        return [
+            place(found, (each.shape[1], each.shape[2]), size)
+            for found, each, size in zip(detections, inputs, sizes, strict=True)
+        ]
+
+
+def place(found: Detections, inner: Size, size: Size) -> list[Found]:
+    """Objects found in an image of `inner` height and width, in the pixels of the same image of another `size`."""
+    factor = torch.tensor([size[1] / inner[1], size[0] / inner[0]] * 2)
+    boxes = found.boxes.float().cpu() * factor
+    masks = found.masks.float().cpu()
+    objects = []
+    for i, (label, score) in enumerate(zip(found.labels.tolist(), found.scores.tolist(), strict=True)):
+        # One at a time: a hundred masks of a large image would not fit in memory as floats.
+        drawn = paste_masks_in_image(masks[i : i + 1, None], boxes[i : i + 1], size)[0, 0] if len(masks) else None
+        mask = None if drawn is None else (drawn > 0.5).numpy()
+        objects.append(Found(label, score, boxes[i].tolist(), mask))
+    return objects
+
+
+def build_detector(state: dict[str, Tensor], meta: dict[str, Any]) -> Detector:
+    """The detector whose weights and description a run stored."""
+    with torch.device("meta"):
+        model = create_detector(meta["model"], classes=len(meta["classes"]), **meta["parts"])
+    model.load_state_dict(state, assign=True)
+    model.requires_grad_(False)
+    return Detector(model, meta["classes"], meta["category_ids"], WholeImage(**meta["transform"]))

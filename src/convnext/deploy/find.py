@@ -1,0 +1,108 @@
+"""`convnext predict` with a detector: objects of many images, drawn on copies and written as COCO's results."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+
+from convnext.data.decode import read_image
+from convnext.data.outlines import from_mask
+from convnext.deploy.detector import Detector, Found
+from convnext.deploy.draw import Drawn, draw_objects
+from convnext.deploy.tiles import find_in_tiles
+from convnext.errors import ImageError, InputError
+from convnext.files import whole_file
+
+
+def find_in_inputs(
+    detector: Detector,
+    images: list[tuple[str, Any]],
+    *,
+    device: torch.device,
+    as_json: bool,
+    out: Path | None,
+    threshold: float,
+    tile: int | None,
+) -> int:
+    """Print the objects of every image, and write drawings and `detections.json` to `out`.
+
+    Returns 0, 1 if some image was unreadable, 2 if all were. With `as_json`, a line `{"image", "objects"}` an image.
+    """
+    if not 0 <= threshold <= 1:
+        raise InputError(f"--threshold must lie between 0 and 1, not {threshold}")
+    if tile is not None and tile < 32:
+        raise InputError(f"--tile must be at least 32 pixels, not {tile}")
+    if out is not None:
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"cannot write {out}: {error.strerror or error}") from error
+    detector.model.to(device)
+    rows: list[dict[str, Any]] = []
+    taken: set[str] = set()
+    bad = 0
+    for number, (name, source) in enumerate(images, start=1):
+        try:
+            image = read_image(source)
+        except ImageError as error:
+            bad += 1
+            print(f"convnext: {error}", file=sys.stderr)
+            if as_json:
+                print(json.dumps({"image": name, "error": str(error)}))
+            continue
+        found = [each for each in _find(detector, image, tile) if each.score >= threshold]
+        own = [_row(detector, each) for each in found]
+        if as_json:
+            print(json.dumps({"image": name, "objects": own}), flush=True)
+        else:
+            lines = (f"  {each.score:.4f}  {detector.classes[each.label]}  {_box(each)}\n" for each in found)
+            print(f"{name}\n{''.join(lines)}", end="")
+        if out is not None:
+            rows += [{"image_id": number, "file_name": name, **row} for row in own]
+            shown = [Drawn(detector.classes[each.label], each.score, each.box, each.mask) for each in found]
+            path = out / _free_name(Path(name).stem if name != "-" else "stdin", taken)
+            with whole_file(path) as temporary:
+                draw_objects(image, shown).save(temporary, format="PNG")
+    if out is not None:
+        with whole_file(out / "detections.json") as path:
+            path.write_text(json.dumps(rows))
+    if bad and len(images) > 1:
+        print(f"convnext: {bad} of {len(images)} images could not be read", file=sys.stderr)
+    return 0 if not bad else 2 if bad == len(images) else 1
+
+
+def _find(detector: Detector, image: Image.Image, tile: int | None) -> list[Found]:
+    if tile is not None:
+        return find_in_tiles(detector, image, tile)
+    return detector.find([detector.transform(image)], [(image.height, image.width)])[0]
+
+
+def _row(detector: Detector, found: Found) -> dict[str, Any]:
+    """As COCO's results have it, with the class's name."""
+    x0, y0, x1, y1 = found.box
+    row: dict[str, Any] = {
+        "category_id": detector.category_ids[found.label],
+        "category": detector.classes[found.label],
+        "score": found.score,
+        "bbox": [x0, y0, x1 - x0, y1 - y0],
+    }
+    return row if found.mask is None else {**row, "segmentation": from_mask(found.mask)}
+
+
+def _box(found: Found) -> str:
+    return " ".join(f"{value:.0f}" for value in found.box)
+
+
+def _free_name(stem: str, taken: set[str]) -> str:
+    """A file name for a drawing: two images of one name, in two folders, have two."""
+    name, number = f"{stem}.png", 1
+    while name in taken:
+        number += 1
+        name = f"{stem}-{number}.png"
+    taken.add(name)
+    return name

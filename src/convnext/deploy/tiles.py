@@ -1,0 +1,58 @@
+"""Detection in images far larger than those of training: square by square, and the squares' answers joined."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from PIL import Image
+from torchvision.ops import batched_nms
+
+from convnext.deploy.detector import Detector, Found
+
+OVERLAP = 0.25
+"""Share of a square's side that the next one covers again."""
+
+
+def starts(length: int, side: int) -> list[int]:
+    """Where squares of `side` begin: evenly, all is covered, and each overlaps the next by `OVERLAP` at least."""
+    if length <= side:
+        return [0]
+    count = -(-(length - side) // max(1, int(side * (1 - OVERLAP)))) + 1
+    return [round(i * (length - side) / (count - 1)) for i in range(count)]
+
+
+def find_in_tiles(detector: Detector, image: Image.Image, side: int) -> list[Found]:
+    """The objects of an image, each of its squares seen by itself; best first.
+
+    What a square's inner edge cuts is left to the next square, which has it whole, unless it is larger than their
+    overlap. What two squares found is joined by the detector's own rule of overlap.
+    """
+    found: list[Found] = []
+    for top in starts(image.height, side):
+        for left in starts(image.width, side):
+            square = image.crop((left, top, min(left + side, image.width), min(top + side, image.height)))
+            for each in detector.find([detector.transform(square)], [(square.height, square.width)])[0]:
+                if not _is_cut(each, square, left, top, image, int(OVERLAP * side)):
+                    found.append(_moved(each, left, top, image))
+    if not found:
+        return []
+    boxes, scores = torch.tensor([each.box for each in found]), torch.tensor([each.score for each in found])
+    labels = torch.tensor([each.label for each in found])
+    return [found[i] for i in batched_nms(boxes, scores, labels, detector.model.OVERLAP).tolist()]
+
+
+def _is_cut(each: Found, square: Image.Image, left: int, top: int, image: Image.Image, overlap: int) -> bool:
+    x0, y0, x1, y1 = each.box
+    across = (x0 < 1 and left > 0) or (x1 > square.width - 1 and left + square.width < image.width)
+    down = (y0 < 1 and top > 0) or (y1 > square.height - 1 and top + square.height < image.height)
+    return (across and x1 - x0 < overlap) or (down and y1 - y0 < overlap)
+
+
+def _moved(each: Found, left: int, top: int, image: Image.Image) -> Found:
+    mask = None
+    if each.mask is not None:
+        mask = np.zeros((image.height, image.width), dtype=bool)
+        height, width = each.mask.shape
+        mask[top : top + height, left : left + width] = each.mask
+    x0, y0, x1, y1 = each.box
+    return Found(each.label, each.score, [x0 + left, y0 + top, x1 + left, y1 + top], mask)

@@ -1,0 +1,127 @@
+"""The files a detection run ends with: how precise it is, class by class, and what it sees."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from PIL import Image
+
+from convnext.data.annotated import open_annotated
+from convnext.data.coco import Annotated, AnnotatedImage
+from convnext.data.outlines import to_masks
+from convnext.deploy.draw import Drawn, draw_objects
+from convnext.errors import ImageError
+from convnext.evaluate.coco_ap import per_category
+from convnext.evaluate.figures import BLUE, ORANGE, save
+from convnext.files import whole_file
+
+SHOWN = 6
+THRESHOLD = 0.5
+
+
+def write_detection_report(
+    folder: Path,
+    rows: Sequence[dict[str, Any]],
+    evaluations: dict[str, Any],
+    data: Annotated,
+    results: Sequence[dict[str, Any]],
+) -> None:
+    """Write `curves.png`, `per_class.csv`, `precision_recall.png` and `gallery.png` into `folder`.
+
+    `evaluations` are those of masks and boxes, or of boxes alone; the table is of the first.
+    """
+    plot_curves(rows, list(evaluations), folder / "curves.png")
+    table = per_category(next(iter(evaluations.values())), data)
+    if table:
+        with whole_file(folder / "per_class.csv") as path, open(path, "w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, fieldnames=list(table[0]))
+            writer.writeheader()
+            writer.writerows(table)
+    plot_precision(evaluations, folder / "precision_recall.png")
+    plot_gallery(data, results, folder / "gallery.png")
+
+
+def plot_curves(rows: Sequence[dict[str, Any]], kinds: Sequence[str], path: Path) -> None:
+    """Loss over the epochs, and AP and AP50 where they were measured."""
+    figure = Figure(figsize=(9, 3.2))
+    left, right = figure.subplots(1, 2)
+    left.plot([row["epoch"] for row in rows], [row["loss"] for row in rows], color=BLUE, marker=".")
+    left.set(xlabel="epoch", title="loss, train (augmented)")
+    measured = [row for row in rows if f"{kinds[0]}_AP" in row]
+    for kind, colour in zip(kinds, (ORANGE, BLUE), strict=False):
+        for name, style in (("AP", "-"), ("AP50", "--")):
+            values = [row[f"{kind}_{name}"] for row in measured]
+            right.plot(
+                [row["epoch"] for row in measured], values, style, color=colour, marker=".", label=f"{kind} {name}"
+            )
+    right.set(xlabel="epoch", title="on val, %")
+    right.legend(frameon=False)
+    for axes in (left, right):
+        axes.grid(alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+    save(figure, path)
+
+
+def plot_precision(evaluations: dict[str, Any], path: Path) -> None:
+    """Precision over recall at overlaps of 0.5 and 0.75, the mean over the classes that have objects."""
+    figure = Figure(figsize=(4.5 * len(evaluations), 3.6))
+    panels = figure.subplots(1, len(evaluations), squeeze=False)[0]
+    for axes, (name, evaluation) in zip(panels, evaluations.items(), strict=True):
+        if evaluation is not None:
+            precision = evaluation.eval["precision"][:, :, :, 0, -1]
+            recalls = np.linspace(0, 1, precision.shape[1])
+            there = precision[0, 0] > -1
+            for overlap, colour in ((0, ORANGE), (5, BLUE)):
+                mean = precision[overlap][:, there].mean(1)
+                axes.plot(recalls, mean, color=colour, label=f"overlap {0.5 + 0.05 * overlap:.2f}")
+            axes.legend(frameon=False)
+        axes.set(xlabel="recall", ylabel="precision", title=name, xlim=(0, 1), ylim=(0, 1.02))
+        axes.grid(alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.tight_layout()
+    save(figure, path)
+
+
+def plot_gallery(data: Annotated, results: Sequence[dict[str, Any]], path: Path) -> None:
+    """Some images with the truth and, below, with what was found."""
+    shown: list[tuple[AnnotatedImage, Image.Image]] = []
+    for image in data.images[:: max(1, len(data) // SHOWN)]:
+        try:
+            shown.append((image, open_annotated(image)))
+        except ImageError:
+            continue
+    shown = shown[:SHOWN]
+    if not shown:
+        return
+    names = dict(zip(data.category_ids, data.classes, strict=True))
+    figure = Figure(figsize=(3 * len(shown), 6.4))
+    panels = figure.subplots(2, len(shown), squeeze=False)
+    for column, (image, pixels) in enumerate(shown):
+        masks = to_masks([a.outline for a in image.annotations if a.outline], image.width, image.height).bool().numpy()
+        drawn = iter(masks)
+        truth = [
+            Drawn(data.classes[a.label], None, list(a.box), next(drawn) if a.outline else None)
+            for a in image.annotations
+        ]
+        own = [row for row in results if row["image_id"] == image.id and row["score"] >= THRESHOLD]
+        shapes = to_masks([row["segmentation"] for row in own if "segmentation" in row], image.width, image.height)
+        found = [
+            Drawn(
+                names[row["category_id"]],
+                row["score"],
+                [*row["bbox"][:2], row["bbox"][0] + row["bbox"][2], row["bbox"][1] + row["bbox"][3]],
+                shapes[i].bool().numpy() if len(shapes) else None,
+            )
+            for i, row in enumerate(own)
+        ]
+        for axes, objects, title in zip(panels[:, column], (truth, found), ("truth", "found"), strict=True):
+            axes.imshow(draw_objects(pixels, objects))
+            axes.set_title(f"{title}: {len(objects)}", fontsize=8)
+            axes.axis("off")
+    figure.tight_layout()
+    save(figure, path)

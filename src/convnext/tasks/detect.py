@@ -1,0 +1,184 @@
+"""Detection and instance segmentation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from convnext import processes
+from convnext.card import write_detection_card
+from convnext.config import DetectConfig, fit_batch
+from convnext.data.annotated import (
+    DetectionBatch,
+    DetectionTransform,
+    Objects,
+    WholeImage,
+    detection_eval_loader,
+    detection_train_loader,
+)
+from convnext.data.coco import Annotated
+from convnext.deploy.detector import Detector
+from convnext.deploy.predictor import load
+from convnext.evaluate.coco_ap import KINDS, coco_eval, detect, figures, percent
+from convnext.evaluate.detection_report import write_detection_report
+from convnext.models.rcnn import RCNN, create_detector
+from convnext.run import Run
+from convnext.tasks.task import TrainLoader
+
+EVAL_BATCH = 4
+
+
+class Detection:
+    """Trains and measures a detector on `train` and `val`."""
+
+    def __init__(self, config: DetectConfig, train: Annotated, val: Annotated) -> None:
+        self.train = replace(train, images=tuple(i for i in train.images if any(not a.crowd for a in i.annotations)))
+        self.config = fit_batch(config, len(self.train), processes=processes.count())
+        self.val, self.train_size = val, len(self.train)
+        self.kinds = KINDS if config.masks else {"box": KINDS["box"]}
+        self.score = f"{next(iter(self.kinds))}_AP"
+        self.transform = WholeImage(config.test_short, config.max_side)
+
+    def parts_of_model(self) -> dict[str, Any]:
+        """Arguments of `RCNN`."""
+        config = self.config
+        return {
+            "cascade": config.cascade,
+            "agnostic": config.agnostic,
+            "masks": config.masks,
+            "dim": config.fpn_dim,
+            "linear": config.linear_dim,
+            "box_convs": config.box_convs,
+            "mask_convs": config.mask_convs,
+            "norm": config.head_norm,
+            "anchor_scale": config.anchor_scale,
+            "soft": config.soft_nms,
+        }
+
+    def build_model(self) -> nn.Module:
+        """The network; with `init`, the backbone's first weights are those."""
+        config = self.config
+        model = create_detector(
+            config.model,
+            classes=len(self.train.classes),
+            drop_path_rate=config.drop_path,
+            layer_scale_init=config.layer_scale_init,
+            checkpointing=config.checkpointing,
+            weights=config.init,
+            **self.parts_of_model(),
+        )
+        synchronised = processes.count() > 1 and torch.cuda.is_available()
+        return nn.SyncBatchNorm.convert_sync_batchnorm(model) if synchronised else model
+
+    def compile(self, network: Any) -> Any:
+        """The backbone: what comes after it has other sizes every time."""
+        detector = next(module for module in network.modules() if isinstance(module, RCNN))
+        detector.backbone.compile()
+        return network
+
+    def train_loader(self) -> TrainLoader:
+        """Augmented training batches."""
+        config = self.config
+        first, last = config.short_sides
+        transform = DetectionTransform(
+            size=(config.image_size,) if config.jitter else (*range(first, last, 32), last),
+            long=config.max_side,
+            scale=config.jitter,
+            hflip=config.hflip,
+            vflip=config.vflip,
+            colour=config.colour,
+            masks=config.masks,
+        )
+        return detection_train_loader(
+            self.train,
+            transform,
+            batch_size=config.batch_size,
+            workers=config.workers,
+            seed=config.seed,
+            rank=processes.rank(),
+            processes=processes.count(),
+        )
+
+    def parts(
+        self, batch: DetectionBatch, device: torch.device, shared: torch.Generator
+    ) -> Iterable[tuple[int, tuple[list[Tensor], list[Objects]]]]:
+        """A batch in `config.accumulate` parts on the device."""
+        images = [image.to(device, non_blocking=True) for image in batch.images]
+        objects = [Objects(*(t.to(device, non_blocking=True) for t in each)) for each in batch.objects]
+        size = -(-len(images) // self.config.accumulate)
+        for first in range(0, len(images), size):
+            part = images[first : first + size], objects[first : first + size]
+            yield len(part[0]), part
+
+    def loss(self, model: Any, part: tuple[list[Tensor], list[Objects]]) -> Tensor:
+        """The sum of all losses: of proposals, classes, boxes and masks."""
+        return torch.stack(list(model(*part).values())).sum()
+
+    def unreadable(self, batch: DetectionBatch) -> list[tuple[str, str]]:
+        """Paths and reasons of the batch's unreadable images."""
+        return [(str(self.train.images[index].file), reason) for index, reason in batch.unreadable]
+
+    def sources(self, batch: DetectionBatch) -> list[str]:
+        """The files of the batch's images."""
+        return [str(self.train.images[index].file) for index in batch.indices]
+
+    def evaluate(self, model: nn.Module, device: torch.device, run: Run, epoch: int) -> dict[str, float]:
+        """Every `eval_every` epochs, COCO's figures on the validation images, each seen by one of the processes."""
+        config = self.config
+        if epoch % config.eval_every and epoch != config.epochs:
+            return {}
+        assert isinstance(model, RCNN)
+        detector = self.detector(model)
+        own = detect(detector, self.val_loader(processes.rank(), processes.count()), self.val)
+        results = [row for part in processes.gather(own) for row in part]
+        metrics: dict[str, float] = {}
+        for name, kind in self.kinds.items():
+            metrics |= percent(figures(coco_eval(self.val, results, kind)), name)
+        return metrics
+
+    def detector(self, model: RCNN) -> Detector:
+        """The model as everyone after sees it."""
+        return Detector(model, self.val.classes, self.val.category_ids, self.transform)
+
+    def val_loader(self, rank: int = 0, count: int = 1) -> Iterable[DetectionBatch]:
+        """The validation images, or every `count`-th of them from `rank` on."""
+        return detection_eval_loader(
+            self.val,
+            self.transform,
+            batch_size=EVAL_BATCH,
+            workers=self.config.workers,
+            rank=rank,
+            processes=count,
+        )
+
+    def meta(self) -> dict[str, Any]:
+        """What it takes to build the model again, and to see images as it does."""
+        return {
+            "task": "detect",
+            "model": self.config.model,
+            "classes": list(self.train.classes),
+            "category_ids": list(self.train.category_ids),
+            "parts": self.parts_of_model(),
+            "transform": asdict(self.transform),
+        }
+
+    def finish(self, run: Run, device: torch.device, model: nn.Module) -> dict[str, float]:
+        """`result.json`, the figures' table and pictures, and the model card; of the last epoch's weights."""
+        detector = load(run.path)
+        assert isinstance(detector, Detector)
+        detector.model.to(device)
+        results = detect(detector, self.val_loader(), self.val)
+        evaluations = {name: coco_eval(self.val, results, kind) for name, kind in self.kinds.items()}
+        metrics: dict[str, float] = {}
+        for name, evaluation in evaluations.items():
+            metrics |= percent(figures(evaluation), name)
+        run.write_json("result.json", metrics)
+        run.write_json("detections.json", results)
+        write_detection_report(run.path, run.rows(), evaluations, self.val, results)
+        images = (len(self.train), len(self.val))
+        write_detection_card(run.path, self.config, metrics, classes=self.train.classes, images=images)
+        return metrics

@@ -1,0 +1,89 @@
+"""COCO's figures agree with pycocotools on the same detections; the truth given back is perfect."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from convnext.data.coco import Annotated, Faults, read_coco
+from convnext.data.outlines import from_mask, to_masks
+from convnext.evaluate.coco_ap import FIGURES, coco_eval, figures, per_category, truth_of
+
+
+@pytest.fixture(params=["coco100/train", "nuclei/val"])
+def data(request: pytest.FixtureRequest, real_images: Path) -> Annotated:
+    path = real_images / request.param
+    whole = read_coco(path.with_suffix(".json"), path, Faults())
+    return replace(whole, images=whole.images[:40] if "nuclei" in request.param else whole.images)
+
+
+def detections(data: Annotated, *, noise: float) -> list[dict[str, Any]]:
+    """The truth without crowds, moved about, some of it missing, some twice, some as another class."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for image in data.images:
+        objects = [a for a in image.annotations if not a.crowd]
+        masks = to_masks([a.outline for a in objects], image.width, image.height).numpy()
+        for a, mask in zip(objects, masks, strict=True):
+            for _ in range(1 if noise == 0 else int(rng.integers(0, 3))):
+                dx, dy = (rng.normal(0, noise, 2) * (a.box[2] - a.box[0])).round().astype(int).tolist()
+                label = a.label if noise == 0 or rng.random() < 0.9 else int(rng.integers(len(data.classes)))
+                rows.append(
+                    {
+                        "image_id": image.id,
+                        "category_id": data.category_ids[label],
+                        "bbox": [a.box[0] + dx, a.box[1] + dy, a.box[2] - a.box[0], a.box[3] - a.box[1]],
+                        "segmentation": from_mask(np.roll(mask, (dy, dx), (0, 1))),
+                        "score": float(rng.random()),
+                    }
+                )
+    return rows
+
+
+def pycocotools(data: Annotated, rows: list[dict[str, Any]], kind: str) -> np.ndarray:
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth = COCO()
+        truth.dataset = truth_of(data)
+        truth.createIndex()
+        evaluation = COCOeval(truth, truth.loadRes([dict(row) for row in rows]), kind)
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    return evaluation.stats
+
+
+@pytest.mark.parametrize("kind", ["bbox", "segm"])
+def test_all_figures_are_those_of_pycocotools(data: Annotated, kind: str) -> None:
+    rows = detections(data, noise=0.15)
+    ours = figures(coco_eval(data, rows, kind))
+    assert 0.05 < ours["AP"] < 0.9
+    assert list(ours) == list(FIGURES)
+    np.testing.assert_allclose(list(ours.values()), pycocotools(data, rows, kind), atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["bbox", "segm"])
+def test_the_truth_given_back_is_perfect(data: Annotated, kind: str) -> None:
+    ours = figures(coco_eval(data, detections(data, noise=0), kind))
+    assert [ours[name] for name in ("AP", "AP50", "AP75")] == [1, 1, 1]
+
+
+def test_by_category(data: Annotated) -> None:
+    rows = detections(data, noise=0)
+    evaluation = coco_eval(data, rows, "bbox")
+    table = per_category(evaluation, data)
+    assert all(row["AP"] == 100 for row in table)
+    crowds = sum(a.crowd for image in data.images for a in image.annotations)
+    assert sum(row["objects"] for row in table) + crowds == sum(len(image.annotations) for image in data.images)
+
+
+def test_nothing_found(data: Annotated) -> None:
+    assert figures(coco_eval(data, [], "bbox"))["AP"] == 0
+    assert {row["AP"] for row in per_category(None, data)} == {0.0}

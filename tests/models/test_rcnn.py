@@ -1,0 +1,136 @@
+"""Detectors: published sizes, losses that fall to almost nothing, and boxes mapped back to the image."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import pytest
+import torch
+
+import convnext
+from convnext.data.annotated import DetectionBatch, DetectionTransform, Objects, WholeImage, open_annotated
+from convnext.data.coco import Annotated, Faults, read_coco
+from convnext.deploy.detector import Detector, place
+from convnext.deploy.tiles import starts
+from convnext.evaluate.coco_ap import coco_eval, detect, figures
+from convnext.models.rcnn import Detections, create_detector
+from convnext.models.soft_nms import soft_nms
+from convnext.weights import save_weights
+
+SMALL = {"dim": 64, "linear": 128, "mask_convs": 1}
+
+
+@pytest.mark.parametrize(
+    ("model", "parts", "millions", "within"),
+    [
+        ("convnext_tiny", {}, 48, 0.5),
+        ("convnext_tiny", {"cascade": True, "box_convs": 4, "norm": "batch"}, 86, 1),
+        ("convnext_small", {"cascade": True, "box_convs": 4, "norm": "batch"}, 108, 1),
+        ("convnext_base", {"cascade": True, "box_convs": 4, "norm": "batch"}, 146, 1),
+    ],
+)
+def test_sizes_are_the_published_ones(model: str, parts: dict, millions: float, within: float) -> None:
+    with torch.device("meta"):
+        detector = create_detector(model, classes=80, **parts)
+    assert abs(sum(p.numel() for p in detector.parameters()) / 1e6 - millions) < within
+
+
+def test_the_backbone_takes_a_classifiers_weights(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    classifier = convnext.create_model("convnextv2_atto", num_classes=5)
+    save_weights(classifier, tmp_path / "c.safetensors")
+    detector = create_detector("convnextv2_atto", classes=3, weights=tmp_path / "c.safetensors", **SMALL)
+    own = detector.backbone.state_dict()
+    assert all(torch.equal(own[name], value) for name, value in classifier.state_dict().items() if name in own)
+    assert len(own) == len(classifier.state_dict()) - 4
+
+
+@pytest.mark.parametrize(
+    "parts", [{}, {"cascade": True, "box_convs": 1, "norm": "group"}, {"agnostic": True}, {"masks": False}]
+)
+def test_images_without_objects_and_of_several_sizes(parts: dict) -> None:
+    torch.manual_seed(0)
+    detector = create_detector("convnextv2_atto", classes=3, **{**SMALL, **parts})
+    images = [torch.randn(3, 70, 100), torch.randn(3, 64, 40)]
+    nothing = Objects(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), torch.zeros(0, 64, 40, dtype=torch.uint8))
+    mask = torch.zeros(1, 70, 100, dtype=torch.uint8)
+    mask[:, 20:60, 10:50] = 1
+    one = Objects(torch.tensor([[10.0, 20, 50, 60]]), torch.tensor([2]), mask)
+    for objects in ([one, nothing], [nothing, nothing]):
+        losses = detector(images, objects)
+        total = torch.stack(list(losses.values())).sum()
+        total.backward()
+        assert total.isfinite()
+        assert all(p.grad is not None and p.grad.isfinite().all() for p in detector.parameters() if p.requires_grad)
+    with torch.no_grad():
+        found = detector.eval()(images)
+    for each, image in zip(found, images, strict=True):
+        assert (each.boxes >= 0).all()
+        assert (each.boxes[:, 2] <= image.shape[2]).all()
+        assert (each.boxes[:, 3] <= image.shape[1]).all()
+
+
+@pytest.mark.parametrize(("cascade", "steps"), [(False, 90), (True, 60)])
+def test_eight_images_are_learnt_by_heart(real_images: Path, cascade: bool, steps: int) -> None:
+    torch.manual_seed(0)
+    whole = read_coco(real_images / "coco100" / "train.json", real_images / "coco100" / "train", Faults())
+    few = [i for i in whole.images if 1 <= len(i.annotations) <= 4 and not any(a.crowd for a in i.annotations)]
+    data = Annotated(whole.classes, whole.category_ids, tuple(few[:8]))
+    transform = DetectionTransform((128,), 128, None, hflip=0.0, vflip=0.0, colour=0.0, masks=True)
+    pairs = [transform(open_annotated(image), image) for image in data.images]
+    parts = {"box_convs": 1, "norm": "group"} if cascade else {}
+    detector = create_detector("convnextv2_atto", classes=80, cascade=cascade, **SMALL, **parts)
+    for stage in detector.box_stages:
+        stage.sampler.batch_size_per_image = 128
+    optimizer = torch.optim.AdamW(detector.parameters(), lr=1e-3, weight_decay=0.0)
+    rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=steps)
+    losses = []
+    for step in range(steps):
+        chosen = [pairs[(4 * step + i) % 8] for i in range(4)]
+        loss = torch.stack(list(detector([c[0] for c in chosen], [c[1] for c in chosen]).values())).sum()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(detector.parameters(), 5.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        rate.step()
+        losses.append(loss.item())
+    assert sum(losses[-2:]) < (0.4 if cascade else 0.3) * sum(losses[:2])  # cascades of regions begin small
+    batch = DetectionBatch([pair[0] for pair in pairs], [pair[1] for pair in pairs], list(range(8)), [])
+    results = detect(Detector(detector, data.classes, data.category_ids, WholeImage(128, 128)), [batch], data)
+    assert figures(coco_eval(data, results, "segm"))["AP50"] > 0.9
+
+
+def test_soft_nms_lowers_what_overlaps_and_keeps_the_rest() -> None:
+    boxes = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 8], [20, 20, 30, 30], [0, 0, 10, 10]])
+    scores, labels = torch.tensor([0.9, 0.8, 0.7, 0.6]), torch.tensor([0, 0, 0, 1])
+    kept, values = soft_nms(boxes, scores, labels, iou=0.5, least=0.05, most=10)
+    assert kept.tolist() == [0, 2, 3, 1]
+    torch.testing.assert_close(values, torch.tensor([0.9, 0.7, 0.6, 0.8 * 0.2]))
+    assert len(soft_nms(boxes, scores, labels, iou=0.5, least=0.5, most=10)[0]) == 3
+    assert len(soft_nms(boxes, scores, labels, iou=0.5, least=0.05, most=2)[0]) == 2
+    assert len(soft_nms(boxes[:0], scores[:0], labels[:0], iou=0.5, least=0.05, most=2)[0]) == 0
+
+
+def test_what_was_found_in_a_resized_copy_lies_on_the_image() -> None:
+    mask = torch.ones(1, 28, 28)
+    found = Detections(torch.tensor([[10.0, 20, 50, 60]]), torch.tensor([0.9]), torch.tensor([1]), mask)
+    (each,) = place(found, (100, 80), (250, 160))
+    assert each.box == pytest.approx([20, 50, 100, 150])
+    rows, columns = each.mask.nonzero()
+    assert abs(rows.min() - 50) <= 1
+    assert abs(rows.max() - 149) <= 1
+    assert abs(columns.min() - 20) <= 1
+    assert abs(columns.max() - 99) <= 1
+
+
+@pytest.mark.parametrize(("length", "side"), [(100, 200), (200, 200), (201, 200), (1000, 256), (4000, 256)])
+def test_tiles_cover_all_and_overlap(length: int, side: int) -> None:
+    found = starts(length, side)
+    covered = torch.zeros(length, dtype=torch.bool)
+    for start in found:
+        assert start >= 0
+        assert start + side <= length or length < side
+        covered[start : start + side] = True
+    assert covered.all()
+    assert all(b - a <= 0.75 * side + 1 for a, b in itertools.pairwise(found))
