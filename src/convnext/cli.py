@@ -205,6 +205,8 @@ def submit(args: argparse.Namespace) -> int:
     import convnext.cli  # by this name it is found there, whatever this process was started by
     from convnext import slurm
 
+    if args.out is None:
+        raise InputError("--out says where the run goes")
     job, logs = slurm.submit(convnext.cli.execute, args)
     print(f"job {job}: its output goes to {logs}/")
     return 0

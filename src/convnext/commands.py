@@ -102,7 +102,8 @@ def train_detect(args: argparse.Namespace) -> int | None:
     from convnext.train.trainer import launch
 
     if args.check:
-        summary, faults = check(args.data)
+        config = DetectConfig().override(given_options(args, DetectConfig))
+        summary, faults = check(args.data, config.val_fraction)
         print("\n".join([*summary, *(f"left out {line}" for line in faults)]))
         return 1 if faults else 0
     if args.out is None:

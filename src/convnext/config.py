@@ -53,7 +53,7 @@ class TrainConfig:
         None, "use Muon for the blocks' linear weights, at so many times AdamW's rate; none: AdamW for all"
     )
     layer_decay: float = option(1.0, "factor on the learning rate for each layer below the head")
-    layer_groups: Literal["single", "group"] = option("single", "what a layer is: a block, or three blocks of 12")
+    layer_groups: Literal["single", "group"] = option("single", "what a layer is: a block, or of the third stage three")
     clip_grad: float | None = option(None, "largest norm of the gradient")
     ema: float | None = option(None, "decay of the averaged weights that are evaluated and kept")
 

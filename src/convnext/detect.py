@@ -16,8 +16,8 @@ from convnext.device import pick_device
 from convnext.errors import ImageError, InputError
 from convnext.evaluate.coco_ap import KINDS, coco_eval, detect, figures, percent
 from convnext.recipes import build_config, detect_recipe
-from convnext.run import resumed_config
-from convnext.tasks.detect import Detection
+from convnext.run import Run, resumed_config
+from convnext.tasks.detect import EVAL_BATCH, Detection
 
 log = logging.getLogger("convnext")
 
@@ -39,7 +39,7 @@ def build_task(data: str, out: Path, given: dict[str, Any], recipe: str | None, 
     return Detection(config, splits.train, splits.val)
 
 
-def check(data: str, val_fraction: float = 0.2) -> tuple[list[str], list[str]]:
+def check(data: str, val_fraction: float) -> tuple[list[str], list[str]]:
     """What there is in a data set, line by line, and what is wrong with it; every image is opened.
 
     `InputError` for what `build_task` would refuse.
@@ -75,7 +75,12 @@ def evaluate_source(
         raise InputError("a detector is measured on one split: --split val or train")
     detector = load(source)
     assert isinstance(detector, Detector)
-    splits = read_annotated(data)
+    fraction = DetectConfig.val_fraction
+    if (Path(source) / "config.json").is_file():
+        fraction = Run(Path(source)).read_config()["val_fraction"]
+    splits = read_annotated(data, val_fraction=fraction)
+    for line in splits.faults.lines():
+        log.warning("%s: left out %s", data, line)
     part = splits.val if split == "val" else splits.train
     if list(part.classes) != detector.classes:
         raise InputError(f"{data}: its classes are not the model's ({', '.join(detector.classes[:5])})")
@@ -85,7 +90,7 @@ def evaluate_source(
         batches = detection_eval_loader(
             part,
             detector.transform,
-            batch_size=batch_size,
+            batch_size=min(batch_size, EVAL_BATCH),  # images are large, and masks more so
             workers=workers,
             rank=processes.rank(),
             processes=processes.count(),

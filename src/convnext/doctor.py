@@ -56,7 +56,7 @@ def depthwise_kernels() -> str:
     """Whether the CPU's kernels could be built here."""
     if native.available():
         return "depthwise kernels built here, by the C compiler"
-    return "depthwise by PyTorch, slower: install a C compiler with OpenMP (gcc)"
+    return "depthwise by PyTorch, slower: install a C compiler with OpenMP (gcc 9 or later)"
 
 
 def visible_patches() -> str:

@@ -64,6 +64,10 @@ def test_classes_are_the_categories_in_the_order_of_their_ids(folder: Path) -> N
         (box(9, segmentation={"size": [24, 31], "counts": [24 * 31]}), "malformed outlines: 1 (annotation 9)"),
         (box(9, segmentation={"size": [24, 32], "counts": [1, 2]}), "malformed outlines: 1 (annotation 9)"),
         (box(9, segmentation={"size": [24, 32], "counts": "\u00e9"}), "malformed outlines: 1 (annotation 9)"),
+        (box(9, segmentation={"size": [24.0, 32.0], "counts": [24 * 32]}), "malformed outlines: 1 (annotation 9)"),
+        (box(9, segmentation=[[0, 0, 1e9, 0, 1e9, 1e9]]), "malformed outlines: 1 (annotation 9)"),
+        (box(9, bbox=[0, 0, 10**400, 5]), "boxes that are not four numbers: 1 (annotation 9)"),
+        (box(9, image=[1]), "annotations of images that are not listed: 1 (annotation 9: image [1])"),
         (box(1), "annotation ids that appear again: 1 (annotation 1)"),
     ],
 )

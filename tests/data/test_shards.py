@@ -223,6 +223,13 @@ def test_shards_are_fetched_a_little_before_their_turn(server, monkeypatch: pyte
         assert fetched == turns[: AHEAD + 1]
 
 
+def test_there_may_be_nothing_left_to_read(server) -> None:
+    samples = read_images(server.address)
+    loader = train_loader(samples, Preprocessing.standard(32), batch_size=4, workers=0, seed=0, mode="RGB")
+    loader.set_epoch(0, len(loader))  # as in a run that stopped between an epoch's last step and its evaluation
+    assert list(loader) == []
+
+
 def test_training_reads_ahead(server, small: Path) -> None:
     samples = read_images(server.address)
     loader = train_loader(samples, Preprocessing.standard(32), batch_size=4, workers=2, seed=0, mode="RGB")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import io
 from dataclasses import replace
 from pathlib import Path
@@ -51,9 +52,11 @@ def detections(data: Annotated, *, noise: float) -> list[dict[str, Any]]:
 def pycocotools(data: Annotated, rows: list[dict[str, Any]], kind: str) -> np.ndarray:
     with contextlib.redirect_stdout(io.StringIO()):
         truth = COCO()
-        truth.dataset = truth_of(data)
+        truth.dataset = truth_of(data, kind)
         truth.createIndex()
-        evaluation = COCOeval(truth, truth.loadRes([dict(row) for row in rows]), kind)
+        left_out = {"segm": "bbox", "bbox": "segmentation"}[kind]
+        own = [{name: value for name, value in copy.deepcopy(row).items() if name != left_out} for row in rows]
+        evaluation = COCOeval(truth, truth.loadRes(own), kind)
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()

@@ -215,6 +215,7 @@ def test_what_cannot_work_gets_one_line(objects: Path, run: Path, tmp_path: Path
     assert "anchor_scale must be positive" in fails(capsys, "train", "detect", objects, *out, "--anchor-scale", "0")
     assert "is for `convnext pretrain`" in fails(capsys, "train", "detect", objects, *out, "--recipe", "fcmae")
     assert "--threshold" in fails(capsys, "predict", run, objects / "val", "--threshold", "2")
+    assert "choose another folder" in fails(capsys, "predict", run, objects / "val", "--out", objects / "val")
     assert "--tile" in fails(capsys, "predict", run, objects / "val", "--tile", "3")
     rows = json.loads((objects / "train.json").read_text())
     for row in rows["annotations"]:

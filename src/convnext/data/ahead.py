@@ -26,7 +26,7 @@ class ReadAhead:
     """
 
     def __init__(self, shards: np.ndarray, order: Sequence[int], fetch: Callable[[int], None]) -> None:
-        numbers, first = np.unique(shards[np.asarray(order)], return_index=True)
+        numbers, first = np.unique(shards[np.asarray(order, dtype=np.int64)], return_index=True)
         turns = first.argsort()
         self._shards, self._first = numbers[turns].tolist(), first[turns]
         self._fetch = fetch

@@ -8,7 +8,6 @@ out: an annotation without a usable box or outline, an image whose file is missi
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +17,7 @@ from convnext.data.entries import HELD_OUT, hash_fraction
 from convnext.errors import InputError
 
 EXAMPLES = 3
+LARGEST = 1e6  # of a number that is a position; the length of an outline is memory when it is drawn
 
 
 @dataclass(frozen=True)
@@ -109,9 +109,9 @@ def read_coco(path: Path, folder: Path, faults: Faults) -> Annotated:
             faults.add("annotation ids that appear again", name)
             continue
         seen.add(row["id"])
-        if row.get("image_id") not in known:
+        if not isinstance(row.get("image_id"), int) or row["image_id"] not in known:
             faults.add("annotations of images that are not listed", f"{name}: image {row.get('image_id')}")
-        elif row.get("category_id") not in labels:
+        elif not isinstance(row.get("category_id"), int) or row["category_id"] not in labels:
             faults.add("annotations of categories that are not listed", f"{name}: category {row.get('category_id')}")
         elif row["image_id"] in by_id:
             image = by_id[row["image_id"]]
@@ -123,7 +123,7 @@ def read_coco(path: Path, folder: Path, faults: Faults) -> Annotated:
     if not by_id:
         raise InputError(f"{path}: none of its {len(rows)} images can be used; {'; '.join(faults.lines())}")
     images = tuple(
-        AnnotatedImage(number, folder / row["file_name"], row["width"], row["height"], tuple(annotations[number]))
+        AnnotatedImage(number, folder / str(row["file_name"]), row["width"], row["height"], tuple(annotations[number]))
         for number, row in by_id.items()
     )
     return Annotated(tuple(names), tuple(row["id"] for row in categories), images)
@@ -134,7 +134,7 @@ def _read_json(path: Path) -> Any:
         return json.loads(path.read_bytes())
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {(error.strerror or str(error)).lower()}") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not JSON: {error}") from None
 
 
@@ -170,10 +170,10 @@ def _annotation(row: dict[str, Any], label: int, width: int, height: int) -> Ann
     outline = row.get("segmentation") or None
     if outline is not None and not is_outline(outline, width, height):
         return "malformed outlines"
-    area = row.get("area", w * h)
-    if not _is_number(area):
+    area = row.get("area")
+    if not isinstance(area, int | float) or not 0 <= area < LARGEST**2:
         area = w * h
-    return Annotation(row["id"], label, (x0, y0, x1, y1), outline, bool(row.get("iscrowd", 0)), float(area))
+    return Annotation(row["id"], label, (x0, y0, x1, y1), outline, row.get("iscrowd") in (1, True), float(area))
 
 
 def is_outline(outline: Any, width: int, height: int) -> bool:
@@ -183,7 +183,7 @@ def is_outline(outline: Any, width: int, height: int) -> bool:
             isinstance(polygon, list) and len(polygon) >= 6 and len(polygon) % 2 == 0 and all(map(_is_number, polygon))
             for polygon in outline
         )
-    if not isinstance(outline, dict) or outline.get("size") != [height, width]:
+    if not isinstance(outline, dict) or repr(outline.get("size")) != repr([height, width]):  # 480.0 is no size
         return False
     counts = outline.get("counts")
     if isinstance(counts, str):
@@ -215,7 +215,7 @@ def _runs(code: str) -> list[int] | None:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < LARGEST  # nor nan
 
 
 def _is_count(value: Any) -> bool:

@@ -49,31 +49,32 @@ class Detector:
         if isinstance(images, list | tuple):
             return [self(image, threshold) for image in images]
         image = as_mode(images, "RGB") if isinstance(images, Image.Image) else read_image(images)
-        found = self.find([self.transform(image)], [(image.height, image.width)])[0]
+        found = self.find([self.transform(image)], [(image.height, image.width)], least=threshold)[0]
         return [
             {"label": self.classes[label], "score": score, "box": box, **({} if mask is None else {"mask": mask})}
             for label, score, box, mask in found
-            if score >= threshold
         ]
 
     @torch.inference_mode()
-    def find(self, inputs: list[Tensor], sizes: list[Size]) -> list[list[Found]]:
-        """The objects of transformed images, in the pixels of the images, which had these sizes."""
+    def find(self, inputs: list[Tensor], sizes: list[Size], *, least: float = 0.0) -> list[list[Found]]:
+        """The objects of transformed images with at least that score, in the pixels of the images, of these sizes."""
         device = next(self.model.parameters()).device
         detections = self.model([each.to(device) for each in inputs])
         return [
-            place(found, (each.shape[1], each.shape[2]), size)
+            place(found, (each.shape[1], each.shape[2]), size, least=least)
             for found, each, size in zip(detections, inputs, sizes, strict=True)
         ]
 
 
-def place(found: Detections, inner: Size, size: Size) -> list[Found]:
+def place(found: Detections, inner: Size, size: Size, *, least: float = 0.0) -> list[Found]:
     """Objects found in an image of `inner` height and width, in the pixels of the same image of another `size`."""
     factor = torch.tensor([size[1] / inner[1], size[0] / inner[0]] * 2)
     boxes = found.boxes.float().cpu() * factor
     masks = found.masks.float().cpu()
     objects = []
     for i, (label, score) in enumerate(zip(found.labels.tolist(), found.scores.tolist(), strict=True)):
+        if score < least:
+            break
         # One at a time: a hundred masks of a large image would not fit in memory as floats.
         drawn = paste_masks_in_image(masks[i : i + 1, None], boxes[i : i + 1], size)[0, 0] if len(masks) else None
         mask = None if drawn is None else (drawn > 0.5).numpy()

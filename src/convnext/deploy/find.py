@@ -42,6 +42,9 @@ def find_in_inputs(
             out.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(f"cannot write {out}: {error.strerror or error}") from error
+        places = {Path(source).resolve().parent for _, source in images if isinstance(source, str | Path)}
+        if out.resolve() in places:
+            raise InputError(f"{out} holds images to look at; choose another folder for the drawings")
     detector.model.to(device)
     rows: list[dict[str, Any]] = []
     taken: set[str] = set()
@@ -55,7 +58,7 @@ def find_in_inputs(
             if as_json:
                 print(json.dumps({"image": name, "error": str(error)}))
             continue
-        found = [each for each in _find(detector, image, tile) if each.score >= threshold]
+        found = _find(detector, image, tile, threshold)
         own = [_row(detector, each) for each in found]
         if as_json:
             print(json.dumps({"image": name, "objects": own}), flush=True)
@@ -76,10 +79,10 @@ def find_in_inputs(
     return 0 if not bad else 2 if bad == len(images) else 1
 
 
-def _find(detector: Detector, image: Image.Image, tile: int | None) -> list[Found]:
+def _find(detector: Detector, image: Image.Image, tile: int | None, least: float) -> list[Found]:
     if tile is not None:
-        return find_in_tiles(detector, image, tile)
-    return detector.find([detector.transform(image)], [(image.height, image.width)])[0]
+        return find_in_tiles(detector, image, tile, least=least)
+    return detector.find([detector.transform(image)], [(image.height, image.width)], least=least)[0]
 
 
 def _row(detector: Detector, found: Found) -> dict[str, Any]:

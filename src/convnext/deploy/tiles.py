@@ -21,24 +21,27 @@ def starts(length: int, side: int) -> list[int]:
     return [round(i * (length - side) / (count - 1)) for i in range(count)]
 
 
-def find_in_tiles(detector: Detector, image: Image.Image, side: int) -> list[Found]:
-    """The objects of an image, each of its squares seen by itself; best first.
+def find_in_tiles(detector: Detector, image: Image.Image, side: int, *, least: float = 0.0) -> list[Found]:
+    """The objects of an image, each of its squares seen by itself, with at least that score; best first.
 
     What a square's inner edge cuts is left to the next square, which has it whole, unless it is larger than their
     overlap. What two squares found is joined by the detector's own rule of overlap.
     """
-    found: list[Found] = []
+    found: list[tuple[int, int, Found]] = []
     for top in starts(image.height, side):
         for left in starts(image.width, side):
             square = image.crop((left, top, min(left + side, image.width), min(top + side, image.height)))
-            for each in detector.find([detector.transform(square)], [(square.height, square.width)])[0]:
-                if not _is_cut(each, square, left, top, image, int(OVERLAP * side)):
-                    found.append(_moved(each, left, top, image))
+            objects = detector.find([detector.transform(square)], [(square.height, square.width)], least=least)[0]
+            whole = [each for each in objects if not _is_cut(each, square, left, top, image, int(OVERLAP * side))]
+            found += [(left, top, each) for each in whole]
     if not found:
         return []
-    boxes, scores = torch.tensor([each.box for each in found]), torch.tensor([each.score for each in found])
-    labels = torch.tensor([each.label for each in found])
-    return [found[i] for i in batched_nms(boxes, scores, labels, detector.model.OVERLAP).tolist()]
+    boxes = torch.tensor([each.box for _, _, each in found])
+    boxes += torch.tensor([[left, top] * 2 for left, top, _ in found])
+    scores, labels = (torch.tensor([getattr(each, name) for _, _, each in found]) for name in ("score", "label"))
+    kept = batched_nms(boxes, scores, labels, detector.model.OVERLAP).tolist()
+    # Only now are masks made as large as the image.
+    return [_moved(*found[i], box=boxes[i].tolist(), image=image) for i in kept]
 
 
 def _is_cut(each: Found, square: Image.Image, left: int, top: int, image: Image.Image, overlap: int) -> bool:
@@ -48,11 +51,10 @@ def _is_cut(each: Found, square: Image.Image, left: int, top: int, image: Image.
     return (across and x1 - x0 < overlap) or (down and y1 - y0 < overlap)
 
 
-def _moved(each: Found, left: int, top: int, image: Image.Image) -> Found:
+def _moved(left: int, top: int, each: Found, *, box: list[float], image: Image.Image) -> Found:
     mask = None
     if each.mask is not None:
         mask = np.zeros((image.height, image.width), dtype=bool)
         height, width = each.mask.shape
         mask[top : top + height, left : left + width] = each.mask
-    x0, y0, x1, y1 = each.box
-    return Found(each.label, each.score, [x0 + left, y0 + top, x1 + left, y1 + top], mask)
+    return Found(each.label, each.score, box, mask)

@@ -26,8 +26,8 @@ FIGURES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "A
 """COCO's twelve, in its order."""
 
 
-def truth_of(data: Annotated) -> dict[str, Any]:
-    """The annotations as COCO's JSON, outlines as codes that are bytes."""
+def truth_of(data: Annotated, kind: Kind) -> dict[str, Any]:
+    """The annotations as COCO's JSON, outlines as codes that are bytes; of masks, those that have an outline."""
     return {
         "info": {},
         "images": [{"id": i.id, "file_name": i.file.name, "width": i.width, "height": i.height} for i in data.images],
@@ -45,6 +45,7 @@ def truth_of(data: Annotated) -> dict[str, Any]:
                 **({} if a.outline is None else {"segmentation": to_code(a.outline, image.width, image.height)}),
             }
             for number, (image, a) in enumerate(((i, a) for i in data.images for a in i.annotations), start=1)
+            if kind == "bbox" or a.outline is not None
         ],
     }
 
@@ -72,9 +73,12 @@ def coco_eval(data: Annotated, results: list[dict[str, Any]], kind: Kind) -> COC
     """The evaluation, with its curves; None where there is no result to evaluate."""
     if not results:
         return None
+    results = copy.deepcopy(results)  # what comes changes them
+    if kind == "segm":  # or small and large would be told by the boxes' areas
+        results = [{name: value for name, value in row.items() if name != "bbox"} for row in results]
     with contextlib.redirect_stdout(io.StringIO()):
-        truth = COCO(truth_of(data))
-        evaluation = COCOeval_faster(truth, truth.loadRes(copy.deepcopy(results)), kind)  # it changes what it is given
+        truth = COCO(truth_of(data, kind))
+        evaluation = COCOeval_faster(truth, truth.loadRes(results), kind)
         evaluation.run()
     return evaluation
 

@@ -18,6 +18,7 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.rpn import AnchorGenerator, RegionProposalNetwork, RPNHead
 from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign, batched_nms
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
+from torchvision.ops.poolers import initLevelMapper
 
 from convnext.data.annotated import Objects
 from convnext.models.box_head import CODE_WEIGHTS, BoxHead, BoxStage, Norm
@@ -54,6 +55,21 @@ class ProposalHead(RPNHead):
         return [t.float() for t in logits], [t.float() for t in codes]
 
 
+class Anchors(AnchorGenerator):
+    """torchvision's, in fp32 whatever the maps' type, for the same reason."""
+
+    def forward(self, image_list: ImageList, feature_maps: list[Tensor]) -> list[Tensor]:
+        return super().forward(image_list, [x[:, :1].float() for x in feature_maps])
+
+
+def region_pool(side: int) -> MultiScaleRoIAlign:
+    """Regions of the pyramid's four maps to `side` × `side`."""
+    pool = MultiScaleRoIAlign(LEVELS, side, 2)
+    # Else torchvision guesses the scales, once and for good, from the first batch it sees.
+    pool.scales, pool.map_levels = [1 / stride for stride in STRIDES[:4]], initLevelMapper(2, 5)
+    return pool
+
+
 class RCNN(nn.Module):
     """A detector.
 
@@ -72,6 +88,7 @@ class RCNN(nn.Module):
     """
 
     SCORE, OVERLAP, MOST = 0.05, 0.5, 100
+    DECAYED = 1e-3  # least score after soft-NMS
 
     def __init__(
         self,
@@ -94,7 +111,7 @@ class RCNN(nn.Module):
         self.depths = backbone.depths
         self.norms = nn.ModuleList(LayerNorm(width) for width in backbone.dims)
         self.fpn = FeaturePyramidNetwork(list(backbone.dims), dim, extra_blocks=LastLevelMaxPool())
-        anchors = AnchorGenerator(tuple((anchor_scale * s,) for s in STRIDES), ((0.5, 1.0, 2.0),) * len(STRIDES))
+        anchors = Anchors(tuple((anchor_scale * s,) for s in STRIDES), ((0.5, 1.0, 2.0),) * len(STRIDES))
         self.rpn = RegionProposalNetwork(
             anchors,
             ProposalHead(dim, anchors.num_anchors_per_location()[0]),
@@ -106,7 +123,7 @@ class RCNN(nn.Module):
             post_nms_top_n={"training": 1000, "testing": 1000},
             nms_thresh=0.7,
         )
-        self.box_pool, self.mask_pool = MultiScaleRoIAlign(LEVELS, 7, 2), MultiScaleRoIAlign(LEVELS, 14, 2)
+        self.box_pool, self.mask_pool = region_pool(7), region_pool(14)
         overlaps = CASCADE if cascade else CASCADE[:1]
         self.box_stages: Any = nn.ModuleList(
             BoxStage(
@@ -135,9 +152,9 @@ class RCNN(nn.Module):
         return {**losses, **self.stage_losses(features, regions, objects, sizes)}
 
     def pad(self, images: list[Tensor]) -> tuple[Tensor, list[tuple[int, int]]]:
-        """One batch, padded with zeros at the right and bottom to a multiple of the stride; and the images' sizes."""
+        """One batch, padded with zeros at the right and bottom to multiples of the last stride; the images' sizes."""
         sizes = [(image.shape[1], image.shape[2]) for image in images]
-        stride = self.backbone.total_stride
+        stride = STRIDES[-1]
         height, width = (-(-max(side) // stride) * stride for side in zip(*sizes, strict=True))
         return torch.stack([F.pad(i, (0, width - i.shape[2], 0, height - i.shape[1])) for i in images]), sizes
 
@@ -204,7 +221,7 @@ class RCNN(nn.Module):
         real = ((candidates[:, 2:] - candidates[:, :2]) > 1e-2).all(1)
         candidates, values, label = candidates[real], values[real], label[real]
         if self.soft:
-            kept, values = soft_nms(candidates, values, label, iou=self.OVERLAP, least=self.SCORE, most=self.MOST)
+            kept, values = soft_nms(candidates, values, label, iou=self.OVERLAP, least=self.DECAYED, most=self.MOST)
             return candidates[kept], values, label[kept]
         kept = batched_nms(candidates, values, label, self.OVERLAP)[: self.MOST]
         return candidates[kept], values[kept], label[kept]

@@ -71,7 +71,7 @@ def depthwise_weight_gradient(x: Tensor, grad: Tensor) -> Tensor:
 def tile_table(height: int, width: int) -> Tensor:
     """What each tile of a map sees, as `native.depthwise` takes it; those at its end may reach beyond it."""
     th, tw = (-(-size // -(-size // native.MAX_SIDE)) for size in (height, width))  # as equal as can be
-    rows = torch.arange(1, height * width + 1, dtype=torch.int32).view(height, width)
+    rows = torch.arange(1, height * width + 1, dtype=torch.int32, device="cpu").view(height, width)
     rows = F.pad(rows, (PADDING, PADDING + -width % tw, PADDING, PADDING + -height % th))
     tiles = rows.unfold(0, th + 2 * PADDING, th).unfold(1, tw + 2 * PADDING, tw)
     return tiles.reshape(-1, th + 2 * PADDING, tw + 2 * PADDING).contiguous()
@@ -97,7 +97,7 @@ def _weight_gradient_fake(x: Tensor, grad: Tensor) -> Tensor:
     return x.new_empty(x.shape[1], 1, KERNEL_SIZE, KERNEL_SIZE, dtype=torch.float32)
 
 
-# An operator of its own, so that torch.compile takes the loop over groups as one node.
+# An operator of its own, as torch.compile cannot trace a call of C.
 _library = torch.library.Library("convnext", "FRAGMENT")
 _library.define("depthwise_weight_gradient(Tensor x, Tensor grad) -> Tensor")
 _library.impl("depthwise_weight_gradient", depthwise_weight_gradient, "CPU")

@@ -72,7 +72,8 @@ def tile_tables(patches: VisiblePatches, p: int) -> list[Tensor]:
     def build() -> list[Tensor]:
         side = max(s for s in range(1, native.MAX_SIDE + 1) if p % s == 0)
         images, visible = patches.index.shape
-        rows = torch.arange(1, images * visible * p * p + 1, dtype=torch.int32).view(images, visible, p, p, 1)
+        numbers = torch.arange(1, images * visible * p * p + 1, dtype=torch.int32, device=patches.index.device)
+        rows = numbers.view(images, visible, p, p, 1)
         maps = F.pad(patches.fill(rows).squeeze(-1), (PADDING,) * 4)
         around = maps.unfold(1, side + 2 * PADDING, side).unfold(2, side + 2 * PADDING, side).flatten(3)
         return [patches.cut(around).reshape(-1, side + 2 * PADDING, side + 2 * PADDING).contiguous()]

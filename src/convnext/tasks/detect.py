@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from dataclasses import asdict, replace
 from typing import Any
@@ -20,9 +21,11 @@ from convnext.data.annotated import (
     detection_eval_loader,
     detection_train_loader,
 )
-from convnext.data.coco import Annotated
+from convnext.data.coco import Annotated, AnnotatedImage
 from convnext.deploy.detector import Detector
 from convnext.deploy.predictor import load
+from convnext.device import pick_device
+from convnext.errors import InputError
 from convnext.evaluate.coco_ap import KINDS, coco_eval, detect, figures, percent
 from convnext.evaluate.detection_report import write_detection_report
 from convnext.models.rcnn import RCNN, create_detector
@@ -31,12 +34,25 @@ from convnext.tasks.task import TrainLoader
 
 EVAL_BATCH = 4
 
+log = logging.getLogger("convnext")
+
+
+def is_usable(image: AnnotatedImage, masks: bool) -> bool:
+    """Whether a detector can learn from an image: it has objects, and with `masks` an outline of each, as an object
+    without would be taught as background."""
+    objects = [a for a in image.annotations if not a.crowd]
+    return bool(objects) and not (masks and any(a.outline is None for a in objects))
+
 
 class Detection:
     """Trains and measures a detector on `train` and `val`."""
 
     def __init__(self, config: DetectConfig, train: Annotated, val: Annotated) -> None:
-        self.train = replace(train, images=tuple(i for i in train.images if any(not a.crowd for a in i.annotations)))
+        self.train = replace(train, images=tuple(image for image in train.images if is_usable(image, config.masks)))
+        if len(self.train) < len(train):
+            log.info("%d of %d training images are left out", len(train) - len(self.train), len(train))
+        if not len(self.train):
+            raise InputError("no training image has objects that are all outlined; --masks false takes boxes alone")
         self.config = fit_batch(config, len(self.train), processes=processes.count())
         self.val, self.train_size = val, len(self.train)
         self.kinds = KINDS if config.masks else {"box": KINDS["box"]}
@@ -71,7 +87,7 @@ class Detection:
             weights=config.init,
             **self.parts_of_model(),
         )
-        synchronised = processes.count() > 1 and torch.cuda.is_available()
+        synchronised = processes.count() > 1 and pick_device(config.device).type == "cuda"
         return nn.SyncBatchNorm.convert_sync_batchnorm(model) if synchronised else model
 
     def compile(self, network: Any) -> Any:

@@ -24,3 +24,5 @@ class AveragedModel:
         """Take in the weights after `step` steps."""
         decay = min(self.decay, (1 + step) / (10 + step))
         torch._foreach_lerp_(list(self.model.parameters()), [p.detach() for p in model.parameters()], 1 - decay)
+        for own, other in zip(self.model.buffers(), model.buffers(), strict=True):  # batch norms' are averages already
+            own.copy_(other)

@@ -34,27 +34,29 @@ MATRIX = re.compile(r"pwconv[12]\.weight$")
 """What Muon may take: the blocks' linear weights."""
 
 
+def head_layer(depths: tuple[int, ...], groups: str) -> int:
+    """The last layer: the head's, the final norm's, a decoder's."""
+    return sum(depths) + 1 if groups == "single" else 4 + -(-depths[2] // 3)
+
+
 def layer_of(name: str, depths: tuple[int, ...], groups: str) -> int:
-    """The layer a parameter belongs to; the last is `sum(depths) + 1` ("single") or 13 ("group"), a decoder's too.
+    """The layer a parameter belongs to, up to `head_layer`.
 
     "single": every block is a layer, a downsampling belongs to the block after it.
-    "group": twelve layers; the third stage's blocks by threes, each other stage (with its downsampling) one layer;
-    the stem is layer 0 (appendix A of both papers, and the released code).
+    "group": the third stage's blocks by threes, each other stage (with its downsampling) one layer, which makes twelve
+    of 27 blocks and six of nine; the stem is layer 0 (appendix A of both papers, and the released code).
     """
     part = re.match(r"(?:encoder\.|backbone\.)?(downsample_layers|stages)\.(\d)\.(\d+)\.", name)
-    if groups == "single":
-        if part is None:
-            return sum(depths) + 1
-        stage, block = int(part[2]), int(part[3]) if part[1] == "stages" else 0
-        return sum(depths[:stage]) + block + 1
     if part is None:
-        return 13
+        return head_layer(depths, groups)
     kind, stage, block = part[1], int(part[2]), int(part[3])
+    if groups == "single":
+        return sum(depths[:stage]) + (block if kind == "stages" else 0) + 1
     if stage == 0 and kind == "downsample_layers":
         return 0
     if stage == 2:
         return 3 + (block // 3 if kind == "stages" else 0)
-    return (1, 2, 3, 12)[stage]
+    return (1, 2, 3, head_layer(depths, groups) - 1)[stage]
 
 
 def takes_decay(name: str) -> bool:
@@ -74,7 +76,7 @@ def parameter_groups(
     layer_groups: str = "single",
 ) -> list[dict]:
     """Groups for an optimizer, each with `weight_decay` and `lr_scale`, of the parameters that need a gradient."""
-    last = 13 if layer_groups == "group" else sum(depths) + 1
+    last = head_layer(depths, layer_groups)
     groups: dict[tuple[int, bool], dict] = {}
     for name, parameter in named:
         if not parameter.requires_grad:

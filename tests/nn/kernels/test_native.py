@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -22,7 +23,7 @@ def test_built_once_and_kept(tmp_path, monkeypatch):
     assert native.available()
     (kept,) = (tmp_path / "kernels").iterdir()
     native.library.cache_clear()
-    monkeypatch.setattr(native, "_build", lambda command: pytest.fail("built again"))
+    monkeypatch.setattr(native, "_build", lambda command, folder: pytest.fail("built again"))
     assert native.available()
     assert kept.suffix == ".so"
 
@@ -68,7 +69,7 @@ def test_results_do_not_depend_on_the_number_of_threads(threads):
         torch.set_num_threads(before)
 
 
-@pytest.mark.parametrize("compiler", ["no-such-compiler", "false"])
+@pytest.mark.parametrize("compiler", ["no-such-compiler", "false", "cc --no-such-option"])
 def test_no_compiler_means_pytorchs_operators(compiler, monkeypatch):
     monkeypatch.setenv("CC", compiler)
     assert not native.available()
@@ -78,6 +79,45 @@ def test_a_folder_that_cannot_be_written_means_building_for_this_process_alone(t
     (tmp_path / "file").touch()
     monkeypatch.setenv("CONVNEXT_CACHE", str(tmp_path / "file"))
     assert native.available()
+
+
+def test_no_home_means_the_same(monkeypatch):
+    monkeypatch.delenv("CONVNEXT_CACHE")
+    monkeypatch.setattr(Path, "home", lambda: (_ for _ in ()).throw(RuntimeError("no home")))
+    assert native.available()
+
+
+def test_a_damaged_library_is_built_again(tmp_path, monkeypatch):
+    assert native.available()
+    (built,) = (tmp_path / "kernels").iterdir()
+    kept = tmp_path / "elsewhere" / "kernels" / built.name
+    kept.parent.mkdir(parents=True)
+    kept.write_bytes(b"cut short")
+    monkeypatch.setenv("CONVNEXT_CACHE", str(tmp_path / "elsewhere"))
+    native.library.cache_clear()
+    assert native.available()
+    assert len(kept.read_bytes()) > 1000
+
+
+def test_the_compiler_may_have_arguments(monkeypatch):
+    monkeypatch.setenv("CC", "cc -g0")
+    assert native.available()
+
+
+def test_nothing_in_gives_a_gradient_of_zeros():
+    x = torch.zeros(0, 8, 8, 40)
+    assert native.depthwise_weight_gradient(x, x, tile_table(8, 8), 0).abs().sum() == 0
+
+
+def test_other_defaults_of_torch_change_nothing():
+    generator = torch.Generator().manual_seed(0)
+    x, grad = (torch.randn(1, 8, 8, 40, generator=generator) for _ in range(2))
+    expected = native.depthwise_weight_gradient(x, grad, tile_table(8, 8), 1)
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert torch.equal(native.depthwise_weight_gradient(x, grad, tile_table(8, 8), 1), expected)
+    finally:
+        torch.set_default_dtype(torch.float32)
 
 
 def test_several_processes_may_build_at_once(tmp_path):

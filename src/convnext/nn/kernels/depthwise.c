@@ -132,7 +132,7 @@ INLINE void correlate(const problem *p, const floats *seen, const char *any, con
 }
 
 /* The same two for tiles of 1 or 2 positions a side. Weights have a ring of `side` - 1 zeros around them, so that every
-   position seen meets every output. */
+   position seen meets every output; so a value that is not finite reaches one position further than the kernel does. */
 INLINE int ringed(int side) { return KERNEL + 2 * (side - 1); }
 
 INLINE void convolve_small(const problem *p, place at, int v, const floats *weights, floats bias, int side, floats *out) {
@@ -166,7 +166,7 @@ INLINE void correlate_small(const problem *p, place at, int v, const floats *gra
 
 INLINE int is_small(const problem *p) { return p->height == p->width && p->width <= KERNEL + 1; }
 
-/* `weights` [49, channels] and `bias`, or 0; `packed` is scratch for 81 taps of whole blocks. */
+/* `weights` [channels, 49] and `bias`, or 0; `packed` is scratch for 81 taps of whole blocks. */
 void depthwise(const void *x, const int32_t *table, const float *weights, const float *bias, void *out, float *packed,
                int64_t images, int64_t image_rows, int64_t tiles, int64_t channel_count, int height, int width, int bf16,
                int threads) {

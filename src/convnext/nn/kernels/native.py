@@ -10,8 +10,10 @@ import functools
 import hashlib
 import os
 import platform
+import shlex
 import subprocess
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -42,34 +44,36 @@ available._dynamo_marked_constant = True  # type: ignore[attr-defined]
 @functools.cache
 def library() -> ctypes.CDLL | None:
     """The kernels, or None where they cannot be built."""
-    vectors = VECTORS.get(torch.backends.cpu.get_cpu_capability(), [])
-    command = [os.environ.get("CC") or "cc", "-O3", *vectors, "-fopenmp", "-shared", "-fPIC", str(SOURCE), "-o"]
-    key = hashlib.sha256(" ".join([platform.machine(), *command]).encode() + SOURCE.read_bytes()).hexdigest()[:16]
-    path = cache_folder() / "kernels" / f"depthwise-{key}.so"
+    flags = ["-O3", *VECTORS.get(torch.backends.cpu.get_cpu_capability(), []), "-fopenmp", "-shared", "-fPIC"]
+    command = [*shlex.split(os.environ.get("CC") or "cc"), *flags]
     try:
-        if not path.is_file():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            built = path.with_suffix(f".{os.getpid()}.tmp")  # a name of its own: several processes may build
-            _build([*command, str(built)])
-            os.replace(built, path)
+        content = " ".join([platform.machine(), *command]).encode() + SOURCE.read_bytes()
+        path = cache_folder() / "kernels" / f"depthwise-{hashlib.sha256(content).hexdigest()[:16]}.so"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(OSError):  # not built yet, or damaged
+            return ctypes.CDLL(str(path))
+        with tempfile.TemporaryDirectory(dir=path.parent) as folder:  # of its own: several processes may build
+            os.replace(_build(command, folder), path)
         return ctypes.CDLL(str(path))
     except subprocess.CalledProcessError:
         return None
-    except OSError:  # no place to keep it, or no compiler
+    except (OSError, RuntimeError):  # no place to keep it, or no home to have one in, or no compiler
         return _library_for_this_process(command)
 
 
 def _library_for_this_process(command: list[str]) -> ctypes.CDLL | None:
     try:
         with tempfile.TemporaryDirectory() as folder:
-            _build([*command, f"{folder}/depthwise.so"])
-            return ctypes.CDLL(f"{folder}/depthwise.so")
+            return ctypes.CDLL(_build(command, folder))
     except (OSError, subprocess.CalledProcessError):
         return None
 
 
-def _build(command: list[str]) -> None:
-    subprocess.run(command, check=True, capture_output=True)
+def _build(command: list[str], folder: str) -> str:
+    """The library's path."""
+    built = f"{folder}/depthwise.so"
+    subprocess.run([*command, str(SOURCE), "-o", built], check=True, capture_output=True)
+    return built
 
 
 def depthwise(x: Tensor, weight: Tensor, bias: Tensor | None, table: Tensor, images: int) -> Tensor:
@@ -86,7 +90,7 @@ def depthwise(x: Tensor, weight: Tensor, bias: Tensor | None, table: Tensor, ima
     channels = x.shape[-1]
     out = torch.empty_like(x)
     weight, bias = weight.float().contiguous(), None if bias is None else bias.float().contiguous()
-    packed = torch.empty(81 * -(-channels // BLOCK) * BLOCK)
+    packed = torch.empty(81 * -(-channels // BLOCK) * BLOCK, dtype=torch.float32, device=x.device)
     _call("depthwise", [x, table, weight, bias, out, packed], [], x, table, images)
     return out
 
@@ -96,7 +100,8 @@ def depthwise_weight_gradient(x: Tensor, grad: Tensor, table: Tensor, images: in
     channels = x.shape[-1]
     blocks = -(-channels // BLOCK)
     groups = -(-64 // blocks)  # parts for threads to share, the same for any number of threads
-    sums = torch.empty(groups, blocks * BLOCK // _lanes(), TAPS, _lanes())
+    shape = (groups, blocks * BLOCK // _lanes(), TAPS, _lanes())
+    sums = torch.empty(shape, dtype=torch.float32, device=x.device)
     _call("depthwise_weight_gradient", [x, grad, table, sums], [groups], x, table, images)
     return sums.sum(dim=0).transpose(1, 2).reshape(-1, 1, 7, 7)[:channels]
 
@@ -108,9 +113,9 @@ def _lanes() -> int:
 
 
 def _call(name: str, tensors: list[Tensor | None], first: list[int], x: Tensor, table: Tensor, images: int) -> None:
-    assert all(t is None or t.is_contiguous() for t in tensors)
+    assert all(t is None or (t.is_contiguous() and t.device.type == "cpu") for t in tensors)
     channels, (tiles, height, width) = x.shape[-1], table.shape
-    sizes = [*first, images, x.numel() // channels // images, tiles, channels]
+    sizes = [*first, images, x.numel() // max(1, channels * images), tiles, channels]
     getattr(library(), name)(
         *[ctypes.c_void_p(None if t is None else t.data_ptr()) for t in tensors],
         *[ctypes.c_int64(size) for size in sizes],

@@ -1,0 +1,139 @@
+"""Speed of finding objects: V1-Tiny Mask R-CNN against torchvision's maskrcnn_resnet50_fpn, per multiply-add.
+
+    python benchmarks/detect.py [--repeats 7] [--device cuda] [--out FILE.md]
+
+Both have 80 classes and random weights, and see the same normalised image, one at a time, at 800×1333 and 512×512;
+torchvision's own resizing is left out. Their class layers are set so that each keeps 100 objects, as a trained detector
+does in a full image, and the mask heads work on those. Ours runs eager, and with its backbone compiled; torchvision's
+eager, and with its backbone and pyramid compiled, in channels-last memory. Calls alternate; medians.
+Where the time goes: backbone and pyramid, proposals, box stage, masks, each timed alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import platform
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import torch
+import torchvision
+from timing import machine, medians
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+from torchvision.models.detection import maskrcnn_resnet50_fpn
+from torchvision.models.detection.image_list import ImageList
+
+from convnext.models.rcnn import LEVELS, RCNN, create_detector
+
+SIZES = ((800, 1333), (512, 512))
+CLASSES = 80
+
+
+def ours(compiled: bool) -> RCNN:
+    torch.manual_seed(0)
+    model = create_detector("convnext_tiny", classes=CLASSES).eval()
+    model.requires_grad_(False)
+    raise_scores(model.box_stages[0].head.classify, background=0)
+    if compiled:
+        model.backbone.compile()
+    return model
+
+
+def theirs(compiled: bool) -> nn.Module:
+    torch.manual_seed(0)
+    model = maskrcnn_resnet50_fpn(
+        weights=None,
+        weights_backbone=None,
+        num_classes=CLASSES + 1,
+        image_mean=[0.0] * 3,
+        image_std=[1.0] * 3,
+        _skip_resize=True,
+    ).eval()
+    model.requires_grad_(False)
+    raise_scores(model.roi_heads.box_predictor.cls_score, background=0)
+    model.backbone.to(memory_format=torch.channels_last)
+    if compiled:
+        model.backbone.compile()
+    return model
+
+
+def raise_scores(classify: nn.Linear, background: int) -> None:
+    """Make every region an object of some class, so that a hundred are kept."""
+    nn.init.normal_(classify.weight, std=0.2)
+    nn.init.zeros_(classify.bias)
+    classify.bias[background] = -20.0
+
+
+def multiply_adds(run: Callable[[], object]) -> float:
+    """Billions."""
+    with FlopCounterMode(display=False) as counter:
+        run()
+    return counter.get_total_flops() / 2e9
+
+
+def parts(model: RCNN, image: Tensor, repeats: int) -> list[float]:
+    """Milliseconds of backbone and pyramid, proposals, box stage with selection, masks."""
+    taken: list[list[float]] = []
+    for _ in range(repeats):
+        marks = [time.perf_counter()]
+        batch, sizes = model.pad([image])
+        maps = model.backbone(batch)
+        maps = [norm(x).permute(0, 3, 1, 2) for norm, x in zip(model.norms, maps, strict=True)]
+        features = model.fpn(OrderedDict(zip(LEVELS, maps, strict=True)))
+        marks.append(time.perf_counter())
+        regions, _ = model.rpn(ImageList(batch, sizes), features)
+        marks.append(time.perf_counter())
+        heads, model.mask_heads = model.mask_heads, nn.ModuleList()
+        found = model.detect(features, regions, sizes)
+        model.mask_heads = heads
+        marks.append(time.perf_counter())
+        model.mask_heads[0](model.mask_pool(features, [found[0].boxes], sizes)).sigmoid()
+        marks.append(time.perf_counter())
+        taken.append([b - a for a, b in itertools.pairwise(marks)])
+    return [1e3 * sorted(column)[repeats // 2] for column in zip(*taken, strict=True)]
+
+
+@torch.inference_mode()
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--out", type=Path, help="write the tables as markdown too")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    head = f"{machine()}; {args.threads} threads; {platform.system()}, Python {platform.python_version()}, torch "
+    head += f"{torch.__version__.split('+')[0]}, torchvision {torchvision.__version__.split('+')[0]}; medians of "
+    head += f"{args.repeats} alternating calls"
+    print(head, flush=True)
+    rows = ["| image | | G multiply-adds | objects | ms | ms a G | × torchvision |", "|" + "---|" * 7]
+    stages = ["", "| image | backbone and pyramid, ms | proposals | boxes | masks |", "|" + "---|" * 5]
+    for size in SIZES:
+        image = torch.randn(3, *size, device=args.device)
+        for compiled in (False, True):
+            torch._dynamo.reset()
+            mine, peer = ours(compiled).to(args.device), theirs(compiled).to(args.device)
+            runs = [partial(mine, [image]), partial(peer, [image])]
+            counts = [len(mine([image])[0].boxes), len(peer([image])[0]["boxes"])]
+            work = [multiply_adds(partial(build(False).to(args.device), [image])) for build in (ours, theirs)]
+            times = medians(runs, args.repeats)
+            for name, g, count, ms in zip(("convnext", "torchvision"), work, counts, times, strict=True):
+                ratio = f"{times[1] / work[1] / (ms / g):.2f}" if name == "convnext" else ""
+                how = f"{name}, {'compiled' if compiled else 'eager'}"
+                rows.append(f"| {size[0]}×{size[1]} | {how} | {g:.0f} | {count} | {ms:.0f} | {ms / g:.2f} | {ratio} |")
+                print(rows[-1], flush=True)
+        figures = " | ".join(f"{ms:.0f}" for ms in parts(ours(False).to(args.device), image, args.repeats))
+        stages.append(f"| {size[0]}×{size[1]}, eager | {figures} |")
+        print(stages[-1], flush=True)
+    if args.out:
+        text = ["# Speed of finding objects", "", f"{head}.", "", "Command: `python benchmarks/detect.py`.", ""]
+        args.out.write_text("\n".join([*text, *rows, *stages, ""]))
+
+
+if __name__ == "__main__":
+    main()
