@@ -29,6 +29,16 @@ def set_options(pairs: list[str]) -> dict[str, str]:
     return dict(pair.split("=", 1) for pair in pairs)
 
 
+def trained(args: argparse.Namespace, build_task: Any, config: type[TrainConfig]) -> dict[str, float]:
+    """Train as the command line says; the final metrics, or none where another process speaks for all."""
+    from convnext.train.trainer import launch
+
+    given = given_options(args, config)
+    return launch(
+        build_task, args.data, args.out, given, recipe=args.recipe, resume=args.resume, overwrite=args.overwrite
+    )
+
+
 def demo(args: argparse.Namespace) -> None:
     from convnext.demo import run_demo
 
@@ -56,13 +66,9 @@ def models(args: argparse.Namespace) -> None:
 def pretrain(args: argparse.Namespace) -> None:
     from convnext.pretrain import build_task
     from convnext.run import Run
-    from convnext.train.trainer import launch
 
-    given = given_options(args, PretrainConfig)
-    metrics = launch(
-        build_task, args.data, args.out, given, recipe=args.recipe, resume=args.resume, overwrite=args.overwrite
-    )
-    if not metrics:  # the first process speaks for all
+    metrics = trained(args, build_task, PretrainConfig)
+    if not metrics:
         return
     config = PretrainConfig.from_dict(Run(args.out).read_config())
     figures = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
@@ -84,13 +90,9 @@ def reconstruct(args: argparse.Namespace) -> int:
 
 def train_classify(args: argparse.Namespace) -> None:
     from convnext.classify import build_task
-    from convnext.train.trainer import launch
 
-    given = given_options(args, ClassifyConfig)
-    metrics = launch(
-        build_task, args.data, args.out, given, recipe=args.recipe, resume=args.resume, overwrite=args.overwrite
-    )
-    if not metrics:  # the first process speaks for all
+    metrics = trained(args, build_task, ClassifyConfig)
+    if not metrics:
         return
     figures = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
     print(f"{figures}\n{args.out}: curves, confusion matrix and mistakes are there; next:")
@@ -99,7 +101,6 @@ def train_classify(args: argparse.Namespace) -> None:
 
 def train_detect(args: argparse.Namespace) -> int | None:
     from convnext.detect import build_task, check
-    from convnext.train.trainer import launch
 
     if args.check:
         config = DetectConfig().override(given_options(args, DetectConfig))
@@ -108,16 +109,8 @@ def train_detect(args: argparse.Namespace) -> int | None:
         return 1 if faults else 0
     if args.out is None:
         raise InputError("--out says where the run goes")
-    metrics = launch(
-        build_task,
-        args.data,
-        args.out,
-        given_options(args, DetectConfig),
-        recipe=args.recipe,
-        resume=args.resume,
-        overwrite=args.overwrite,
-    )
-    if not metrics:  # the first process speaks for all
+    metrics = trained(args, build_task, DetectConfig)
+    if not metrics:
         return None
     figures = "  ".join(f"{name} {value:.2f}" for name, value in metrics.items() if name.endswith(("AP", "AP50")))
     print(f"{figures}\n{args.out}: curves, precision and recall, and a gallery are there; next:")
