@@ -13,6 +13,14 @@ LICENCE = """If the first weights
 were published ConvNeXt V2 weights, their licence (CC-BY-NC 4.0) holds for these too."""
 
 
+def _first_weights(config: TrainConfig) -> str:
+    return f"weights `{config.init}`" if config.init else "random weights"
+
+
+def _names(classes: Sequence[str]) -> str:
+    return ", ".join(classes[:20]) + (f" and {len(classes) - 20} more" if len(classes) > 20 else "")
+
+
 def write_card(
     folder: Path,
     config: TrainConfig,
@@ -23,9 +31,7 @@ def write_card(
 ) -> None:
     """Write `folder/README.md`; `images` are the counts of training and validation images."""
     variant = find_variant(config.model)
-    start = f"weights `{config.init}`" if config.init else "random weights"
     figures = "\n".join(f"| {name} | {value:.4f} |" for name, value in metrics.items())
-    shown = ", ".join(classes[:20]) + (f" and {len(classes) - 20} more" if len(classes) > 20 else "")
     pictures = "\n\n".join(
         f"![{text}]({name})"
         for name, text in [
@@ -37,14 +43,15 @@ def write_card(
     )
     text = f"""# {config.model}, {len(classes)} classes
 
-ConvNeXt V{variant.version} trained by `convnext` from {start} with recipe `{config.recipe}`: {config.epochs} epochs of
+ConvNeXt V{variant.version} trained by `convnext` from
+{_first_weights(config)} with recipe `{config.recipe}`: {config.epochs} epochs of
 {images[0]} images at {config.image_size} pixels, batch {config.batch_size}, seed {config.seed}.
 
 | on {images[1]} validation images | |
 |---|---|
 {figures}
 
-top1 and top5 are in percent, of the last epoch's weights. Classes: {shown}.
+top1 and top5 are in percent, of the last epoch's weights. Classes: {_names(classes)}.
 
     convnext predict {folder} IMAGE
     convnext evaluate {folder} DATA
@@ -63,7 +70,6 @@ Measured on the images above alone: how it does on other cameras, places or peop
 def write_pretraining_card(folder: Path, config: PretrainConfig, metrics: dict[str, float], *, images: int) -> None:
     """Write `folder/README.md` for a pre-training run on so many images."""
     variant = find_variant(config.model)
-    start = f"weights `{config.init}`" if config.init else "random weights"
     figures = "\n".join(f"| {name} | {value:.4f} |" for name, value in metrics.items())
     colour = (
         "A reconstruction shows structure, not colour: each patch's mean and deviation are those of the true image. "
@@ -72,7 +78,8 @@ def write_pretraining_card(folder: Path, config: PretrainConfig, metrics: dict[s
     )
     text = f"""# {config.model}, pre-trained
 
-ConvNeXt V{variant.version} pre-trained by `convnext` from {start} as a masked autoencoder (FCMAE), recipe
+ConvNeXt V{variant.version} pre-trained by `convnext` from
+{_first_weights(config)} as a masked autoencoder (FCMAE), recipe
 `{config.recipe}`: {config.epochs} epochs of {images} images at {config.image_size} pixels, batch {config.batch_size},
 mask ratio {config.mask_ratio} of patches of {config.patch_size} pixels, seed {config.seed}. No labels were used.
 
@@ -109,13 +116,12 @@ def write_detection_card(
 ) -> None:
     """Write `folder/README.md`; `images` are the counts of training and validation images."""
     variant = find_variant(config.model)
-    start = f"weights `{config.init}`" if config.init else "random weights"
     kind = ("Cascade " if config.cascade else "") + ("Mask R-CNN" if config.masks else "R-CNN")
     figures = "\n".join(f"| {name} | {value:.2f} |" for name, value in metrics.items())
-    shown = ", ".join(classes[:20]) + (f" and {len(classes) - 20} more" if len(classes) > 20 else "")
     text = f"""# {kind} on {config.model}, {len(classes)} classes
 
-ConvNeXt V{variant.version} as the backbone of {kind}, trained by `convnext` from {start} with recipe `{config.recipe}`:
+ConvNeXt V{variant.version} as the backbone of {kind}, trained by `convnext` from
+{_first_weights(config)} with recipe `{config.recipe}`:
 {config.epochs} epochs of {images[0]} images, batch {config.batch_size}, seed {config.seed}.
 
 | on {images[1]} validation images | |
@@ -123,7 +129,7 @@ ConvNeXt V{variant.version} as the backbone of {kind}, trained by `convnext` fro
 {figures}
 
 COCO's average precision and recall in percent, of the last epoch's weights; s, m and l are small, medium and large
-objects. Classes: {shown}.
+objects. Classes: {_names(classes)}.
 
     convnext predict {folder} IMAGES --out FOLDER
     convnext evaluate {folder} DATA

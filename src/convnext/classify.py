@@ -13,7 +13,7 @@ from convnext.deploy.predictor import load
 from convnext.device import pick_device
 from convnext.evaluate.accuracy import accuracy, merge, predict
 from convnext.recipes import build_config, classify_recipe
-from convnext.run import Run, resumed_config
+from convnext.run import resumed_config, val_fraction_of
 from convnext.tasks.classify import Classification
 from convnext.weights import read_meta
 
@@ -42,9 +42,7 @@ def evaluate_source(
     Under `torchrun`, each process sees its share of the images, and all get the whole's metrics.
     """
     predictor = load(source)
-    fraction = ClassifyConfig.val_fraction
-    if (Path(source) / "config.json").is_file():
-        fraction = Run(Path(source)).read_config()["val_fraction"]
+    fraction = val_fraction_of(source, ClassifyConfig.val_fraction)
     samples = read_split(
         data, split, classes=predictor.classes, val_fraction=fraction, multi_label=predictor.multi_label
     )

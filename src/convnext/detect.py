@@ -16,7 +16,7 @@ from convnext.device import pick_device
 from convnext.errors import ImageError, InputError
 from convnext.evaluate.coco_ap import KINDS, coco_eval, detect, figures, percent
 from convnext.recipes import build_config, detect_recipe
-from convnext.run import Run, resumed_config
+from convnext.run import resumed_config, val_fraction_of
 from convnext.tasks.detect import EVAL_BATCH, Detection
 
 log = logging.getLogger("convnext")
@@ -75,9 +75,7 @@ def evaluate_source(
         raise InputError("a detector is measured on one split: --split val or train")
     detector = load(source)
     assert isinstance(detector, Detector)
-    fraction = DetectConfig.val_fraction
-    if (Path(source) / "config.json").is_file():
-        fraction = Run(Path(source)).read_config()["val_fraction"]
+    fraction = val_fraction_of(source, DetectConfig.val_fraction)
     splits = read_annotated(data, val_fraction=fraction)
     for line in splits.faults.lines():
         log.warning("%s: left out %s", data, line)

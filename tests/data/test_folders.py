@@ -144,7 +144,7 @@ def test_nothing_held_out(tmp_path: Path):
 
 def test_unknown_split(tmp_path: Path):
     with pytest.raises(InputError, match="unknown split 'test': it is train, val or all"):
-        read_split(tmp_path, "test")  # type: ignore[arg-type]
+        read_split(tmp_path, "test")  # type: ignore[arg-type]  # which is the test
 
 
 @pytest.mark.skipif("CONVNEXT_DATA" not in os.environ, reason="CONVNEXT_DATA names no folder of real images")

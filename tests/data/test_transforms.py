@@ -100,7 +100,7 @@ def test_degenerate_images(size: tuple[int, int]):
 
 
 def test_travels_to_spawned_workers():
-    transform = pickle.loads(pickle.dumps(train_transform(Preprocessing.standard(16))))  # noqa: S301
+    transform = pickle.loads(pickle.dumps(train_transform(Preprocessing.standard(16))))  # noqa: S301 - its own
     assert transform(noise("RGB")).shape == (3, 16, 16)
 
 

@@ -21,9 +21,9 @@ def server(tmp_path, monkeypatch):
     """Files by path, served on 127.0.0.1 as the official server would; `cut` sends only half of each."""
 
     class Handler(BaseHTTPRequestHandler):
-        files: dict[str, bytes] = {}  # noqa: RUF012
+        files: dict[str, bytes] = {}  # noqa: RUF012 - one server, one list
         cut = False
-        requests: list[str] = []  # noqa: RUF012
+        requests: list[str] = []  # noqa: RUF012 - likewise
 
         def do_GET(self):
             self.requests.append(self.path)

@@ -14,6 +14,7 @@ import struct
 import sys
 import threading
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
@@ -195,24 +196,24 @@ Item = tuple[int, Any]
 `InputError`, where no others will be readable either."""
 
 
-class Items(Dataset[Item]):
+class Items(Dataset[Item], ABC):
     """(epoch, index) to an `Item`. A kind of data says what an image becomes, and what a batch is."""
 
     def __init__(self, seed: int, refill: bool) -> None:
         self.seed = seed
         self.refill = refill  # unreadable images: in training their places are filled, in evaluation they are left out
 
+    @abstractmethod
     def source(self, index: int) -> str:
         """Where an image lies."""
-        raise NotImplementedError
 
+    @abstractmethod
     def read(self, index: int) -> Any:
         """An image as the network takes it, and what belongs to it. `ImageError` if it is unreadable."""
-        raise NotImplementedError
 
+    @abstractmethod
     def batch(self, readable: list[tuple[int, Any]], unreadable: list[tuple[int, str]]) -> Any:
         """What `read` gave, with the indices, as a batch; `readable` may be empty."""
-        raise NotImplementedError
 
     def __getitem__(self, key: tuple[int, int]) -> Item:
         epoch, index = key

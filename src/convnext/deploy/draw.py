@@ -24,7 +24,8 @@ class Drawn(NamedTuple):
 def colours(count: int) -> list[tuple[int, int, int]]:
     """So many colours, neighbours far apart in hue."""
     hues = [(0.6180339887 * i + 0.05) % 1 for i in range(count)]
-    return [tuple(round(255 * value) for value in colorsys.hsv_to_rgb(hue, 0.75, 1.0)) for hue in hues]  # type: ignore[misc]
+    shades = [colorsys.hsv_to_rgb(hue, 0.75, 1.0) for hue in hues]
+    return [(round(255 * red), round(255 * green), round(255 * blue)) for red, green, blue in shades]
 
 
 def draw_objects(image: Image.Image, objects: Sequence[Drawn], *, boxes: bool = True) -> Image.Image:

@@ -7,6 +7,8 @@ from typing import Any
 from convnext.config import DetectConfig
 from convnext.recipes.imagenet_v2 import values_of
 
+COCO_3X: dict[str, Any] = dict(epochs=36, weight_decay=0.05, milestones=(27, 33), precision="bf16", workers=8)
+
 V2: dict[str, dict[str, Any]] = {"convnextv2_base": dict(layer_decay=0.95, drop_path=0.4)}
 
 V1: dict[str, dict[str, Any]] = {
@@ -31,16 +33,12 @@ def mask_rcnn_v2(model: str) -> DetectConfig:
     return DetectConfig(
         model=model,
         image_size=1024,
-        epochs=36,
         batch_size=32,
         base_lr=8e-4,  # 1e-4 at a batch of 32
-        weight_decay=0.05,
         layer_groups="group",
         warmup_steps=1000,
-        milestones=(27, 33),
         soft_nms=True,
-        precision="bf16",
-        workers=8,
+        **COCO_3X,
         **values_of(V2, model, "mask_rcnn_v2"),
     )
 
@@ -55,15 +53,11 @@ def mask_rcnn_v1(model: str) -> DetectConfig:
     """
     return DetectConfig(
         model=model,
-        epochs=36,
         batch_size=16,
         base_lr=1.6e-3,  # 1e-4 at a batch of 16
-        weight_decay=0.05,
         warmup_steps=500,
-        milestones=(27, 33),
         jitter=None,
-        precision="bf16",
-        workers=8,
+        **COCO_3X,
         **values_of(V1, model, "mask_rcnn_v1"),
     )
 
@@ -78,18 +72,14 @@ def cascade_v1(model: str) -> DetectConfig:
     """
     return DetectConfig(
         model=model,
-        epochs=36,
         batch_size=16,
         base_lr=3.2e-3,  # 2e-4 at a batch of 16
-        weight_decay=0.05,
         warmup_steps=500,
-        milestones=(27, 33),
         cascade=True,
         box_convs=4,
         head_norm="batch",
         jitter=None,
-        precision="bf16",
-        workers=8,
+        **COCO_3X,
         **values_of(V1_CASCADE, model, "cascade_v1"),
     )
 

@@ -38,7 +38,7 @@ def available() -> bool:
 
 # What torch.compiler.assume_constant_result does, which would import the whole compiler: the answer goes into a graph,
 # not the search for it.
-available._dynamo_marked_constant = True  # type: ignore[attr-defined]
+available._dynamo_marked_constant = True  # type: ignore[attr-defined]  # torch reads it off any function
 
 
 @functools.cache
