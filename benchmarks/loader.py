@@ -56,7 +56,7 @@ def ours(data: Path, size: int, how: dict, workers: int) -> Callable[[], None]:
 
     def epoch() -> None:
         loader.set_epoch(next(epochs))
-        check((batch.images for batch in loader), size)
+        check((batch.on("cpu") for batch in loader), size)
 
     return epoch
 

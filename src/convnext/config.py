@@ -211,6 +211,7 @@ class DetectConfig(TrainConfig):
     mask_convs: int = option(4, "convolutions in the mask heads")
     head_norm: Literal["batch", "group", "none"] = option("none", "norm of the box heads' convolutions")
     anchor_scale: float = option(8.0, "side of an anchor in strides of its map: smaller for small objects")
+    regions: int = option(512, "regions of an image that a box head learns from, a quarter of them on objects")
     soft_nms: bool = option(False, "soft-NMS instead of NMS")
     jitter: tuple[float, float] | None = option(
         (0.1, 2.0), "large-scale jitter, from and to; none: whole images at random short sides"
@@ -225,7 +226,7 @@ class DetectConfig(TrainConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("fpn_dim", "linear_dim", "test_short", "max_side", "eval_every"):
+        for name in ("fpn_dim", "linear_dim", "regions", "test_short", "max_side", "eval_every"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1, not {getattr(self, name)}")
         for name in ("box_convs", "mask_convs", "colour"):

@@ -45,7 +45,9 @@ def training(samples: Samples, workers: int = 0, seed: int = 0, batch_size: int 
 
 def same(left: list[Batch], right: list[Batch]) -> bool:
     return len(left) == len(right) and all(
-        torch.equal(a.images, b.images) and torch.equal(a.targets, b.targets) and torch.equal(a.indices, b.indices)
+        torch.equal(a.on("cpu"), b.on("cpu"))
+        and torch.equal(a.targets, b.targets)
+        and torch.equal(a.indices, b.indices)
         for a, b in zip(left, right, strict=True)
     )
 
@@ -73,7 +75,7 @@ def test_batches_are_complete_shuffled_and_without_repeats():
     indices = torch.cat([batch.indices for batch in batches]).tolist()
     assert len(set(indices)) == 40
     assert indices != sorted(indices)
-    assert all(batch.images.shape == (8, 1, 16, 16) and batch.images.dtype == torch.float32 for batch in batches)
+    assert all(batch.on("cpu").shape == (8, 1, 16, 16) and batch.on("cpu").dtype == torch.float32 for batch in batches)
     assert all(batch.targets.tolist() == [index % 3 for index in batch.indices] for batch in batches)
     assert all(batch.unreadable == [] for batch in batches)
 
@@ -142,9 +144,9 @@ def test_evaluation_is_in_order_and_leaves_out_what_cannot_be_read(tmp_path: Pat
     assert len(loader) == 3
     assert [batch.indices.tolist() for batch in batches] == [[0, 2, 3], [], [8, 9, 10]]
     assert batches[0].unreadable == [(1, f"{tmp_path}/1.png: zero bytes")]
-    assert batches[1].images.shape == (0, 1, 16, 16)
+    assert batches[1].on("cpu").shape == (0, 1, 16, 16)
     assert batches[1].targets.shape == (0,)
-    assert torch.equal(batches[2].images[0], GREY(samples.open(8, "L")))
+    assert torch.equal(batches[2].on("cpu")[0], GREY(samples.open(8, "L")))
 
 
 def test_an_image_that_preprocessing_refuses_is_reported_by_its_path(tmp_path: Path):
@@ -161,11 +163,11 @@ def test_training_fills_the_places_of_unreadable_images(tmp_path: Path, workers:
     batches = list(training(samples, workers))
     assert sorted(index for batch in batches for index, _ in batch.unreadable) == [2, 3, 5]
     for batch in batches:
-        assert batch.images.shape[0] == len(batch.indices) == 8
+        assert batch.on("cpu").shape[0] == len(batch.indices) == 8
         assert not {2, 3, 5} & set(batch.indices.tolist())
         assert batch.targets.tolist() == [index % 2 for index in batch.indices]
         first = batch.indices.tolist().index(batch.indices[-1])
-        assert torch.equal(batch.images[first], batch.images[-1])
+        assert torch.equal(batch.on("cpu")[first], batch.on("cpu")[-1])
 
 
 @pytest.mark.parametrize("workers", [0, 1])

@@ -33,7 +33,7 @@ from convnext import processes as share
 from convnext.data.ahead import ReadAhead
 from convnext.data.preprocessing import Preprocessing
 from convnext.data.samples import Samples
-from convnext.data.transforms import TrainTransform
+from convnext.data.transforms import Augmented, TrainTransform
 from convnext.errors import ImageError, InputError
 
 Transform = Callable[[Image.Image], Tensor]
@@ -42,10 +42,16 @@ Transform = Callable[[Image.Image], Tensor]
 class Batch(NamedTuple):
     """B samples, and those that could not be read, as (index, reason)."""
 
-    images: Tensor  # float32 [B, C, H, W]
+    pixels: Tensor  # [B, C, H, W]; use `on`
     targets: Tensor  # int64 [B], or float32 [B, classes] of 0 and 1 if multi-label
     indices: Tensor  # int64 [B], positions in the `Samples`
     unreadable: list[tuple[int, str]]
+    finish: Callable[[Tensor], Tensor] | None  # what `pixels` still lack
+
+    def on(self, device: torch.device | str) -> Tensor:
+        """The images on a device, float32 `[B, C, H, W]`, normalised."""
+        pixels = self.pixels.to(device, non_blocking=True)
+        return pixels if self.finish is None else self.finish(pixels)
 
 
 class Loader:
@@ -250,15 +256,19 @@ class _Labelled(Items):
     def source(self, index: int) -> str:
         return self.samples.sources[index]
 
-    def read(self, index: int) -> Tensor:
+    def read(self, index: int) -> Tensor | Augmented:
         if isinstance(self.transform, TrainTransform):
             return self.transform.reading(partial(self.samples.open_pixels, index, self.mode))
         return self.transform(self.samples.open(index, self.mode))
 
-    def batch(self, readable: list[tuple[int, Tensor]], unreadable: list[tuple[int, str]]) -> Batch:
-        indices = [index for index, _ in readable]
-        images = torch.stack([image for _, image in readable]) if readable else torch.empty(0, *self.shape)
-        return Batch(images, self._targets(indices), torch.tensor(indices, dtype=torch.int64), unreadable)
+    def batch(self, readable: list[tuple[int, Any]], unreadable: list[tuple[int, str]]) -> Batch:
+        indices, images = [index for index, _ in readable], [image for _, image in readable]
+        finish = None
+        if isinstance(self.transform, TrainTransform):
+            finish = self.transform.finish(image.erased for image in images)
+            images = [image.pixels for image in images]
+        pixels = torch.stack(images) if images else torch.empty(0, *self.shape)
+        return Batch(pixels, self._targets(indices), torch.tensor(indices, dtype=torch.int64), unreadable, finish)
 
     def _targets(self, indices: list[int]) -> Tensor:
         if not self.samples.multi_label:

@@ -11,6 +11,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from convnext.data.decode import Reduction
+from convnext.data.erasing import Finish, RandomErasing, Rectangle
 from convnext.data.preprocessing import Preprocessing
 from convnext.errors import InputError
 
@@ -29,6 +30,13 @@ class Box(NamedTuple):
     height: int
 
 
+class Augmented(NamedTuple):
+    """An image before its last step, `Finish`: uint8 `[C, size, size]`, and what is to be erased."""
+
+    pixels: Tensor
+    erased: Rectangle | None
+
+
 class TrainTransform:
     """An image to an augmented, normalised float32 `[C, size, size]`: a random crop, what is done to it, erasing."""
 
@@ -39,18 +47,23 @@ class TrainTransform:
         crop: Any,
         flips: Sequence[Callable[[Tensor], Tensor]],
         augment: Sequence[Callable[[Image.Image], Image.Image]],
-        erase: Sequence[Callable[[Tensor], Tensor]],
+        erasing: RandomErasing,
     ) -> None:
-        """The steps are timm's; `flips` see uint8, and `erase` normalised values."""
+        """The steps are timm's; `flips` see uint8."""
         self.size, self.interpolation = preprocessing.image_size, preprocessing.interpolation
-        self.crop, self.flips, self.augment, self.erase = crop, flips, augment, erase
-        self.mean, self.std = (torch.tensor(v)[:, None, None] for v in (preprocessing.mean, preprocessing.std))
+        self.crop, self.flips, self.augment, self.erasing = crop, flips, augment, erasing
+        self.mean, self.std = preprocessing.mean, preprocessing.std
 
     def __call__(self, image: Image.Image) -> Tensor:
         """Augment an image that is decoded."""
-        return self.finish(image, self.draw(*image.size))
+        pixels, erased = self.augmented(image, self.draw(*image.size))
+        return self.finish([erased])(pixels[None])[0]
 
-    def reading(self, read: Callable[[Reduction], Image.Image | Tensor]) -> Tensor:
+    def finish(self, erased: Iterable[Rectangle | None]) -> Finish:
+        """The last step, for a batch of what `reading` returns."""
+        return Finish(self.mean, self.std, tuple(erased))
+
+    def reading(self, read: Callable[[Reduction], Image.Image | Tensor]) -> Augmented:
         """Augment what `read` decodes, an image or uint8 `[C, H, W]`: it is told first how large the crop is."""
         box: Box | None = None
 
@@ -61,7 +74,7 @@ class TrainTransform:
             return max(factor for factor in (1, 2, 4, 8) if factor == 1 or larger >= factor * MARGIN)
 
         image = read(reduction)
-        return self.finish(image, box or self.draw(*size_of(image)))
+        return self.augmented(image, box or self.draw(*size_of(image)))
 
     def draw(self, width: int, height: int) -> Box:
         """A random crop."""
@@ -69,7 +82,7 @@ class TrainTransform:
         top, left, tall, wide = self.crop.get_params(like, self.crop.scale, self.crop.ratio)
         return Box(left, top, left + wide, top + tall, width, height)
 
-    def finish(self, image: Image.Image | Tensor, box: Box) -> Tensor:
+    def augmented(self, image: Image.Image | Tensor, box: Box) -> Augmented:
         """Crop and augment an image, which may be smaller than the one the box was drawn for."""
         width, height = size_of(image)
         x, y = width / box.width, height / box.height
@@ -87,11 +100,7 @@ class TrainTransform:
             for step in self.augment:
                 image = step(image)
             pixels = to_pixels(image)
-        values = pixels.to(torch.float32, memory_format=torch.contiguous_format)
-        values = values.div_(255).sub_(self.mean).div_(self.std)
-        for erase in self.erase:
-            values = erase(values)
-        return values
+        return Augmented(pixels, self.erasing(self.size, self.size))
 
 
 def resize(pixels: Tensor, size: int, interpolation: str) -> Tensor:
@@ -156,8 +165,6 @@ def train_transform(
         interpolation=preprocessing.interpolation,
         mean=preprocessing.mean,
         std=preprocessing.std,
-        re_prob=random_erasing,
-        re_mode="pixel",
     ).transforms
     mend_posterize(steps)
     to_tensor = next(place for place, step in enumerate(steps) if isinstance(step, MaybeToTensor))
@@ -167,7 +174,7 @@ def train_transform(
         crop=steps[0],
         flips=flips,
         augment=[step for step in steps[1:to_tensor] if step not in flips],
-        erase=steps[to_tensor + 2 :],  # after the normalisation
+        erasing=RandomErasing(random_erasing),
     )
 
 

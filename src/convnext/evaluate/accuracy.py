@@ -35,8 +35,8 @@ def predict(model: nn.Module, batches: Iterable[Batch], device: torch.device) ->
     logits, targets, indices, unreadable = [], [], [], []
     for batch in batches:
         unreadable += batch.unreadable
-        if len(batch.images):
-            logits.append(model(batch.images.to(device)).float().cpu())
+        if len(batch.indices):
+            logits.append(model(batch.on(device)).float().cpu())
             targets.append(batch.targets)
             indices.append(batch.indices)
     if not logits:

@@ -23,8 +23,8 @@ def pooled_features(backbone: ConvNeXt, batches: Iterable[Batch], device: torch.
     backbone.eval()
     features, targets = [], []
     for batch in batches:
-        if len(batch.images):
-            features.append(backbone.forward_stages(batch.images.to(device))[-1].mean(dim=(1, 2)).float().cpu())
+        if len(batch.indices):
+            features.append(backbone.forward_stages(batch.on(device))[-1].mean(dim=(1, 2)).float().cpu())
             targets.append(batch.targets)
     backbone.train(training)
     if not features:

@@ -78,17 +78,24 @@ class BoxStage(nn.Module):
         iou: overlap with an object from which a region counts as it.
         code_weights: of the box codes.
         giou: learn boxes by generalised IoU, weighted 10, instead of by L1 on the codes.
+        regions: of an image, to learn from; a quarter of them on objects.
     """
 
-    REGIONS, POSITIVE = 512, 0.25
+    POSITIVE = 0.25
 
     def __init__(
-        self, head: BoxHead, *, iou: float, code_weights: tuple[float, float, float, float], giou: bool
+        self,
+        head: BoxHead,
+        *,
+        iou: float,
+        code_weights: tuple[float, float, float, float],
+        giou: bool,
+        regions: int,
     ) -> None:
         super().__init__()
         self.head, self.giou = head, giou
         self.matcher = Matcher(iou, iou, allow_low_quality_matches=False)
-        self.sampler = BalancedPositiveNegativeSampler(self.REGIONS, self.POSITIVE)
+        self.sampler = BalancedPositiveNegativeSampler(regions, self.POSITIVE)
         self.coder = BoxCoder(code_weights)
 
     @torch.no_grad()

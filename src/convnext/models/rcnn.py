@@ -84,6 +84,7 @@ class RCNN(nn.Module):
         box_convs, mask_convs: convolutions in the heads.
         norm: of the box heads' convolutions ("batch" is synchronised between processes on CUDA).
         anchor_scale: an anchor's side in strides.
+        regions: how many of an image a stage learns from.
         soft: soft-NMS instead of NMS.
     """
 
@@ -104,6 +105,7 @@ class RCNN(nn.Module):
         mask_convs: int = 4,
         norm: Norm = "none",
         anchor_scale: float = 8.0,
+        regions: int = 512,
         soft: bool = False,
     ) -> None:
         super().__init__()
@@ -131,6 +133,7 @@ class RCNN(nn.Module):
                 iou=overlap,
                 code_weights=weights,
                 giou=cascade,
+                regions=regions,
             )
             for overlap, weights in zip(overlaps, CODE_WEIGHTS, strict=False)
         )

@@ -104,6 +104,7 @@ def detect_small_data(model: str) -> DetectConfig:
         linear_dim=256,
         mask_convs=2,
         anchor_scale=4.0,
+        regions=128,
         jitter=(0.8, 1.6),
         test_short=384,
         vflip=0.5,

@@ -104,7 +104,7 @@ class Classification:
         self, batch: Batch, device: torch.device, shared: torch.Generator
     ) -> Iterable[tuple[int, tuple[Tensor, Tensor]]]:
         """Mix a batch and cut it into `config.accumulate` parts on the device."""
-        images = batch.images.to(device, non_blocking=True)
+        images = batch.on(device)
         targets = batch.targets.to(device, non_blocking=True)
         if self.mixup is not None:
             images, targets = self.mixup(images, targets)

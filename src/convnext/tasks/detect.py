@@ -72,6 +72,7 @@ class Detection:
             "mask_convs": config.mask_convs,
             "norm": config.head_norm,
             "anchor_scale": config.anchor_scale,
+            "regions": config.regions,
             "soft": config.soft_nms,
         }
 

@@ -94,7 +94,7 @@ class Pretraining:
         """Draw masks, and cut the batch into `config.accumulate` parts on the device."""
         config = self.config
         side = config.image_size // config.patch_size
-        images = batch.images.to(device, non_blocking=True)
+        images = batch.on(device)
         # Drawn for the whole batch, so that the masks do not depend on the number of processes.
         drawn = random_patches(
             config.batch_size, (side, side), config.mask_ratio, block=config.mask_block, generator=shared
@@ -137,7 +137,7 @@ class Pretraining:
     def looked_at(self) -> Tensor:
         """Images spread over the whole set, so that they are of all its folders; the same ones every time."""
         samples = self.images.spread(LOOKED_AT)
-        images = torch.cat([batch.images for batch in self.eval_loader(samples)])
+        images = torch.cat([batch.on("cpu") for batch in self.eval_loader(samples)])
         if not len(images):
             raise InputError(f"none of {len(samples)} images spread over the set can be read")
         return images
