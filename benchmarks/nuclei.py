@@ -4,9 +4,9 @@
 
 Pre-trains Atto on the training images of both sets; trains `detect_small_data` from those weights and from random ones;
 then trains torchvision's Mask R-CNN, with random weights, for the same wall-clock time as the first: on ResNet-50 and,
-with heads as wide as ours, on ResNet-18. They see the same augmented images, with the same anchors and counts of regions, in
-channels-last memory, under `--optimizer`; each normalises by batches and learns with all its layers. All are measured
-on the validation images by COCO's rules. A stage whose result lies in FOLDER is not run again.
+with heads as wide as ours, on ResNet-18. They see the same augmented images, with the same anchors and numbers of
+regions, in channels-last memory, under `--optimizer`; they normalise by batches and learn with all their layers. All
+are measured on the validation images by COCO's rules. A stage whose result lies in FOLDER is not run again.
 """
 
 from __future__ import annotations
