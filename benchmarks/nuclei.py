@@ -19,6 +19,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,12 @@ from convnext.recipes import build_config
 from convnext.tasks.detect import Detection
 
 MODEL = "convnextv2_atto"
+NAMES = {
+    "fcmae": "Atto, FCMAE",
+    "scratch": "Atto, random weights",
+    "resnet18": "torchvision, ResNet-18, heads as wide as ours",
+    "resnet50": "torchvision, ResNet-50",
+}
 NUCLEI_REPEATS = 5  # of each of the 200 images beside Imagenette's 3,000 in pre-training
 
 
@@ -72,7 +79,9 @@ class Peer(nn.Module):
             image_mean=[0.0] * 3,
             image_std=[1.0] * 3,
             box_batch_size_per_image=config.regions,
-            _skip_resize=True,
+            _skip_resize=True,  # in training; in evaluation the sizes are those of our transform
+            min_size=config.test_short,
+            max_size=config.max_side,
             **heads,
         ).to(memory_format=torch.channels_last)
         # Masks stay in their boxes, for the same code to draw them as draws ours.
@@ -87,13 +96,13 @@ class Peer(nn.Module):
 
 
 def optimizer_of(name: str, model: nn.Module) -> torch.optim.Optimizer:
-    """torchvision's reference (0.02 at a batch of 16), or AdamW at the rate our recipe has."""
+    """torchvision's reference (0.02 at a batch of 16), or AdamW."""
     if name == "sgd":
         return torch.optim.SGD(model.parameters(), lr=5e-3, momentum=0.9, weight_decay=1e-4)
     return torch.optim.AdamW(model.parameters(), lr=5e-4, weight_decay=0.05)
 
 
-def train_peer(depth: int, optimizer_name: str, task: Detection, seconds: float, looks: int) -> list[dict[str, float]]:
+def train_peer(depth: int, optimizer_name: str, task: Detection, seconds: float, looks: int) -> dict[str, Any]:
     """Figures after each of `looks` parts of the time, evaluations included."""
     torch.manual_seed(0)
     model = Peer(depth, task.config)
@@ -113,7 +122,7 @@ def train_peer(depth: int, optimizer_name: str, task: Detection, seconds: float,
                 evaluation = time.perf_counter() - before
                 print(f"resnet{depth} {optimizer_name}: {curve[-1]}", flush=True)
                 if len(curve) == looks:
-                    return curve
+                    return {"seconds": seconds, "curve": curve}
                 model.train()
             factor = min(1.0, (step + 1) / 50) * 0.5 * (1 + math.cos(math.pi * min(1.0, passed)))
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
@@ -149,6 +158,8 @@ def convnext(*arguments: object) -> float:
 def pretrain(nuclei: Path, imagenette: Path, work: Path, epochs: int) -> Path:
     """FCMAE on the training images of both sets."""
     run, images = work / "pretrained", work / "images"
+    if (run / "model.safetensors").exists():
+        return run
     if not images.exists():
         for repeat in range(NUCLEI_REPEATS):
             shutil.copytree(nuclei / "train", images / f"nuclei-{repeat}")
@@ -187,29 +198,36 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=30, help="of our detector's training; its time is everyone's")
     parser.add_argument("--pretrain-epochs", type=int, default=30)
     parser.add_argument("--optimizer", choices=["sgd", "adamw"], default="adamw", help="of torchvision's models")
+    parser.add_argument("--arms", nargs="+", choices=list(NAMES), default=list(NAMES), help="what to train")
     parser.add_argument("--out", type=Path, help="write the tables as markdown too")
     args = parser.parse_args()
     work: Path = args.work
     work.mkdir(parents=True, exist_ok=True)
     weights = pretrain(args.nuclei, args.imagenette, work, args.pretrain_epochs)
-    own = once(work / "fcmae.json", lambda: train_ours(args.nuclei, work / "fcmae", args.epochs, "--init", weights))
-    scratch = once(work / "scratch.json", lambda: train_ours(args.nuclei, work / "scratch", args.epochs))
+
+    @cache
+    def own() -> dict[str, Any]:
+        return once(
+            work / "fcmae.json", lambda: train_ours(args.nuclei, work / "fcmae", args.epochs, "--init", weights)
+        )
+
+    def peer(depth: int) -> dict[str, Any]:
+        return train_peer(depth, args.optimizer, task, own()["seconds"], len(own()["curve"]))
+
     splits = read_annotated(str(args.nuclei), val_fraction=DetectConfig.val_fraction)
     config = build_config("detect_small_data", MODEL, DetectConfig).override({"data": str(args.nuclei)})
     task = Detection(config, splits.train, splits.val)
-    curves = {"convnextv2_atto, FCMAE": own["curve"], "convnextv2_atto, random weights": scratch["curve"]}
-    for depth in (50, 18):
-        name = f"resnet{depth}, {args.optimizer}"
-        curves[f"{name}, random weights"] = once(
-            work / f"resnet{depth}-{args.optimizer}.json",
-            lambda depth=depth: train_peer(depth, args.optimizer, task, own["seconds"], len(own["curve"])),
-        )
+    arms: dict[str, Callable[[], Any]] = {
+        "fcmae": own,
+        "scratch": lambda: train_ours(args.nuclei, work / "scratch", args.epochs),
+        "resnet18": lambda: peer(18),
+        "resnet50": lambda: peer(50),
+    }
+    curves = {name: once(work / f"{name}.json", arms[name])["curve"] for name in args.arms}
     lines = report(curves)
     print("\n".join(lines))
     if args.out:
-        head = (
-            f"{machine()}; torch {torch.__version__.split('+')[0]}; {own['seconds'] / 60:.1f} minutes of training each"
-        )
+        head = f"{machine()}; torch {torch.__version__.split('+')[0]}; {own()['seconds'] / 60:.1f} minutes of training"
         command = f"Command: `python benchmarks/nuclei.py NUCLEI IMAGENETTE --work FOLDER --epochs {args.epochs}`."
         args.out.write_text(
             "\n".join(["# A detector for 200 images of nuclei", "", f"{head}.", "", command, "", *lines, ""])
@@ -223,11 +241,11 @@ def report(curves: dict[str, list[dict[str, float]]]) -> list[str]:
     for model, curve in curves.items():
         last = curve[-1]
         values = " | ".join(f"{last[name]:.1f}" for name in names)
-        lines.append(f"| {model} | {last['minutes']:.1f} | {last['epochs']:.0f} | {values} |")
+        lines.append(f"| {NAMES[model]} | {last['minutes']:.1f} | {last['epochs']:.0f} | {values} |")
     lines += ["", "Mask AP50 after so many minutes:", ""]
     for model, curve in curves.items():
         points = ", ".join(f"{point['minutes']:.1f}: {point['mask_AP50']:.1f}" for point in curve)
-        lines.append(f"- {model}: {points}")
+        lines.append(f"- {NAMES[model]}: {points}")
     return lines
 
 

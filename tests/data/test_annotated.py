@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from torchvision.ops import masks_to_boxes
 
+from convnext.data import annotated
 from convnext.data.annotated import (
     DetectionTransform,
     WholeImage,
@@ -83,6 +84,16 @@ def test_without_masks_boxes_move_likewise(tmp_path: Path) -> None:
     assert boxes.masks.shape == (0, 80, 90)
     _, outside = take(open_annotated(image), image, Window(55, 0, 5, 5, (5, 5)), masks=False)
     assert len(outside.boxes) == 0
+
+
+def test_masks_decoded_a_few_at_a_time_are_the_same(coco: Annotated, monkeypatch: pytest.MonkeyPatch) -> None:
+    image = max(coco.images, key=lambda image: len(image.annotations))
+    window = Window(5, 5, image.height - 9, image.width - 7, (90, 120))
+    _, together = take(open_annotated(image), image, window, masks=True)
+    monkeypatch.setattr(annotated, "DECODED", 2 * image.width * image.height)
+    _, apart = take(open_annotated(image), image, window, masks=True)
+    assert len(together.masks) > 2
+    assert torch.equal(together.masks, apart.masks)
 
 
 @pytest.mark.parametrize("axis", [1, 2])

@@ -14,9 +14,12 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from convnext.data.annotated import DetectionBatch, WholeImage
 from convnext.data.coco import Annotated, Faults, read_coco
 from convnext.data.outlines import from_mask, to_masks
-from convnext.evaluate.coco_ap import FIGURES, coco_eval, figures, per_category, truth_of
+from convnext.deploy.detector import Detector
+from convnext.evaluate.coco_ap import FIGURES, coco_eval, detect, figures, per_category, truth_of
+from convnext.models.rcnn import create_detector
 
 
 @pytest.fixture(params=["coco100/train", "nuclei/val"])
@@ -90,3 +93,10 @@ def test_by_category(data: Annotated) -> None:
 def test_nothing_found(data: Annotated) -> None:
     assert figures(coco_eval(data, [], "bbox"))["AP"] == 0
     assert {row["AP"] for row in per_category(None, data)} == {0.0}
+
+
+def test_an_image_that_cannot_be_read_is_named(data: Annotated, caplog: pytest.LogCaptureFixture) -> None:
+    detector = Detector(create_detector("convnextv2_atto", classes=1), ["a"], [1], WholeImage(64, 64))
+    batch = DetectionBatch([], [], [], [(0, "a.png: the file is truncated")])
+    assert detect(detector, [batch], data) == []
+    assert "a.png: the file is truncated" in caplog.text

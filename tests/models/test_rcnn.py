@@ -80,9 +80,7 @@ def test_eight_images_are_learnt_by_heart(real_images: Path, cascade: bool, step
     transform = DetectionTransform((128,), 128, None, hflip=0.0, vflip=0.0, colour=0.0, masks=True)
     pairs = [transform(open_annotated(image), image) for image in data.images]
     parts = {"box_convs": 1, "norm": "group"} if cascade else {}
-    detector = create_detector("convnextv2_atto", classes=80, cascade=cascade, **SMALL, **parts)
-    for stage in detector.box_stages:
-        stage.sampler.batch_size_per_image = 128
+    detector = create_detector("convnextv2_atto", classes=80, cascade=cascade, regions=128, **SMALL, **parts)
     optimizer = torch.optim.AdamW(detector.parameters(), lr=1e-3, weight_decay=0.0)
     rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=steps)
     losses = []

@@ -25,6 +25,9 @@ from convnext.data.outlines import to_masks
 from convnext.data.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 from convnext.errors import ImageError
 
+DECODED = 64 * 10**6
+"""Bytes of masks that are decoded at once."""
+
 Size = tuple[int, int]
 """Height and width."""
 
@@ -117,8 +120,17 @@ def take(image: Image.Image, annotated: AnnotatedImage, window: Window, *, masks
     kept = [a for a in annotated.annotations if not a.crowd and (a.outline is not None or not masks)]
     labels = torch.tensor([a.label for a in kept], dtype=torch.int64)
     if masks:
-        whole = to_masks([a.outline for a in kept], image.width, image.height)
-        shapes = functional.resized_crop(whole, *place, interpolation=InterpolationMode.NEAREST_EXACT)
+        few = max(1, DECODED // (image.width * image.height))  # a hundred masks of a large image would fill the memory
+        shapes = torch.cat(
+            [
+                functional.resized_crop(
+                    to_masks([a.outline for a in kept[first : first + few]], image.width, image.height),
+                    *place,
+                    interpolation=InterpolationMode.NEAREST_EXACT,
+                )
+                for first in range(0, max(1, len(kept)), few)
+            ]
+        )
         left = shapes.flatten(1).bool().any(1)
         shapes, labels = shapes[left], labels[left]
         boxes = masks_to_boxes(shapes) if len(shapes) else torch.zeros(0, 4)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import io
+import logging
 from collections.abc import Iterable
 from typing import Any, Literal
 
@@ -16,6 +17,8 @@ from convnext.data.annotated import DetectionBatch
 from convnext.data.coco import Annotated
 from convnext.data.outlines import from_mask, to_code
 from convnext.deploy.detector import Detector
+
+log = logging.getLogger("convnext")
 
 Kind = Literal["bbox", "segm"]
 
@@ -52,10 +55,15 @@ def truth_of(data: Annotated, kind: Kind) -> dict[str, Any]:
 
 @torch.no_grad()
 def detect(detector: Detector, batches: Iterable[DetectionBatch], data: Annotated) -> list[dict[str, Any]]:
-    """COCO's results of all batches: image, category, box as x, y, width, height, score, and mask as a code."""
+    """COCO's results of all batches: image, category, box as x, y, width, height, score, and mask as a code.
+
+    Images that cannot be read are named in the log, and their objects count as missed.
+    """
     results = []
     for batch in batches:
         images = [data.images[index] for index in batch.indices]
+        for _, reason in batch.unreadable:
+            log.warning("nothing is found in what cannot be read: %s", reason)
         if not images:
             continue
         found = detector.find(batch.images, [(image.height, image.width) for image in images])

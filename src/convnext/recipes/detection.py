@@ -96,7 +96,7 @@ def detect_small_data(model: str) -> DetectConfig:
         image_size=320,
         epochs=30,
         batch_size=4,
-        base_lr=3.2e-2,  # 5e-4 at a batch of 4
+        base_lr=6.4e-2,  # 1e-3 at a batch of 4
         weight_decay=0.05,
         warmup_epochs=0.5,
         clip_grad=5.0,
