@@ -21,7 +21,7 @@ demo: setup ## the whole story on embedded data
 	$(BIN)/convnext demo
 
 test: check ## everything CI runs
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto # a thread each: tests side by side beat threads inside one
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadfile # a thread each: tests side by side beat threads inside one
 
 check: setup ## style, types, one-way imports, file length
 	$(BIN)/ruff check .
@@ -33,7 +33,7 @@ check: setup ## style, types, one-way imports, file length
 test-oldest: setup ## the core tests with the oldest supported releases
 	$(UV) venv --quiet --allow-existing --python $(BIN)/python .venv-oldest
 	$(UV) pip install --quiet --python .venv-oldest/bin/python "torch==2.11.*" "torchvision==0.26.*" --editable . --group test
-	OMP_NUM_THREADS=1 .venv-oldest/bin/python -m pytest -q -n auto tests/nn tests/models tests/weights tests/data tests/train
+	OMP_NUM_THREADS=1 .venv-oldest/bin/python -m pytest -q -n auto --dist loadfile tests/nn tests/models tests/weights tests/data tests/train
 
 bench: setup ## speed against peers, as ratios
 	$(BIN)/python benchmarks/forward.py

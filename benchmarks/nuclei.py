@@ -12,18 +12,13 @@ are measured on the validation images by COCO's rules. A stage whose result lies
 from __future__ import annotations
 
 import argparse
-import json
-import math
-import shutil
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
+from small_sets import once, pretrain, report, train_ours, train_peer
 from timing import machine
 from torch import Tensor, nn
 from torchvision.models.detection import MaskRCNN
@@ -38,7 +33,7 @@ from convnext.config import DetectConfig
 from convnext.data.annotated import Objects
 from convnext.data.coco import read_annotated
 from convnext.deploy.detector import Detector
-from convnext.evaluate.coco_ap import KINDS, coco_eval, detect, figures
+from convnext.evaluate.coco_ap import KINDS, coco_eval, detect, figures, percent
 from convnext.models.rcnn import STRIDES, Detections
 from convnext.recipes import build_config
 from convnext.tasks.detect import Detection
@@ -50,6 +45,7 @@ NAMES = {
     "resnet18": "torchvision, ResNet-18, heads as wide as ours",
     "resnet50": "torchvision, ResNet-50",
 }
+FIGURES = ("mask_AP50", "mask_AP", "mask_AP75", "box_AP50", "box_AP")
 NUCLEI_REPEATS = 5  # of each of the 200 images beside Imagenette's 3,000 in pre-training
 
 
@@ -102,92 +98,13 @@ def optimizer_of(name: str, model: nn.Module) -> torch.optim.Optimizer:
     return torch.optim.AdamW(model.parameters(), lr=5e-4, weight_decay=0.05)
 
 
-def train_peer(depth: int, optimizer_name: str, task: Detection, seconds: float, looks: int) -> dict[str, Any]:
-    """Figures after each of `looks` parts of the time, evaluations included."""
-    torch.manual_seed(0)
-    model = Peer(depth, task.config)
-    optimizer = optimizer_of(optimizer_name, model)
-    rates = [group["lr"] for group in optimizer.param_groups]
-    loader: Any = task.train_loader()
-    curve: list[dict[str, float]] = []
-    start, step, epoch = time.perf_counter(), 0, 0
-    evaluation = 0.0  # seconds the last one took, so that the one at the end lies within the time
-    while True:
-        loader.set_epoch(epoch)
-        for batch in loader:
-            passed = (time.perf_counter() - start) / (seconds - evaluation)
-            if passed >= (len(curve) + 1) / looks:
-                before = time.perf_counter()
-                curve.append({"minutes": (before - start) / 60, "epochs": epoch, **measure(model, task)})
-                evaluation = time.perf_counter() - before
-                print(f"resnet{depth} {optimizer_name}: {curve[-1]}", flush=True)
-                if len(curve) == looks:
-                    return {"seconds": seconds, "curve": curve}
-                model.train()
-            factor = min(1.0, (step + 1) / 50) * 0.5 * (1 + math.cos(math.pi * min(1.0, passed)))
-            for group, rate in zip(optimizer.param_groups, rates, strict=True):
-                group["lr"] = rate * factor
-            optimizer.zero_grad()
-            loss = torch.stack(list(model(batch.images, batch.objects).values())).sum()
-            if not loss.isfinite():
-                raise SystemExit(f"resnet{depth} with {optimizer_name}: loss {loss.item()} in step {step}")
-            loss.backward()
-            nn.utils.clip_grad_norm_(model.parameters(), task.config.clip_grad or math.inf)
-            optimizer.step()
-            step += 1
-        epoch += 1
-
-
-def measure(model: nn.Module, task: Detection) -> dict[str, float]:
-    detector: Any = Detector(model, task.val.classes, task.val.category_ids, task.transform)  # type: ignore[arg-type]
+def measure(model: Any, task: Detection) -> dict[str, float]:
+    detector = Detector(model, task.val.classes, task.val.category_ids, task.transform)
     results = detect(detector, task.val_loader(), task.val)
     values: dict[str, float] = {}
     for name, kind in KINDS.items():
-        found = figures(coco_eval(task.val, results, kind))
-        values |= {f"{name}_{figure}": round(100 * found[figure], 2) for figure in ("AP", "AP50", "AP75")}
-    return values
-
-
-def convnext(*arguments: object) -> float:
-    """Run a command of ours; seconds it took."""
-    start = time.perf_counter()
-    subprocess.run([Path(sys.executable).with_name("convnext"), *map(str, arguments)], check=True)
-    return time.perf_counter() - start
-
-
-def pretrain(nuclei: Path, imagenette: Path, work: Path, epochs: int) -> Path:
-    """FCMAE on the training images of both sets."""
-    run, images = work / "pretrained", work / "images"
-    if (run / "model.safetensors").exists():
-        return run
-    if not images.exists():
-        for repeat in range(NUCLEI_REPEATS):
-            shutil.copytree(nuclei / "train", images / f"nuclei-{repeat}")
-        shutil.copytree(imagenette / "train", images / "imagenette")
-    options = ("--model", MODEL, "--image-size", 128, "--crop-scale", "0.1,0.6", "--epochs", epochs, "--resume", "auto")
-    convnext("pretrain", images, "--out", run, *options)
-    return run
-
-
-def once(path: Path, run: Callable[[], Any]) -> Any:
-    """What `run` returns, kept in a file."""
-    if not path.exists():
-        path.write_text(json.dumps(run()))
-    return json.loads(path.read_text())
-
-
-def train_ours(data: Path, run: Path, epochs: int, *options: object) -> dict[str, Any]:
-    """Seconds and the figures of each evaluation; `minutes` are from the start of the command to its end."""
-    command = ("train", "detect", data, "--model", MODEL, "--recipe", "detect_small_data", "--epochs", epochs)
-    seconds = convnext(*command, "--out", run, "--overwrite", *options)
-    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    spent, curve = seconds - sum(row["seconds"] for row in rows), []
-    for row in rows:
-        spent += row["seconds"]
-        if "mask_AP50" in row:
-            kept = {name: row[name] for name in row if name.startswith(("mask_AP", "box_AP"))}
-            curve.append({"minutes": spent / 60, "epochs": row["epoch"], **kept})
-    return {"seconds": seconds, "curve": curve}
+        values |= percent(figures(coco_eval(task.val, results, kind)), name)
+    return {name: values[name] for name in FIGURES}
 
 
 def main() -> None:
@@ -195,7 +112,7 @@ def main() -> None:
     parser.add_argument("nuclei", type=Path)
     parser.add_argument("imagenette", type=Path)
     parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--epochs", type=int, default=30, help="of our detector's training; its time is everyone's")
+    parser.add_argument("--epochs", type=int, default=10, help="of our detector's training; its time is everyone's")
     parser.add_argument("--pretrain-epochs", type=int, default=30)
     parser.add_argument("--optimizer", choices=["sgd", "adamw"], default="adamw", help="of torchvision's models")
     parser.add_argument("--arms", nargs="+", choices=list(NAMES), default=list(NAMES), help="what to train")
@@ -203,50 +120,47 @@ def main() -> None:
     args = parser.parse_args()
     work: Path = args.work
     work.mkdir(parents=True, exist_ok=True)
-    weights = pretrain(args.nuclei, args.imagenette, work, args.pretrain_epochs)
+    folders = {args.nuclei / "train": NUCLEI_REPEATS, args.imagenette / "train": 1}
+    weights = pretrain(MODEL, folders, work, "--crop-scale", "0.1,0.6", "--epochs", args.pretrain_epochs)
+
+    def ours(name: str, *options: object) -> dict[str, Any]:
+        options = ("--model", MODEL, "--recipe", "detect_small_data", "--epochs", args.epochs, *options)
+        return train_ours("detect", args.nuclei, work / name, FIGURES, *options)
 
     @cache
-    def own() -> dict[str, Any]:
-        return once(
-            work / "fcmae.json", lambda: train_ours(args.nuclei, work / "fcmae", args.epochs, "--init", weights)
-        )
+    def fcmae() -> dict[str, Any]:
+        return once(work / "fcmae.json", lambda: ours("fcmae", "--init", weights))
 
     def peer(depth: int) -> dict[str, Any]:
-        return train_peer(depth, args.optimizer, task, own()["seconds"], len(own()["curve"]))
+        splits = read_annotated(args.nuclei)
+        config = build_config("detect_small_data", MODEL, DetectConfig)
+        task = Detection(config, splits.train, splits.val)
+        torch.manual_seed(0)
+        model = Peer(depth, config)
+        return train_peer(
+            model,
+            task.train_loader(),
+            lambda batch: torch.stack(list(model(batch.images, batch.objects).values())).sum(),
+            lambda: measure(model, task),
+            optimizer=optimizer_of(args.optimizer, model),
+            clip=config.clip_grad or float("inf"),
+            seconds=fcmae()["seconds"],
+            looks=len(fcmae()["curve"]),
+        )
 
-    splits = read_annotated(str(args.nuclei), val_fraction=DetectConfig.val_fraction)
-    config = build_config("detect_small_data", MODEL, DetectConfig).override({"data": str(args.nuclei)})
-    task = Detection(config, splits.train, splits.val)
     arms: dict[str, Callable[[], Any]] = {
-        "fcmae": own,
-        "scratch": lambda: train_ours(args.nuclei, work / "scratch", args.epochs),
+        "fcmae": fcmae,
+        "scratch": lambda: ours("scratch"),
         "resnet18": lambda: peer(18),
         "resnet50": lambda: peer(50),
     }
-    curves = {name: once(work / f"{name}.json", arms[name])["curve"] for name in args.arms}
-    lines = report(curves)
+    curves = {NAMES[name]: once(work / f"{name}.json", arms[name])["curve"] for name in args.arms}
+    lines = report(curves, FIGURES)
     print("\n".join(lines))
     if args.out:
-        head = f"{machine()}; torch {torch.__version__.split('+')[0]}; {own()['seconds'] / 60:.1f} minutes of training"
-        command = f"Command: `python benchmarks/nuclei.py NUCLEI IMAGENETTE --work FOLDER --epochs {args.epochs}`."
-        args.out.write_text(
-            "\n".join(["# A detector for 200 images of nuclei", "", f"{head}.", "", command, "", *lines, ""])
-        )
-
-
-def report(curves: dict[str, list[dict[str, float]]]) -> list[str]:
-    """The last figures of each, and mask AP50 over time."""
-    names = ("mask_AP50", "mask_AP", "mask_AP75", "box_AP50", "box_AP")
-    lines = ["| model | minutes | epochs | " + " | ".join(names) + " |", "|" + "---|" * (3 + len(names))]
-    for model, curve in curves.items():
-        last = curve[-1]
-        values = " | ".join(f"{last[name]:.1f}" for name in names)
-        lines.append(f"| {NAMES[model]} | {last['minutes']:.1f} | {last['epochs']:.0f} | {values} |")
-    lines += ["", "Mask AP50 after so many minutes:", ""]
-    for model, curve in curves.items():
-        points = ", ".join(f"{point['minutes']:.1f}: {point['mask_AP50']:.1f}" for point in curve)
-        lines.append(f"- {NAMES[model]}: {points}")
-    return lines
+        head = f"{machine()}; torch {torch.__version__.split('+')[0]}; torchvision's models under {args.optimizer}."
+        text = ["# A detector for 200 images of nuclei", "", head, "", "Command: `python benchmarks/nuclei.py`.", ""]
+        args.out.write_text("\n".join([*text, *lines, ""]))
 
 
 if __name__ == "__main__":

@@ -22,6 +22,10 @@ FAST_DETECT = ["--image-size", "64", "--test-short", "64", "--fpn-dim", "32", "-
 FAST_DETECT += ["--epochs", "2", "--batch-size", "2", "--workers", "0", "--eval-every", "1"]
 """The same for a detector of `make_objects`."""
 
+FAST_SEGMENT = ["--image-size", "48", "--short-side", "48", "--test-short", "48", "--fpn-dim", "32", "--aux-dim", "16"]
+FAST_SEGMENT += ["--epochs", "2", "--batch-size", "4", "--workers", "0", "--eval-every", "1"]
+"""The same for a segmenter of `make_scenes`."""
+
 
 def make_folder(root: Path, *, train: int = 8, val: int = 4, size: int = 40) -> Path:
     """Noisy one-colour images, a folder for each of three colours, under train/ and val/."""
@@ -61,6 +65,28 @@ def make_objects(root: Path, *, train: int = 6, val: int = 3, size: int = 64) ->
         categories = [{"id": 10, "name": "square"}, {"id": 20, "name": "circle"}]
         content = {"images": images, "annotations": annotations, "categories": categories}
         (root / f"{split}.json").write_text(json.dumps(content))
+    return root
+
+
+def make_scenes(root: Path, *, train: int = 8, val: int = 3) -> Path:
+    """Ground below sky, and on it a box; label maps of 0, 1, 2, and 9 for the frame's left edge, to ignore."""
+    rng = np.random.default_rng(0)
+    (root / "annotations").mkdir(parents=True)
+    (root / "classes.txt").write_text("sky\nground\nbox\n")
+    for split, count in (("train", train), ("val", val)):
+        for kind in ("images", "annotations"):
+            (root / kind / split).mkdir(parents=True)
+        for i in range(count):
+            width, height = (70, 50) if i % 2 else (50, 61)
+            labels = np.zeros((height, width), dtype=np.uint8)
+            horizon, x = int(rng.integers(20, 30)), int(rng.integers(5, 25))
+            labels[horizon:] = 1
+            labels[horizon - 8 : horizon + 8, x : x + 18] = 2
+            colours = np.array([(90, 150, 240), (60, 120, 40), (220, 60, 40)])[labels]
+            pixels = np.clip(colours + rng.normal(0, 25, (height, width, 3)), 0, 255).astype(np.uint8)
+            labels[:, 0] = 9
+            Image.fromarray(pixels).save(root / "images" / split / f"{i}.png")
+            Image.fromarray(labels).save(root / "annotations" / split / f"{i}.png")
     return root
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from convnext.config import DetectConfig, PretrainConfig, TrainConfig
+from convnext.config import DetectConfig, PretrainConfig, SegmentConfig, TrainConfig
 from convnext.files import whole_file
 from convnext.variants import find_variant
 
@@ -142,6 +142,48 @@ for each class in `per_class.csv`, all detections on the validation images in `d
 ![truth and predictions](gallery.png)
 
 Measured on the images above alone: how it does on other cameras, places or objects is not known. {LICENCE}
+"""
+    with whole_file(folder / "README.md") as path:
+        path.write_text(text, encoding="utf-8")
+
+
+def write_segmentation_card(
+    folder: Path,
+    config: SegmentConfig,
+    metrics: dict[str, float],
+    *,
+    classes: Sequence[str],
+    images: tuple[int, int],
+) -> None:
+    """Write `folder/README.md`; `images` are the counts of training and validation images."""
+    variant = find_variant(config.model)
+    figures = "\n".join(f"| {name} | {value:.2f} |" for name, value in metrics.items())
+    text = f"""# UperNet on {config.model}, {len(classes)} classes
+
+ConvNeXt V{variant.version} as the backbone of UperNet, trained by `convnext` from
+{_first_weights(config)} with recipe `{config.recipe}`:
+{config.epochs} epochs of {images[0]} images, crops of {config.image_size} pixels, batch {config.batch_size}, seed
+{config.seed}.
+
+| on {images[1]} validation images | |
+|---|---|
+{figures}
+
+In percent, of the last epoch's weights, over all pixels that have a class. Classes: {_names(classes)}.
+
+    convnext predict {folder} IMAGES --out FOLDER
+    convnext evaluate {folder} DATA
+
+The whole configuration is in `config.json`, the machine in `environment.json`, every epoch in `metrics.jsonl`, figures
+for each class in `per_class.csv`.
+
+![curves](curves.png)
+
+![confusion matrix](confusion.png)
+
+![image, truth, prediction](gallery.png)
+
+Measured on the images above alone: how it does on other cameras, places or things is not known. {LICENCE}
 """
     with whole_file(folder / "README.md") as path:
         path.write_text(text, encoding="utf-8")

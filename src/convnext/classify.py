@@ -15,7 +15,7 @@ from convnext.evaluate.accuracy import accuracy, merge, predict
 from convnext.recipes import build_config, classify_recipe
 from convnext.run import resumed_config, val_fraction_of
 from convnext.tasks.classify import Classification
-from convnext.weights import read_meta
+from convnext.weights import are_trained
 
 
 def build_task(data: str, out: Path, given: dict[str, Any], recipe: str | None, resume: bool) -> Classification:
@@ -27,9 +27,7 @@ def build_task(data: str, out: Path, given: dict[str, Any], recipe: str | None, 
     )
     splits = read_train_val(config.data, val_fraction=config.val_fraction, multi_label=config.multi_label)
     if not resume:
-        # A pre-training run of one's own is a better start than random weights, but no trained classifier.
-        trained = config.init is not None and read_meta(config.init).get("task") != "pretrain"
-        name = recipe or classify_recipe(config.model, images=len(splits[0]), trained=trained)
+        name = recipe or classify_recipe(config.model, images=len(splits[0]), trained=are_trained(config.init))
         config = build_config(name, config.model, ClassifyConfig).override({**given, "data": data})
     return Classification(config, *splits)
 

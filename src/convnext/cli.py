@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from convnext import __version__, commands
-from convnext.config import ClassifyConfig, DetectConfig, PretrainConfig, TrainConfig
+from convnext.config import ClassifyConfig, DetectConfig, PretrainConfig, SegmentConfig, TrainConfig
 from convnext.errors import InputError, Stopped
 
 
@@ -88,6 +88,14 @@ def parser() -> Parser:
     add_run_options(command, "default: detect_small_data up to 20,000 images, else a published one", out=False)
     add_config_options(command, DetectConfig)
 
+    command = add(tasks, "segment", commands.train_segment, "train a segmenter, which says what every pixel shows")
+    command.add_argument(
+        "data", metavar="DATA", help="folder with images/SPLIT, annotations/SPLIT (index PNGs) and classes.txt"
+    )
+    command.add_argument("--check", action="store_true", help="only say what is in DATA, and what is wrong with it")
+    add_run_options(command, "default: segment_small_data up to 20,000 images, else a published one", out=False)
+    add_config_options(command, SegmentConfig)
+
     command = add(first, "evaluate", commands.evaluate, "measure a model on labelled images")
     command.add_argument("source", metavar="SOURCE", help="run directory, weight file, published name or hub id")
     command.add_argument("data", metavar="DATA", help="what `train` takes")
@@ -95,9 +103,11 @@ def parser() -> Parser:
     command.add_argument("--batch-size", type=int, default=64, help="default: 64")
     command.add_argument("--workers", type=int, default=2, help="processes that load images; default: 2")
     command.add_argument("--device", default="auto", help="auto, cpu, cuda, mps")
+    command.add_argument("--scales", metavar="S,...", help="segmenters: see images at several scales: 0.75,1,1.25")
+    command.add_argument("--flip", action="store_true", help="segmenters: see them mirrored too")
     command.add_argument("--json", action="store_true", help="one JSON object")
 
-    command = add(first, "predict", commands.predict, "label images, or find objects in them")
+    command = add(first, "predict", commands.predict, "label images, find objects in them, or say what pixels show")
     command.add_argument("source", metavar="SOURCE", help="run directory, weight file, published name or hub id")
     command.add_argument(
         "inputs",
@@ -106,7 +116,9 @@ def parser() -> Parser:
         help="files, folders, globs, or - for an image or a list of paths on stdin",
     )
     command.add_argument("--top-k", type=int, default=5, help="labels an image; default: 5")
-    command.add_argument("--out", type=Path, metavar="FOLDER", help="detectors: where drawings and detections.json go")
+    command.add_argument(
+        "--out", type=Path, metavar="FOLDER", help="detectors, segmenters: where drawings and results go"
+    )
     command.add_argument("--threshold", type=float, default=0.5, help="detectors: least score; default: 0.5")
     command.add_argument(
         "--tile", type=int, metavar="SIDE", help="detectors: look at squares of so many pixels, one by one"

@@ -9,7 +9,7 @@ import os
 import sys
 from typing import Any
 
-from convnext.config import ClassifyConfig, DetectConfig, PretrainConfig, TrainConfig
+from convnext.config import ClassifyConfig, DetectConfig, PretrainConfig, SegmentConfig, TrainConfig, parse
 from convnext.errors import InputError
 from convnext.variants import VARIANTS
 
@@ -118,21 +118,47 @@ def train_detect(args: argparse.Namespace) -> int | None:
     return None
 
 
+def train_segment(args: argparse.Namespace) -> int | None:
+    from convnext.segment import build_task, check
+
+    if args.check:
+        config = SegmentConfig().override({**given_options(args, SegmentConfig), "data": args.data})
+        summary, faults = check(config)
+        print("\n".join([*summary, *(f"left out {line}" for line in faults)]))
+        return 1 if faults else 0
+    if args.out is None:
+        raise InputError("--out says where the run goes")
+    metrics = trained(args, build_task, SegmentConfig)
+    if not metrics:
+        return None
+    figures = "  ".join(f"{name} {value:.2f}" for name, value in metrics.items())
+    print(f"{figures}\n{args.out}: curves, confusion matrix and a gallery are there; next:")
+    print(f"  convnext evaluate {args.out} {args.data}\n  convnext predict {args.out} IMAGES --out FOLDER")
+    return None
+
+
 def evaluate(args: argparse.Namespace) -> None:
-    from convnext import classify, detect
+    from convnext import classify, detect, segment
     from convnext.weights import read_meta
 
-    task = detect if read_meta(args.source).get("task") == "detect" else classify
-    metrics = task.evaluate_source(
-        args.source, args.data, args.split, batch_size=args.batch_size, workers=args.workers, device=args.device
-    )
+    how = {"batch_size": args.batch_size, "workers": args.workers, "device": args.device}
+    task = read_meta(args.source).get("task")
+    if task == "segment":
+        scales = None if args.scales is None else parse("scales", args.scales, tuple[float, ...])
+        if scales and not min(scales) > 0:
+            raise InputError(f"--scales takes positive numbers, not '{args.scales}'")
+        metrics = segment.evaluate_source(args.source, args.data, args.split, scales=scales, flip=args.flip, **how)
+    elif args.scales is not None or args.flip:
+        raise InputError(f"{args.source} does not segment; --scales and --flip are for segmenters")
+    else:
+        metrics = (detect if task == "detect" else classify).evaluate_source(args.source, args.data, args.split, **how)
     if os.environ.get("RANK", "0") != "0":  # the first process speaks for all
         return
     if args.json:
         print(json.dumps(metrics))
     else:
         for name, value in metrics.items():
-            print(f"{name:<12}{value:.4f}" if isinstance(value, float) else f"{name:<12}{value}")
+            print(f"{name:<16}{value:.4f}" if isinstance(value, float) else f"{name:<16}{value}")
 
 
 def predict(args: argparse.Namespace) -> int:
@@ -189,7 +215,7 @@ def recipes(args: argparse.Namespace) -> None:
             print(json.dumps([{"name": name, "models": models_of(name), "about": about[name]} for name in RECIPES]))
             return
         for name in RECIPES:
-            print(f"{name:<21}{command_of(name):<25}{about[name].splitlines()[0]}")
+            print(f"{name:<28}{command_of(name):<25}{about[name].splitlines()[0]}")
         print("\nthe whole config of one: convnext recipes NAME [--model MODEL] [--set KEY=VALUE]")
         return
     recipe = find_recipe(args.name)

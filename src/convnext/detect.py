@@ -18,6 +18,7 @@ from convnext.evaluate.coco_ap import KINDS, coco_eval, detect, figures, percent
 from convnext.recipes import build_config, detect_recipe
 from convnext.run import resumed_config, val_fraction_of
 from convnext.tasks.detect import EVAL_BATCH, Detection
+from convnext.weights import are_trained
 
 log = logging.getLogger("convnext")
 
@@ -31,7 +32,7 @@ def build_task(data: str, out: Path, given: dict[str, Any], recipe: str | None, 
     for line in splits.faults.lines():
         log.warning("%s: left out %s", data, line)
     if not resume:
-        name = recipe or detect_recipe(config.model, images=len(splits.train))
+        name = recipe or detect_recipe(config.model, images=len(splits.train), trained=are_trained(config.init))
         config = build_config(name, config.model, DetectConfig).override({**given, "data": data})
     drawn = any(a.outline is not None for image in splits.train.images for a in image.annotations)
     if config.masks and not drawn:

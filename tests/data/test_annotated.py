@@ -24,7 +24,8 @@ from convnext.data.annotated import (
     open_annotated,
     take,
 )
-from convnext.data.coco import Annotated, AnnotatedImage, Annotation, Faults, read_coco
+from convnext.data.coco import Annotated, AnnotatedImage, Annotation, read_coco
+from convnext.data.faults import Faults
 from convnext.errors import ImageError
 
 JITTER = DetectionTransform((160,), 400, (0.3, 2.0), hflip=0.5, vflip=0.5, colour=0.2, masks=True)

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from convnext.data.coco import Annotated, Faults, is_outline, read_annotated, read_coco
+from convnext.data.coco import Annotated, is_outline, read_annotated, read_coco
+from convnext.data.faults import Faults
 from convnext.data.outlines import to_masks
 from convnext.errors import InputError
 

@@ -15,7 +15,8 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from convnext.data.annotated import DetectionBatch, WholeImage
-from convnext.data.coco import Annotated, Faults, read_coco
+from convnext.data.coco import Annotated, read_coco
+from convnext.data.faults import Faults
 from convnext.data.outlines import from_mask, to_masks
 from convnext.deploy.detector import Detector
 from convnext.evaluate.coco_ap import FIGURES, coco_eval, detect, figures, per_category, truth_of

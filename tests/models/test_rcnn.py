@@ -10,7 +10,8 @@ import torch
 
 import convnext
 from convnext.data.annotated import DetectionBatch, DetectionTransform, Objects, WholeImage, open_annotated
-from convnext.data.coco import Annotated, Faults, read_coco
+from convnext.data.coco import Annotated, read_coco
+from convnext.data.faults import Faults
 from convnext.deploy.detector import Detector, place
 from convnext.deploy.tiles import starts
 from convnext.evaluate.coco_ap import coco_eval, detect, figures
@@ -40,7 +41,7 @@ def test_the_backbone_takes_a_classifiers_weights(tmp_path: Path) -> None:
     torch.manual_seed(0)
     classifier = convnext.create_model("convnextv2_atto", num_classes=5)
     save_weights(classifier, tmp_path / "c.safetensors")
-    detector = create_detector("convnextv2_atto", classes=3, weights=tmp_path / "c.safetensors", **SMALL)
+    detector = create_detector("convnextv2_atto", classes=3, encoder={"weights": tmp_path / "c.safetensors"}, **SMALL)
     own = detector.backbone.state_dict()
     assert all(torch.equal(own[name], value) for name, value in classifier.state_dict().items() if name in own)
     assert len(own) == len(classifier.state_dict()) - 4

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from convnext import cli, list_models
-from convnext.config import ClassifyConfig, DetectConfig, PretrainConfig
+from convnext.config import ClassifyConfig, DetectConfig, PretrainConfig, SegmentConfig
 from convnext.data.samples import read_images, read_train_val
 from convnext.errors import InputError
 from convnext.recipes import RECIPES, build_config, classify_recipe, kind_of, models_of, pretrain_recipe
@@ -143,7 +143,8 @@ def models_to_step() -> list[tuple[str, str]]:
     """Each recipe with its smallest model and its largest up to 30 million parameters; finetune_v2, whose sizes differ
     most, with all of those."""
     pairs = []
-    for recipe in (name for name in RECIPES if kind_of(name) is not DetectConfig):  # those: tests/tasks/test_detect.py
+    elsewhere = (DetectConfig, SegmentConfig)  # in tests/tasks
+    for recipe in (name for name in RECIPES if kind_of(name) not in elsewhere):
         small = [m for m in models_of(recipe) if m.split("_")[1] in ("atto", "femto", "pico", "nano", "tiny")]
         pairs += [
             (recipe, model)

@@ -175,9 +175,10 @@ def test_recipes_hold_the_published_values() -> None:
         assert v1.base_lr * v1.batch_size / 256 == pytest.approx(2e-4)
         assert (v1.cascade, v1.box_convs, v1.jitter, v1.short_sides) == (True, 4, None, (480, 800))
         assert v1.drop_path == rate
-    assert detect_recipe("convnextv2_base", images=200) == "detect_small_data"
-    assert detect_recipe("convnextv2_base", images=10**5) == "mask_rcnn_v2"
-    assert detect_recipe("convnext_tiny", images=10**5) == "mask_rcnn_v1"
+    assert detect_recipe("convnextv2_base", images=200, trained=True) == "detect_small_data_finetune"
+    assert detect_recipe("convnextv2_base", images=200, trained=False) == "detect_small_data"
+    assert detect_recipe("convnextv2_base", images=10**5, trained=True) == "mask_rcnn_v2"
+    assert detect_recipe("convnext_tiny", images=10**5, trained=True) == "mask_rcnn_v1"
 
 
 def test_check_reports_what_is_wrong(objects: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from convnext import create_model, list_models
+from convnext.models.upernet import create_segmenter
 from convnext.train.optim import build_optimizers, layer_of, parameter_groups, set_learning_rate
 
 
@@ -47,6 +48,30 @@ def test_layers_are_those_of_the_released_code(parameter: str, single: int, grou
     depths = (3, 3, 27, 3)
     assert layer_of(parameter, depths, "single") == single
     assert layer_of(parameter, depths, "group") == group
+
+
+@pytest.mark.parametrize(
+    ("parameter", "layer"),
+    [
+        ("backbone.downsample_layers.0.0.weight", 0),
+        ("backbone.downsample_layers.3.1.weight", 0),
+        ("backbone.stages.0.2.norm.weight", 1),
+        ("backbone.stages.2.26.norm.weight", 3),
+        ("backbone.stages.3.0.norm.weight", 4),
+        ("norms.0.weight", 5),
+        ("fuse.conv.weight", 5),
+    ],
+)
+def test_a_segmenters_layers_are_stages(parameter: str, layer: int) -> None:
+    assert layer_of(parameter, (3, 3, 27, 3), "stage") == layer
+
+
+def test_decay_takes_a_segmenters_convolutions_only() -> None:
+    model = create_segmenter("convnextv2_atto", classes=3, dim=32, aux_dim=16, norm="group")
+    groups = parameter_groups(model.named_parameters(), depths=model.depths, weight_decay=0.05)
+    decayed = {id(p) for group in groups if group["weight_decay"] for p in group["params"]}
+    layers = (torch.nn.Conv2d, torch.nn.Linear)
+    assert decayed == {id(module.weight) for module in model.modules() if isinstance(module, layers)}
 
 
 def test_learning_rate_falls_by_the_layer() -> None:

@@ -1,6 +1,6 @@
 import pytest
 
-from convnext.train.schedule import cosine
+from convnext.train.schedule import cosine, linear
 
 
 def rate(epoch: float) -> float:
@@ -14,3 +14,12 @@ def test_warm_up_is_linear_and_the_rest_half_a_cosine(epoch: float, expected: fl
 
 def test_without_warm_up_it_starts_at_the_peak() -> None:
     assert cosine(0, peak=3.0, final=0, epochs=10, warmup_epochs=0) == 3.0
+
+
+@pytest.mark.parametrize(("epoch", "expected"), [(0, 0), (1, 0.5 * 0.91), (2, 0.82), (5, 0.55), (10, 0.1)])
+def test_a_line_falls_from_the_first_step_on_under_its_warm_up(epoch: float, expected: float) -> None:
+    assert linear(epoch, peak=1.0, final=0.1, epochs=10, warmup_epochs=2) == pytest.approx(expected)
+
+
+def test_a_line_without_warm_up_starts_at_the_peak() -> None:
+    assert linear(0, peak=3.0, final=0, epochs=10, warmup_epochs=0) == 3.0

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from convnext.data.entries import HELD_OUT, hash_fraction
+from convnext.data.faults import Faults
 from convnext.errors import InputError
 
-EXAMPLES = 3
 LARGEST = 1e6  # of a number that is a position; the length of an outline is memory when it is drawn
 
 
@@ -45,23 +45,6 @@ class AnnotatedImage:
     width: int
     height: int
     annotations: tuple[Annotation, ...]
-
-
-@dataclass
-class Faults:
-    """What was found wrong: of each kind how often, and its first examples."""
-
-    found: dict[str, list[str]] = field(default_factory=dict)
-    counts: dict[str, int] = field(default_factory=dict)
-
-    def add(self, kind: str, example: str) -> None:
-        self.counts[kind] = self.counts.get(kind, 0) + 1
-        if self.counts[kind] <= EXAMPLES:
-            self.found.setdefault(kind, []).append(example)
-
-    def lines(self) -> list[str]:
-        """A line for each kind."""
-        return [f"{kind}: {self.counts[kind]} ({', '.join(found)})" for kind, found in self.found.items()]
 
 
 @dataclass(frozen=True)

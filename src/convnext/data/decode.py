@@ -81,8 +81,8 @@ def read_bytes(path: str | Path) -> bytes:
     return content
 
 
-def decode_image(content: bytes, mode: str, *, name: str, reduction: Reduction | None = None) -> Image.Image:
-    """`read_image` of a file's content; `name` is for errors.
+def decode_image(content: bytes, mode: str | None, *, name: str, reduction: Reduction | None = None) -> Image.Image:
+    """`read_image` of a file's content, with `mode` None in its own mode; `name` is for errors.
 
     `reduction` says how many times smaller the image may be decoded. JPEG files are, which saves most of the time.
     """
@@ -100,6 +100,17 @@ def decode_pixels(content: bytes, mode: str, *, name: str, reduction: Reduction)
         if pixels is not None:
             return pixels
     return decode_image(content, mode, name=name, reduction=reduction)
+
+
+def upright_size(content: bytes, *, name: str) -> tuple[int, int]:
+    """Width and height of the image in a file's content, from its header. `ImageError` if it is none."""
+    _ignore_pillow_warnings()
+    try:
+        image = Image.open(BytesIO(content))
+    except Exception:  # what it is, `decode_image` says
+        return decode_image(content, "RGB", name=name).size
+    width, height = image.size
+    return (height, width) if _lies_on_its_side(image) else (width, height)
 
 
 def as_mode(image: Image.Image, mode: str) -> Image.Image:
@@ -155,7 +166,7 @@ def _kind(entry: os.DirEntry) -> str:
         return "file"
 
 
-def _decode(file: BinaryIO, mode: str, reduction: Reduction | None) -> Image.Image:
+def _decode(file: BinaryIO, mode: str | None, reduction: Reduction | None) -> Image.Image:
     _ignore_pillow_warnings()
     try:
         image = Image.open(file)
@@ -166,7 +177,7 @@ def _decode(file: BinaryIO, mode: str, reduction: Reduction | None) -> Image.Ima
             _reduce(image, reduction)
         image.load()
         _turn_upright(image)
-        return as_mode(image, mode)
+        return image if mode is None else as_mode(image, mode)
     except (ImageError, MemoryError):
         raise
     except Image.DecompressionBombError:

@@ -16,6 +16,7 @@ from convnext.data.decode import find_images, read_image
 from convnext.deploy.predictor import Predictor, load
 from convnext.device import pick_device
 from convnext.errors import ImageError, InputError
+from convnext.weights import read_meta
 
 BATCH = 16
 
@@ -41,12 +42,18 @@ def predict_inputs(
     images = list(expand(inputs))
     predictor = load(source)
     if not isinstance(predictor, Predictor):
+        where = pick_device(device)
+        if read_meta(source).get("task") == "segment":
+            from convnext.deploy.paint import paint_inputs
+
+            if tile is not None:
+                raise InputError(f"{source} segments, and takes images of any size; --tile is for detectors")
+            return paint_inputs(predictor, images, device=where, as_json=as_json, out=out)
         from convnext.deploy.find import find_in_inputs
 
-        where = pick_device(device)
         return find_in_inputs(predictor, images, device=where, as_json=as_json, out=out, threshold=threshold, tile=tile)
     if out is not None or tile is not None:
-        raise InputError(f"{source} classifies; --out and --tile are for detectors")
+        raise InputError(f"{source} classifies; --out is for detectors and segmenters, --tile for detectors")
     predictor.model.to(pick_device(device))
     single = len(inputs) == 1 and len(images) == 1 and images[0][0] in (inputs[0], "-")
     bad = 0

@@ -50,3 +50,36 @@ def draw_objects(image: Image.Image, objects: Sequence[Drawn], *, boxes: bool = 
         pen.rectangle(pen.textbbox((x, y), text, font=font), fill=colour)
         pen.text((x, y), text, fill="black", font=font)
     return drawn
+
+
+def draw_labels(image: Image.Image, labels: np.ndarray, classes: Sequence[str]) -> Image.Image:
+    """A copy of an RGB image under the colours of its label map `[H, W]`, and below it what they mean.
+
+    The legend names the classes that are there, the largest first. Labels that are no class have no colour.
+    """
+    pixels = np.array(image.convert("RGB"))
+    palette = np.array(colours(len(classes)))
+    there = labels < len(classes)
+    if labels.dtype.kind == "i":
+        there &= labels >= 0
+    painted = (1 - OPACITY) * pixels[there] + OPACITY * palette[labels[there]]
+    pixels[there] = painted.astype(np.uint8)
+    counts = np.bincount(labels[there], minlength=len(classes))
+    named = [i for i in np.argsort(-counts, kind="stable").tolist() if counts[i]]
+    size = max(10, max(image.size) // 40)
+    font = ImageFont.load_default(size)
+    widths = [size + 6 + round(font.getlength(classes[i])) + size for i in named]
+    places, x, y = [], size // 2, size // 2
+    for width in widths:
+        if x > size and x + width > image.width:
+            x, y = size // 2, y + round(1.5 * size)
+        places.append((x, y))
+        x += width
+    drawn = Image.new("RGB", (image.width, image.height + y + 2 * size), "white")
+    drawn.paste(Image.fromarray(pixels))
+    pen = ImageDraw.Draw(drawn)
+    for i, (left, top) in zip(named, places, strict=True):
+        top += image.height
+        pen.rectangle([left, top, left + size, top + size], fill=tuple(palette[i].tolist()))
+        pen.text((left + size + 6, top - 2), classes[i], fill="black", font=font)
+    return drawn

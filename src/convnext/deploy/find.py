@@ -14,6 +14,7 @@ from convnext.data.decode import read_image
 from convnext.data.outlines import from_mask
 from convnext.deploy.detector import Detector, Found
 from convnext.deploy.draw import Drawn, draw_objects
+from convnext.deploy.outputs import Outputs
 from convnext.deploy.tiles import find_in_tiles
 from convnext.errors import ImageError, InputError
 from convnext.files import whole_file
@@ -37,17 +38,9 @@ def find_in_inputs(
         raise InputError(f"--threshold must lie between 0 and 1, not {threshold}")
     if tile is not None and tile < 32:
         raise InputError(f"--tile must be at least 32 pixels, not {tile}")
-    if out is not None:
-        try:
-            out.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(f"cannot write {out}: {error.strerror or error}") from error
-        places = {Path(source).resolve().parent for _, source in images if isinstance(source, str | Path)}
-        if out.resolve() in places:
-            raise InputError(f"{out} holds images to look at; choose another folder for the drawings")
+    outputs = Outputs(out, images) if out is not None else None
     detector.model.to(device)
     rows: list[dict[str, Any]] = []
-    taken: set[str] = set()
     bad = 0
     for number, (name, source) in enumerate(images, start=1):
         try:
@@ -65,14 +58,13 @@ def find_in_inputs(
         else:
             lines = (f"  {each.score:.4f}  {detector.classes[each.label]}  {_box(each)}\n" for each in found)
             print(f"{name}\n{''.join(lines)}", end="")
-        if out is not None:
+        if outputs is not None:
             rows += [{"image_id": number, "file_name": name, **row} for row in own]
             shown = [Drawn(detector.classes[each.label], each.score, each.box, each.mask) for each in found]
-            path = out / _free_name(Path(name).stem if name != "-" else "stdin", taken)
-            with whole_file(path) as temporary:
+            with whole_file(outputs.folder / f"{outputs.stem(name)}.png") as temporary:
                 draw_objects(image, shown).save(temporary, format="PNG")
-    if out is not None:
-        with whole_file(out / "detections.json") as path:
+    if outputs is not None:
+        with whole_file(outputs.folder / "detections.json") as path:
             path.write_text(json.dumps(rows))
     if bad and len(images) > 1:
         print(f"convnext: {bad} of {len(images)} images could not be read", file=sys.stderr)
@@ -99,13 +91,3 @@ def _row(detector: Detector, found: Found) -> dict[str, Any]:
 
 def _box(found: Found) -> str:
     return " ".join(f"{value:.0f}" for value in found.box)
-
-
-def _free_name(stem: str, taken: set[str]) -> str:
-    """A file name for a drawing: two images of one name, in two folders, have two."""
-    name, number = f"{stem}.png", 1
-    while name in taken:
-        number += 1
-        name = f"{stem}-{number}.png"
-    taken.add(name)
-    return name

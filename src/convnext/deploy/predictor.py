@@ -70,7 +70,8 @@ class Predictor:
 
 
 def load(source: str | Path) -> Any:
-    """A Predictor from a run directory, a weight file, a published name or a hub id; of a detector, a `Detector`.
+    """A Predictor from a run directory, a weight file, a published name or a hub id; of a detector, a `Detector`; of a
+    segmenter, a `Segmenter`.
 
     Weights without classes of their own get ImageNet's where they have 1000 outputs, else "0", "1", ...;
     weights without preprocessing get the paper's at the size they were trained at, where that is known, else 224.
@@ -78,10 +79,15 @@ def load(source: str | Path) -> Any:
     Raises:
         WeightsError: nothing there, not a ConvNeXt, no head, or not to be trusted.
     """
-    if (meta := read_meta(source)).get("task") == "detect":
+    task = (meta := read_meta(source)).get("task")
+    if task == "detect":
         from convnext.deploy.detector import build_detector
 
         return build_detector(read_tensors(source), meta)
+    if task == "segment":
+        from convnext.deploy.segmenter import build_segmenter
+
+        return build_segmenter(read_tensors(source), meta)
     state, meta = read_state(source)
     architecture = describe(state)
     if not architecture.num_classes:

@@ -17,7 +17,7 @@ from convnext.data.outlines import to_masks
 from convnext.deploy.draw import Drawn, draw_objects
 from convnext.errors import ImageError
 from convnext.evaluate.coco_ap import per_category
-from convnext.evaluate.figures import BLUE, ORANGE, save
+from convnext.evaluate.figures import BLUE, ORANGE, plot_measured, save
 from convnext.files import whole_file
 
 SHOWN = 6
@@ -35,7 +35,10 @@ def write_detection_report(
 
     `evaluations` are those of masks and boxes, or of boxes alone; the table is of the first.
     """
-    plot_curves(rows, list(evaluations), folder / "curves.png")
+    styles = (("AP", "-"), ("AP50", "--"))
+    kinds = zip(evaluations, (ORANGE, BLUE), strict=False)
+    lines = [(f"{kind}_{name}", colour, style) for kind, colour in kinds for name, style in styles]
+    plot_measured(rows, lines, folder / "curves.png")
     table = per_category(next(iter(evaluations.values())), data)
     if table:
         with whole_file(folder / "per_class.csv") as path, open(path, "w", newline="", encoding="utf-8") as file:
@@ -44,27 +47,6 @@ def write_detection_report(
             writer.writerows(table)
     plot_precision(evaluations, folder / "precision_recall.png")
     plot_gallery(data, results, folder / "gallery.png")
-
-
-def plot_curves(rows: Sequence[dict[str, Any]], kinds: Sequence[str], path: Path) -> None:
-    """Loss over the epochs, and AP and AP50 where they were measured."""
-    figure = Figure(figsize=(9, 3.2))
-    left, right = figure.subplots(1, 2)
-    left.plot([row["epoch"] for row in rows], [row["loss"] for row in rows], color=BLUE, marker=".")
-    left.set(xlabel="epoch", title="loss, train (augmented)")
-    measured = [row for row in rows if f"{kinds[0]}_AP" in row]
-    for kind, colour in zip(kinds, (ORANGE, BLUE), strict=False):
-        for name, style in (("AP", "-"), ("AP50", "--")):
-            values = [row[f"{kind}_{name}"] for row in measured]
-            right.plot(
-                [row["epoch"] for row in measured], values, style, color=colour, marker=".", label=f"{kind} {name}"
-            )
-    right.set(xlabel="epoch", title="on val, %")
-    right.legend(frameon=False)
-    for axes in (left, right):
-        axes.grid(alpha=0.3)
-        axes.spines[["top", "right"]].set_visible(False)
-    save(figure, path)
 
 
 def plot_precision(evaluations: dict[str, Any], path: Path) -> None:

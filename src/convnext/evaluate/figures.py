@@ -38,8 +38,25 @@ def plot_curves(rows: Sequence[dict[str, Any]], score: str, path: Path) -> None:
     save(figure, path)
 
 
-def plot_confusion(matrix: Tensor, classes: Sequence[str], path: Path) -> None:
-    """True class down, predicted class across; cells show counts while they can be read."""
+def plot_measured(rows: Sequence[dict[str, Any]], lines: Sequence[tuple[str, str, str]], path: Path) -> None:
+    """Loss over the epochs, and the figures (name, colour, style) where they were measured."""
+    figure = Figure(figsize=(9, 3.2))
+    left, right = figure.subplots(1, 2)
+    left.plot([row["epoch"] for row in rows], [row["loss"] for row in rows], color=BLUE, marker=".")
+    left.set(xlabel="epoch", title="loss, train (augmented)")
+    for name, colour, style in lines:
+        points = [(row["epoch"], row[name]) for row in rows if name in row]
+        right.plot(*zip(*points, strict=True), style, color=colour, marker=".", label=name.replace("_", " "))
+    right.set(xlabel="epoch", title="on val, %")
+    right.legend(frameon=False)
+    for axes in (left, right):
+        axes.grid(alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+    save(figure, path)
+
+
+def plot_confusion(matrix: Tensor, classes: Sequence[str], path: Path, *, unit: str = "images") -> None:
+    """True class down, predicted class across; cells show counts, or percents of pixels, while they can be read."""
     size = len(classes)
     shares = matrix / matrix.sum(1, keepdim=True).clamp(min=1)
     side = min(3 + 0.45 * size, 24)
@@ -52,10 +69,15 @@ def plot_confusion(matrix: Tensor, classes: Sequence[str], path: Path) -> None:
     if size <= 25:
         for i in range(size):
             for j in range(size):
-                if matrix[i, j]:
+                if matrix[i, j] and (unit == "images" or shares[i, j] >= 0.005):
+                    text = str(int(matrix[i, j])) if unit == "images" else f"{100 * shares[i, j]:.0f}"
                     colour = "white" if shares[i, j] > 0.5 else "black"
-                    axes.text(j, i, str(int(matrix[i, j])), ha="center", va="center", color=colour, fontsize=8)
-    axes.set(xlabel="predicted", ylabel="true", title="confusion matrix (images)")
+                    axes.text(j, i, text, ha="center", va="center", color=colour, fontsize=8)
+    axes.set(
+        xlabel="predicted",
+        ylabel="true",
+        title=f"confusion matrix ({unit if unit == 'images' else '% of the true class'})",
+    )
     save(figure, path)
 
 

@@ -8,7 +8,6 @@ and losses of the proposals are torchvision's.
 from __future__ import annotations
 
 from collections import OrderedDict
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -22,11 +21,11 @@ from torchvision.ops.poolers import initLevelMapper
 
 from convnext.data.annotated import Objects
 from convnext.models.box_head import CODE_WEIGHTS, BoxHead, BoxStage, Norm
+from convnext.models.encoder import create_encoder
 from convnext.models.mask_head import MaskHead, mask_loss
 from convnext.models.soft_nms import soft_nms
-from convnext.nn.backbone import ConvNeXt, init_weights
+from convnext.nn.backbone import ConvNeXt
 from convnext.nn.norm import LayerNorm
-from convnext.variants import find_variant
 
 STRIDES = (4, 8, 16, 32, 64)
 CASCADE = (0.5, 0.6, 0.7)
@@ -230,33 +229,6 @@ class RCNN(nn.Module):
         return candidates[kept], values[kept], label[kept]
 
 
-def create_detector(
-    name: str,
-    *,
-    classes: int,
-    drop_path_rate: float = 0.0,
-    layer_scale_init: float = 1e-6,
-    checkpointing: bool = False,
-    weights: str | Path | None = None,
-    **parts: Any,
-) -> RCNN:
-    """A detector on a model of the family; `parts` are arguments of `RCNN`.
-
-    `weights` are a backbone's: anything `load_weights` takes, whose head and last norm are left out. `InputError` for
-    an unknown name, or weights that do not fit.
-    """
-    variant = find_variant(name)
-    backbone = ConvNeXt(
-        variant.depths,
-        variant.dims,
-        version=variant.version,
-        drop_path_rate=drop_path_rate,
-        layer_scale_init=layer_scale_init,
-        checkpointing=checkpointing,
-    )
-    init_weights(backbone)
-    if weights is not None:
-        from convnext.weights import load_weights
-
-        load_weights(backbone, weights)
-    return RCNN(backbone, classes=classes, **parts)
+def create_detector(name: str, *, classes: int, encoder: dict[str, Any] | None = None, **parts: Any) -> RCNN:
+    """A detector on a model of the family; `encoder` are arguments of `create_encoder`, `parts` of `RCNN`."""
+    return RCNN(create_encoder(name, **(encoder or {})), classes=classes, **parts)

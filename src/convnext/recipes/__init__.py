@@ -6,13 +6,27 @@ import dataclasses
 from collections.abc import Callable
 from typing import get_type_hints
 
-from convnext.config import ClassifyConfig, Config, DetectConfig, PretrainConfig, TrainConfig
+from convnext.config import ClassifyConfig, Config, DetectConfig, PretrainConfig, SegmentConfig, TrainConfig
 from convnext.errors import InputError, nearest
-from convnext.recipes.detection import cascade_v1, detect_small_data, mask_rcnn_v1, mask_rcnn_v2
+from convnext.recipes.detection import (
+    cascade_v1,
+    detect_small_data,
+    detect_small_data_finetune,
+    mask_rcnn_v1,
+    mask_rcnn_v2,
+)
 from convnext.recipes.digits import digits, fcmae_digits
 from convnext.recipes.fcmae import fcmae, fcmae_small_data
 from convnext.recipes.imagenet_v1 import finetune_22k_v1, finetune_384_v1, scratch_22k_v1, scratch_v1
 from convnext.recipes.imagenet_v2 import finetune_22k_v2, finetune_v2, intermediate_22k_v2
+from convnext.recipes.segmentation import (
+    segment_small_data,
+    segment_small_data_finetune,
+    upernet_640_v1,
+    upernet_640_v2,
+    upernet_v1,
+    upernet_v2,
+)
 from convnext.recipes.small_data import small_data, small_data_finetune
 from convnext.variants import VARIANTS, find_variant
 
@@ -29,7 +43,8 @@ RECIPES: dict[str, Recipe] = {
         finetune_v2, intermediate_22k_v2, finetune_22k_v2,
         scratch_v1, finetune_384_v1, scratch_22k_v1, finetune_22k_v1,
         fcmae, fcmae_small_data, fcmae_digits,
-        detect_small_data, mask_rcnn_v2, mask_rcnn_v1, cascade_v1,
+        detect_small_data, detect_small_data_finetune, mask_rcnn_v2, mask_rcnn_v1, cascade_v1,
+        segment_small_data, segment_small_data_finetune, upernet_v2, upernet_640_v2, upernet_v1, upernet_640_v1,
     )
 }  # fmt: skip
 
@@ -54,18 +69,25 @@ def build_config(name: str, model: str, kind: type[Config]) -> Config:
 def classify_recipe(model: str, *, images: int, trained: bool) -> str:
     """The recipe that suits the data: for small data up to `SMALL` images, else the paper's.
 
-    `trained` says that the first weights are a classifier's.
+    `trained` says that the first weights learnt from labels.
     """
     if images <= SMALL:
         return "small_data_finetune" if trained else "small_data"
     return "finetune_v2" if find_variant(model).version == 2 else "scratch_v1"
 
 
-def detect_recipe(model: str, *, images: int) -> str:
+def detect_recipe(model: str, *, images: int, trained: bool) -> str:
     """The detection recipe that suits the data: for small data up to `SMALL` images, else one published."""
     if images <= SMALL:
-        return "detect_small_data"
+        return "detect_small_data_finetune" if trained else "detect_small_data"
     return "mask_rcnn_v2" if find_variant(model).version == 2 else "mask_rcnn_v1"
+
+
+def segment_recipe(model: str, *, images: int, trained: bool) -> str:
+    """The segmentation recipe that suits the data: for small data up to `SMALL` images, else one published."""
+    if images <= SMALL:
+        return "segment_small_data_finetune" if trained else "segment_small_data"
+    return "upernet_v2" if find_variant(model).version == 2 else "upernet_v1"
 
 
 def pretrain_recipe(*, images: int) -> str:
@@ -84,6 +106,7 @@ def command_of(name: str) -> str:
         ClassifyConfig: "convnext train classify",
         PretrainConfig: "convnext pretrain",
         DetectConfig: "convnext train detect",
+        SegmentConfig: "convnext train segment",
     }[kind_of(name)]
 
 

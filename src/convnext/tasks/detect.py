@@ -82,10 +82,12 @@ class Detection:
         model = create_detector(
             config.model,
             classes=len(self.train.classes),
-            drop_path_rate=config.drop_path,
-            layer_scale_init=config.layer_scale_init,
-            checkpointing=config.checkpointing,
-            weights=config.init,
+            encoder={
+                "drop_path_rate": config.drop_path,
+                "layer_scale_init": config.layer_scale_init,
+                "checkpointing": config.checkpointing,
+                "weights": config.init,
+            },
             **self.parts_of_model(),
         )
         synchronised = processes.count() > 1 and pick_device(config.device).type == "cuda"

@@ -27,6 +27,7 @@ DECAY_RULES = (
     (re.compile(r"(\.|^)mask_token$"), True),  # as in the released code
     (re.compile(r"^norms\.\d\.weight$"), False),  # a detector's LayerNorms, one on each map
     (re.compile(r"^(fpn|rpn|box_stages|mask_heads)\..*\.weight$"), True),
+    (re.compile(r"^(pooling|lateral|smooth|fuse|auxiliary|classify)\..*weight$"), True),
 )
 """Whether weight decay takes a parameter: the first rule that fits its name says so, and one must."""
 
@@ -36,7 +37,7 @@ MATRIX = re.compile(r"pwconv[12]\.weight$")
 
 def head_layer(depths: tuple[int, ...], groups: str) -> int:
     """The last layer: the head's, the final norm's, a decoder's."""
-    return sum(depths) + 1 if groups == "single" else 4 + -(-depths[2] // 3)
+    return {"single": sum(depths) + 1, "group": 4 + -(-depths[2] // 3), "stage": len(depths) + 1}[groups]
 
 
 def layer_of(name: str, depths: tuple[int, ...], groups: str) -> int:
@@ -45,11 +46,14 @@ def layer_of(name: str, depths: tuple[int, ...], groups: str) -> int:
     "single": every block is a layer, a downsampling belongs to the block after it.
     "group": the third stage's blocks by threes, each other stage (with its downsampling) one layer, which makes twelve
     of 27 blocks and six of nine; the stem is layer 0 (appendix A of both papers, and the released code).
+    "stage": a stage is a layer, and all downsampling is layer 0 (the released code for segmentation).
     """
     part = re.match(r"(?:encoder\.|backbone\.)?(downsample_layers|stages)\.(\d)\.(\d+)\.", name)
     if part is None:
         return head_layer(depths, groups)
     kind, stage, block = part[1], int(part[2]), int(part[3])
+    if groups == "stage":
+        return stage + 1 if kind == "stages" else 0
     if groups == "single":
         return sum(depths[:stage]) + (block if kind == "stages" else 0) + 1
     if stage == 0 and kind == "downsample_layers":

@@ -12,6 +12,12 @@ def steps(epoch: float, *, peak: float, milestones: tuple[int, ...], warmup_epoc
     return peak * 0.1 ** sum(epoch >= milestone for milestone in milestones)
 
 
+def linear(epoch: float, *, peak: float, final: float, epochs: float, warmup_epochs: float) -> float:
+    """Learning rate at a fractional epoch: `cosine`'s warm-up, beneath a straight line from `peak` to `final`."""
+    warmed = min(1.0, epoch / warmup_epochs) if warmup_epochs else 1.0
+    return warmed * (peak + (final - peak) * epoch / epochs)
+
+
 def cosine(epoch: float, *, peak: float, final: float, epochs: float, warmup_epochs: float) -> float:
     """Learning rate at a fractional epoch: linear from 0 to `peak`, then half a cosine down to `final`."""
     if epoch < warmup_epochs:

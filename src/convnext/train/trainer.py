@@ -29,7 +29,7 @@ from convnext.train.ema import AveragedModel
 from convnext.train.faults import NonFinite, StopSignal
 from convnext.train.optim import build_optimizers, set_learning_rate
 from convnext.train.progress import Progress
-from convnext.train.schedule import cosine, steps
+from convnext.train.schedule import cosine, linear, steps
 from convnext.weights import save_state
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -245,7 +245,8 @@ class Trainer:
             warmup = config.warmup_steps / len(self.loader)
         if config.milestones is not None:
             return steps(epoch, peak=peak, milestones=config.milestones, warmup_epochs=warmup)
-        return cosine(epoch, peak=peak, final=config.min_lr, epochs=config.epochs, warmup_epochs=warmup)
+        curve = linear if config.decay == "linear" else cosine
+        return curve(epoch, peak=peak, final=config.min_lr, epochs=config.epochs, warmup_epochs=warmup)
 
     def seed_step(self) -> torch.Generator:
         """Make all draws functions of (seed, step).

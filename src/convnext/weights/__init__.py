@@ -2,7 +2,7 @@
 
 from convnext.weights.architecture import Architecture, describe
 from convnext.weights.fit import LoadReport, MismatchError, load_weights, save_weights
-from convnext.weights.io import read_meta, read_state, read_tensors, save_state
+from convnext.weights.io import are_trained, read_meta, read_state, read_tensors, save_state
 from convnext.weights.labels import classes_for, imagenet_classes, published_classes
 from convnext.weights.zoo import find, list_weights
 
@@ -10,6 +10,7 @@ __all__ = [
     "Architecture",
     "LoadReport",
     "MismatchError",
+    "are_trained",
     "classes_for",
     "describe",
     "find",

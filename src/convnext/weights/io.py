@@ -86,6 +86,11 @@ def read_tensors(source: str | Path) -> State:
     return _read_safetensors(locate(source))
 
 
+def are_trained(source: str | Path | None) -> bool:
+    """Whether first weights learnt from labels: a pre-training run beats random weights, but is no trained model."""
+    return source is not None and read_meta(source).get("task") != "pretrain"
+
+
 def read_meta(source: str | Path) -> dict:
     """What is known of the use of these weights, without reading them: classes, preprocessing, task.
 

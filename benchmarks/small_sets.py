@@ -1,0 +1,116 @@
+"""What the benchmarks of training on small sets share: our commands, and peers that are given the same time."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+Curve = list[dict[str, float]]
+"""Figures with `minutes` and `epochs`, one row a measurement."""
+
+
+def convnext(*arguments: object) -> float:
+    """Run a command of ours; seconds it took."""
+    start = time.perf_counter()
+    subprocess.run([Path(sys.executable).with_name("convnext"), *map(str, arguments)], check=True)
+    return time.perf_counter() - start
+
+
+def once(path: Path, run: Callable[[], Any]) -> Any:
+    """What `run` returns, kept in a file."""
+    if not path.exists():
+        path.write_text(json.dumps(run()))
+    return json.loads(path.read_text())
+
+
+def pretrain(model: str, folders: dict[Path, int], work: Path, *options: object) -> Path:
+    """FCMAE on the images of all folders, of each so many times; the run."""
+    run, images = work / "pretrained", work / "images"
+    if (run / "model.safetensors").exists():
+        return run
+    if not images.exists():
+        for number, (folder, repeats) in enumerate(folders.items()):
+            for repeat in range(repeats):
+                shutil.copytree(folder, images / f"{number}-{repeat}")
+    convnext("pretrain", images, "--model", model, "--image-size", 128, "--out", run, "--resume", "auto", *options)
+    return run
+
+
+def train_ours(task: str, data: Path, run: Path, figures: Sequence[str], *options: object) -> dict[str, Any]:
+    """Seconds from the command's start to its end, and the figures of each evaluation."""
+    seconds = convnext("train", task, data, "--out", run, "--overwrite", *options)
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    spent, curve = seconds - sum(row["seconds"] for row in rows), []
+    for row in rows:
+        spent += row["seconds"]
+        if figures[0] in row:
+            curve.append({"minutes": spent / 60, "epochs": row["epoch"], **{name: row[name] for name in figures}})
+    return {"seconds": seconds, "curve": curve}
+
+
+def train_peer(
+    model: nn.Module,
+    loader: Any,
+    loss_of: Callable[[Any], Tensor],
+    measure: Callable[[], dict[str, float]],
+    *,
+    optimizer: torch.optim.Optimizer,
+    clip: float,
+    seconds: float,
+    looks: int,
+) -> dict[str, Any]:
+    """Train for a time, a short warm-up and then a cosine over it; figures after each of `looks` parts of it.
+
+    The measurements lie within the time.
+    """
+    rates = [group["lr"] for group in optimizer.param_groups]
+    curve: Curve = []
+    start, step, epoch, measuring = time.perf_counter(), 0, 0, 0.0
+    while True:
+        loader.set_epoch(epoch)
+        for batch in loader:
+            passed = (time.perf_counter() - start) / (seconds - measuring)
+            if passed >= (len(curve) + 1) / looks:
+                before = time.perf_counter()
+                found = measure()
+                measuring = time.perf_counter() - before
+                curve.append({"minutes": (time.perf_counter() - start) / 60, "epochs": epoch, **found})
+                print(curve[-1], flush=True)
+                if len(curve) == looks:
+                    return {"seconds": seconds, "curve": curve}
+            model.train()
+            factor = min(1.0, (step + 1) / 50) * 0.5 * (1 + math.cos(math.pi * min(1.0, passed)))
+            for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                group["lr"] = rate * factor
+            optimizer.zero_grad()
+            loss = loss_of(batch)
+            if not loss.isfinite():
+                raise SystemExit(f"loss {loss.item()} in step {step}")
+            loss.backward()
+            nn.utils.clip_grad_norm_(model.parameters(), clip)
+            optimizer.step()
+            step += 1
+        epoch += 1
+
+
+def report(curves: dict[str, Curve], figures: Sequence[str]) -> list[str]:
+    """The last figures of each, and the first figure over time."""
+    lines = ["| model | minutes | epochs | " + " | ".join(figures) + " |", "|" + "---|" * (3 + len(figures))]
+    for name, curve in curves.items():
+        last = curve[-1]
+        values = " | ".join(f"{last[figure]:.1f}" for figure in figures)
+        lines.append(f"| {name} | {last['minutes']:.1f} | {last['epochs']:.0f} | {values} |")
+    lines += ["", f"{figures[0]} after so many minutes:", ""]
+    for name, curve in curves.items():
+        lines.append(f"- {name}: " + ", ".join(f"{point['minutes']:.1f}: {point[figures[0]]:.1f}" for point in curve))
+    return lines

@@ -1,0 +1,78 @@
+"""`convnext predict` with a segmenter: label maps of many images, drawn over copies and written as index PNGs."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from convnext.data.decode import read_image
+from convnext.deploy.draw import colours, draw_labels
+from convnext.deploy.outputs import Outputs
+from convnext.deploy.segmenter import Segmenter
+from convnext.errors import ImageError
+from convnext.files import whole_file
+
+
+def paint_inputs(
+    segmenter: Segmenter, images: list[tuple[str, Any]], *, device: torch.device, as_json: bool, out: Path | None
+) -> int:
+    """Print the classes' shares of every image, and write `NAME.png` (indices, with a palette), `NAME-overlay.png` and
+    `shares.json` to `out`.
+
+    Returns 0, 1 if some image was unreadable, 2 if all were. With `as_json`, a line `{"image", "shares"}` an image.
+    """
+    outputs = Outputs(out, images) if out is not None else None
+    segmenter.model.to(device)
+    rows, bad = [], 0
+    for name, source in images:
+        try:
+            image = read_image(source)
+        except ImageError as error:
+            bad += 1
+            print(f"convnext: {error}", file=sys.stderr)
+            if as_json:
+                print(json.dumps({"image": name, "error": str(error)}))
+            continue
+        labels = segmenter(image)
+        found = shares(labels, segmenter.classes)
+        own = {"image": name, "shares": found}
+        if as_json:
+            print(json.dumps(own), flush=True)
+        else:
+            lines = (f"  {share:.4f}  {label}\n" for label, share in found.items())
+            print(f"{name}\n{''.join(lines)}", end="")
+        if outputs is not None:
+            stem = outputs.stem(name)
+            rows.append({**own, "file": f"{stem}.png"})
+            with whole_file(outputs.folder / f"{stem}.png") as path:
+                index_picture(labels, len(segmenter.classes)).save(path, format="PNG")
+            with whole_file(outputs.folder / f"{stem}-overlay.png") as path:
+                draw_labels(image, labels, segmenter.classes).save(path, format="PNG")
+    if outputs is not None:
+        with whole_file(outputs.folder / "shares.json") as path:
+            path.write_text(json.dumps(rows))
+    if bad and len(images) > 1:
+        print(f"convnext: {bad} of {len(images)} images could not be read", file=sys.stderr)
+    return 0 if not bad else 2 if bad == len(images) else 1
+
+
+def shares(labels: np.ndarray, classes: list[str]) -> dict[str, float]:
+    """The share of the pixels that each class has, the largest first; those that are there."""
+    counts = np.bincount(labels.ravel(), minlength=len(classes))
+    order = [i for i in np.argsort(-counts, kind="stable").tolist() if counts[i]]
+    return {classes[i]: round(float(counts[i] / labels.size), 6) for i in order}
+
+
+def index_picture(labels: np.ndarray, classes: int) -> Image.Image:
+    """A picture whose pixels are class numbers: with a palette, or of 16 bits for more than 256 classes."""
+    if classes > 256:
+        return Image.fromarray(labels)
+    picture = Image.fromarray(labels.astype(np.uint8))
+    picture.putpalette([value for colour in colours(classes) for value in colour])
+    return picture

@@ -1,0 +1,59 @@
+"""What a segmenter learns by: cross-entropy of all pixels or of the hard ones, and Dice."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from convnext.data.label_maps import IGNORED
+
+SURE, LEAST = 0.7, 1 / 16
+"""A pixel is hard whose true class is given a lower probability; at least this share of the pixels is taken."""
+
+
+def class_weights(pixels: np.ndarray) -> Tensor:
+    """The inverse of each class's pixels `[classes]`, 1 on average over the pixels; 0 for a class without any."""
+    counts = torch.from_numpy(pixels).double()
+    present = counts > 0
+    weights = torch.zeros_like(counts)
+    weights[present] = counts.sum() / (present.sum() * counts[present])
+    return weights.float()
+
+
+def segmentation_loss(
+    logits: Tensor, labels: Tensor, *, weights: Tensor | None = None, hard: bool = False, dice: float = 0.0
+) -> Tensor:
+    """Mean over all pixels, ignored ones among them, so that parts of a batch add up to it.
+
+    Args:
+        logits: fp32 `[N, classes, H, W]`.
+        labels: int64 `[N, H, W]`, `IGNORED` where there is no class.
+        weights: of the classes.
+        hard: online hard example mining (Shrivastava et al. 2016): pixels that are easy teach nothing, and the mean is
+            over the others.
+        dice: weight of `dice_loss` beside it.
+    """
+    weights = None if weights is None else weights.to(logits.device)
+    losses = F.cross_entropy(logits, labels, weight=weights, ignore_index=IGNORED, reduction="none")
+    if hard:
+        with torch.no_grad():
+            true = logits.log_softmax(1).gather(1, labels.clamp(min=0)[:, None])[:, 0].exp()
+            true = true.masked_fill(labels == IGNORED, 2.0).flatten()
+            least = max(1, int(LEAST * true.numel()))
+            chosen = true <= true.kthvalue(least).values.clamp(SURE, 1.0)
+        loss = losses.flatten()[chosen].mean() if chosen.any() else 0 * losses.sum()
+    else:
+        loss = losses.mean()
+    return loss + dice * dice_loss(logits, labels) if dice else loss
+
+
+def dice_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """One minus the mean overlap 2 |A B| / (|A| + |B|) of each image's classes (Milletari et al. 2016)."""
+    counted = (labels != IGNORED)[:, None]
+    truth = F.one_hot(labels.clamp(min=0), logits.shape[1]).permute(0, 3, 1, 2) * counted
+    found = logits.softmax(1) * counted
+    both, sizes = (found * truth).sum((2, 3)), found.sum((2, 3)) + truth.sum((2, 3))
+    present = truth.sum((2, 3)) > 0
+    return 1 - (2 * both / sizes.clamp(min=1))[present].mean() if present.any() else 0 * logits.sum()

@@ -1,0 +1,184 @@
+"""Semantic segmentation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from convnext import processes
+from convnext.card import write_segmentation_card
+from convnext.config import SegmentConfig, fit_batch
+from convnext.data.annotated import WholeImage
+from convnext.data.label_maps import LabelMaps
+from convnext.data.loader import Batch
+from convnext.data.segmented import (
+    SegmentationTransform,
+    WholeBatch,
+    segmentation_eval_loader,
+    segmentation_train_loader,
+)
+from convnext.deploy.predictor import load
+from convnext.deploy.segmenter import Segmenter
+from convnext.device import pick_device
+from convnext.errors import InputError
+from convnext.evaluate.miou import figures, measure
+from convnext.evaluate.segmentation_report import write_segmentation_report
+from convnext.models.segmentation_loss import class_weights, segmentation_loss
+from convnext.models.upernet import UperNet, create_segmenter
+from convnext.run import Run
+from convnext.tasks.task import TrainLoader
+
+
+class Segmentation:
+    """Trains and measures a segmenter on `train` and `val`; `pixels` are those of each class in `train`."""
+
+    score = "mIoU"
+
+    def __init__(self, config: SegmentConfig, train: LabelMaps, val: LabelMaps, pixels: np.ndarray) -> None:
+        self.config = fit_batch(config, len(train), processes=processes.count())
+        self.train, self.val, self.train_size = train, val, len(train)
+        self.transform = WholeImage(config.test_short, config.max_side)
+        self.weights = class_weights(pixels) if config.class_weights == "balanced" else None
+        in_part = -(-self.config.batch_size // processes.count() // config.accumulate)
+        alone = processes.count() == 1 or pick_device(config.device).type != "cuda"
+        if config.head_norm == "batch" and in_part == 1 and alone:
+            raise InputError("one image at a time has nothing to normalise a batch by; --head-norm group")
+
+    def parts_of_model(self) -> dict[str, Any]:
+        """Arguments of `UperNet`."""
+        config = self.config
+        return {
+            "dim": config.fpn_dim,
+            "aux_dim": config.aux_dim,
+            "dropout": config.dropout,
+            "norm": config.head_norm,
+        }
+
+    def build_model(self) -> nn.Module:
+        """The network; with `init`, the backbone's first weights are those."""
+        config = self.config
+        model = create_segmenter(
+            config.model,
+            classes=len(self.train.classes),
+            encoder={
+                "drop_path_rate": config.drop_path,
+                "layer_scale_init": config.layer_scale_init,
+                "checkpointing": config.checkpointing,
+                "weights": config.init,
+            },
+            **self.parts_of_model(),
+        )
+        synchronised = processes.count() > 1 and pick_device(config.device).type == "cuda"
+        return nn.SyncBatchNorm.convert_sync_batchnorm(model) if synchronised else model
+
+    def compile(self, network: Any) -> Any:
+        """All of it: crops have one size."""
+        network.compile()
+        return network
+
+    def train_loader(self) -> TrainLoader:
+        """Augmented crops."""
+        config = self.config
+        transform = SegmentationTransform(
+            size=config.image_size,
+            short=config.short_side,
+            long=config.max_side,
+            scale=config.scale,
+            most=config.most_of_a_class,
+            hflip=config.hflip,
+            photometric=config.photometric,
+        )
+        return segmentation_train_loader(
+            self.train,
+            transform,
+            batch_size=config.batch_size,
+            workers=config.workers,
+            seed=config.seed,
+            steps=config.epoch_steps,
+            rank=processes.rank(),
+            processes=processes.count(),
+        )
+
+    def parts(
+        self, batch: Batch, device: torch.device, shared: torch.Generator
+    ) -> Iterable[tuple[int, tuple[Tensor, Tensor]]]:
+        """A batch in `config.accumulate` parts on the device."""
+        images, labels = batch.on(device), batch.targets.to(device, non_blocking=True)
+        parts = self.config.accumulate
+        for part in zip(images.chunk(parts), labels.chunk(parts), strict=True):
+            yield len(part[0]), part
+
+    def loss(self, model: Any, part: tuple[Tensor, Tensor]) -> Tensor:
+        """The head's loss and a share of the auxiliary head's."""
+        images, labels = part
+        logits, auxiliary = (
+            segmentation_loss(
+                each.float(),
+                labels.long(),
+                weights=self.weights,
+                hard=self.config.loss == "ohem",
+                dice=self.config.dice,
+            )
+            for each in model(images)
+        )
+        return logits + self.config.aux_weight * auxiliary
+
+    def unreadable(self, batch: Batch) -> list[tuple[str, str]]:
+        """Paths and reasons of the batch's unreadable images."""
+        return [(str(self.train.images[index].file), reason) for index, reason in batch.unreadable]
+
+    def sources(self, batch: Batch) -> list[str]:
+        """The files of the batch's images."""
+        return [str(self.train.images[index].file) for index in batch.indices.tolist()]
+
+    def evaluate(self, model: nn.Module, device: torch.device, run: Run, epoch: int) -> dict[str, float]:
+        """Every `eval_every` epochs, figures of the validation images, each seen by one of the processes."""
+        config = self.config
+        if epoch % config.eval_every and epoch != config.epochs:
+            return {}
+        assert isinstance(model, UperNet)
+        own = measure(self.segmenter(model), self.val_loader(processes.rank(), processes.count()))
+        return figures(sum(processes.gather(own)))
+
+    def testing(self) -> dict[str, Any]:
+        """How `Segmenter` sees images."""
+        return {"window": self.config.window, "stride": self.config.stride}
+
+    def segmenter(self, model: UperNet) -> Segmenter:
+        """The model as everyone after sees it."""
+        return Segmenter(model, self.train.classes, self.transform, **self.testing())
+
+    def val_loader(self, rank: int = 0, count: int = 1) -> Iterable[WholeBatch]:
+        """The validation images, or every `count`-th of them from `rank` on."""
+        return segmentation_eval_loader(
+            self.val, self.transform, batch_size=1, workers=self.config.workers, rank=rank, processes=count
+        )
+
+    def meta(self) -> dict[str, Any]:
+        """What it takes to build the model again, and to see images as it does."""
+        return {
+            "task": "segment",
+            "model": self.config.model,
+            "classes": list(self.train.classes),
+            "parts": self.parts_of_model(),
+            "transform": asdict(self.transform),
+            "testing": self.testing(),
+        }
+
+    def finish(self, run: Run, device: torch.device, model: nn.Module) -> dict[str, float]:
+        """`result.json`, the figures' table and pictures, and the model card; of the last epoch's weights."""
+        segmenter = load(run.path)
+        assert isinstance(segmenter, Segmenter)
+        segmenter.model.to(device)
+        matrix = measure(segmenter, self.val_loader())
+        metrics = figures(matrix)
+        run.write_json("result.json", metrics)
+        write_segmentation_report(run.path, run.rows(), matrix, segmenter, self.val)
+        images = (len(self.train), len(self.val))
+        write_segmentation_card(run.path, self.config, metrics, classes=self.train.classes, images=images)
+        return metrics

@@ -1,0 +1,137 @@
+"""Folders of images and label maps: layouts, what numbers mean, and what is said of bad ones."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from making import make_scenes
+from PIL import Image
+
+from convnext.data.label_maps import IGNORED, UNKNOWN, class_table, examine, open_labelled, read_label_maps, read_map
+from convnext.errors import ImageError, InputError
+
+
+@pytest.fixture
+def scenes(tmp_path: Path) -> Path:
+    return make_scenes(tmp_path / "scenes")
+
+
+def test_reads_camvid(real_images: Path) -> None:
+    train, val, faults = read_label_maps(real_images / "camvid", ignore_index=11)
+    assert (len(train), len(val), faults.lines()) == (367, 101, [])
+    assert train.classes[:2] == ("sky", "building")
+    image, labels = open_labelled(val.images[0], val.table)
+    assert (image.height, image.width) == labels.shape
+    assert IGNORED <= labels.min() < labels.max() <= 10
+    examined = examine(val, faults)
+    assert len(examined.data) == 101
+    assert (examined.pixels > 0).all()
+
+
+def test_numbers_to_classes(tmp_path: Path) -> None:
+    plain = class_table(["a", "b"], 255, False, None)
+    assert [plain[n] for n in (0, 1, 2, 255)] == [0, 1, UNKNOWN, IGNORED]
+    reduced = class_table(["a", "b"], 255, True, None)
+    assert [reduced[n] for n in (0, 1, 2, 3, 255)] == [IGNORED, 0, 1, UNKNOWN, IGNORED]
+    path = tmp_path / "map.json"
+    path.write_text(json.dumps({"17": "b", "40": 0, "3": None}))
+    mapped = class_table(["a", "b"], 255, False, path)
+    assert [mapped[n] for n in (0, 3, 17, 40, 255)] == [UNKNOWN, IGNORED, 1, 0, IGNORED]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [("{", "not JSON"), ("[]", "expected an object"), ('{"x": 0}', "'x' is no number"), ('{"1": "c"}', "'c'")],
+)
+def test_a_senseless_map_of_numbers(tmp_path: Path, content: str, message: str) -> None:
+    path = tmp_path / "map.json"
+    path.write_text(content)
+    with pytest.raises(InputError, match=message):
+        class_table(["a", "b"], 255, False, path)
+
+
+def test_ade20ks_layout(scenes: Path) -> None:
+    for kind in ("images", "annotations"):
+        (scenes / kind / "train").rename(scenes / kind / "training")
+        (scenes / kind / "val").rename(scenes / kind / "validation")
+    (scenes / "classes.txt").unlink()
+    rows = ["Idx\tRatio\tTrain\tVal\tName", "1\t0.1\t9\t9\tsky", "2\t0.1\t9\t9\tground, earth"]
+    (scenes / "objectInfo150.txt").write_text("\n".join(rows))
+    train, val, _ = read_label_maps(scenes, ignore_index=9, reduce_zero_label=True)
+    assert (len(train), len(val)) == (8, 3)
+    assert train.classes == ("sky", "ground")
+    _, labels = open_labelled(train.images[0], train.table)
+    assert set(np.unique(labels)) == {IGNORED, 0, 1}
+
+
+def test_without_splits_a_fraction_is_held_out(scenes: Path) -> None:
+    for kind in ("images", "annotations"):
+        for path in (scenes / kind / "train").iterdir():
+            path.rename(scenes / kind / path.name)
+        for split in ("train", "val"):
+            for path in (scenes / kind / split).iterdir():
+                path.unlink()
+            (scenes / kind / split).rmdir()
+    train, val, _ = read_label_maps(scenes, ignore_index=9, val_fraction=0.3)
+    assert len(train) + len(val) == 8
+    assert not {i.file for i in train.images} & {i.file for i in val.images}
+
+
+def test_palettes_and_sixteen_bits_are_numbers_and_colours_are_refused(tmp_path: Path) -> None:
+    numbers = np.array([[0, 1], [2, 200]], dtype=np.uint8)
+    picture = Image.fromarray(numbers)
+    picture.putpalette([n for i in range(256) for n in (i, 255 - i, 7)])
+    assert picture.mode == "P"
+    picture.save(tmp_path / "palette.png")
+    assert np.array_equal(read_map(tmp_path / "palette.png"), numbers)
+    Image.fromarray(numbers.astype(np.uint16) * 300).save(tmp_path / "deep.png")
+    assert np.array_equal(read_map(tmp_path / "deep.png"), numbers.astype(np.uint16) * 300)
+    picture.convert("RGB").save(tmp_path / "colours.png")
+    with pytest.raises(ImageError, match=r"colours \(RGB\), not class numbers; save it as a grey or palette PNG"):
+        read_map(tmp_path / "colours.png")
+    noise = np.random.default_rng(0).integers(0, 2**16, (64, 64), dtype=np.uint16)
+    Image.fromarray(noise).save(tmp_path / "whole.png")
+    (tmp_path / "damaged.png").write_bytes((tmp_path / "whole.png").read_bytes()[:200])
+    with pytest.raises(ImageError, match=r"damaged.png"):
+        read_map(tmp_path / "damaged.png")
+
+
+def test_bad_images_are_left_out_with_the_reason(scenes: Path) -> None:
+    (scenes / "annotations" / "train" / "0.png").unlink()
+    (scenes / "images" / "train" / "1.png").unlink()
+    Image.new("L", (5, 5)).save(scenes / "annotations" / "train" / "2.png")
+    Image.new("RGB", (70, 50)).save(scenes / "annotations" / "train" / "3.png")
+    (scenes / "images" / "train" / "4.png").write_bytes(b"")
+    train, _, faults = read_label_maps(scenes, ignore_index=9)
+    assert faults.counts == {"images without a label map": 1, "label maps without an image": 1}
+    data, _ = examine(train, faults)
+    assert [int(image.file.stem) for image in data.images] == [5, 6, 7]
+    said = "; ".join(faults.lines())
+    assert "images that cannot be used: 3" in said
+    assert "50×61 pixels, and its label map 5×5" in said
+    assert "colours (RGB)" in said
+
+
+def test_numbers_that_are_no_class_are_counted_and_refused(scenes: Path) -> None:
+    train, _, faults = read_label_maps(scenes)
+    with pytest.raises(InputError, match=r"9 \(444 pixels, first in .*0.png\); --ignore-index"):
+        examine(train, faults)
+    with pytest.raises(ImageError, match=r"0.png: numbers that are no class: 9"):
+        open_labelled(train.images[0], train.table)
+
+
+def test_folders_in_another_layout(scenes: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such folder"):
+        read_label_maps(tmp_path / "none")
+    (tmp_path / "flat").mkdir()
+    with pytest.raises(InputError, match="no folder 'images' in it"):
+        read_label_maps(tmp_path / "flat")
+    (scenes / "classes.txt").write_text("\n")
+    with pytest.raises(InputError, match="its list of classes is empty"):
+        read_label_maps(scenes)
+    (scenes / "classes.txt").unlink()
+    with pytest.raises(InputError, match=r"no classes.txt in it"):
+        read_label_maps(scenes)

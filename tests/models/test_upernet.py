@@ -1,0 +1,81 @@
+"""UperNet: published sizes, images of any size, both norms, and what it learns by."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from convnext.data.label_maps import IGNORED
+from convnext.models.segmentation_loss import class_weights, dice_loss, segmentation_loss
+from convnext.models.upernet import create_segmenter
+
+SMALL = {"dim": 32, "aux_dim": 16}
+
+
+@pytest.mark.parametrize(("model", "millions"), [("tiny", 60), ("small", 82), ("base", 122)])
+def test_as_large_as_published(model: str, millions: float) -> None:
+    with torch.device("meta"):
+        segmenter = create_segmenter(f"convnext_{model}", classes=150)
+    assert sum(p.numel() for p in segmenter.parameters()) / 1e6 == pytest.approx(millions, abs=1)
+
+
+@pytest.mark.parametrize("norm", ["batch", "group"])
+def test_logits_have_the_images_size_and_everything_learns(norm: str) -> None:
+    torch.manual_seed(0)
+    segmenter = create_segmenter("convnextv2_atto", classes=3, norm=norm, **SMALL)
+    logits, auxiliary = segmenter(torch.randn(2, 3, 65, 99))
+    assert logits.shape == auxiliary.shape == (2, 3, 65, 99)
+    (logits.square().mean() + auxiliary.square().mean()).backward()
+    last = ("backbone.norm.", "backbone.head.")
+    assert all(p.grad is not None for name, p in segmenter.named_parameters() if not name.startswith(last))
+    with torch.no_grad():
+        for size in ((1, 1), (7, 200), (64, 64)):
+            assert segmenter.eval()(torch.randn(1, 3, *size)).shape == (1, 3, *size)
+
+
+def test_one_image_alone_trains_with_group_norm() -> None:
+    segmenter = create_segmenter("convnextv2_atto", classes=2, norm="group", **SMALL)
+    assert segmenter(torch.randn(1, 3, 32, 32))[0].isfinite().all()
+
+
+@pytest.fixture
+def pair() -> tuple[torch.Tensor, torch.Tensor]:
+    torch.manual_seed(0)
+    return torch.randn(2, 4, 12, 10), torch.randint(-1, 4, (2, 12, 10))
+
+
+def test_cross_entropy_is_over_all_pixels(pair: tuple[torch.Tensor, torch.Tensor]) -> None:
+    logits, labels = pair
+    expected = F.cross_entropy(logits, labels, ignore_index=IGNORED, reduction="sum") / labels.numel()
+    torch.testing.assert_close(segmentation_loss(logits, labels), expected)
+    halves = [segmentation_loss(a[None], b[None]) for a, b in zip(logits, labels, strict=True)]
+    torch.testing.assert_close(torch.stack(halves).mean(), expected)
+    weights = torch.tensor([0.0, 1, 2, 3])
+    weighed = F.cross_entropy(logits, labels, weight=weights, ignore_index=IGNORED, reduction="sum") / labels.numel()
+    torch.testing.assert_close(segmentation_loss(logits, labels, weights=weights), weighed)
+
+
+def test_hard_pixels_alone_teach(pair: tuple[torch.Tensor, torch.Tensor]) -> None:
+    logits, labels = pair
+    logits = (logits * 3).requires_grad_()
+    segmentation_loss(logits, labels, hard=True).backward()
+    true = logits.softmax(1).gather(1, labels.clamp(min=0)[:, None])[:, 0]
+    taught = logits.grad.abs().sum(1) > 0
+    assert torch.equal(taught, (true <= 0.7) & (labels != IGNORED))
+    nothing = torch.full_like(labels, IGNORED)
+    assert segmentation_loss(logits, nothing, hard=True) == 0
+
+
+def test_dice_is_of_overlaps() -> None:
+    labels = torch.tensor([[[0, 0, 1, IGNORED]]])
+    right = F.one_hot(labels.clamp(min=0), 3).permute(0, 3, 1, 2) * 50.0
+    assert dice_loss(right, labels) == pytest.approx(0, abs=1e-6)
+    assert dice_loss(right.roll(1, 1), labels) == pytest.approx(1, abs=1e-6)
+    assert dice_loss(right, torch.full_like(labels, IGNORED)) == 0
+
+
+def test_rare_classes_weigh_more() -> None:
+    weights = class_weights(np.array([90, 10, 0]))
+    torch.testing.assert_close(weights, torch.tensor([100 / 180, 100 / 20, 0.0]))
