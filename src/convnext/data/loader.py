@@ -46,7 +46,7 @@ class Batch(NamedTuple):
     targets: Tensor  # int64 [B], or float32 [B, classes] of 0 and 1 if multi-label
     indices: Tensor  # int64 [B], positions in the `Samples`
     unreadable: list[tuple[int, str]]
-    finish: Callable[[Tensor], Tensor] | None  # what `pixels` still lack
+    finish: Callable[[Tensor], Tensor] | None = None  # what `pixels` still lack
 
     def on(self, device: torch.device | str) -> Tensor:
         """The images on a device, float32 `[B, C, H, W]`, normalised."""
