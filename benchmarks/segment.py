@@ -35,7 +35,7 @@ class Theirs(nn.Module):
         super().__init__()
         variant = find_variant(name)
         stages = ["stage1", "stage2", "stage3", "stage4"]
-        backbone = ConvNextV2Config(hidden_sizes=variant.dims, depths=variant.depths, out_features=stages)
+        backbone = ConvNextV2Config(hidden_sizes=[*variant.dims], depths=[*variant.depths], out_features=stages)
         config = UperNetConfig(
             backbone_config=backbone, num_labels=CLASSES, auxiliary_in_channels=variant.dims[2], hidden_size=512
         )
