@@ -107,7 +107,7 @@ def upright_size(content: bytes, *, name: str) -> tuple[int, int]:
     _ignore_pillow_warnings()
     try:
         image = Image.open(BytesIO(content))
-    except Exception:  # what it is, `decode_image` says
+    except Exception:  # damaged headers raise nearly anything; what is wrong, `decode_image` says
         return decode_image(content, "RGB", name=name).size
     width, height = image.size
     return (height, width) if _lies_on_its_side(image) else (width, height)

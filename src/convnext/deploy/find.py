@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import torch
 from PIL import Image
 
-from convnext.data.decode import read_image
 from convnext.data.outlines import from_mask
 from convnext.deploy.detector import Detector, Found
 from convnext.deploy.draw import Drawn, draw_objects
-from convnext.deploy.outputs import Outputs
+from convnext.deploy.outputs import Outputs, Readable
 from convnext.deploy.tiles import find_in_tiles
-from convnext.errors import ImageError, InputError
+from convnext.errors import InputError
 from convnext.files import whole_file
 
 
@@ -41,16 +39,8 @@ def find_in_inputs(
     outputs = Outputs(out, images) if out is not None else None
     detector.model.to(device)
     rows: list[dict[str, Any]] = []
-    bad = 0
-    for number, (name, source) in enumerate(images, start=1):
-        try:
-            image = read_image(source)
-        except ImageError as error:
-            bad += 1
-            print(f"convnext: {error}", file=sys.stderr)
-            if as_json:
-                print(json.dumps({"image": name, "error": str(error)}))
-            continue
+    readable = Readable(images, as_json=as_json)
+    for number, name, image in readable:
         found = _find(detector, image, tile, threshold)
         own = [_row(detector, each) for each in found]
         if as_json:
@@ -66,9 +56,7 @@ def find_in_inputs(
     if outputs is not None:
         with whole_file(outputs.folder / "detections.json") as path:
             path.write_text(json.dumps(rows))
-    if bad and len(images) > 1:
-        print(f"convnext: {bad} of {len(images)} images could not be read", file=sys.stderr)
-    return 0 if not bad else 2 if bad == len(images) else 1
+    return readable.status()
 
 
 def _find(detector: Detector, image: Image.Image, tile: int | None, least: float) -> list[Found]:

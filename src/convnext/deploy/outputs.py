@@ -1,12 +1,42 @@
-"""The folder that `convnext predict --out` writes to."""
+"""What `convnext predict` does alike for detectors and segmenters: images one by one, and a folder for results."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from convnext.errors import InputError
+from PIL import Image
+
+from convnext.data.decode import read_image
+from convnext.errors import ImageError, InputError
+
+
+class Readable:
+    """Iterates over (number, name, image) of what can be read of `images`, and says on stderr what cannot."""
+
+    def __init__(self, images: list[tuple[str, Any]], *, as_json: bool) -> None:
+        self.images, self.as_json, self.bad = images, as_json, 0
+
+    def __iter__(self) -> Iterator[tuple[int, str, Image.Image]]:
+        for number, (name, source) in enumerate(self.images, start=1):
+            try:
+                image = read_image(source)
+            except ImageError as error:
+                self.bad += 1
+                print(f"convnext: {error}", file=sys.stderr)
+                if self.as_json:
+                    print(json.dumps({"image": name, "error": str(error)}))
+                continue
+            yield number, name, image
+
+    def status(self) -> int:
+        """How the command ends: 0, 1 if some image was unreadable, 2 if all were."""
+        if self.bad and len(self.images) > 1:
+            print(f"convnext: {self.bad} of {len(self.images)} images could not be read", file=sys.stderr)
+        return 0 if not self.bad else 2 if self.bad == len(self.images) else 1
 
 
 class Outputs:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +10,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from convnext.data.decode import read_image
 from convnext.deploy.draw import colours, draw_labels
-from convnext.deploy.outputs import Outputs
+from convnext.deploy.outputs import Outputs, Readable
 from convnext.deploy.segmenter import Segmenter
-from convnext.errors import ImageError
 from convnext.files import whole_file
 
 
@@ -29,16 +26,9 @@ def paint_inputs(
     """
     outputs = Outputs(out, images) if out is not None else None
     segmenter.model.to(device)
-    rows, bad = [], 0
-    for name, source in images:
-        try:
-            image = read_image(source)
-        except ImageError as error:
-            bad += 1
-            print(f"convnext: {error}", file=sys.stderr)
-            if as_json:
-                print(json.dumps({"image": name, "error": str(error)}))
-            continue
+    rows = []
+    readable = Readable(images, as_json=as_json)
+    for _, name, image in readable:
         labels = segmenter(image)
         found = shares(labels, segmenter.classes)
         own = {"image": name, "shares": found}
@@ -57,9 +47,7 @@ def paint_inputs(
     if outputs is not None:
         with whole_file(outputs.folder / "shares.json") as path:
             path.write_text(json.dumps(rows))
-    if bad and len(images) > 1:
-        print(f"convnext: {bad} of {len(images)} images could not be read", file=sys.stderr)
-    return 0 if not bad else 2 if bad == len(images) else 1
+    return readable.status()
 
 
 def shares(labels: np.ndarray, classes: list[str]) -> dict[str, float]:
