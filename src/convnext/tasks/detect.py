@@ -24,12 +24,12 @@ from convnext.data.annotated import (
 from convnext.data.coco import Annotated, AnnotatedImage
 from convnext.deploy.detector import Detector
 from convnext.deploy.predictor import load
-from convnext.device import pick_device
 from convnext.errors import InputError
 from convnext.evaluate.coco_ap import KINDS, coco_eval, detect, figures, percent
 from convnext.evaluate.detection_report import write_detection_report
 from convnext.models.rcnn import RCNN, create_detector
 from convnext.run import Run
+from convnext.tasks.pyramid import encoder_of, synchronised
 from convnext.tasks.task import TrainLoader
 
 EVAL_BATCH = 4
@@ -78,20 +78,9 @@ class Detection:
 
     def build_model(self) -> nn.Module:
         """The network; with `init`, the backbone's first weights are those."""
-        config = self.config
-        model = create_detector(
-            config.model,
-            classes=len(self.train.classes),
-            encoder={
-                "drop_path_rate": config.drop_path,
-                "layer_scale_init": config.layer_scale_init,
-                "checkpointing": config.checkpointing,
-                "weights": config.init,
-            },
-            **self.parts_of_model(),
-        )
-        synchronised = processes.count() > 1 and pick_device(config.device).type == "cuda"
-        return nn.SyncBatchNorm.convert_sync_batchnorm(model) if synchronised else model
+        config, classes = self.config, len(self.train.classes)
+        model = create_detector(config.model, classes=classes, encoder=encoder_of(config), **self.parts_of_model())
+        return synchronised(model, config.device)
 
     def compile(self, network: Any) -> Any:
         """The backbone: what comes after it has other sizes every time."""

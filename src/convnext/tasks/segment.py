@@ -31,6 +31,7 @@ from convnext.evaluate.segmentation_report import write_segmentation_report
 from convnext.models.segmentation_loss import class_weights, segmentation_loss
 from convnext.models.upernet import UperNet, create_segmenter
 from convnext.run import Run
+from convnext.tasks.pyramid import encoder_of, synchronised
 from convnext.tasks.task import TrainLoader
 
 
@@ -61,20 +62,9 @@ class Segmentation:
 
     def build_model(self) -> nn.Module:
         """The network; with `init`, the backbone's first weights are those."""
-        config = self.config
-        model = create_segmenter(
-            config.model,
-            classes=len(self.train.classes),
-            encoder={
-                "drop_path_rate": config.drop_path,
-                "layer_scale_init": config.layer_scale_init,
-                "checkpointing": config.checkpointing,
-                "weights": config.init,
-            },
-            **self.parts_of_model(),
-        )
-        synchronised = processes.count() > 1 and pick_device(config.device).type == "cuda"
-        return nn.SyncBatchNorm.convert_sync_batchnorm(model) if synchronised else model
+        config, classes = self.config, len(self.train.classes)
+        model = create_segmenter(config.model, classes=classes, encoder=encoder_of(config), **self.parts_of_model())
+        return synchronised(model, config.device)
 
     def compile(self, network: Any) -> Any:
         """All of it: crops have one size."""
