@@ -13,6 +13,7 @@ import torch
 import torchvision
 
 import convnext
+from convnext.data import warp
 from convnext.device import pick_device
 from convnext.nn.depthwise_visible import HAS_TRITON
 from convnext.nn.kernels import native
@@ -41,6 +42,7 @@ def examine() -> dict[str, Any]:
     facts["torch.compile"] = compiler()
     facts["CPU inference"] = "pointwise layers image by image, in cache" if cpu_used() else "not used: a GPU is there"
     facts["CPU training"] = depthwise_kernels()
+    facts["augmentation"] = "warps built here, by the C compiler" if warp.library() else "warps by Pillow, slower"
     facts["pre-training"] = visible_patches()
     facts["weights kept in"] = str(Path(torch.hub.get_dir()) / "checkpoints")
     facts["disk free here"] = f"{shutil.disk_usage('.').free / 2**30:.0f} GiB"

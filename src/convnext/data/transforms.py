@@ -1,8 +1,8 @@
-"""Augmentation for training: timm's transforms, which the recipes were tuned on, and a faster crop."""
+"""Augmentation for training: timm's transforms, which the recipes were tuned on, and faster crops and warps."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,6 +10,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from convnext.data import warp
 from convnext.data.decode import Reduction
 from convnext.data.erasing import Finish, RandomErasing, Rectangle
 from convnext.data.preprocessing import Preprocessing
@@ -167,6 +168,9 @@ def train_transform(
         std=preprocessing.std,
     ).transforms
     mend_posterize(steps)
+    warp.library()  # built or loaded here rather than in every loading process
+    for operation in operations(steps):
+        operation.aug_fn = warp.WARPS.get(operation.name, operation.aug_fn)
     to_tensor = next(place for place, step in enumerate(steps) if isinstance(step, MaybeToTensor))
     flips = [step for step in steps[1:to_tensor] if isinstance(step, RandomHorizontalFlip | RandomVerticalFlip)]
     return TrainTransform(
@@ -178,9 +182,14 @@ def train_transform(
     )
 
 
+def operations(steps: Iterable[Any]) -> Iterator[Any]:
+    """Those of RandAugment."""
+    return (operation for step in steps for operation in getattr(step, "ops", ()))
+
+
 def mend_posterize(steps: Iterable[Any]) -> None:
     """timm asks for 0 bits at the end of its scale: black when the recipes were tuned, an error from Pillow 13 on."""
-    for operation in (op for step in steps for op in getattr(step, "ops", ())):
+    for operation in operations(steps):
         if operation.name.startswith("Posterize"):
             operation.aug_fn = _posterize
 

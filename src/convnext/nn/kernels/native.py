@@ -1,34 +1,22 @@
-"""The depthwise kernels of CPUs (`depthwise.c`), built where they run, once, by the system's C compiler.
+"""The depthwise kernels of CPUs (`depthwise.c`), built where they run (`build`).
 
-Without a compiler that knows OpenMP, PyTorch's operators do the work (`nn.depthwise_dense`, `nn.depthwise_visible`).
+Where they cannot be, PyTorch's operators do the work (`nn.depthwise_dense`, `nn.depthwise_visible`).
 """
 
 from __future__ import annotations
 
 import ctypes
-import functools
-import hashlib
-import os
-import platform
-import shlex
-import subprocess
-import tempfile
-from contextlib import suppress
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from convnext.files import cache_folder
+from convnext import build
 
 MAX_SIDE, BLOCK, TAPS = 8, 32, 49  # as in depthwise.c
 DTYPES = (torch.float32, torch.bfloat16)
 
 SOURCE = Path(__file__).with_name("depthwise.c")
-VECTORS = {
-    "AVX512": ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx2", "-mfma"],
-    "AVX2": ["-mavx2", "-mfma"],
-}
 
 
 def available() -> bool:
@@ -41,39 +29,9 @@ def available() -> bool:
 available._dynamo_marked_constant = True  # type: ignore[attr-defined]  # torch reads it off any function
 
 
-@functools.cache
 def library() -> ctypes.CDLL | None:
     """The kernels, or None where they cannot be built."""
-    flags = ["-O3", *VECTORS.get(torch.backends.cpu.get_cpu_capability(), []), "-fopenmp", "-shared", "-fPIC"]
-    command = [*shlex.split(os.environ.get("CC") or "cc"), *flags]
-    try:
-        content = " ".join([platform.machine(), *command]).encode() + SOURCE.read_bytes()
-        path = cache_folder() / "kernels" / f"depthwise-{hashlib.sha256(content).hexdigest()[:16]}.so"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with suppress(OSError):  # not built yet, or damaged
-            return ctypes.CDLL(str(path))
-        with tempfile.TemporaryDirectory(dir=path.parent) as folder:  # of its own: several processes may build
-            os.replace(_build(command, folder), path)
-        return ctypes.CDLL(str(path))
-    except subprocess.CalledProcessError:
-        return None
-    except (OSError, RuntimeError):  # no place to keep it, or no home to have one in, or no compiler
-        return _library_for_this_process(command)
-
-
-def _library_for_this_process(command: list[str]) -> ctypes.CDLL | None:
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            return ctypes.CDLL(_build(command, folder))
-    except (OSError, subprocess.CalledProcessError):
-        return None
-
-
-def _build(command: list[str], folder: str) -> str:
-    """The library's path."""
-    built = f"{folder}/depthwise.so"
-    subprocess.run([*command, str(SOURCE), "-o", built], check=True, capture_output=True)
-    return built
+    return build.library(SOURCE)
 
 
 def depthwise(x: Tensor, weight: Tensor, bias: Tensor | None, table: Tensor, images: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""Building the CPU's kernels: kept, built by many at once, and done without where nothing can build them."""
+"""Building what is in C, here the depthwise kernels: kept, built by many at once, done without where it fails."""
 
 import subprocess
 import sys
@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from convnext import build
 from convnext.nn.depthwise_dense import tile_table
 from convnext.nn.kernels import native
 
@@ -14,23 +15,23 @@ from convnext.nn.kernels import native
 @pytest.fixture(autouse=True)
 def built_anew(tmp_path, monkeypatch):
     monkeypatch.setenv("CONVNEXT_CACHE", str(tmp_path))
-    native.library.cache_clear()
+    build.library.cache_clear()
     yield
-    native.library.cache_clear()
+    build.library.cache_clear()
 
 
 def test_built_once_and_kept(tmp_path, monkeypatch):
     assert native.available()
     (kept,) = (tmp_path / "kernels").iterdir()
-    native.library.cache_clear()
-    monkeypatch.setattr(native, "_build", lambda command, folder: pytest.fail("built again"))
+    build.library.cache_clear()
+    monkeypatch.setattr(build, "_build", lambda command, source, folder: pytest.fail("built again"))
     assert native.available()
     assert kept.suffix == ".so"
 
 
 def test_another_processor_or_compiler_has_kernels_of_its_own(tmp_path, monkeypatch):
     assert native.available()
-    native.library.cache_clear()
+    build.library.cache_clear()
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "DEFAULT")
     assert native.available()
     assert len(list((tmp_path / "kernels").iterdir())) == 2
@@ -44,7 +45,7 @@ def test_every_width_of_vectors_computes_the_same(capability, monkeypatch):
     table = tile_table(9, 7)
 
     def results():
-        native.library.cache_clear()
+        build.library.cache_clear()
         found = native.depthwise(x, weight, bias, table, 2), native.depthwise_weight_gradient(x, grad, table, 2)
         return found, native.library().lanes()
 
@@ -94,7 +95,7 @@ def test_a_damaged_library_is_built_again(tmp_path, monkeypatch):
     kept.parent.mkdir(parents=True)
     kept.write_bytes(b"cut short")
     monkeypatch.setenv("CONVNEXT_CACHE", str(tmp_path / "elsewhere"))
-    native.library.cache_clear()
+    build.library.cache_clear()
     assert native.available()
     assert len(kept.read_bytes()) > 1000
 
