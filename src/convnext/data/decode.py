@@ -73,7 +73,11 @@ def read_bytes(path: str | Path) -> bytes:
     """A file's content. `ImageError` if it cannot be read, or has more than `MAX_BYTES`."""
     try:
         with open(path, "rb") as file:
-            content = file.read(MAX_BYTES + 1)
+            # A read of MAX_BYTES would reserve that much memory each time, which takes as long as the read.
+            size = min(os.fstat(file.fileno()).st_size, MAX_BYTES)
+            content = file.read(size + 1)
+            if len(content) > size:  # a pipe, or a file that grows
+                content += file.read(MAX_BYTES + 1 - len(content))
     except OSError as error:
         raise ImageError(f"{path}: cannot be opened: {(error.strerror or str(error)).lower()}") from None
     if len(content) > MAX_BYTES:

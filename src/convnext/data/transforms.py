@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -46,11 +48,11 @@ class TrainTransform:
         preprocessing: Preprocessing,
         *,
         crop: Any,
-        flips: Sequence[Callable[[Tensor], Tensor]],
+        flips: tuple[float, float],
         augment: Sequence[Callable[[Image.Image], Image.Image]],
         erasing: RandomErasing,
     ) -> None:
-        """The steps are timm's; `flips` see uint8."""
+        """`crop` and `augment` are timm's; `flips` are the probabilities of a horizontal and a vertical one."""
         self.size, self.interpolation = preprocessing.image_size, preprocessing.interpolation
         self.crop, self.flips, self.augment, self.erasing = crop, flips, augment, erasing
         self.mean, self.std = preprocessing.mean, preprocessing.std
@@ -94,8 +96,9 @@ class TrainTransform:
         else:
             pixels = to_pixels(image.crop((left, top, right, bottom)))
         pixels = resize(pixels, self.size, self.interpolation)
-        for flip in self.flips:
-            pixels = flip(pixels)
+        for axis, probability in zip((-1, -2), self.flips, strict=True):
+            if probability and random.random() < probability:
+                pixels = pixels.flip(axis)
         if self.augment:
             image = to_image(pixels)
             for step in self.augment:
@@ -147,8 +150,8 @@ def train_transform(
     rectangle by normal noise per pixel. Draws from `random`, `numpy.random` and torch's default generator.
     """
     from timm.data import create_transform
+    from timm.data.auto_augment import RandAugment
     from timm.data.transforms import MaybeToTensor
-    from torchvision.transforms import RandomHorizontalFlip, RandomVerticalFlip
 
     size = preprocessing.image_size
     if rand_augment is not None and not rand_augment.startswith("rand"):
@@ -158,8 +161,8 @@ def train_transform(
         is_training=True,
         scale=scale,
         ratio=ratio,
-        hflip=hflip,
-        vflip=vflip,
+        hflip=0.0,
+        vflip=0.0,
         auto_augment=rand_augment,
         # None, which timm's types leave out: of 0 it would be a step that does nothing, slowly.
         color_jitter=color_jitter or None,  # type: ignore[arg-type]
@@ -172,14 +175,22 @@ def train_transform(
     for operation in operations(steps):
         operation.aug_fn = warp.WARPS.get(operation.name, operation.aug_fn)
     to_tensor = next(place for place, step in enumerate(steps) if isinstance(step, MaybeToTensor))
-    flips = [step for step in steps[1:to_tensor] if isinstance(step, RandomHorizontalFlip | RandomVerticalFlip)]
     return TrainTransform(
         preprocessing,
         crop=steps[0],
-        flips=flips,
-        augment=[step for step in steps[1:to_tensor] if step not in flips],
+        flips=(hflip, vflip),
+        augment=[partial(chain, step) if isinstance(step, RandAugment) else step for step in steps[1:to_tensor]],
         erasing=RandomErasing(random_erasing),
     )
+
+
+def chain(step: Any, image: Image.Image) -> Image.Image:
+    """timm's RandAugment, which draws its operations by `np.random.choice` in 40 µs."""
+    if step.choice_weights is not None:
+        return step(image)
+    for operation in random.choices(step.ops, k=step.num_layers):
+        image = operation(image)
+    return image
 
 
 def operations(steps: Iterable[Any]) -> Iterator[Any]:
