@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from convnext.data.label_maps import IGNORED
 from convnext.models.segmentation_loss import class_weights, dice_loss, segmentation_loss
-from convnext.models.upernet import create_segmenter
+from convnext.models.upernet import Conv, create_segmenter, resize
 
 SMALL = {"dim": 32, "aux_dim": 16}
 
@@ -79,3 +79,22 @@ def test_dice_is_of_overlaps() -> None:
 def test_rare_classes_weigh_more() -> None:
     weights = class_weights(np.array([90, 10, 0]))
     torch.testing.assert_close(weights, torch.tensor([100 / 180, 100 / 20, 0.0]))
+
+
+@pytest.mark.parametrize(
+    ("size", "others"), [((16, 24), [(8, 12), (4, 6), (2, 3)]), ((5, 7), [(3, 4), (9, 2), (1, 1)])]
+)
+def test_maps_convolved_before_they_are_enlarged_give_the_same(size, others):
+    torch.manual_seed(0)
+    conv = Conv(12 + 4 * len(others), 6, 3, "group")
+    maps = [torch.randn(2, 12, *size), *(torch.randn(2, 4, *each) for each in others)]
+    results = []
+    for enlarged in (False, True):
+        inputs = [x.clone().requires_grad_() for x in maps]
+        smaller = [resize(x, size) for x in inputs[1:]]
+        out = conv(torch.cat([inputs[0], *smaller], dim=1)) if enlarged else conv(*inputs)
+        conv.zero_grad()
+        out.pow(2).sum().backward()
+        results.append([out, conv.conv.weight.grad.clone(), *(x.grad for x in inputs)])
+    for a, b in zip(*results, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)

@@ -15,22 +15,22 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.rpn import AnchorGenerator, RegionProposalNetwork, RPNHead
-from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign, batched_nms
+from torchvision.ops import FeaturePyramidNetwork, batched_nms
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
-from torchvision.ops.poolers import initLevelMapper
 
 from convnext.data.annotated import Objects
+from convnext.models import region_pool
 from convnext.models.box_head import CODE_WEIGHTS, BoxHead, BoxStage, Norm
 from convnext.models.encoder import create_encoder
 from convnext.models.mask_head import MaskHead, mask_loss
+from convnext.models.region_pool import LEVELS, RegionPool
 from convnext.models.soft_nms import soft_nms
 from convnext.nn.backbone import ConvNeXt
 from convnext.nn.norm import LayerNorm
 
-STRIDES = (4, 8, 16, 32, 64)
+STRIDES = (*region_pool.STRIDES, 64)
 CASCADE = (0.5, 0.6, 0.7)
 STAGE_WEIGHTS = (1.0, 0.5, 0.25)
-LEVELS = ["0", "1", "2", "3"]  # of the pyramid, that regions are pooled from
 
 
 class Detections(NamedTuple):
@@ -59,14 +59,6 @@ class Anchors(AnchorGenerator):
 
     def forward(self, image_list: ImageList, feature_maps: list[Tensor]) -> list[Tensor]:
         return super().forward(image_list, [x[:, :1].float() for x in feature_maps])
-
-
-def region_pool(side: int) -> MultiScaleRoIAlign:
-    """Regions of the pyramid's four maps to `side` × `side`."""
-    pool = MultiScaleRoIAlign(LEVELS, side, 2)
-    # Else torchvision guesses the scales, once and for good, from the first batch it sees.
-    pool.scales, pool.map_levels = [1 / stride for stride in STRIDES[:4]], initLevelMapper(2, 5)
-    return pool
 
 
 class RCNN(nn.Module):
@@ -124,7 +116,7 @@ class RCNN(nn.Module):
             post_nms_top_n={"training": 1000, "testing": 1000},
             nms_thresh=0.7,
         )
-        self.box_pool, self.mask_pool = region_pool(7), region_pool(14)
+        self.box_pool, self.mask_pool = RegionPool(7), RegionPool(14)
         overlaps = CASCADE if cascade else CASCADE[:1]
         self.box_stages: Any = nn.ModuleList(
             BoxStage(
@@ -207,8 +199,8 @@ class RCNN(nn.Module):
             return [Detections(*each, each[0].new_zeros(0, 1, 1)) for each in found]
         pooled = self.mask_pool(features, [each[0] for each in found], sizes)
         labels = torch.cat([each[2] for each in found])
-        drawn = torch.stack([head(pooled).sigmoid() for head in self.mask_heads]).mean(0)
-        drawn = drawn[torch.arange(len(labels), device=labels.device), labels]
+        every = torch.arange(len(labels), device=labels.device)
+        drawn = torch.stack([head(pooled)[every, labels].sigmoid() for head in self.mask_heads]).mean(0)
         return [
             Detections(*each, masks)
             for each, masks in zip(found, drawn.split([len(each[0]) for each in found]), strict=True)

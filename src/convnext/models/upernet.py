@@ -35,8 +35,45 @@ class Conv(nn.Module):
         self.conv = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False)
         self.norm = nn.BatchNorm2d(outputs) if norm == "batch" else nn.GroupNorm(groups(outputs), outputs)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return F.relu(self.norm(self.conv(x)))
+    def forward(self, x: Tensor, *smaller: Tensor) -> Tensor:
+        """`x` beside `smaller` maps enlarged to its size: `[N, inputs, H, W]` in all to `[N, outputs, H, W]`."""
+        if not smaller:
+            return F.relu(self.norm(self.conv(x)))
+        weight, *others = self.conv.weight.split([part.shape[1] for part in (x, *smaller)], dim=1)
+        own = F.conv2d(x, weight, padding=self.conv.padding)
+        return F.relu(self.norm(own + enlarged_conv(smaller, others, x.shape[2:])))
+
+
+def enlarged_conv(maps: Sequence[Tensor], weights: Sequence[Tensor], size: Sequence[int]) -> Tensor:
+    """The sum of maps' 3×3 convolutions after each is enlarged (`resize`), which is not done before them.
+
+    To mix channels and to enlarge can change places. So each of a kernel's nine taps mixes the channels of the small
+    map; enlarging and shifting what comes out takes a matrix over the columns and one over the rows.
+
+    Args:
+        maps: `[N, C_i, h_i, w_i]`.
+        weights: `[O, C_i, 3, 3]`.
+        size: height and width of what comes out, `[N, O, H, W]`.
+    """
+    height, width = size
+    wide, rows = [], []
+    for x, weight in zip(maps, weights, strict=True):
+        n, _, h, w = x.shape
+        outputs, last = weight.shape[0], x.permute(0, 2, 3, 1)
+        for taps, over in zip(weight.unbind(2), enlarging(h, height, x), strict=True):
+            mixed = last @ taps.permute(1, 2, 0).flatten(1)  # [N, h, w, 3 O]
+            along = torch.stack(enlarging(w, width, x), dim=2).flatten(1)  # [W, 3 w]
+            wide.append((along @ mixed.view(n * h, 3 * w, outputs)).view(n, h, width * outputs))
+            rows.append(over)
+    summed = torch.cat(rows, dim=1) @ torch.cat(wide, dim=1)
+    return summed.view(n, height, width, outputs).permute(0, 3, 1, 2)
+
+
+def enlarging(inputs: int, outputs: int, like: Tensor) -> list[Tensor]:
+    """Matrices `[outputs, inputs]` that enlarge a line, and shift it by the three taps of a kernel."""
+    line = F.interpolate(torch.eye(inputs)[None], size=outputs, mode="linear", align_corners=False)[0].T
+    padded = F.pad(line, (0, 0, 1, 1)).to(like.device, like.dtype)
+    return [padded[tap : tap + outputs] for tap in range(3)]
 
 
 def classifier(inputs: int, classes: int) -> nn.Conv2d:
@@ -126,9 +163,7 @@ class UperNet(nn.Module):
         levels.append(self.pooling(maps[-1]))
         for i in reversed(range(len(levels) - 1)):
             levels[i] = levels[i] + resize(levels[i + 1], levels[i].shape[2:])
-        size = levels[0].shape[2:]
-        smooth = [*(layer(x) for layer, x in zip(self.smooth, levels, strict=False)), levels[-1]]
-        return self.fuse(torch.cat([smooth[0], *(resize(x, size) for x in smooth[1:])], dim=1))
+        return self.fuse(*(layer(x) for layer, x in zip(self.smooth, levels, strict=False)), levels[-1])
 
 
 def create_segmenter(name: str, *, classes: int, encoder: dict[str, Any] | None = None, **parts: Any) -> UperNet:

@@ -1,0 +1,91 @@
+"""Regions of a pyramid's maps, pooled to one size by RoIAlign (He et al. 2017, section 3).
+
+On a CPU a kernel in C does it (`roi_align.c`), on all cores and with the channels of a point side by side, as they lie;
+elsewhere, and where that cannot be built, torchvision's.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torchvision.ops import MultiScaleRoIAlign
+from torchvision.ops.poolers import LevelMapper
+
+from convnext import build
+
+LEVELS = ("0", "1", "2", "3")
+"""Of the pyramid, that regions are pooled from."""
+STRIDES = (4, 8, 16, 32)
+"""Of those levels."""
+SOURCE = Path(__file__).with_name("roi_align.c")
+
+
+class RegionPool(nn.Module):
+    """Regions of any size to `side` × `side` cells, each of two by two samples.
+
+    The level is chosen by the region's size (Lin et al. 2017, equation 1).
+    """
+
+    def __init__(self, side: int) -> None:
+        super().__init__()
+        self.side = side
+        self.level_of = LevelMapper(2, 5)
+        self.elsewhere = MultiScaleRoIAlign(list(LEVELS), side, 2)
+        # Else torchvision guesses the scales, once and for good, from the first batch it sees.
+        self.elsewhere.scales, self.elsewhere.map_levels = [1 / stride for stride in STRIDES], self.level_of
+
+    def forward(self, features: dict[str, Tensor], regions: list[Tensor], sizes: list[tuple[int, int]]) -> Tensor:
+        """Maps `[N, C, H, W]` by level and each image's boxes `[r, 4]` to `[R, C, side, side]`."""
+        maps = [features[level] for level in LEVELS]
+        count = sum(len(boxes) for boxes in regions)
+        if not count or maps[0].device.type != "cpu" or build.library(SOURCE) is None:
+            return self.elsewhere(features, regions, sizes)
+        image = torch.repeat_interleave(torch.tensor([len(boxes) for boxes in regions]))
+        level = self.level_of(regions).clamp(0, len(LEVELS) - 1)  # what is not a number would have none
+        places = (torch.cat(regions).float().contiguous(), image, level)
+        pooled = _RoIAlign.apply(self.side, *places, *(x.float().permute(0, 2, 3, 1).contiguous() for x in maps))
+        return pooled.permute(0, 3, 1, 2).to(maps[0].dtype)
+
+
+class _RoIAlign(torch.autograd.Function):
+    """fp32 maps `[N, H, W, C]` and R regions with their image and level to `[R, side, side, C]`."""
+
+    @staticmethod
+    def forward(ctx: Any, side: int, regions: Tensor, image: Tensor, level: Tensor, *maps: Tensor) -> Tensor:
+        ctx.save_for_backward(regions, image, level)
+        ctx.shapes = [x.shape for x in maps]
+        out = maps[0].new_empty(len(regions), side, side, maps[0].shape[-1])
+        _call("roi_align", maps, regions, image, level, out)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        regions, image, level = ctx.saved_tensors
+        maps = [grad.new_zeros(shape) for shape in ctx.shapes]
+        _call("roi_align_gradient", maps, regions, image, level, grad.contiguous())
+        return None, None, None, None, *maps
+
+
+class _Level(ctypes.Structure):
+    _fields_ = [("height", ctypes.c_int64), ("width", ctypes.c_int64), ("scale", ctypes.c_float)]
+
+
+def _call(name: str, maps: Sequence[Tensor], regions: Tensor, image: Tensor, level: Tensor, pooled: Tensor) -> None:
+    tensors = (regions, image, level, pooled)
+    assert all(t.is_contiguous() for t in (*maps, *tensors))
+    levels = (_Level * len(maps))(*[_Level(*x.shape[1:3], 1 / stride) for x, stride in zip(maps, STRIDES, strict=True)])
+    getattr(build.library(SOURCE), name)(
+        (ctypes.c_void_p * len(maps))(*[x.data_ptr() for x in maps]),
+        levels,
+        *[ctypes.c_void_p(t.data_ptr()) for t in tensors],
+        *[ctypes.c_int64(size) for size in (len(regions), pooled.shape[-1])],
+        pooled.shape[1],
+        torch.get_num_threads(),
+    )

@@ -1,0 +1,88 @@
+"""RoIAlign of a pyramid against torchvision's: values, gradients, and regions that lie anywhere."""
+
+import pytest
+import torch
+
+from convnext import build
+from convnext.models.region_pool import SOURCE, STRIDES, RegionPool
+
+SIZE = (200, 264)
+
+
+def pyramid(channels: int, dtype: torch.dtype = torch.float32) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    shapes = [(2, channels, -(-SIZE[0] // stride), -(-SIZE[1] // stride)) for stride in STRIDES]
+    return {
+        str(i): torch.randn(shape, generator=generator).to(dtype).requires_grad_() for i, shape in enumerate(shapes)
+    }
+
+
+def regions() -> list[torch.Tensor]:
+    """Of every level, in, across and beyond the images' edges, and without area."""
+    generator = torch.Generator().manual_seed(1)
+    corner = torch.rand(60, 2, generator=generator) * 300 - 40
+    side = torch.rand(60, 2, generator=generator) ** 3 * 800
+    special = torch.tensor([[0.0, 0, 264, 200], [10, 10, 10, 10], [400, 400, 500, 500], [-90, -80, -70, -60]])
+    boxes = torch.cat([torch.cat([corner, corner + side], dim=1), special])
+    return [boxes[:40], boxes[40:]]
+
+
+@pytest.mark.parametrize("side", [7, 14])
+@pytest.mark.parametrize("channels", [1, 64, 72])
+def test_values_and_gradients_are_torchvisions(side, channels):
+    pool = RegionPool(side)
+    assert build.library(SOURCE) is not None, "the tests need a C compiler with OpenMP"
+    found, expected = [], []
+    for results, function in ((found, pool), (expected, pool.elsewhere)):
+        maps = pyramid(channels)
+        pooled = function(maps, regions(), [SIZE, SIZE])
+        pooled.pow(2).sum().backward()
+        results += [pooled, *(x.grad for x in maps.values())]
+    assert found[0].shape == (64, channels, side, side)
+    for ours, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+    assert all(x.grad.abs().sum() > 0 for x in maps.values())  # every level was met
+
+
+@pytest.mark.parametrize("threads", [2, 5])
+def test_results_do_not_depend_on_the_number_of_threads(threads):
+    def results():
+        maps = pyramid(24)
+        pooled = RegionPool(7)(maps, regions(), [SIZE, SIZE])
+        pooled.pow(2).sum().backward()
+        return [pooled, *(x.grad for x in maps.values())]
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    one = results()
+    try:
+        torch.set_num_threads(threads)
+        assert all(torch.equal(a, b) for a, b in zip(one, results(), strict=True))
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_other_types_come_back_as_they_were():
+    pooled = RegionPool(7)(pyramid(8, torch.bfloat16), regions(), [SIZE, SIZE])
+    expected = RegionPool(7).elsewhere(pyramid(8), regions(), [SIZE, SIZE])
+    assert pooled.dtype == torch.bfloat16
+    torch.testing.assert_close(pooled.float(), expected, rtol=0.02, atol=0.02)
+
+
+def test_what_is_not_a_number_harms_nothing_else():
+    boxes = [*regions()]
+    boxes[0] = boxes[0].clone()
+    boxes[0][3] = float("nan")
+    maps = pyramid(8)
+    pooled = RegionPool(7)(maps, boxes, [SIZE, SIZE])
+    expected = RegionPool(7)(maps, regions(), [SIZE, SIZE])
+    others = torch.arange(len(pooled)) != 3
+    assert torch.equal(pooled[others], expected[others])
+
+
+def test_without_a_compiler_or_regions_torchvision_does_it(monkeypatch):
+    assert RegionPool(7)(pyramid(8), [torch.zeros(0, 4)] * 2, [SIZE, SIZE]).shape == (0, 8, 7, 7)
+    monkeypatch.setattr(build, "library", lambda source: None)
+    pool = RegionPool(7)
+    maps = pyramid(8)
+    assert torch.equal(pool(maps, regions(), [SIZE, SIZE]), pool.elsewhere(maps, regions(), [SIZE, SIZE]))
