@@ -1,6 +1,7 @@
 """Kill a training run at random moments, resume it each time, and compare with a run that nothing disturbed.
 
-    python benchmarks/faults.py [--kills 25] [--terms 10] [--tasks classify pretrain] [--data folder shards] [--seed 0]
+    python benchmarks/faults.py [--kills 25] [--terms 10] [--tasks classify pretrain detect segment]
+        [--data folder shards] [--seed 0]
 
 A run is the command itself, on small images made here, with a checkpoint every third step. SIGKILL comes after a random
 time, and every third one while a checkpoint is being written; then the run goes on with `--resume auto`, and a random
@@ -30,11 +31,16 @@ from safetensors.torch import load_file
 
 from convnext.data.pack import pack
 
-COMMON = ["--image-size", "32", "--stem-patch", "2", "--epochs", "4", "--batch-size", "4", "--save-every", "3"]
-COMMON += ["--device", "cpu", "--drop-path", "0.1", "--ema", "0.9"]
+sys.path.append(str(Path(__file__).parents[1] / "tests"))
+from making import FAST_DETECT, FAST_SEGMENT, make_objects, make_scenes
+
+COMMON = ["--epochs", "4", "--save-every", "3", "--device", "cpu", "--drop-path", "0.1", "--ema", "0.9"]
+SMALL = ["--image-size", "32", "--stem-patch", "2", "--batch-size", "4"]
 TASKS = {
-    "classify": ["train", "classify", *COMMON, "--mixup", "0.2"],
-    "pretrain": ["pretrain", *COMMON, "--patch-size", "16", "--decoder-dim", "64"],
+    "classify": ["train", "classify", *SMALL, *COMMON, "--mixup", "0.2"],
+    "pretrain": ["pretrain", *SMALL, *COMMON, "--patch-size", "16", "--decoder-dim", "64"],
+    "detect": ["train", "detect", *FAST_DETECT, *COMMON],
+    "segment": ["train", "segment", *FAST_SEGMENT, *COMMON, "--ignore-index", "9"],
 }
 TIMINGS = ("images_per_second", "seconds")
 
@@ -168,10 +174,16 @@ def main() -> None:
     print("|---|---|---|---|---|---|---|", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         images = make_images(Path(folder) / "images")
+        places = {
+            ("classify", "folder"): images,
+            ("pretrain", "folder"): images / "train",
+            ("detect", "folder"): make_objects(Path(folder) / "objects", train=12),
+            ("segment", "folder"): make_scenes(Path(folder) / "scenes", train=24),
+        }
         shards = pack_images(images, Path(folder) / "shards")
-        for task in args.tasks:
-            for kind in args.data:
-                data = shards if kind == "shards" else images / "train" if task == "pretrain" else images
+        places |= {(task, "shards"): shards for task in ("classify", "pretrain")}
+        for (task, kind), data in places.items():
+            if task in args.tasks and kind in args.data:
                 for number, count in ((signal.SIGKILL, args.kills), (signal.SIGTERM, args.terms)):
                     if count:
                         print(measure(task, kind, number, count, data, Path(folder) / "runs"), flush=True)
