@@ -90,6 +90,13 @@ def resize(x: Tensor, size: Sequence[int]) -> Tensor:
     return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=False)
 
 
+def enlarge(x: Tensor, size: Sequence[int]) -> Tensor:
+    """`resize` by two matrices, whose gradient of a few channels a CPU computes in a quarter of the time."""
+    _, rows, _ = enlarging(x.shape[2], size[0], x)
+    _, columns, _ = enlarging(x.shape[3], size[1], x)
+    return (rows @ x.contiguous()) @ columns.T
+
+
 class PyramidPooling(nn.Module):
     """A map beside its means over grids of `pools` cells a side: `[N, inputs, H, W]` to `[N, dim, H, W]`."""
 
@@ -154,7 +161,7 @@ class UperNet(nn.Module):
         if self.training:
             logits.append(self.auxiliary(maps[2]))
         padded = [4 * side for side in maps[0].shape[2:]]
-        full = [resize(x, padded)[:, :, :height, :width] for x in logits]
+        full = [enlarge(x, padded)[:, :, :height, :width] for x in logits]
         return full if self.training else full[0]
 
     def pyramid(self, maps: list[Tensor]) -> Tensor:
