@@ -71,8 +71,9 @@ def enlarged_conv(maps: Sequence[Tensor], weights: Sequence[Tensor], size: Seque
 
 def enlarging(inputs: int, outputs: int, like: Tensor) -> list[Tensor]:
     """Matrices `[outputs, inputs]` that enlarge a line, and shift it by the three taps of a kernel."""
-    line = F.interpolate(torch.eye(inputs)[None], size=outputs, mode="linear", align_corners=False)[0].T
-    padded = F.pad(line, (0, 0, 1, 1)).to(like.device, like.dtype)
+    points = torch.eye(inputs, dtype=torch.float32, device=like.device)[None]
+    line = F.interpolate(points, size=outputs, mode="linear", align_corners=False)[0].T
+    padded = F.pad(line, (0, 0, 1, 1)).to(like.dtype)
     return [padded[tap : tap + outputs] for tap in range(3)]
 
 
