@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from convnext import build
-from convnext.nn.depthwise_dense import tile_table
 from convnext.nn.kernels import native
 
 
@@ -35,39 +34,6 @@ def test_another_processor_or_compiler_has_kernels_of_its_own(tmp_path, monkeypa
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "DEFAULT")
     assert native.available()
     assert len(list((tmp_path / "kernels").iterdir())) == 2
-
-
-@pytest.mark.parametrize("capability", ["DEFAULT", "AVX2"])
-def test_every_width_of_vectors_computes_the_same(capability, monkeypatch):
-    generator = torch.Generator().manual_seed(0)
-    x, grad = (torch.randn(2, 9, 7, 45, generator=generator) for _ in range(2))
-    weight, bias = torch.randn(45, 1, 7, 7, generator=generator), torch.randn(45, generator=generator)
-    table = tile_table(9, 7)
-
-    def results():
-        build.library.cache_clear()
-        found = native.depthwise(x, weight, bias, table, 2), native.depthwise_weight_gradient(x, grad, table, 2)
-        return found, native.library().lanes()
-
-    best, _ = results()
-    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
-    other, lanes = results()
-    assert lanes == {"DEFAULT": 4, "AVX2": 8}[capability]
-    for a, b in zip(best, other, strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-4)
-
-
-@pytest.mark.parametrize("threads", [1, 3])
-def test_results_do_not_depend_on_the_number_of_threads(threads):
-    generator = torch.Generator().manual_seed(0)
-    x, grad = (torch.randn(3, 12, 12, 40, generator=generator) for _ in range(2))
-    before = torch.get_num_threads()
-    one = native.depthwise_weight_gradient(x, grad, tile_table(12, 12), 3)
-    try:
-        torch.set_num_threads(threads)
-        assert torch.equal(native.depthwise_weight_gradient(x, grad, tile_table(12, 12), 3), one)
-    finally:
-        torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("compiler", ["no-such-compiler", "false", "cc --no-such-option"])
@@ -103,22 +69,6 @@ def test_a_damaged_library_is_built_again(tmp_path, monkeypatch):
 def test_the_compiler_may_have_arguments(monkeypatch):
     monkeypatch.setenv("CC", "cc -g0")
     assert native.available()
-
-
-def test_nothing_in_gives_a_gradient_of_zeros():
-    x = torch.zeros(0, 8, 8, 40)
-    assert native.depthwise_weight_gradient(x, x, tile_table(8, 8), 0).abs().sum() == 0
-
-
-def test_other_defaults_of_torch_change_nothing():
-    generator = torch.Generator().manual_seed(0)
-    x, grad = (torch.randn(1, 8, 8, 40, generator=generator) for _ in range(2))
-    expected = native.depthwise_weight_gradient(x, grad, tile_table(8, 8), 1)
-    torch.set_default_dtype(torch.float64)
-    try:
-        assert torch.equal(native.depthwise_weight_gradient(x, grad, tile_table(8, 8), 1), expected)
-    finally:
-        torch.set_default_dtype(torch.float32)
 
 
 def test_several_processes_may_build_at_once(tmp_path):

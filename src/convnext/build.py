@@ -40,7 +40,7 @@ def library(source: Path) -> ctypes.CDLL | None:
         with tempfile.TemporaryDirectory(dir=path.parent) as folder:  # of its own: several processes may build
             os.replace(_build(command, source, folder), path)
         return ctypes.CDLL(str(path))
-    except subprocess.CalledProcessError:
+    except subprocess.CalledProcessError:  # the compiler does not know OpenMP, or its flags
         return None
     except (OSError, RuntimeError):  # no place to keep it, or no home to have one in, or no compiler
         return _library_for_this_process(command, source)
@@ -50,7 +50,7 @@ def _library_for_this_process(command: list[str], source: Path) -> ctypes.CDLL |
     try:
         with tempfile.TemporaryDirectory() as folder:
             return ctypes.CDLL(_build(command, source, folder))
-    except (OSError, subprocess.CalledProcessError):
+    except (OSError, subprocess.CalledProcessError):  # no compiler at all, or one that cannot
         return None
 
 

@@ -4,17 +4,29 @@ import random
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from timm.data.auto_augment import NAME_TO_OP
 
 from convnext import build
-from convnext.data.warp import WARPS
+from convnext.data.warp import SOURCE, WARPS
 
 
-@pytest.fixture(params=["C", "Pillow"])
+@pytest.fixture(params=["AVX512", "AVX2", "DEFAULT", "Pillow"])
 def way(request, monkeypatch):
+    """Code for each width of vectors that this processor has, and what stands in for it."""
+    best = torch.backends.cpu.get_cpu_capability()
     if request.param == "Pillow":
         monkeypatch.setattr(build, "library", lambda source: None)
+        yield
+    elif (request.param == "AVX512" and best != "AVX512") or (request.param == "AVX2" and best == "DEFAULT"):
+        pytest.skip(f"this processor has no {request.param}")
+    else:
+        build.library.cache_clear()
+        monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: request.param)
+        assert build.library(SOURCE) is not None, "the tests need a C compiler with OpenMP"
+        yield
+        build.library.cache_clear()
 
 
 @pytest.mark.usefixtures("way")

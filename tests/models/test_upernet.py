@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from convnext.data.label_maps import IGNORED
 from convnext.models.segmentation_loss import class_weights, dice_loss, segmentation_loss
-from convnext.models.upernet import Conv, create_segmenter, resize
+from convnext.models.upernet import Conv, create_segmenter, enlarge, resize
 
 SMALL = {"dim": 32, "aux_dim": 16}
 
@@ -98,3 +98,11 @@ def test_maps_convolved_before_they_are_enlarged_give_the_same(size, others):
         results.append([out, conv.conv.weight.grad.clone(), *(x.grad for x in inputs)])
     for a, b in zip(*results, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("shape", "size"), [((2, 11, 8, 12), (32, 48)), ((1, 3, 5, 1), (7, 9)), ((1, 2, 6, 6), (6, 6))]
+)
+def test_logits_are_enlarged_as_pytorch_does(shape, size):
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(enlarge(x, size), resize(x, size), rtol=1e-5, atol=1e-5)

@@ -171,7 +171,8 @@ def train_transform(
         std=preprocessing.std,
     ).transforms
     mend_posterize(steps)
-    warp.library()  # built or loaded here rather than in every loading process
+    if rand_augment is not None:
+        warp.library()  # built or loaded here rather than in every loading process
     for operation in operations(steps):
         operation.aug_fn = warp.WARPS.get(operation.name, operation.aug_fn)
     to_tensor = next(place for place, step in enumerate(steps) if isinstance(step, MaybeToTensor))
@@ -179,12 +180,14 @@ def train_transform(
         preprocessing,
         crop=steps[0],
         flips=(hflip, vflip),
-        augment=[partial(chain, step) if isinstance(step, RandAugment) else step for step in steps[1:to_tensor]],
+        augment=[
+            partial(random_operations, step) if isinstance(step, RandAugment) else step for step in steps[1:to_tensor]
+        ],
         erasing=RandomErasing(random_erasing),
     )
 
 
-def chain(step: Any, image: Image.Image) -> Image.Image:
+def random_operations(step: Any, image: Image.Image) -> Image.Image:
     """timm's RandAugment, which draws its operations by `np.random.choice` in 40 µs."""
     if step.choice_weights is not None:
         return step(image)
