@@ -70,7 +70,8 @@ def main() -> None:
     weights = pretrain(MODEL, folders, work, "--epochs", args.pretrain_epochs)
 
     def ours(name: str, *options: object) -> dict[str, Any]:
-        options = ("--model", MODEL, "--ignore-index", IGNORE, "--epochs", args.epochs, *options)
+        looks = ("--epochs", args.epochs, "--eval-every", max(1, args.epochs // 4))
+        options = ("--model", MODEL, "--ignore-index", IGNORE, *looks, *options)
         return train_ours("segment", args.camvid, work / name, FIGURES, "--recipe", "segment_small_data", *options)
 
     @cache

@@ -269,7 +269,9 @@ class SegmentConfig(TrainConfig):
     photometric: bool = option(True, "change brightness, contrast, saturation and hue")
     loss: Literal["cross_entropy", "ohem"] = option("cross_entropy", "of all pixels, or of the hard ones")
     dice: float = option(0.0, "weight of the Dice loss beside it")
-    class_weights: Literal["none", "balanced"] = option("none", "weigh classes by the inverse of their pixels")
+    class_weights: Literal["none", "root", "balanced"] = option(
+        "none", "weigh classes by the inverse of their pixels, or of the square root of them"
+    )
     test_short: int = option(512, "short side in evaluation and prediction, in pixels")
     window: int | None = option(None, "side of a window that slides over test images; none: they are seen whole")
     stride: int | None = option(None, "the window's steps; none: two thirds of it")

@@ -37,6 +37,19 @@ def test_labels_lie_where_the_pixels_do() -> None:
         assert (pixels[:, ~real] == torch.tensor([[124], [116], [104]])).all()
 
 
+def test_colours_change_and_stay_what_they_are() -> None:
+    """Leaves stay green: no red is taken for blue, as torchvision's `RandomPhotometricDistort` does."""
+    image = Image.new("RGB", (60, 60), (60, 160, 100))
+    seen = set()
+    for seed in range(40):
+        torch.manual_seed(seed)
+        pixels, _ = replace(CROP, photometric=True)(image, np.zeros((60, 60), dtype=np.int16))
+        red, green, blue = pixels[:, 0, 0].tolist()
+        assert green > max(red, blue)
+        seen.add((red, green, blue))
+    assert len(seen) > 30
+
+
 def test_no_class_has_most_of_a_crop_where_that_can_be() -> None:
     labels = np.zeros((200, 200), dtype=np.int16)
     labels[60:140, 60:140] = 1

@@ -37,6 +37,19 @@ def test_sizes_are_the_published_ones(model: str, parts: dict, millions: float, 
     assert abs(sum(p.numel() for p in detector.parameters()) / 1e6 - millions) < within
 
 
+def test_narrow_heads_start_with_outputs_as_large_as_wide_ones() -> None:
+    spreads = []
+    for dim, linear in ((32, 64), (256, 1024)):
+        torch.manual_seed(0)
+        detector = create_detector("convnextv2_atto", classes=11, dim=dim, linear=linear)
+        with torch.no_grad():
+            outputs = detector.box_stages[0].head(torch.randn(64, dim, 7, 7))
+            objectness, codes = detector.rpn.head([torch.randn(1, dim, 32, 32)])
+        spreads.append([x.std() for x in (*outputs, objectness[0], codes[0])])
+    for narrow, wide in zip(*spreads, strict=True):
+        assert 0.6 < narrow / wide < 1.6
+
+
 def test_the_backbone_takes_a_classifiers_weights(tmp_path: Path) -> None:
     torch.manual_seed(0)
     classifier = convnext.create_model("convnextv2_atto", num_classes=5)

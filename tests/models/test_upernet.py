@@ -35,6 +35,17 @@ def test_logits_have_the_images_size_and_everything_learns(norm: str) -> None:
             assert segmenter.eval()(torch.randn(1, 3, *size)).shape == (1, 3, *size)
 
 
+def test_a_narrow_head_starts_with_logits_as_large_as_a_wide_one() -> None:
+    spreads = []
+    for dim in (32, 512):
+        torch.manual_seed(0)
+        segmenter = create_segmenter("convnextv2_atto", classes=11, dim=dim, aux_dim=dim)
+        with torch.no_grad():
+            spreads.append([logits.std(1).mean() for logits in segmenter(torch.randn(2, 3, 64, 64))])
+    for narrow, wide in zip(*spreads, strict=True):
+        assert 0.7 < narrow / wide < 1.4
+
+
 def test_one_image_alone_trains_with_group_norm() -> None:
     segmenter = create_segmenter("convnextv2_atto", classes=2, norm="group", **SMALL)
     assert segmenter(torch.randn(1, 3, 32, 32))[0].isfinite().all()
@@ -79,6 +90,8 @@ def test_dice_is_of_overlaps() -> None:
 def test_rare_classes_weigh_more() -> None:
     weights = class_weights(np.array([90, 10, 0]))
     torch.testing.assert_close(weights, torch.tensor([100 / 180, 100 / 20, 0.0]))
+    weights = class_weights(np.array([90, 10, 0]), power=0.5)
+    torch.testing.assert_close(weights, torch.tensor([0.8333, 2.5, 0.0]), atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,11 @@ from convnext.data.loader import Batch, Batches, Items, Loader, mix
 from convnext.data.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 
 TRIES = 10
+PHOTOMETRIC = [
+    v2.RandomApply([v2.ColorJitter(**{name: strength})])
+    for name, strength in {"brightness": 0.125, "contrast": 0.5, "saturation": 0.5, "hue": 0.1}.items()
+]
+"""As published for ADE20K; torchvision's `RandomPhotometricDistort` also permutes the colours."""
 PADDING = [round(255 * mean) for mean in IMAGENET_MEAN]  # zero, once normalised
 
 
@@ -60,7 +65,8 @@ class SegmentationTransform:
         if torch.rand(()).item() < self.hflip:
             pixels, crop = pixels.flip(2), crop.flip(2)
         if self.photometric:
-            pixels = v2.RandomPhotometricDistort()(pixels)
+            for change in PHOTOMETRIC:
+                pixels = change(pixels)
         below, right = self.size - crop.shape[1], self.size - crop.shape[2]
         pixels = functional.pad(pixels, [0, 0, right, below], fill=PADDING)
         return pixels, F.pad(crop[0], (0, right, 0, below), value=IGNORED)

@@ -57,8 +57,6 @@ class BoxHead(nn.Module):
             nn.init.xavier_uniform_(layer.weight)
         self.classify = nn.Linear(linear, classes + 1)
         self.box = nn.Linear(linear, 4 if agnostic else 4 * classes)
-        nn.init.normal_(self.classify.weight, std=0.01)
-        nn.init.normal_(self.box.weight, std=0.001)
         for layer in (*linears, self.classify, self.box):
             nn.init.zeros_(layer.bias)
 

@@ -49,6 +49,12 @@ class Detections(NamedTuple):
 class ProposalHead(RPNHead):
     """torchvision's, with outputs in fp32: boxes in bf16 would lie pixels off."""
 
+    def __init__(self, dim: int, anchors: int) -> None:
+        super().__init__(dim, anchors)
+        for layer in self.modules():
+            if isinstance(layer, nn.Conv2d):
+                layer.reset_parameters()  # by width: its own, for 256 channels, are too small for a narrow head
+
     def forward(self, x: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         logits, codes = super().forward(x)
         return [t.float() for t in logits], [t.float() for t in codes]

@@ -13,13 +13,11 @@ SURE, LEAST = 0.7, 1 / 16
 """A pixel is hard whose true class is given a lower probability; at least this share of the pixels is taken."""
 
 
-def class_weights(pixels: np.ndarray) -> Tensor:
-    """The inverse of each class's pixels `[classes]`, 1 on average over the pixels; 0 for a class without any."""
+def class_weights(pixels: np.ndarray, power: float = 1.0) -> Tensor:
+    """The inverse of each class's pixels `[classes]` to a power, 1 on average over the pixels; 0 if it has none."""
     counts = torch.from_numpy(pixels).double()
-    present = counts > 0
-    weights = torch.zeros_like(counts)
-    weights[present] = counts.sum() / (present.sum() * counts[present])
-    return weights.float()
+    weights = torch.where(counts > 0, counts.clamp(min=1) ** -power, 0)
+    return (weights * counts.sum() / (weights * counts).sum()).float()
 
 
 def segmentation_loss(

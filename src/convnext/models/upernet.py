@@ -77,15 +77,6 @@ def enlarging(inputs: int, outputs: int, like: Tensor) -> list[Tensor]:
     return [padded[tap : tap + outputs] for tap in range(3)]
 
 
-def classifier(inputs: int, classes: int) -> nn.Conv2d:
-    """One linear layer for every position."""
-    layer = nn.Conv2d(inputs, classes, 1)
-    nn.init.normal_(layer.weight, std=0.01)
-    assert layer.bias is not None
-    nn.init.zeros_(layer.bias)
-    return layer
-
-
 def resize(x: Tensor, size: Sequence[int]) -> Tensor:
     """Bilinear, to height and width."""
     return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=False)
@@ -147,9 +138,9 @@ class UperNet(nn.Module):
         self.lateral = nn.ModuleList(Conv(width, dim, 1, norm) for width in early)
         self.smooth = nn.ModuleList(Conv(dim, dim, 3, norm) for _ in early)
         self.fuse = Conv(len(backbone.dims) * dim, dim, 3, norm)
-        self.classify = nn.Sequential(nn.Dropout2d(dropout), classifier(dim, classes))
+        self.classify = nn.Sequential(nn.Dropout2d(dropout), nn.Conv2d(dim, classes, 1))
         self.auxiliary = nn.Sequential(
-            Conv(backbone.dims[2], aux_dim, 3, norm), nn.Dropout2d(dropout), classifier(aux_dim, classes)
+            Conv(backbone.dims[2], aux_dim, 3, norm), nn.Dropout2d(dropout), nn.Conv2d(aux_dim, classes, 1)
         )
 
     def forward(self, images: Tensor) -> Any:

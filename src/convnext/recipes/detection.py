@@ -119,7 +119,7 @@ def common(model: str) -> DetectConfig:
         anchor_scale=4.0,
         regions=128,
         jitter=(0.8, 1.6),
-        test_short=384,
+        test_short=448,
         vflip=0.5,
         colour=0.2,
         eval_every=5,

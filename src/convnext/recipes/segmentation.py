@@ -118,8 +118,10 @@ def common(model: str) -> SegmentConfig:
         clip_grad=5.0,
         fpn_dim=64,
         aux_dim=64,
-        short_side=256,
-        max_side=1024,
+        short_side=320,
+        max_side=1280,
+        scale=(0.6, 1.6),
+        class_weights="root",
         test_short=320,
         eval_every=5,
     )

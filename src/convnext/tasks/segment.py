@@ -44,7 +44,8 @@ class Segmentation:
         self.config = fit_batch(config, len(train), processes=processes.count())
         self.train, self.val, self.train_size = train, val, len(train)
         self.transform = WholeImage(config.test_short, config.max_side)
-        self.weights = class_weights(pixels) if config.class_weights == "balanced" else None
+        power = {"none": 0.0, "root": 0.5, "balanced": 1.0}[config.class_weights]
+        self.weights = class_weights(pixels, power) if power else None
         in_part = -(-self.config.batch_size // processes.count() // config.accumulate)
         alone = processes.count() == 1 or pick_device(config.device).type != "cuda"
         if config.head_norm == "batch" and in_part == 1 and alone:
