@@ -46,6 +46,16 @@ def test_a_narrow_head_starts_with_logits_as_large_as_a_wide_one() -> None:
         assert 0.7 < narrow / wide < 1.4
 
 
+def test_images_go_on_beyond_their_border() -> None:
+    """An edge there, as zeros would make, is taken for an upright thing."""
+    torch.manual_seed(0)
+    segmenter = create_segmenter("convnextv2_atto", classes=3, **SMALL).eval()
+    image = torch.randn(1, 3, 40, 70)
+    with torch.no_grad():
+        whole = segmenter(F.pad(image, (0, 26, 0, 24), mode="replicate"))
+        assert torch.equal(segmenter(image), whole[:, :, :40, :70])
+
+
 def test_one_image_alone_trains_with_group_norm() -> None:
     segmenter = create_segmenter("convnextv2_atto", classes=2, norm="group", **SMALL)
     assert segmenter(torch.randn(1, 3, 32, 32))[0].isfinite().all()

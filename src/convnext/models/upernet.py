@@ -147,7 +147,9 @@ class UperNet(nn.Module):
         """Normalised images `[N, 3, H, W]` of any height and width to logits `[N, classes, H, W]`; in training, with
         those of the auxiliary head."""
         height, width = images.shape[2:]
-        maps = self.backbone(images)  # which pads to its stride, at the right and bottom
+        # To the stride by the border's own pixels: with the backbone's even ones an upright edge would stand there.
+        stride = self.backbone.total_stride
+        maps = self.backbone(F.pad(images, (0, -width % stride, 0, -height % stride), mode="replicate"))
         maps = [norm(x).permute(0, 3, 1, 2) for norm, x in zip(self.norms, maps, strict=True)]
         logits = [self.classify(self.pyramid(maps))]
         if self.training:
