@@ -123,6 +123,16 @@ def test_numbers_that_are_no_class_are_counted_and_refused(scenes: Path) -> None
         open_labelled(train.images[0], train.table)
 
 
+def test_maps_without_a_class_are_refused(scenes: Path) -> None:
+    for path in (scenes / "annotations" / "train").iterdir():
+        with Image.open(path) as labels:
+            size = labels.size
+        Image.new("L", size, 9).save(path)
+    train, _, faults = read_label_maps(scenes, ignore_index=9)
+    with pytest.raises(InputError, match=r"annotations/train: every pixel is ignored; --ignore-index"):
+        examine(train, faults)
+
+
 def test_folders_in_another_layout(scenes: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such folder"):
         read_label_maps(tmp_path / "none")

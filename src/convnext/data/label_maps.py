@@ -240,7 +240,7 @@ def examine(data: LabelMaps, faults: Faults, *, decode: bool = False) -> Examine
     """Reads every label map of a split, and the size of every image (with `decode`, its pixels).
 
     Images that cannot be used are left out and added to `faults`. Numbers that are no class say that the classes, not
-    some images, are wrong: they raise `InputError`, as does a split of which nothing is left.
+    some images, are wrong: they raise `InputError`, as does a split of which nothing is left or all is ignored.
     """
 
     def one(image: LabelledImage) -> tuple[np.ndarray, np.ndarray] | str:
@@ -282,4 +282,9 @@ def examine(data: LabelMaps, faults: Faults, *, decode: bool = False) -> Examine
     pixels = np.zeros(len(data.classes), dtype=np.int64)
     known = data.table >= 0
     np.add.at(pixels, data.table[known], total[known])
+    if not pixels.any():
+        raise InputError(
+            f"{data.images[0].map.parent}: every pixel is ignored; --ignore-index, --reduce-zero-label and --label-map "
+            "say what a number is"
+        )
     return Examined(replace(data, images=tuple(kept)), pixels)
