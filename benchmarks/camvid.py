@@ -4,8 +4,9 @@
 
 Pre-trains Atto on the training images of both sets; trains `segment_small_data` from those weights and from random
 ones; then trains torchvision's deeplabv3_mobilenet_v3_large and lraspp_mobilenet_v3_large, with random weights, for the
-same wall-clock time as the first. They see the same augmented crops, in channels-last memory, under AdamW. All are
-measured on the validation images in the size of their label maps. A stage whose result lies in FOLDER is not run again.
+same wall-clock time as the first. They see the same augmented crops with the same weights of the classes, in
+channels-last memory, under AdamW. All are measured on the validation images in the size of their label maps. A stage
+whose result lies in FOLDER is not run again.
 """
 
 from __future__ import annotations
@@ -47,6 +48,9 @@ class Peer(nn.Module):
         super().__init__()
         build = getattr(segmentation, f"{name}_mobilenet_v3_large")
         self.network = build(weights=None, weights_backbone=None, num_classes=classes)
+        for layer in self.network.modules():
+            if isinstance(layer, nn.BatchNorm2d):
+                layer.momentum = 0.1  # 0.01, as it comes, is for long training: the statistics lag behind (docs/log.md)
         self.network.to(memory_format=torch.channels_last)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -90,7 +94,7 @@ def main() -> None:
         return train_peer(
             model,
             task.train_loader(),
-            lambda batch: segmentation_loss(model(batch.on("cpu")), batch.targets.long()),
+            lambda batch: segmentation_loss(model(batch.on("cpu")), batch.targets.long(), weights=task.weights),
             score,
             optimizer=torch.optim.AdamW(model.parameters(), lr=args.rate, weight_decay=SegmentConfig.weight_decay),
             clip=task.config.clip_grad or float("inf"),
