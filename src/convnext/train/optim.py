@@ -16,6 +16,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from convnext.train.muon import CPUMuon
+
 DECAY_RULES = (
     (re.compile(r"(\.|^)bias$"), False),
     (
@@ -119,7 +121,8 @@ def build_optimizers(
     if muon is not None and taken:
         for group in taken:
             group["lr_scale"] *= muon
-        optimizers.append(torch.optim.Muon(taken, lr=0.0))
+        on_cpu = all(p.device.type == "cpu" for _, p in matrices)
+        optimizers.append((CPUMuon if on_cpu else torch.optim.Muon)(taken, lr=0.0))
     return optimizers
 
 

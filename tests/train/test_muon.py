@@ -1,0 +1,65 @@
+"""Muon on CPUs: the steps of torch's, in single precision."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from convnext.train.muon import CPUMuon, orthogonal
+
+JORDAN = (3.4445, -4.775, 2.0315)
+
+
+@pytest.mark.parametrize("shape", [(320, 80), (80, 320), (64, 64)])
+@pytest.mark.parametrize("steps", [1, 5])
+def test_it_is_newton_and_schulz_s_iteration(shape: tuple[int, int], steps: int) -> None:
+    matrix = torch.randn(shape, dtype=torch.float64)
+    left, values, right = torch.linalg.svd(matrix, full_matrices=False)
+    values = values / values.norm()
+    for _ in range(steps):
+        values = JORDAN[0] * values + JORDAN[1] * values**3 + JORDAN[2] * values**5
+    expected = left @ values.diag() @ right
+    found = orthogonal(matrix.float(), JORDAN, steps, 1e-7).double()
+    assert (found - expected).norm() < 1e-4 * expected.norm()
+
+
+def test_a_matrix_of_low_rank_or_of_zeros_stays_finite() -> None:
+    low = torch.randn(80, 2) @ torch.randn(2, 320)
+    values = torch.linalg.svdvals(orthogonal(low, JORDAN, 5, 1e-7))
+    assert ((values[:2] > 0.6) & (values[:2] < 1.3)).all()
+    assert values[2:].max() < 0.01
+    assert not orthogonal(torch.zeros(4, 8), JORDAN, 5, 1e-7).any()
+
+
+def test_it_steps_as_torch_s_does_and_takes_over_its_state() -> None:
+    torch.manual_seed(0)
+    theirs = nn.ParameterList([torch.randn(64, 16), torch.randn(16, 64)])
+    ours, first = copy.deepcopy(theirs), copy.deepcopy(theirs)
+    pair = torch.optim.Muon(theirs, lr=0.02, weight_decay=0.5), CPUMuon(ours, lr=0.02, weight_decay=0.5)
+    for step in range(6):
+        for a, b in zip(theirs, ours, strict=True):
+            a.grad = torch.randn_like(a)
+            b.grad = a.grad.clone()
+        for optimizer in pair:
+            optimizer.step()
+        if step == 2:
+            pair[1].load_state_dict(pair[0].state_dict())
+    for a, b, start in zip(theirs, ours, first, strict=True):
+        assert (a - b).norm() < 0.05 * (a - start).norm()  # what bf16's rounding makes of so small matrices
+        torch.testing.assert_close(pair[0].state[a]["momentum_buffer"], pair[1].state[b]["momentum_buffer"])
+
+
+def test_a_parameter_without_a_gradient_is_left_alone_and_a_closure_is_called() -> None:
+    moved, still = nn.Parameter(torch.eye(4)), nn.Parameter(torch.eye(4))
+    optimizer = CPUMuon([moved, still], lr=0.1)
+
+    def closure() -> torch.Tensor:
+        optimizer.zero_grad()
+        loss = (moved**2).sum()
+        loss.backward()
+        return loss
+
+    assert optimizer.step(closure) == 4
+    assert not torch.equal(moved, torch.eye(4))
+    assert torch.equal(still, torch.eye(4))
