@@ -6,7 +6,8 @@ Pre-trains Atto on the training images of both sets; trains `detect_small_data` 
 then trains torchvision's Mask R-CNN, with random weights, for the same wall-clock time as the first: on ResNet-50 and,
 with heads as wide as ours, on ResNet-18. They see the same augmented images, with the same anchors and numbers of
 regions, in channels-last memory, under `--optimizer`; they normalise by batches and learn with all their layers. All
-are measured on the validation images by COCO's rules. A stage whose result lies in FOLDER is not run again.
+are measured on the validation images by COCO's rules. torchvision draws its masks itself, in boxes of whole pixels; what
+they would reach if our code drew them stands beside. A stage whose result lies in FOLDER is not run again.
 """
 
 from __future__ import annotations
@@ -18,21 +19,23 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from small_sets import once, pretrain, report, train_ours, train_peer
+from small_sets import Curve, once, pretrain, report, train_ours, train_peer
 from timing import machine
 from torch import Tensor, nn
 from torchvision.models.detection import MaskRCNN
 from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
+from torchvision.models.detection.roi_heads import paste_masks_in_image
 from torchvision.models.detection.rpn import AnchorGenerator
 from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from convnext.config import DetectConfig
-from convnext.data.annotated import Objects
+from convnext.data.annotated import Objects, Size
 from convnext.data.coco import read_annotated
-from convnext.deploy.detector import Detector
+from convnext.data.outlines import from_mask
+from convnext.deploy.detector import Detector, Found, place
 from convnext.evaluate.coco_ap import KINDS, coco_eval, detect, figures, percent
 from convnext.models.rcnn import STRIDES, Detections
 from convnext.recipes import build_config
@@ -46,6 +49,7 @@ NAMES = {
     "resnet50": "torchvision, ResNet-50",
 }
 FIGURES = ("mask_AP50", "mask_AP", "mask_AP75", "box_AP50", "box_AP")
+OURS = "drawn_by_ours_"
 NUCLEI_REPEATS = 5  # of each of the 200 images beside Imagenette's 3,000 in pre-training
 
 
@@ -80,7 +84,7 @@ class Peer(nn.Module):
             max_size=config.max_side,
             **heads,
         ).to(memory_format=torch.channels_last)
-        # Masks stay in their boxes, for the same code to draw them as draws ours.
+        # Masks stay in their boxes, to be drawn by torchvision's code and by ours.
         self.network.transform.postprocess = lambda result, sizes, originals: result
 
     def forward(self, images: list[Tensor], objects: list[Objects] | None = None) -> Any:
@@ -98,13 +102,40 @@ def optimizer_of(name: str, model: nn.Module) -> torch.optim.Optimizer:
     return torch.optim.AdamW(model.parameters(), lr=5e-4, weight_decay=0.05)
 
 
+class PeerDetector(Detector):
+    """Draws masks as torchvision does, and keeps the same objects as our code draws them."""
+
+    drawn_by_ours: list[list[Found]]
+
+    @torch.inference_mode()
+    def find(self, inputs: list[Tensor], sizes: list[Size], *, least: float = 0.0) -> list[list[Found]]:
+        answers = []
+        for found, each, size in zip(self.model(inputs), inputs, sizes, strict=True):
+            objects = place(found, (each.shape[1], each.shape[2]), size, least=least)
+            self.drawn_by_ours.append(objects)
+            boxes = torch.tensor([o.box for o in objects]).reshape(-1, 4)
+            masks = paste_masks_in_image(found.masks[: len(objects), None], boxes, size)[:, 0] > 0.5
+            answers.append([o._replace(mask=mask.numpy()) for o, mask in zip(objects, masks, strict=True)])
+        return answers
+
+
 def measure(model: Any, task: Detection) -> dict[str, float]:
-    detector = Detector(model, task.val.classes, task.val.category_ids, task.transform)
+    """The figures, and as `drawn_by_ours_...` those with our drawing of the masks."""
+    detector = PeerDetector(model, task.val.classes, task.val.category_ids, task.transform)
+    detector.drawn_by_ours = []
     results = detect(detector, task.val_loader(), task.val)
     values: dict[str, float] = {}
     for name, kind in KINDS.items():
         values |= percent(figures(coco_eval(task.val, results, kind)), name)
-    return {name: values[name] for name in FIGURES}
+    drawn = [o for objects in detector.drawn_by_ours for o in objects]
+    ours = [{**row, "segmentation": from_mask(o.mask)} for row, o in zip(results, drawn, strict=True)]
+    again = {**values, **percent(figures(coco_eval(task.val, ours, "segm")), "mask")}
+    return {f"{prefix}{name}": each[name] for prefix, each in (("", values), (OURS, again)) for name in FIGURES}
+
+
+def with_our_drawing(curve: Curve) -> Curve:
+    """The same measurements with our drawing of the masks."""
+    return [{**row, **{name: row[OURS + name] for name in FIGURES}} for row in curve]
 
 
 def main() -> None:
@@ -154,7 +185,11 @@ def main() -> None:
         "resnet18": lambda: peer(18),
         "resnet50": lambda: peer(50),
     }
-    curves = {NAMES[name]: once(work / f"{name}.json", arms[name])["curve"] for name in args.arms}
+    curves: dict[str, Curve] = {}
+    for name in args.arms:
+        curves[NAMES[name]] = curve = once(work / f"{name}.json", arms[name])["curve"]
+        if OURS + FIGURES[0] in curve[0]:
+            curves[f"{NAMES[name]}, masks drawn by our code"] = with_our_drawing(curve)
     lines = report(curves, FIGURES)
     print("\n".join(lines))
     if args.out:

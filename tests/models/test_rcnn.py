@@ -7,14 +7,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from torchvision.ops import masks_to_boxes
 
 import convnext
 from convnext.data.annotated import DetectionBatch, DetectionTransform, Objects, WholeImage, open_annotated
 from convnext.data.coco import Annotated, read_coco
 from convnext.data.faults import Faults
-from convnext.deploy.detector import Detector, place
+from convnext.deploy.detector import Detector, paste, place
 from convnext.deploy.tiles import starts
 from convnext.evaluate.coco_ap import coco_eval, detect, figures
+from convnext.models.mask_head import mask_targets
 from convnext.models.rcnn import Detections, create_detector
 from convnext.models.soft_nms import soft_nms
 from convnext.weights import save_weights
@@ -136,6 +138,26 @@ def test_what_was_found_in_a_resized_copy_lies_on_the_image() -> None:
     assert abs(rows.max() - 149) <= 1
     assert abs(columns.min() - 20) <= 1
     assert abs(columns.max() - 99) <= 1
+
+
+@pytest.mark.parametrize(("top", "left", "radius"), [(20, 31, 4), (7, 50, 9), (58, 2, 3)])
+def test_an_object_of_few_pixels_goes_to_the_head_and_back(top: int, left: int, radius: int) -> None:
+    rows, columns = torch.meshgrid(torch.arange(80), torch.arange(100), indexing="ij")
+    disc = (rows - top - radius).square() + (columns - left - radius).square() <= radius**2
+    seen = disc.repeat_interleave(2, 0).repeat_interleave(2, 1)  # at twice the size
+    box = masks_to_boxes(seen[None]) + torch.tensor([0.0, 0, 1, 1])
+    target = mask_targets([box], [torch.tensor([0])], [seen[None].byte()], 28)
+    (found,) = place(Detections(box, torch.ones(1), torch.tensor([0]), target), (160, 200), (80, 100))
+    mask = torch.from_numpy(found.mask)
+    assert (mask & disc).sum() / (mask | disc).sum() > 0.98
+    assert paste(target[0], [left - 0.6, top, left + 0.4, top + 5], (80, 100))[:, left + 1 :].sum() == 0
+
+
+def test_a_mask_without_area_or_outside_the_image_draws_nothing() -> None:
+    mask = torch.ones(28, 28)
+    for box in ([5.0, 5, 5, 9], [5.2, 5, 5.3, 9], [-9, 2, -1, 8], [30, 40, 50, 60]):
+        assert not paste(mask, box, (20, 10)).any()
+    assert paste(mask, [-5, 3.4, 4.6, 99], (20, 10)).sum() == 5 * 17
 
 
 @pytest.mark.parametrize(("length", "side"), [(100, 200), (200, 200), (201, 200), (1000, 256), (4000, 256)])

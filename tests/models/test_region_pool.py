@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from convnext import build
-from convnext.models.region_pool import SOURCE, STRIDES, RegionPool
+from convnext.models.region_pool import SOURCE, STRIDES, RegionPool, torchvision_pool
 
 SIZE = (200, 264)
 
@@ -27,15 +27,32 @@ def regions() -> list[torch.Tensor]:
     return [boxes[:40], boxes[40:]]
 
 
+def elsewhere(side: int, maps: dict[str, torch.Tensor], boxes: list[torch.Tensor]) -> torch.Tensor:
+    """By torchvision's operator."""
+    image = torch.repeat_interleave(torch.arange(len(boxes)), torch.tensor([len(each) for each in boxes]))
+    level = RegionPool(side).level_of(boxes).clamp(0, len(STRIDES) - 1)
+    return torchvision_pool(side, torch.cat(boxes), image, level, list(maps.values()))
+
+
+@pytest.mark.parametrize("built", [True, False])
+def test_what_is_pooled_lies_in_the_region(built, monkeypatch):
+    if not built:
+        monkeypatch.setattr(build, "library", lambda source: None)
+    columns = {name: torch.arange(x.shape[3]).add(0.5).expand(x.shape) for name, x in pyramid(1).items()}
+    maps = {name: x * stride for (name, x), stride in zip(columns.items(), STRIDES, strict=True)}  # in pixels
+    boxes = torch.tensor([[20.0, 30, 34, 44], [8.3, 9, 22.3, 100], [16, 16, 240, 184]])
+    middles = RegionPool(7)(maps, [boxes])[:, 0, 3, 3]
+    torch.testing.assert_close(middles, (boxes[:, 0] + boxes[:, 2]) / 2)
+
+
 @pytest.mark.parametrize("side", [7, 14])
 @pytest.mark.parametrize("channels", [1, 64, 72])
 def test_values_and_gradients_are_torchvisions(side, channels):
-    pool = RegionPool(side)
     assert build.library(SOURCE) is not None, "the tests need a C compiler with OpenMP"
     found, expected = [], []
-    for results, function in ((found, pool), (expected, pool.elsewhere)):
+    for results, pool in ((found, RegionPool(side)), (expected, lambda *given: elsewhere(side, *given))):
         maps = pyramid(channels)
-        pooled = function(maps, regions(), [SIZE, SIZE])
+        pooled = pool(maps, regions())
         pooled.pow(2).sum().backward()
         results += [pooled, *(x.grad for x in maps.values())]
     assert found[0].shape == (64, channels, side, side)
@@ -48,7 +65,7 @@ def test_values_and_gradients_are_torchvisions(side, channels):
 def test_results_do_not_depend_on_the_number_of_threads(threads):
     def results():
         maps = pyramid(24)
-        pooled = RegionPool(7)(maps, regions(), [SIZE, SIZE])
+        pooled = RegionPool(7)(maps, regions())
         pooled.pow(2).sum().backward()
         return [pooled, *(x.grad for x in maps.values())]
 
@@ -63,8 +80,8 @@ def test_results_do_not_depend_on_the_number_of_threads(threads):
 
 
 def test_other_types_come_back_as_they_were():
-    pooled = RegionPool(7)(pyramid(8, torch.bfloat16), regions(), [SIZE, SIZE])
-    expected = RegionPool(7).elsewhere(pyramid(8), regions(), [SIZE, SIZE])
+    pooled = RegionPool(7)(pyramid(8, torch.bfloat16), regions())
+    expected = elsewhere(7, pyramid(8), regions())
     assert pooled.dtype == torch.bfloat16
     torch.testing.assert_close(pooled.float(), expected, rtol=0.02, atol=0.02)
 
@@ -74,15 +91,14 @@ def test_what_is_not_a_number_harms_nothing_else():
     boxes[0] = boxes[0].clone()
     boxes[0][3] = float("nan")
     maps = pyramid(8)
-    pooled = RegionPool(7)(maps, boxes, [SIZE, SIZE])
-    expected = RegionPool(7)(maps, regions(), [SIZE, SIZE])
+    pooled = RegionPool(7)(maps, boxes)
+    expected = RegionPool(7)(maps, regions())
     others = torch.arange(len(pooled)) != 3
     assert torch.equal(pooled[others], expected[others])
 
 
 def test_without_a_compiler_or_regions_torchvision_does_it(monkeypatch):
-    assert RegionPool(7)(pyramid(8), [torch.zeros(0, 4)] * 2, [SIZE, SIZE]).shape == (0, 8, 7, 7)
+    assert RegionPool(7)(pyramid(8), [torch.zeros(0, 4)] * 2).shape == (0, 8, 7, 7)
     monkeypatch.setattr(build, "library", lambda source: None)
-    pool = RegionPool(7)
     maps = pyramid(8)
-    assert torch.equal(pool(maps, regions(), [SIZE, SIZE]), pool.elsewhere(maps, regions(), [SIZE, SIZE]))
+    assert torch.equal(RegionPool(7)(maps, regions()), elsewhere(7, maps, regions()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -9,7 +10,7 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torchvision.models.detection.roi_heads import paste_masks_in_image
+from torch.nn import functional as F
 
 from convnext.data.annotated import Size, WholeImage
 from convnext.data.decode import as_mode, read_image
@@ -75,11 +76,32 @@ def place(found: Detections, inner: Size, size: Size, *, least: float = 0.0) -> 
     for i, (label, score) in enumerate(zip(found.labels.tolist(), found.scores.tolist(), strict=True)):
         if score < least:
             break
-        # One at a time: a hundred masks of a large image would not fit in memory as floats.
-        drawn = paste_masks_in_image(masks[i : i + 1, None], boxes[i : i + 1], size)[0, 0] if len(masks) else None
-        mask = None if drawn is None else (drawn > 0.5).numpy()
-        objects.append(Found(label, score, boxes[i].tolist(), mask))
+        box = boxes[i].tolist()
+        objects.append(Found(label, score, box, paste(masks[i], box, size) if len(masks) else None))
     return objects
+
+
+def paste(mask: Tensor, box: Sequence[float], size: Size) -> np.ndarray:
+    """Where an image of `size` shows an object, bool `[H, W]`: whose mask `[side, side]`, over the box, exceeds a half.
+
+    The box is not rounded: torchvision's `paste_masks_in_image` takes whole pixels, up to one off on each side.
+    """
+    drawn = np.zeros(size, dtype=bool)
+    (first_x, last_x, xs), (first_y, last_y, ys) = (
+        _pixels(box[axis], box[axis + 2], length) for axis, length in ((0, size[1]), (1, size[0]))
+    )
+    if len(xs) and len(ys):
+        grid = torch.stack(torch.meshgrid(xs, ys, indexing="xy"), dim=-1)
+        values = F.grid_sample(mask[None, None], grid[None], align_corners=False, padding_mode="border")[0, 0]
+        drawn[first_y:last_y, first_x:last_x] = (values > 0.5).numpy()
+    return drawn
+
+
+def _pixels(start: float, end: float, length: int) -> tuple[int, int, Tensor]:
+    """The pixels, of `length`, with middles between two edges: first, last + 1, and where they lie, from -1 to 1."""
+    first = max(0, math.ceil(start - 0.5))
+    last = max(first, min(length, math.ceil(end - 0.5)))
+    return first, last, (torch.arange(first, last) + 0.5 - start) / (end - start) * 2 - 1
 
 
 def build_detector(state: dict[str, Tensor], meta: dict[str, Any]) -> Detector:

@@ -46,15 +46,20 @@ def mask_loss(
         matches: of each image, the objects' numbers `[r]`.
         masks: of each image, the objects' masks `[n, H, W]`.
     """
-    side = logits.shape[-1]
     if not len(labels):
         return logits.sum() * 0
-    wanted = [
-        roi_align(
-            shapes[:, None].float(), torch.cat([match[:, None].to(boxes.dtype), boxes], 1), (side, side), 1.0, -1, False
-        )[:, 0]
-        for boxes, match, shapes in zip(regions, matches, masks, strict=True)
-        if len(boxes)
-    ]
     own = logits[torch.arange(len(labels), device=labels.device), labels - 1]
-    return F.binary_cross_entropy_with_logits(own, torch.cat(wanted))
+    return F.binary_cross_entropy_with_logits(own, mask_targets(regions, matches, masks, logits.shape[-1]))
+
+
+def mask_targets(regions: list[Tensor], matches: list[Tensor], masks: list[Tensor], side: int) -> Tensor:
+    """What a mask head should answer, `[R, side, side]`: how much of each cell of a region its object covers."""
+    return torch.cat(
+        [
+            roi_align(
+                shapes[:, None].float(), torch.cat([match[:, None].to(boxes.dtype), boxes], 1), side, aligned=True
+            )[:, 0]
+            for boxes, match, shapes in zip(regions, matches, masks, strict=True)
+            if len(boxes)
+        ]
+    )

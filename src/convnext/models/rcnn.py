@@ -165,7 +165,7 @@ class RCNN(nn.Module):
         losses: dict[str, Tensor] = {}
         for i, stage in enumerate(self.box_stages):
             chosen, labels, matches = stage.sample(regions, objects)
-            logits, codes = stage.head(self.box_pool(features, chosen, sizes))
+            logits, codes = stage.head(self.box_pool(features, chosen))
             targets = [
                 truth.boxes[m] if len(truth.boxes) else b for truth, m, b in zip(objects, matches, chosen, strict=True)
             ]
@@ -177,7 +177,7 @@ class RCNN(nn.Module):
                     [values[p] for values, p in zip(parts, positive, strict=True)]
                     for parts in (chosen, labels, matches)
                 )
-                masks = self.mask_heads[i](self.mask_pool(features, boxes, sizes))
+                masks = self.mask_heads[i](self.mask_pool(features, boxes))
                 shapes = [truth.masks for truth in objects]
                 losses[f"mask_{i}"] = STAGE_WEIGHTS[i] * mask_loss(masks, boxes, torch.cat(own_labels), own, shapes)
             if i + 1 < len(self.box_stages):
@@ -194,7 +194,7 @@ class RCNN(nn.Module):
         counts = [len(boxes) for boxes in regions]
         probabilities = torch.zeros((), device=regions[0].device)
         for i, stage in enumerate(self.box_stages):
-            logits, codes = stage.head(self.box_pool(features, regions, sizes))
+            logits, codes = stage.head(self.box_pool(features, regions))
             probabilities = probabilities + logits.softmax(1) / len(self.box_stages)
             if i + 1 < len(self.box_stages):
                 parts = (codes.split(counts), logits[:, 1:].argmax(1).split(counts), regions, sizes)
@@ -203,7 +203,7 @@ class RCNN(nn.Module):
         found = [self.select(*part) for part in zip(boxes, probabilities.split(counts), strict=True)]
         if not self.mask_heads:
             return [Detections(*each, each[0].new_zeros(0, 1, 1)) for each in found]
-        pooled = self.mask_pool(features, [each[0] for each in found], sizes)
+        pooled = self.mask_pool(features, [each[0] for each in found])
         labels = torch.cat([each[2] for each in found])
         every = torch.arange(len(labels), device=labels.device)
         drawn = torch.stack([head(pooled)[every, labels].sigmoid() for head in self.mask_heads]).mean(0)

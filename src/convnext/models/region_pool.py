@@ -1,7 +1,8 @@
 """Regions of a pyramid's maps, pooled to one size by RoIAlign (He et al. 2017, section 3).
 
-On a CPU a kernel in C does it (`roi_align.c`), on all cores and with the channels of a point side by side, as they lie;
-elsewhere, and where that cannot be built, torchvision's.
+A cell's value lies at its middle (`aligned`), as in the published detectors: torchvision's take its corner, half a cell
+off. On a CPU a kernel in C does it (`roi_align.c`), on all cores and with the channels of a point side by side, as they
+lie; elsewhere, and where that cannot be built, torchvision's.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
-from torchvision.ops import MultiScaleRoIAlign
+from torchvision.ops import roi_align
 from torchvision.ops.poolers import LevelMapper
 
 from convnext import build
@@ -36,21 +37,29 @@ class RegionPool(nn.Module):
         super().__init__()
         self.side = side
         self.level_of = LevelMapper(2, 5)
-        self.elsewhere = MultiScaleRoIAlign(list(LEVELS), side, 2)
-        # Else torchvision guesses the scales, once and for good, from the first batch it sees.
-        self.elsewhere.scales, self.elsewhere.map_levels = [1 / stride for stride in STRIDES], self.level_of
 
-    def forward(self, features: dict[str, Tensor], regions: list[Tensor], sizes: list[tuple[int, int]]) -> Tensor:
+    def forward(self, features: dict[str, Tensor], regions: list[Tensor]) -> Tensor:
         """Maps `[N, C, H, W]` by level and each image's boxes `[r, 4]` to `[R, C, side, side]`."""
         maps = [features[level] for level in LEVELS]
-        count = sum(len(boxes) for boxes in regions)
-        if not count or maps[0].device.type != "cpu" or build.library(SOURCE) is None:
-            return self.elsewhere(features, regions, sizes)
-        image = torch.repeat_interleave(torch.tensor([len(boxes) for boxes in regions]))
+        boxes = torch.cat(regions).float().contiguous()
+        counts = torch.tensor([len(each) for each in regions], device=boxes.device)
+        image = torch.repeat_interleave(counts)
         level = self.level_of(regions).clamp(0, len(LEVELS) - 1)  # what is not a number would have none
-        places = (torch.cat(regions).float().contiguous(), image, level)
-        pooled = _RoIAlign.apply(self.side, *places, *(x.float().permute(0, 2, 3, 1).contiguous() for x in maps))
-        return pooled.permute(0, 3, 1, 2).to(maps[0].dtype)
+        if len(boxes) and boxes.device.type == "cpu" and build.library(SOURCE) is not None:
+            last = [x.float().permute(0, 2, 3, 1).contiguous() for x in maps]
+            return _RoIAlign.apply(self.side, boxes, image, level, *last).permute(0, 3, 1, 2).to(maps[0].dtype)
+        return torchvision_pool(self.side, boxes, image, level, maps)
+
+
+def torchvision_pool(side: int, regions: Tensor, image: Tensor, level: Tensor, maps: list[Tensor]) -> Tensor:
+    """The same by torchvision: R regions `[R, 4]` with their image and level to `[R, C, side, side]`."""
+    places = torch.cat([image[:, None].to(regions.dtype), regions], 1)
+    pooled = maps[0].new_zeros(len(regions), maps[0].shape[1], side, side)
+    for i, (x, stride) in enumerate(zip(maps, STRIDES, strict=True)):
+        on = torch.where(level == i)[0]
+        # The places in the maps' type would lie pixels off in bf16.
+        pooled[on] = roi_align(x.float(), places[on], side, 1 / stride, 2, aligned=True).to(pooled.dtype)
+    return pooled
 
 
 class _RoIAlign(torch.autograd.Function):

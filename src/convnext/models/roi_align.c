@@ -1,7 +1,7 @@
 /* RoIAlign of a pyramid on a CPU (He et al. 2017, section 3), and its gradient.
 
    Maps are rows of `channels` floats, so that the channels of a sampling point lie side by side: torchvision's kernel
-   for CPUs takes them one by one, on one core. Coordinates follow its `aligned=False`, the pyramids' convention.
+   for CPUs takes them one by one, on one core. Coordinates follow its `aligned=True`: a cell's value lies at its middle.
 
    The gradient is shared among threads by channels and goes through the regions in their order, so that no two threads
    meet and results do not depend on how many there are. */
@@ -40,7 +40,8 @@ static sample place(float x, int64_t size) {
 
 /* The samples of an axis: SAMPLES for each of `side` cells between `start` and `end`. */
 static void axis(float start, float end, int side, int64_t size, sample *out) {
-    float length = end - start, cell = (length > 1 ? length : 1) / side;
+    float cell = (end - start) / side;
+    start -= 0.5f;
     for (int i = 0; i < side * SAMPLES; i++)
         out[i] = place(start + i / SAMPLES * cell + (i % SAMPLES + 0.5f) * cell / SAMPLES, size);
 }
