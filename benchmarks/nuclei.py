@@ -6,7 +6,7 @@ Pre-trains Atto on the training images of both sets; trains `detect_small_data` 
 then trains torchvision's Mask R-CNN, with random weights, for the same wall-clock time as the first: on ResNet-50 and,
 with heads as wide as ours, on ResNet-18. They see the same augmented images, with the same anchors and numbers of
 regions, in channels-last memory, under `--optimizer`; they normalise by batches and learn with all their layers. All
-are measured on the validation images by COCO's rules. torchvision draws its masks itself, in boxes of whole pixels; what
+are measured on the validation images by COCO's rules. torchvision draws its own masks, in boxes of whole pixels; what
 they would reach if our code drew them stands beside. A stage whose result lies in FOLDER is not run again.
 """
 
