@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from convnext import create_model, list_models
+from convnext.models.rcnn import create_detector
 from convnext.models.upernet import create_segmenter
 from convnext.train.optim import build_optimizers, layer_of, parameter_groups, set_learning_rate
 
@@ -102,6 +103,15 @@ def test_muon_takes_the_blocks_linear_weights_at_its_own_rate() -> None:
     assert {group["lr"] for group in muon.param_groups} == {1e-2}
     left = sum(len(group["params"]) for group in adamw.param_groups)
     assert left + len(taken) == len(list(model.parameters()))
+
+
+def test_muon_takes_a_box_heads_inner_layers_and_leaves_its_last() -> None:
+    detector = create_detector("convnextv2_atto", classes=2, dim=32, linear=64, cascade=True)
+    named = dict(detector.named_parameters())
+    _, muon = build_optimizers(named.items(), muon=10, depths=detector.depths, weight_decay=0.05)
+    taken = {id(p) for group in muon.param_groups for p in group["params"]}
+    names = {name for name, p in named.items() if id(p) in taken and not name.startswith("backbone.")}
+    assert names == {f"box_stages.{stage}.head.linear.{layer}.weight" for stage in range(3) for layer in range(2)}
 
 
 @pytest.mark.parametrize("name", ["stages.0.0.attention.weight", "stages.0.0.grn.scale"])

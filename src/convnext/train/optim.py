@@ -33,8 +33,8 @@ DECAY_RULES = (
 )
 """Whether weight decay takes a parameter: the first rule that fits its name says so, and one must."""
 
-MATRIX = re.compile(r"pwconv[12]\.weight$")
-"""What Muon may take: the blocks' linear weights."""
+MATRIX = re.compile(r"(pwconv[12]|\.linear\.\d)\.weight$")
+"""What Muon may take: the linear weights of the blocks, and of a detector's box heads but for their last layers."""
 
 
 def head_layer(depths: tuple[int, ...], groups: str) -> int:
@@ -108,7 +108,7 @@ def build_optimizers(
     muon: float | None = None,
     **groups: Any,
 ) -> list[torch.optim.Optimizer]:
-    """AdamW for all, or with `muon` two: Muon for the blocks' linear weights, at `muon` times the learning rate.
+    """AdamW for all, or with `muon` two: Muon for the inner linear weights, at `muon` times the learning rate.
 
     `groups` are arguments of `parameter_groups`. The rate itself is set before each step by `set_learning_rate`.
     """
