@@ -42,6 +42,7 @@ from convnext.recipes import build_config
 from convnext.tasks.detect import Detection
 
 MODEL = "convnextv2_atto"
+RECIPE = "detect_small_data"
 NAMES = {
     "fcmae": "Atto, FCMAE",
     "scratch": "Atto, random weights",
@@ -146,6 +147,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=10, help="of our detector's training; its time is everyone's")
     parser.add_argument("--pretrain-epochs", type=int, default=30)
     parser.add_argument("--optimizer", choices=["sgd", "adamw"], default="adamw", help="of torchvision's models")
+    parser.add_argument("--seed", type=int, default=0, help="of the detectors' training")
     parser.add_argument("--arms", nargs="+", choices=list(NAMES), default=list(NAMES), help="what to train")
     parser.add_argument("--out", type=Path, help="write the tables as markdown too")
     args = parser.parse_args()
@@ -155,7 +157,7 @@ def main() -> None:
     weights = pretrain(MODEL, folders, work, "--crop-scale", "0.1,0.6", "--epochs", args.pretrain_epochs)
 
     def ours(name: str, *options: object) -> dict[str, Any]:
-        options = ("--model", MODEL, "--recipe", "detect_small_data", "--epochs", args.epochs, *options)
+        options = ("--model", MODEL, "--recipe", RECIPE, "--epochs", args.epochs, "--seed", args.seed, *options)
         return train_ours("detect", args.nuclei, work / name, FIGURES, *options)
 
     @cache
@@ -164,9 +166,9 @@ def main() -> None:
 
     def peer(depth: int) -> dict[str, Any]:
         splits = read_annotated(args.nuclei)
-        config = build_config("detect_small_data", MODEL, DetectConfig)
+        config = build_config(RECIPE, MODEL, DetectConfig).override({"seed": args.seed})
         task = Detection(config, splits.train, splits.val)
-        torch.manual_seed(0)
+        torch.manual_seed(args.seed)
         model = Peer(depth, config)
         return train_peer(
             model,
@@ -194,7 +196,9 @@ def main() -> None:
     print("\n".join(lines))
     if args.out:
         head = f"{machine()}; torch {torch.__version__.split('+')[0]}; torchvision's models under {args.optimizer}."
-        text = ["# A detector for 200 images of nuclei", "", head, "", "Command: `python benchmarks/nuclei.py`.", ""]
+        options = f"--epochs {args.epochs} --pretrain-epochs {args.pretrain_epochs} --seed {args.seed}"
+        command = f"Command: `python benchmarks/nuclei.py NUCLEI IMAGENETTE {options}`."
+        text = ["# A detector for 200 images of nuclei", "", head, "", command, ""]
         args.out.write_text("\n".join([*text, *lines, ""]))
 
 

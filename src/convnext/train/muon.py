@@ -33,7 +33,7 @@ def orthogonal(matrix: Tensor, coefficients: tuple[float, float, float], steps: 
 
 
 class CPUMuon(torch.optim.Muon):
-    """`torch.optim.Muon`, with its state, for parameters `[rows, columns]` on a CPU."""
+    """`torch.optim.Muon` at its defaults, with its state, for parameters `[rows, columns]` on a CPU."""
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> Any:
