@@ -51,7 +51,7 @@ class TrainConfig:
     weight_decay: float = option(0.05, "AdamW's decay, of weights only: not biases, norms, GRN or LayerScale")
     betas: tuple[float, float] = option((0.9, 0.999), "AdamW's betas")
     muon: float | None = option(
-        None, "use Muon for the inner linear weights, at so many times AdamW's rate; none: AdamW for all"
+        None, "use Muon for the inner matrices, at so many times AdamW's rate; none: AdamW for all"
     )
     layer_decay: float = option(1.0, "factor on the learning rate for each layer below the head")
     layer_groups: Literal["single", "group", "stage"] = option(

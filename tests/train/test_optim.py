@@ -105,13 +105,25 @@ def test_muon_takes_the_blocks_linear_weights_at_its_own_rate() -> None:
     assert left + len(taken) == len(list(model.parameters()))
 
 
-def test_muon_takes_a_box_heads_inner_layers_and_leaves_its_last() -> None:
-    detector = create_detector("convnextv2_atto", classes=2, dim=32, linear=64, cascade=True)
-    named = dict(detector.named_parameters())
-    _, muon = build_optimizers(named.items(), muon=10, depths=detector.depths, weight_decay=0.05)
-    taken = {id(p) for group in muon.param_groups for p in group["params"]}
-    names = {name for name, p in named.items() if id(p) in taken and not name.startswith("backbone.")}
-    assert names == {f"box_stages.{stage}.head.linear.{layer}.weight" for stage in range(3) for layer in range(2)}
+def test_muon_takes_a_detectors_inner_layers_and_leaves_its_last() -> None:
+    detector = create_detector("convnextv2_atto", classes=2, dim=32, linear=64, cascade=True, box_convs=1, mask_convs=2)
+    named = {name: p for name, p in detector.named_parameters() if not name.startswith("backbone.") and p.ndim > 1}
+    adamw, muon = build_optimizers(named.items(), muon=10, depths=detector.depths, weight_decay=0.05)
+    left, taken = ({id(p) for group in each.param_groups for p in group["params"]} for each in (adamw, muon))
+    assert {name for name, p in named.items() if id(p) in left} == {
+        "rpn.head.cls_logits.weight",
+        "rpn.head.bbox_pred.weight",
+        *(f"box_stages.{stage}.head.{last}.weight" for stage in range(3) for last in ("classify", "box")),
+        *(f"mask_heads.{stage}.{last}.weight" for stage in range(3) for last in ("upsample", "predict")),
+    }
+    assert {name for name, p in named.items() if id(p) in taken} > {
+        "fpn.inner_blocks.0.0.weight",
+        "fpn.layer_blocks.3.0.weight",
+        "rpn.head.conv.0.0.weight",
+        "box_stages.0.head.convs.0.conv.weight",
+        "box_stages.2.head.linear.0.weight",
+        "mask_heads.1.convs.1.conv.weight",
+    }
 
 
 @pytest.mark.parametrize("name", ["stages.0.0.attention.weight", "stages.0.0.grn.scale"])

@@ -1,26 +1,44 @@
-"""Muon (Jordan et al. 2024) in single precision, at fewer operations than torch's, for CPUs.
+"""Muon (Jordan et al. 2024) for linear weights and convolutions, at fewer operations on CPUs.
 
-torch's multiplies in bf16, which most CPUs compute slowly, and the whole matrix in each of its five steps. A step makes
-X into p(XXᵀ) X with p(S) = aI + bS + cS², and XXᵀ into p(S) S p(S): so the steps can be taken on the smaller side's
-square matrices alone, and their product applied to X once.
+torch's takes linear weights alone, and multiplies whole matrices in each of its five steps, in bf16, which most CPUs
+compute slowly. A step makes X into p(XXᵀ) X with p(S) = aI + bS + cS², and XXᵀ into p(S) S p(S): so on a CPU the steps
+are taken on the smaller side's square matrices, in single precision, and their product is applied to X once.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import Tensor
 
+COEFFICIENTS = (3.4445, -4.775, 2.0315)  # a, b, c
+STEPS = 5
+EPS = 1e-7
 
-def orthogonal(matrix: Tensor, coefficients: tuple[float, float, float], steps: int, eps: float) -> Tensor:
-    """`[rows, columns]` with singular values moved to between about 0.7 and 1.2, by `steps` of Newton and Schulz's.
 
-    In bf16 the square matrices would lose too much; in single precision the result is the usual one's to about 1e-5.
-    """
-    a, b, c = coefficients
+def orthogonal(matrix: Tensor, steps: int = STEPS) -> Tensor:
+    """`[rows, columns]` with singular values moved to between about 0.7 and 1.2, by Newton and Schulz's iteration."""
     x = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
-    x = x / x.norm().clamp(min=eps)
+    x = x / x.norm().clamp(min=EPS)
+    x = of_squares(x, steps) if x.device.type == "cpu" else in_bf16(x, steps)
+    return x.T if matrix.shape[0] > matrix.shape[1] else x
+
+
+def in_bf16(x: Tensor, steps: int) -> Tensor:
+    """The iteration as published, to 1 or 2 %."""
+    a, b, c = COEFFICIENTS
+    y = x.bfloat16()
+    for _ in range(steps):
+        gram = y @ y.T
+        y = torch.addmm(y, torch.addmm(gram, gram, gram, beta=b, alpha=c), y, beta=a)
+    return y.to(x.dtype)
+
+
+def of_squares(x: Tensor, steps: int) -> Tensor:
+    """The iteration on the square matrices, to about 1e-5: in bf16 they would lose too much."""
+    a, b, c = COEFFICIENTS
     gram, product = x @ x.T, None
     for step in range(steps):
         polynomial = torch.addmm(gram, gram, gram, beta=b, alpha=c)
@@ -28,12 +46,22 @@ def orthogonal(matrix: Tensor, coefficients: tuple[float, float, float], steps: 
         product = polynomial if product is None else polynomial @ product
         if step + 1 < steps:
             gram = polynomial @ gram @ polynomial
-    x = x if product is None else product @ x
-    return x.T if matrix.shape[0] > matrix.shape[1] else x
+    return x if product is None else product @ x
 
 
-class CPUMuon(torch.optim.Muon):
-    """`torch.optim.Muon` at its defaults, with its state, for parameters `[rows, columns]` on a CPU."""
+class Muon(torch.optim.Optimizer):
+    """SGD with Nesterov's momentum, whose steps are made orthogonal; `torch.optim.Muon` at its defaults.
+
+    Args:
+        params: weights `[rows, ...]`, the rest taken as columns, so that a convolution is a matrix of its outputs; or
+            groups of such.
+        lr: of a matrix no taller than wide; others' is larger by the root of rows / columns.
+        weight_decay: the part of a weight that is taken off, times `lr`.
+        momentum: what a step keeps of those before it.
+    """
+
+    def __init__(self, params: Iterable[Any], lr: float, weight_decay: float = 0.1, momentum: float = 0.95) -> None:
+        super().__init__(params, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum})
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> Any:
@@ -51,9 +79,8 @@ class CPUMuon(torch.optim.Muon):
                 if "momentum_buffer" not in state:
                     state["momentum_buffer"] = torch.zeros_like(parameter)
                 state["momentum_buffer"].lerp_(parameter.grad, 1 - momentum)
-                update = parameter.grad.lerp(state["momentum_buffer"], momentum)  # Nesterov's
-                update = orthogonal(update, group["ns_coefficients"], group["ns_steps"], group["eps"])
-                rows, columns = parameter.shape
+                update = orthogonal(parameter.grad.lerp(state["momentum_buffer"], momentum).flatten(1))
+                rows, columns = update.shape
                 parameter.mul_(1 - rate * group["weight_decay"])
-                parameter.add_(update, alpha=-rate * max(1.0, rows / columns) ** 0.5)
+                parameter.add_(update.view_as(parameter), alpha=-rate * max(1.0, rows / columns) ** 0.5)
         return loss

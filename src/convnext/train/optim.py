@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from convnext.train.muon import CPUMuon
+from convnext.train.muon import Muon
 
 DECAY_RULES = (
     (re.compile(r"(\.|^)bias$"), False),
@@ -33,8 +33,12 @@ DECAY_RULES = (
 )
 """Whether weight decay takes a parameter: the first rule that fits its name says so, and one must."""
 
-MATRIX = re.compile(r"(pwconv[12]|\.linear\.\d)\.weight$")
-"""What Muon may take: the linear weights of the blocks, and of a detector's box heads but for their last layers."""
+MATRICES = re.compile(
+    r"(pwconv[12]"  # the blocks' linear weights
+    r"|^fpn\..*|^rpn\.head\.conv\..*|^(box_stages|mask_heads)\..*\.(linear\.\d|conv))"  # a detector's but its last
+    r"\.weight$"
+)
+"""What Muon may take."""
 
 
 def head_layer(depths: tuple[int, ...], groups: str) -> int:
@@ -108,12 +112,12 @@ def build_optimizers(
     muon: float | None = None,
     **groups: Any,
 ) -> list[torch.optim.Optimizer]:
-    """AdamW for all, or with `muon` two: Muon for the inner linear weights, at `muon` times the learning rate.
+    """AdamW for all, or with `muon` two: Muon for the inner matrices, at `muon` times the learning rate.
 
     `groups` are arguments of `parameter_groups`. The rate itself is set before each step by `set_learning_rate`.
     """
     named = list(named)
-    matrices = [pair for pair in named if muon is not None and MATRIX.search(pair[0])]
+    matrices = [pair for pair in named if muon is not None and MATRICES.search(pair[0])]
     names = {name for name, _ in matrices}
     rest = parameter_groups([pair for pair in named if pair[0] not in names], **groups)
     optimizers: list[torch.optim.Optimizer] = [torch.optim.AdamW(rest, lr=0.0, betas=betas, fused=True)]
@@ -121,8 +125,7 @@ def build_optimizers(
     if muon is not None and taken:
         for group in taken:
             group["lr_scale"] *= muon
-        on_cpu = all(p.device.type == "cpu" for _, p in matrices)
-        optimizers.append((CPUMuon if on_cpu else torch.optim.Muon)(taken, lr=0.0))
+        optimizers.append(Muon(taken, lr=0.0))
     return optimizers
 
 
