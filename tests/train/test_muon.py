@@ -1,6 +1,9 @@
 """Muon: the steps of torch's, for convolutions too, and on CPUs in single precision."""
 
 import copy
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -63,6 +66,13 @@ def test_a_convolution_is_a_matrix_of_its_outputs() -> None:
         convolution.grad = flat.grad.clone().view(8, 4, 3, 3)
         optimizer.step()
     torch.testing.assert_close(convolution.flatten(1), flat)
+
+
+def test_weights_that_are_split_among_processes_step_as_whole_ones_do() -> None:
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    script = str(Path(__file__).with_name("split_muon.py"))
+    done = subprocess.run([*launcher, script], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_parameter_without_a_gradient_is_left_alone_and_a_closure_is_called() -> None:

@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from convnext.train.parallel import split_like, whole
+
 COEFFICIENTS = (3.4445, -4.775, 2.0315)  # a, b, c
 STEPS = 5
 EPS = 1e-7
@@ -79,8 +81,9 @@ class Muon(torch.optim.Optimizer):
                 if "momentum_buffer" not in state:
                     state["momentum_buffer"] = torch.zeros_like(parameter)
                 state["momentum_buffer"].lerp_(parameter.grad, 1 - momentum)
-                update = orthogonal(parameter.grad.lerp(state["momentum_buffer"], momentum).flatten(1))
-                rows, columns = update.shape
+                update = whole(parameter.grad.lerp(state["momentum_buffer"], momentum))
+                matrix = orthogonal(update.flatten(1))
+                factor = max(1.0, matrix.shape[0] / matrix.shape[1]) ** 0.5
                 parameter.mul_(1 - rate * group["weight_decay"])
-                parameter.add_(update.view_as(parameter), alpha=-rate * max(1.0, rows / columns) ** 0.5)
+                parameter.add_(split_like(matrix.view_as(update), parameter), alpha=-rate * factor)
         return loss

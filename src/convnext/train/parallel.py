@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.tensor import DTensor, Replicate
 from torch.nn.parallel import DistributedDataParallel
 
 from convnext import processes
@@ -55,6 +56,16 @@ def gradients_kept(network: nn.Module, kept: bool) -> Iterator[None]:
 def whole(tensor: Tensor) -> Tensor:
     """A tensor that may be split among the processes, as one; all of them must ask."""
     return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
+
+
+def split_like(tensor: Tensor, other: Tensor) -> Tensor:
+    """A whole tensor that all processes have, as a parameter is split among them."""
+    if not isinstance(other, DTensor):
+        return tensor
+    everywhere = [Replicate()] * other.device_mesh.ndim
+    return DTensor.from_local(tensor, other.device_mesh, everywhere, run_check=False).redistribute(
+        placements=other.placements
+    )
 
 
 def whole_state(model: nn.Module) -> dict[str, Tensor]:
