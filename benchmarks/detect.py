@@ -103,7 +103,7 @@ def parts(model: RCNN, image: Tensor, repeats: int) -> list[float]:
         found = model.detect(features, regions, sizes)
         model.mask_heads = heads
         marks.append(time.perf_counter())
-        model.mask_heads[0](model.mask_pool(features, [found[0].boxes], sizes)).sigmoid()
+        model.mask_heads[0](model.mask_pool(features, [found[0].boxes])).sigmoid()
         marks.append(time.perf_counter())
         taken.append([b - a for a, b in itertools.pairwise(marks)])
     return [1e3 * sorted(column)[repeats // 2] for column in zip(*taken, strict=True)]
