@@ -59,5 +59,5 @@ class ReadAhead:
                     return
                 if turn < self._begun:  # whoever needs it is fetching it
                     continue
-            with suppress(InputError):
+            with suppress(InputError):  # whoever needs the shard fetches it again, and is told
                 self._fetch(shard)

@@ -81,6 +81,7 @@ class Muon(torch.optim.Optimizer):
                 if "momentum_buffer" not in state:
                     state["momentum_buffer"] = torch.zeros_like(parameter)
                 state["momentum_buffer"].lerp_(parameter.grad, 1 - momentum)
+                # Nesterov's; whole, as the parts of a matrix made orthogonal are not those of the whole made so.
                 update = whole(parameter.grad.lerp(state["momentum_buffer"], momentum))
                 matrix = orthogonal(update.flatten(1))
                 factor = max(1.0, matrix.shape[0] / matrix.shape[1]) ** 0.5

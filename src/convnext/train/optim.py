@@ -35,10 +35,10 @@ DECAY_RULES = (
 
 MATRICES = re.compile(
     r"(pwconv[12]"  # the blocks' linear weights
-    r"|^fpn\..*|^rpn\.head\.conv\..*|^(box_stages|mask_heads)\..*\.(linear\.\d|conv))"  # a detector's but its last
+    r"|^fpn\..*|^rpn\.head\.conv\..*|^(box_stages|mask_heads)\..*\.(linear\.\d|conv))"  # a detector's
     r"\.weight$"
 )
-"""What Muon may take."""
+"""What Muon may take: matrices between features. Last layers, whose rows are answers, stay AdamW's."""
 
 
 def head_layer(depths: tuple[int, ...], groups: str) -> int:

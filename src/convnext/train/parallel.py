@@ -55,11 +55,11 @@ def gradients_kept(network: nn.Module, kept: bool) -> Iterator[None]:
 
 def whole(tensor: Tensor) -> Tensor:
     """A tensor that may be split among the processes, as one; all of them must ask."""
-    return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 def split_like(tensor: Tensor, other: Tensor) -> Tensor:
-    """A whole tensor that all processes have, as a parameter is split among them."""
+    """A whole tensor that all processes have, split among them as `other` is, if that is."""
     if not isinstance(other, DTensor):
         return tensor
     everywhere = [Replicate()] * other.device_mesh.ndim

@@ -36,7 +36,7 @@ def download(repository: str) -> Path:
             f"'{repository}' is no file or folder here, and cannot be fetched from the Hugging Face hub: {reason}"
         ) from None
     for name in ("config.json", "preprocessor_config.json"):
-        with suppress(OSError, EntryNotFoundError):
+        with suppress(OSError, EntryNotFoundError):  # not every repository has them, and the weights may do
             hf_hub_download(repository, name)
     return Path(path)
 
