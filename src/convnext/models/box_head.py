@@ -9,10 +9,12 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.models.detection._utils import BalancedPositiveNegativeSampler, BoxCoder, Matcher
+from torchvision.models.detection._utils import BoxCoder, Matcher
 from torchvision.ops import box_iou, clip_boxes_to_image, generalized_box_iou_loss
 
 from convnext.data.annotated import Objects
+from convnext.models.draws import draw_balanced
+from convnext.models.proposals import Regions
 
 Norm = Literal["batch", "group", "none"]
 
@@ -93,41 +95,48 @@ class BoxStage(nn.Module):
         super().__init__()
         self.head, self.giou = head, giou
         self.matcher = Matcher(iou, iou, allow_low_quality_matches=False)
-        self.sampler = BalancedPositiveNegativeSampler(regions, self.POSITIVE)
+        self.regions = regions
         self.coder = BoxCoder(code_weights)
 
     @torch.no_grad()
-    def sample(self, regions: list[Tensor], objects: list[Objects]) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-        """Of each image, regions to learn from, their labels (0: background, else class + 1), and their objects."""
+    def sample(
+        self, regions: list[Regions], objects: list[Objects], keys: list[int]
+    ) -> tuple[list[Regions], list[Tensor], list[Tensor]]:
+        """Of each image, regions to learn from, their labels (0: background, else class + 1), and their objects.
+
+        The objects' own boxes are among the regions. An image's key and the regions' numbers say which are drawn.
+        """
         chosen, labels, matches = [], [], []
-        for boxes, truth in zip(regions, objects, strict=True):
+        for (boxes, ids), truth, key in zip(regions, objects, keys, strict=True):
+            own = torch.arange(1, len(truth.boxes) + 1, device=ids.device)
+            ids = torch.cat([ids, torch.cat([ids, ids.new_zeros(1)]).min() - own])  # below all there are
             boxes = torch.cat([boxes, truth.boxes])
             if len(truth.boxes):
                 found = self.matcher(box_iou(truth.boxes, boxes))
                 label = torch.where(found >= 0, truth.labels[found.clamp(min=0)] + 1, 0)
             else:
                 found = label = torch.zeros(len(boxes), dtype=torch.int64, device=boxes.device)
-            positive, negative = self.sampler([label])
-            keep = torch.where(positive[0] | negative[0])[0]
-            chosen.append(boxes[keep])
+            keep = draw_balanced(label, ids, key, size=self.regions, positive=self.POSITIVE)
+            chosen.append(Regions(boxes[keep], ids[keep]))
             labels.append(label[keep])
             matches.append(found[keep].clamp(min=0))
         return chosen, labels, matches
 
     def losses(
-        self, logits: Tensor, codes: Tensor, regions: Tensor, labels: Tensor, targets: Tensor
+        self, logits: Tensor, codes: Tensor, regions: Tensor, labels: Tensor, targets: Tensor, weights: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Of class and box, over regions `[R, 4]` with labels `[R]` and their objects' boxes `[R, 4]`."""
-        class_loss = F.cross_entropy(logits, labels)
+        """Of class and box, over regions `[R, 4]` with labels `[R]`, their objects' boxes `[R, 4]` and weights `[R]`
+        in the sums."""
+        class_loss = (F.cross_entropy(logits, labels, reduction="none") * weights).sum()
         positive = torch.where(labels > 0)[0]
         own = codes[positive, 0 if self.head.agnostic else labels[positive] - 1]
         if self.giou:
             boxes = self.coder.decode_single(own, regions[positive])
-            box_loss = 10 * generalized_box_iou_loss(boxes, targets[positive], reduction="sum")
+            box_losses = 10 * generalized_box_iou_loss(boxes, targets[positive], reduction="none")
         else:
             wanted = self.coder.encode_single(targets[positive], regions[positive])
-            box_loss = F.l1_loss(own, wanted, reduction="sum")
-        return class_loss, box_loss / max(1, len(labels))
+            box_losses = F.l1_loss(own, wanted, reduction="none").sum(1)
+        return class_loss, (box_losses * weights[positive]).sum()
 
     def refine(self, codes: Tensor, best: Tensor, regions: Tensor, size: tuple[int, int]) -> Tensor:
         """The regions moved to where the stage says their class `best` `[R]` lies: `[R, 4]`, for the stage after it."""

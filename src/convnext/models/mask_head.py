@@ -35,9 +35,9 @@ class MaskHead(nn.Module):
 
 
 def mask_loss(
-    logits: Tensor, regions: list[Tensor], labels: Tensor, matches: list[Tensor], masks: list[Tensor]
+    logits: Tensor, regions: list[Tensor], labels: Tensor, matches: list[Tensor], masks: list[Tensor], weights: Tensor
 ) -> Tensor:
-    """Binary cross-entropy of each region's mask for its class.
+    """Binary cross-entropy of each region's mask for its class, a mean over the mask's cells.
 
     Args:
         logits: `[R, classes, side, side]`.
@@ -45,11 +45,13 @@ def mask_loss(
         labels: `[R]`, class + 1.
         matches: of each image, the objects' numbers `[r]`.
         masks: of each image, the objects' masks `[n, H, W]`.
+        weights: of the regions in the sum, `[R]`.
     """
     if not len(labels):
         return logits.sum() * 0
     own = logits[torch.arange(len(labels), device=labels.device), labels - 1]
-    return F.binary_cross_entropy_with_logits(own, mask_targets(regions, matches, masks, logits.shape[-1]))
+    wanted = mask_targets(regions, matches, masks, logits.shape[-1])
+    return (F.binary_cross_entropy_with_logits(own, wanted, reduction="none").mean((1, 2)) * weights).sum()
 
 
 def mask_targets(regions: list[Tensor], matches: list[Tensor], masks: list[Tensor], side: int) -> Tensor:

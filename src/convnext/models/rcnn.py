@@ -1,8 +1,7 @@
 """Mask R-CNN and Cascade Mask R-CNN on a ConvNeXt (He et al. 2017; Cai and Vasconcelos 2018; ConvNeXt, section 3.3).
 
 The pyramid's four maps, a LayerNorm on each, go through a feature pyramid network; a region proposal network says where
-something may be; one stage (Mask R-CNN) or three (Cascade) say what it is, and each has a mask head. Regions, pooling
-and losses of the proposals are torchvision's.
+something may be; one stage (Mask R-CNN) or three (Cascade) say what it is, and each has a mask head.
 """
 
 from __future__ import annotations
@@ -12,9 +11,9 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 from torch.nn import functional as F
 from torchvision.models.detection.image_list import ImageList
-from torchvision.models.detection.rpn import AnchorGenerator, RegionProposalNetwork, RPNHead
 from torchvision.ops import FeaturePyramidNetwork, batched_nms
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
@@ -23,6 +22,7 @@ from convnext.models import region_pool
 from convnext.models.box_head import CODE_WEIGHTS, BoxHead, BoxStage, Norm
 from convnext.models.encoder import create_encoder
 from convnext.models.mask_head import MaskHead, mask_loss
+from convnext.models.proposals import ProposalNetwork, Regions
 from convnext.models.region_pool import LEVELS, RegionPool
 from convnext.models.soft_nms import soft_nms
 from convnext.nn.backbone import ConvNeXt
@@ -46,25 +46,12 @@ class Detections(NamedTuple):
     masks: Tensor
 
 
-class ProposalHead(RPNHead):
-    """torchvision's, with outputs in fp32: boxes in bf16 would lie pixels off."""
+class Group(NamedTuple):
+    """Images of one padded size: their places in the batch, themselves, and the pyramid's maps."""
 
-    def __init__(self, dim: int, anchors: int) -> None:
-        super().__init__(dim, anchors)
-        for layer in self.modules():
-            if isinstance(layer, nn.Conv2d):
-                layer.reset_parameters()  # by width: its own, for 256 channels, are too small for a narrow head
-
-    def forward(self, x: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        logits, codes = super().forward(x)
-        return [t.float() for t in logits], [t.float() for t in codes]
-
-
-class Anchors(AnchorGenerator):
-    """torchvision's, in fp32 whatever the maps' type, for the same reason."""
-
-    def forward(self, image_list: ImageList, feature_maps: list[Tensor]) -> list[Tensor]:
-        return super().forward(image_list, [x[:, :1].float() for x in feature_maps])
+    places: list[int]
+    images: ImageList
+    features: dict[str, Tensor]
 
 
 class RCNN(nn.Module):
@@ -110,18 +97,7 @@ class RCNN(nn.Module):
         self.depths = backbone.depths
         self.norms = nn.ModuleList(LayerNorm(width) for width in backbone.dims)
         self.fpn = FeaturePyramidNetwork(list(backbone.dims), dim, extra_blocks=LastLevelMaxPool())
-        anchors = Anchors(tuple((anchor_scale * s,) for s in STRIDES), ((0.5, 1.0, 2.0),) * len(STRIDES))
-        self.rpn = RegionProposalNetwork(
-            anchors,
-            ProposalHead(dim, anchors.num_anchors_per_location()[0]),
-            fg_iou_thresh=0.7,
-            bg_iou_thresh=0.3,
-            batch_size_per_image=256,
-            positive_fraction=0.5,
-            pre_nms_top_n={"training": 2000, "testing": 1000},
-            post_nms_top_n={"training": 1000, "testing": 1000},
-            nms_thresh=0.7,
-        )
+        self.rpn = ProposalNetwork(dim, tuple(anchor_scale * stride for stride in STRIDES))
         self.box_pool, self.mask_pool = RegionPool(7), RegionPool(14)
         overlaps = CASCADE if cascade else CASCADE[:1]
         self.box_stages: Any = nn.ModuleList(
@@ -138,38 +114,80 @@ class RCNN(nn.Module):
             MaskHead(dim, classes, convs=mask_convs, norm="none") for _ in overlaps if masks
         )
 
-    def forward(self, images: list[Tensor], objects: list[Objects] | None = None) -> Any:
-        """Normalised images `[3, H, W]` of any sizes, with objects, to losses by name; without, to `Detections`."""
-        batch, sizes = self.pad(images)
-        maps = self.backbone(batch)
-        maps = [norm(x).permute(0, 3, 1, 2) for norm, x in zip(self.norms, maps, strict=True)]
-        features = self.fpn(OrderedDict(zip(LEVELS, maps, strict=True)))
-        if objects is None:
-            regions, _ = self.rpn(ImageList(batch, sizes), features)
-            return self.detect(features, regions, sizes)
-        targets = [{"boxes": truth.boxes} for truth in objects]
-        regions, losses = self.rpn(ImageList(batch, sizes), features, targets)
-        return {**losses, **self.stage_losses(features, regions, objects, sizes)}
+    def forward(self, images: list[Tensor], objects: list[Objects] | None = None, keys: list[int] | None = None) -> Any:
+        """Normalised images `[3, H, W]` of any sizes, with objects, to losses by name; without, to `Detections`.
 
-    def pad(self, images: list[Tensor]) -> tuple[Tensor, list[tuple[int, int]]]:
-        """One batch, padded with zeros at the right and bottom to multiples of the last stride; the images' sizes."""
+        An image's answer and loss do not depend on the others, and the batch's losses are the mean of its images' own.
+        `keys` are numbers, one an image, by which the regions are drawn that are learnt from; without, they are random.
+        """
+        groups = self.grouped(images)
         sizes = [(image.shape[1], image.shape[2]) for image in images]
-        stride = STRIDES[-1]
-        height, width = (-(-max(side) // stride) * stride for side in zip(*sizes, strict=True))
-        return torch.stack([F.pad(i, (0, width - i.shape[2], 0, height - i.shape[1])) for i in images]), sizes
+        if objects is not None and keys is None:
+            keys = torch.randint(2**62, (len(images),)).tolist()
+        regions = [Regions(torch.empty(0), torch.empty(0))] * len(images)
+        losses: dict[str, Tensor] = {}
+        for places, batch, features in groups:
+            scored = self.rpn(batch, list(features.values()))
+            for place, proposed in zip(places, self.rpn.propose(scored, batch.image_sizes), strict=True):
+                regions[place] = proposed
+            if objects is not None and keys is not None:
+                own = self.rpn.losses(scored, [objects[i].boxes for i in places], [keys[i] for i in places])
+                for name, loss in own.items():
+                    losses[name] = losses.get(name, 0) + loss * (len(places) / len(images))
+        if objects is None or keys is None:
+            return self.detect(groups, [proposed.boxes for proposed in regions], sizes)
+        return {**losses, **self.stage_losses(groups, regions, objects, sizes, keys)}
+
+    def grouped(self, images: list[Tensor]) -> list[Group]:
+        """The images by size, padded with zeros at the right and bottom to multiples of the last stride, with their
+        maps.
+
+        Only images of one padded size go through the network together. Were a smaller one padded to the size of a
+        larger, GRN's norms and the convolutions near its border would see the padding, and its answer would be another.
+        """
+        places: dict[tuple[int, int] | int, list[int]] = {}
+        for place, image in enumerate(images):
+            # Split among processes, the network must be called equally often in all of them.
+            key = place if isinstance(self, FSDPModule) else padded_size(image)
+            places.setdefault(key, []).append(place)
+        groups = []
+        for own in places.values():
+            batch = torch.stack([padded(images[i]) for i in own])
+            maps = [norm(x).permute(0, 3, 1, 2) for norm, x in zip(self.norms, self.backbone(batch), strict=True)]
+            features = self.fpn(OrderedDict(zip(LEVELS, maps, strict=True)))
+            sizes = [(images[i].shape[1], images[i].shape[2]) for i in own]
+            groups.append(Group(own, ImageList(batch, sizes), features))
+        return groups
+
+    def pooled(self, pool: RegionPool, groups: list[Group], regions: list[Tensor]) -> Tensor:
+        """Every image's boxes `[r, 4]`, pooled from its group's maps: `[R, C, side, side]`, in the images' order."""
+        parts = [torch.empty(0)] * len(regions)
+        for group in groups:
+            own = [regions[i] for i in group.places]
+            pooled = pool(group.features, own).split([len(boxes) for boxes in own])
+            for place, part in zip(group.places, pooled, strict=True):
+                parts[place] = part
+        return torch.cat(parts)
 
     def stage_losses(
-        self, features: dict[str, Tensor], regions: list[Tensor], objects: list[Objects], sizes: list[tuple[int, int]]
+        self,
+        groups: list[Group],
+        regions: list[Regions],
+        objects: list[Objects],
+        sizes: list[tuple[int, int]],
+        keys: list[int],
     ) -> dict[str, Tensor]:
-        """Of classes, boxes and masks, by stage."""
+        """Of classes, boxes and masks, by stage, each the mean of the images' own mean over their regions."""
         losses: dict[str, Tensor] = {}
         for i, stage in enumerate(self.box_stages):
-            chosen, labels, matches = stage.sample(regions, objects)
-            logits, codes = stage.head(self.box_pool(features, chosen))
+            sampled, labels, matches = stage.sample(regions, objects, keys)
+            chosen = [own.boxes for own in sampled]
+            logits, codes = stage.head(self.pooled(self.box_pool, groups, chosen))
             targets = [
                 truth.boxes[m] if len(truth.boxes) else b for truth, m, b in zip(objects, matches, chosen, strict=True)
             ]
-            class_loss, box_loss = stage.losses(logits, codes, torch.cat(chosen), torch.cat(labels), torch.cat(targets))
+            parts = (torch.cat(chosen), torch.cat(labels), torch.cat(targets), shares(chosen))
+            class_loss, box_loss = stage.losses(logits, codes, *parts)
             losses |= {f"class_{i}": STAGE_WEIGHTS[i] * class_loss, f"box_{i}": STAGE_WEIGHTS[i] * box_loss}
             if self.mask_heads:
                 positive = [torch.where(label > 0)[0] for label in labels]
@@ -177,24 +195,24 @@ class RCNN(nn.Module):
                     [values[p] for values, p in zip(parts, positive, strict=True)]
                     for parts in (chosen, labels, matches)
                 )
-                masks = self.mask_heads[i](self.mask_pool(features, boxes))
+                masks = self.mask_heads[i](self.pooled(self.mask_pool, groups, boxes))
                 shapes = [truth.masks for truth in objects]
-                losses[f"mask_{i}"] = STAGE_WEIGHTS[i] * mask_loss(masks, boxes, torch.cat(own_labels), own, shapes)
+                loss = mask_loss(masks, boxes, torch.cat(own_labels), own, shapes, shares(boxes))
+                losses[f"mask_{i}"] = STAGE_WEIGHTS[i] * loss
             if i + 1 < len(self.box_stages):
                 counts, label = [len(boxes) for boxes in chosen], torch.cat(labels)
                 best = torch.where(label > 0, label - 1, logits[:, 1:].argmax(1))
-                parts = (codes.detach().split(counts), best.split(counts), chosen, sizes)
-                regions = [stage.refine(*part) for part in zip(*parts, strict=True)]
+                refined = (codes.detach().split(counts), best.split(counts), chosen, sizes)
+                moved = [stage.refine(*part) for part in zip(*refined, strict=True)]
+                regions = [Regions(boxes, own.ids) for boxes, own in zip(moved, sampled, strict=True)]
         return losses
 
-    def detect(
-        self, features: dict[str, Tensor], regions: list[Tensor], sizes: list[tuple[int, int]]
-    ) -> list[Detections]:
+    def detect(self, groups: list[Group], regions: list[Tensor], sizes: list[tuple[int, int]]) -> list[Detections]:
         """What is in each image, from its proposed regions."""
         counts = [len(boxes) for boxes in regions]
         probabilities = torch.zeros((), device=regions[0].device)
         for i, stage in enumerate(self.box_stages):
-            logits, codes = stage.head(self.box_pool(features, regions))
+            logits, codes = stage.head(self.pooled(self.box_pool, groups, regions))
             probabilities = probabilities + logits.softmax(1) / len(self.box_stages)
             if i + 1 < len(self.box_stages):
                 parts = (codes.split(counts), logits[:, 1:].argmax(1).split(counts), regions, sizes)
@@ -203,7 +221,7 @@ class RCNN(nn.Module):
         found = [self.select(*part) for part in zip(boxes, probabilities.split(counts), strict=True)]
         if not self.mask_heads:
             return [Detections(*each, each[0].new_zeros(0, 1, 1)) for each in found]
-        pooled = self.mask_pool(features, [each[0] for each in found])
+        pooled = self.pooled(self.mask_pool, groups, [each[0] for each in found])
         labels = torch.cat([each[2] for each in found])
         every = torch.arange(len(labels), device=labels.device)
         drawn = torch.stack([head(pooled)[every, labels].sigmoid() for head in self.mask_heads]).mean(0)
@@ -225,6 +243,24 @@ class RCNN(nn.Module):
             return candidates[kept], values, label[kept]
         kept = batched_nms(candidates, values, label, self.OVERLAP)[: self.MOST]
         return candidates[kept], values[kept], label[kept]
+
+
+def padded_size(image: Tensor) -> tuple[int, int]:
+    """Height and width of an image `[3, H, W]`, rounded up to multiples of the last stride."""
+    stride = STRIDES[-1]
+    return -(-image.shape[1] // stride) * stride, -(-image.shape[2] // stride) * stride
+
+
+def padded(image: Tensor) -> Tensor:
+    """An image with zeros at the right and bottom, up to its `padded_size`."""
+    height, width = padded_size(image)
+    return F.pad(image, (0, width - image.shape[2], 0, height - image.shape[1]))
+
+
+def shares(boxes: list[Tensor]) -> Tensor:
+    """What each region counts in a mean over images of their means over regions, `[R]`; `boxes` are of each image."""
+    counts = torch.tensor([len(own) for own in boxes], device=boxes[0].device)
+    return (1 / (len(boxes) * counts.float())).repeat_interleave(counts)
 
 
 def create_detector(name: str, *, classes: int, encoder: dict[str, Any] | None = None, **parts: Any) -> RCNN:

@@ -23,35 +23,44 @@ def class_weights(pixels: np.ndarray, power: float = 1.0) -> Tensor:
 def segmentation_loss(
     logits: Tensor, labels: Tensor, *, weights: Tensor | None = None, hard: bool = False, dice: float = 0.0
 ) -> Tensor:
-    """Mean over all pixels, ignored ones among them, so that parts of a batch add up to it.
+    """Mean over the images of each one's own loss, so that parts of a batch add up to it.
+
+    An image's is the mean over all its pixels, ignored ones among them.
 
     Args:
         logits: fp32 `[N, classes, H, W]`.
         labels: int64 `[N, H, W]`, `IGNORED` where there is no class.
         weights: of the classes.
-        hard: online hard example mining (Shrivastava et al. 2016): pixels that are easy teach nothing, and the mean is
-            over the others.
+        hard: online hard example mining (Shrivastava et al. 2016): pixels that are easy teach nothing, and an image's
+            mean is over its others.
         dice: weight of `dice_loss` beside it.
     """
     weights = None if weights is None else weights.to(logits.device)
-    losses = F.cross_entropy(logits, labels, weight=weights, ignore_index=IGNORED, reduction="none")
+    losses = F.cross_entropy(logits, labels, weight=weights, ignore_index=IGNORED, reduction="none").flatten(1)
     if hard:
-        with torch.no_grad():
-            true = logits.log_softmax(1).gather(1, labels.clamp(min=0)[:, None])[:, 0].exp()
-            true = true.masked_fill(labels == IGNORED, 2.0).flatten()
-            least = max(1, int(LEAST * true.numel()))
-            chosen = true <= true.kthvalue(least).values.clamp(SURE, 1.0)
-        loss = losses.flatten()[chosen].mean() if chosen.any() else 0 * losses.sum()
+        chosen = hard_pixels(logits, labels)
+        loss = ((losses * chosen).sum(1) / chosen.sum(1).clamp(min=1)).mean()
     else:
         loss = losses.mean()
     return loss + dice * dice_loss(logits, labels) if dice else loss
 
 
+@torch.no_grad()
+def hard_pixels(logits: Tensor, labels: Tensor) -> Tensor:
+    """Whether each pixel is hard, bool `[N, H · W]`: of each image those below `SURE`, and at least a share `LEAST`."""
+    true = logits.log_softmax(1).gather(1, labels.clamp(min=0)[:, None])[:, 0].exp()
+    true = true.masked_fill(labels == IGNORED, 2.0).flatten(1)
+    least = max(1, int(LEAST * true.shape[1]))
+    return true <= true.kthvalue(least, dim=1, keepdim=True).values.clamp(SURE, 1.0)
+
+
 def dice_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """One minus the mean overlap 2 |A B| / (|A| + |B|) of each image's classes (Milletari et al. 2016)."""
+    """One minus the overlap 2 |A B| / (|A| + |B|), a mean over each image's classes and over the images (Milletari et
+    al. 2016); 0 for an image without any."""
     counted = (labels != IGNORED)[:, None]
     truth = F.one_hot(labels.clamp(min=0), logits.shape[1]).permute(0, 3, 1, 2) * counted
     found = logits.softmax(1) * counted
     both, sizes = (found * truth).sum((2, 3)), found.sum((2, 3)) + truth.sum((2, 3))
     present = truth.sum((2, 3)) > 0
-    return 1 - (2 * both / sizes.clamp(min=1))[present].mean() if present.any() else 0 * logits.sum()
+    lacking = (1 - 2 * both / sizes.clamp(min=1)) * present
+    return (lacking.sum(1) / present.sum(1).clamp(min=1)).mean()
