@@ -11,7 +11,7 @@ import types
 import typing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Literal, Self, TypeVar, get_args, get_origin, get_type_hints
 
 from convnext.errors import InputError, nearest
 
@@ -27,11 +27,15 @@ def option(default: Any, help: str) -> Any:
 class TrainConfig:
     """What every task's training needs; the loop reads these and nothing else."""
 
+    OLD_RULE: ClassVar[int] = 1
+    """The `hold_out_rule` of runs made when there was no such option."""
+
     recipe: str = option("", "the recipe these values came from")
     data: str = option("", "the data to train on")
     model: str = option("convnextv2_atto", "a name of `convnext models`")
     init: str | None = option(None, "weights to start from: run directory, file, published name or hub id")
     in_chans: Literal[1, 3] = option(3, "channels images are read with: 3 colour, 1 grey")
+    white: int = option(65535, "value of 16-bit images that is white: 4095 where they hold 12 bits")
     stem_patch: Literal[1, 2, 4] = option(4, "side of the stem's patches; 2 or 1 for small images")
     image_size: int = option(224, "side of the square images the network sees, in pixels")
     drop_path: float = option(0.0, "stochastic depth of the last block")
@@ -74,14 +78,17 @@ class TrainConfig:
     )
     device: str = option("auto", "auto, cpu, cuda, cuda:1, mps")
     seed: int = option(0, "of every random choice")
+    hold_out_rule: Literal[0, 1, 2] = option(
+        2, "how images are held out where the data does not say: 2 by a hash of each one's path; 0, 1 as older runs did"
+    )
 
     def override(self, changes: dict[str, Any]) -> Self:
         """A copy with some fields changed; strings are read as the field's type. `InputError` if one cannot be."""
-        hints = get_type_hints(type(self))
+        hints, known = get_type_hints(type(self)), [f.name for f in dataclasses.fields(self)]
         values = {}
         for name, value in changes.items():
-            if name not in hints:
-                raise InputError(f"no option '{name}'; {nearest(name, list(hints))}")
+            if name not in known:
+                raise InputError(f"no option '{name}'; {nearest(name, known)}")
             values[name] = parse(name, value, hints[name]) if isinstance(value, str) else value
         return dataclasses.replace(self, **values)
 
@@ -96,6 +103,7 @@ class TrainConfig:
         unknown = sorted(set(values) - known)
         if unknown:
             raise InputError(f"config.json has options this version does not know: {', '.join(unknown)}")
+        values = {"hold_out_rule": cls.OLD_RULE, **values}
         as_fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
         return cls(**as_fields)
 
@@ -107,6 +115,8 @@ class TrainConfig:
         for name in ("base_lr", "weight_decay", "drop_path", "warmup_epochs", "workers"):
             if not getattr(self, name) >= 0:  # nor nan
                 raise InputError(f"{name} must not be negative, not {getattr(self, name)}")
+        if not 1 <= self.white <= 65535:
+            raise InputError(f"white must lie between 1 and 65535, not {self.white}")
         if self.seed < 0:
             raise InputError(f"seed must not be negative, not {self.seed}")
         if not all(0 <= beta < 1 for beta in self.betas):
@@ -204,6 +214,8 @@ class PretrainConfig(TrainConfig):
 class DetectConfig(TrainConfig):
     """A detection run; `image_size` is the side of the jitter's square."""
 
+    OLD_RULE: ClassVar[int] = 0
+
     val_fraction: float = option(0.2, "share held out for validation where the data has no split of its own")
     masks: bool = option(True, "draw outlines too; false: boxes alone")
     cascade: bool = option(False, "Cascade R-CNN's three stages, with GIoU, instead of one")
@@ -250,6 +262,8 @@ class DetectConfig(TrainConfig):
 @dataclass(frozen=True)
 class SegmentConfig(TrainConfig):
     """A segmentation run; `image_size` is the side of the crops."""
+
+    OLD_RULE: ClassVar[int] = 0
 
     val_fraction: float = option(0.2, "share held out for validation where the data has no split of its own")
     ignore_index: int = option(255, "number of pixels in a label map that are ignored")

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import ExifTags, Image
 from torchvision.ops import masks_to_boxes
 
 from convnext.data import annotated
@@ -43,9 +43,9 @@ def marked(tmp_path: Path, *squares: tuple[int, int, int, int], size: tuple[int,
     for n, (x0, y0, x1, y1) in enumerate(squares):
         pixels[y0:y1, x0:x1] = 255
         polygon = [[x0, y0, x1, y0, x1, y1, x0, y1]]
-        annotations.append(Annotation(n, n, (x0, y0, x1, y1), polygon, False, 1.0))
+        annotations.append(Annotation(n, (x0, y0, x1, y1), polygon, False, 1.0))
     Image.fromarray(pixels).save(tmp_path / "marked.png")
-    return AnnotatedImage(1, tmp_path / "marked.png", *size, tuple(annotations))
+    return AnnotatedImage(1, tmp_path / "marked.png", "marked.png", *size, tuple(annotations))
 
 
 def test_boxes_and_masks_lie_where_the_pixels_do(tmp_path: Path) -> None:
@@ -157,3 +157,24 @@ def test_an_image_of_another_size_is_unreadable(tmp_path: Path) -> None:
     (batch,) = detection_eval_loader(data, WholeImage(64, 64), batch_size=2, workers=0)
     assert batch.images == []
     assert len(batch.unreadable) == 1
+
+
+def turned(path: Path, orientation: int) -> None:
+    """An image of 90×60 stored pixels, red at the left, with EXIF that says how it lies."""
+    pixels = np.zeros((60, 90, 3), dtype=np.uint8)
+    pixels[:, :30, 0] = 255
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    Image.fromarray(pixels).save(path, exif=exif)
+
+
+@pytest.mark.parametrize("orientation", [5, 6, 7, 8])
+def test_boxes_made_on_stored_pixels_are_known_by_the_sizes(orientation: int, tmp_path: Path) -> None:
+    turned(tmp_path / "a.png", orientation)
+    stored = open_annotated(AnnotatedImage(1, tmp_path / "a.png", "a.png", 90, 60, ()))
+    assert stored.size == (90, 60)
+    assert stored.getpixel((5, 30)) == (255, 0, 0)
+    upright = open_annotated(AnnotatedImage(1, tmp_path / "a.png", "a.png", 60, 90, ()))
+    assert upright.size == (60, 90)
+    with pytest.raises(ImageError, match="where its annotations are for 50×50"):
+        open_annotated(AnnotatedImage(1, tmp_path / "a.png", "a.png", 50, 50, ()))

@@ -7,13 +7,14 @@ from convnext.data.samples import read_split, read_train_val
 
 
 def test_split_is_fixed_and_stratified():
-    train, val = read_train_val("digits")
+    train, val, origin = read_train_val("digits")
     assert (len(train), len(val)) == (1438, 359)
     assert train.classes == val.classes == tuple("0123456789")
     assert not set(train.sources) & set(val.sources)
     assert {val.targets.count(label) for label in range(10)} <= {35, 36, 37}
     assert val.sources[:3] == ["digits/0005", "digits/0007", "digits/0016"]
-    assert read_split("digits", "val", val_fraction=0.5) == val
+    assert read_split("digits") == val
+    assert origin.hold_out is None
 
 
 def test_images_are_those_of_scikit_learn():

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from convnext.data.samples import Samples, read_split, read_train_val
+from convnext.data.splits import HoldOut
 from convnext.errors import InputError
 
 
@@ -29,7 +30,7 @@ def refusal(data: Path, **options) -> str:
 
 def test_train_and_val(tmp_path: Path):
     fill(tmp_path, "train/cat/2.jpg", "train/cat/deep/1.PNG", "train/dog/1.jpg", "val/dog/3.jpg", "train/readme.txt")
-    train, val = read_train_val(tmp_path)
+    train, val, _ = read_train_val(tmp_path)
     assert train.classes == val.classes == ("cat", "dog")
     assert relative(train, tmp_path) == ["train/cat/2.jpg", "train/cat/deep/1.PNG", "train/dog/1.jpg"]
     assert train.targets == [0, 0, 1]
@@ -48,12 +49,34 @@ def test_other_names_of_the_held_out_folder(tmp_path: Path, name: str):
 
 def test_val_comes_before_test(tmp_path: Path):
     fill(tmp_path, "train/a/1.jpg", "train/b/1.jpg", "val/a/2.jpg", "test/a/3.jpg")
-    assert relative(read_split(tmp_path, "all"), tmp_path) == ["train/a/1.jpg", "train/b/1.jpg", "val/a/2.jpg"]
+    assert relative(read_train_val(tmp_path).val, tmp_path) == ["val/a/2.jpg"]
+    assert relative(read_split(tmp_path, "test", classes=["a", "b"]), tmp_path) == ["test/a/3.jpg"]
+    assert len(read_split(tmp_path, "all", classes=["a", "b"])) == 4
+
+
+@pytest.mark.parametrize(("first", "second"), [("Training", "Testing"), ("Train", "Test"), ("train", "dev")])
+def test_parts_by_other_names_are_no_classes(tmp_path: Path, first: str, second: str):
+    fill(tmp_path, f"{first}/a/1.jpg", f"{first}/b/1.jpg", f"{second}/a/2.jpg")
+    train, val, origin = read_train_val(tmp_path)
+    assert train.classes == ("a", "b")
+    assert relative(val, tmp_path) == [f"{second}/a/2.jpg"]
+    assert origin.hold_out is None
+
+
+def test_a_class_may_be_called_train(tmp_path: Path):
+    fill(tmp_path, *(f"{name}/{number}.jpg" for name in ("bus", "train") for number in range(9)))
+    assert read_train_val(tmp_path).train.classes == ("bus", "train")
+
+
+def test_a_folder_without_parts_is_all_of_it(tmp_path: Path):
+    fill(tmp_path, *(f"{name}/{number}.jpg" for name in ("a", "b") for number in range(9)))
+    assert len(read_split(tmp_path, classes=["a", "b"])) == 18
+    assert read_split(tmp_path, classes=["a", "b"]).part == "all"
 
 
 def test_numbered_classes_stand_in_numeric_order(tmp_path: Path):
     fill(tmp_path, *(f"train/{name}/1.jpg" for name in (10, 9, 1)), "val/9/2.jpg")
-    train, val = read_train_val(tmp_path)
+    train, val, _ = read_train_val(tmp_path)
     assert train.classes == ("1", "9", "10")
     assert val.targets == [1]
 
@@ -61,7 +84,7 @@ def test_numbered_classes_stand_in_numeric_order(tmp_path: Path):
 @pytest.mark.parametrize("root", ["", "train/"])
 def test_a_part_is_held_out_where_none_is(tmp_path: Path, root: str):
     names = [f"{root}{name}/{number}.jpg" for name in ("cat", "dog") for number in range(100)]
-    train, val = read_train_val(fill(tmp_path / "here", *names))
+    train, val, _ = read_train_val(fill(tmp_path / "here", *names))
     assert len(train) + len(val) == 200
     assert not set(train.sources) & set(val.sources)
     assert 20 < len(val) < 60
@@ -74,8 +97,10 @@ def test_a_part_is_held_out_where_none_is(tmp_path: Path, root: str):
 
 def test_val_fraction(tmp_path: Path):
     fill(tmp_path, *(f"{name}/{number}.jpg" for name in ("a", "b") for number in range(50)))
-    assert len(read_split(tmp_path, "val", val_fraction=0.5)) > len(read_split(tmp_path, "val", val_fraction=0.1))
-    assert refusal(tmp_path, val_fraction=1.5) == "val_fraction must lie between 0 and 1, not 1.5"
+    more, fewer = (read_train_val(tmp_path, hold_out=HoldOut(fraction)).val for fraction in (0.5, 0.1))
+    assert len(more) > len(fewer)
+    with pytest.raises(InputError, match=r"val_fraction must lie between 0 and 1, not 1.5"):
+        HoldOut(1.5)
 
 
 def test_a_models_classes_decide_the_targets(tmp_path: Path):
@@ -142,14 +167,9 @@ def test_nothing_held_out(tmp_path: Path):
     assert refusal(tmp_path) == f"{tmp_path}: no images in the val part"
 
 
-def test_unknown_split(tmp_path: Path):
-    with pytest.raises(InputError, match="unknown split 'test': it is train, val or all"):
-        read_split(tmp_path, "test")  # type: ignore[arg-type]  # which is the test
-
-
 @pytest.mark.skipif("CONVNEXT_DATA" not in os.environ, reason="CONVNEXT_DATA names no folder of real images")
 def test_imagenette():
-    train, val = read_train_val(Path(os.environ["CONVNEXT_DATA"]) / "imagenette")
+    train, val, _ = read_train_val(Path(os.environ["CONVNEXT_DATA"]) / "imagenette")
     assert (len(train), len(val), len(train.classes)) == (3000, 1000, 10)
     assert [val.targets.count(index) for index in range(10)] == [100] * 10
     assert train.open(0, "RGB").size == (224, 224)

@@ -12,7 +12,7 @@ from making import make_scenes
 from PIL import Image
 
 from convnext.data.annotated import WholeImage
-from convnext.data.label_maps import IGNORED, LabelMaps, open_labelled, read_label_maps
+from convnext.data.label_maps import IGNORED, LabelMaps, LabelRules, open_labelled, read_label_maps
 from convnext.data.segmented import SegmentationTransform, segmentation_eval_loader, segmentation_train_loader
 
 CROP = SegmentationTransform(48, 48, 200, (0.5, 2.0), most=0.75, hflip=0.5, photometric=False)
@@ -20,7 +20,7 @@ CROP = SegmentationTransform(48, 48, 200, (0.5, 2.0), most=0.75, hflip=0.5, phot
 
 @pytest.fixture(scope="module")
 def scenes(tmp_path_factory: pytest.TempPathFactory) -> LabelMaps:
-    return read_label_maps(make_scenes(tmp_path_factory.mktemp("data") / "scenes"), ignore_index=9).train
+    return read_label_maps(make_scenes(tmp_path_factory.mktemp("data") / "scenes"), LabelRules(9)).parts["train"]
 
 
 def test_labels_lie_where_the_pixels_do() -> None:
@@ -99,7 +99,7 @@ def test_an_epoch_of_steps_goes_on_where_the_last_ended(scenes: LabelMaps) -> No
 def test_whole_images_come_in_order_and_bad_ones_are_left_out(tmp_path: Path) -> None:
     folder = make_scenes(tmp_path / "scenes")
     (folder / "images" / "val" / "1.png").write_bytes(b"no image")
-    val = read_label_maps(folder, ignore_index=9).val
+    val = read_label_maps(folder, LabelRules(9)).parts["val"]
     batches = list(segmentation_eval_loader(val, WholeImage(48, 200), batch_size=2, workers=0))
     assert [batch.indices for batch in batches] == [[0], [2]]
     assert [index for batch in batches for index, _ in batch.unreadable] == [1]

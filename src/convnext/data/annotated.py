@@ -3,9 +3,10 @@ the pixels, and batches of images of several sizes."""
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import NamedTuple
 
@@ -19,11 +20,13 @@ from torchvision.transforms.v2 import InterpolationMode, functional
 
 from convnext import processes as share
 from convnext.data.coco import Annotated, AnnotatedImage
-from convnext.data.decode import decode_image, read_bytes
+from convnext.data.decode import WHITE, decode_image, read_bytes
 from convnext.data.loader import Batches, Items, Loader, mix
 from convnext.data.outlines import to_masks
 from convnext.data.preprocessing import IMAGENET_MEAN, IMAGENET_STD
-from convnext.errors import ImageError
+from convnext.errors import ImageError, InputError
+
+log = logging.getLogger("convnext")
 
 DECODED = 64 * 10**6
 """Bytes of masks that are decoded at once."""
@@ -85,6 +88,8 @@ class DetectionTransform:
         scale: the jitter's factor, from and to; None takes a whole image at one of the `size` short sides.
         hflip, vflip: probabilities of flips.
         colour: strength of changes of brightness, contrast and saturation.
+        masks: whether objects have masks.
+        white: the value of 16-bit images that is white.
     """
 
     size: tuple[int, ...]
@@ -94,6 +99,7 @@ class DetectionTransform:
     vflip: float
     colour: float
     masks: bool
+    white: int = WHITE
 
     def __call__(self, image: Image.Image, annotated: AnnotatedImage) -> tuple[Tensor, Objects]:
         height, width = image.height, image.width
@@ -159,21 +165,39 @@ def normalise(pixels: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class WholeImage:
-    """An image as a trained detector sees it: whole, its short side of `short` pixels or the long one of `long`."""
+    """An image as a trained detector sees it: whole, its short side of `short` pixels or the long one of `long`.
+
+    `white` is the value of 16-bit images that is white.
+    """
 
     short: int
     long: int
+    white: int = WHITE
 
     def __call__(self, image: Image.Image) -> Tensor:
         size = list(fit(image.height, image.width, self.short, self.long))
         return normalise(functional.resize(functional.pil_to_tensor(image), size, antialias=True))
 
+    def resized(self, short: int) -> WholeImage:
+        """The same at another short side, and a long one of the same proportion."""
+        if short < 1:
+            raise InputError(f"an image's short side must be at least 1 pixel, not {short}")
+        if short != self.short:
+            log.info("images are seen at a short side of %d pixels; the model was trained for %d", short, self.short)
+        return replace(self, short=short, long=round(self.long * short / self.short))
 
-def open_annotated(annotated: AnnotatedImage) -> Image.Image:
-    """The image's pixels. `ImageError` if it cannot be read, or has another size than its annotations are for."""
-    content = read_bytes(annotated.file)
-    image = decode_image(content, "RGB", name=str(annotated.file))
-    if image.size != (annotated.width, annotated.height):
+
+def open_annotated(annotated: AnnotatedImage, white: int = WHITE) -> Image.Image:
+    """The image's pixels. `ImageError` if it cannot be read, or has another size than its annotations are for.
+
+    An image that EXIF lays on its side is taken as it is stored where its annotations are for that.
+    """
+    content, wanted = read_bytes(annotated.file), (annotated.width, annotated.height)
+    image = decode_image(content, "RGB", name=str(annotated.file), white=white)
+    if image.size != wanted and image.size == wanted[::-1]:
+        stored = decode_image(content, "RGB", name=str(annotated.file), white=white, upright=False)
+        image = stored if stored.size == wanted else image
+    if image.size != wanted:
         raise ImageError(
             f"{annotated.file}: {image.width}×{image.height} pixels, where its annotations are for "
             f"{annotated.width}×{annotated.height}"
@@ -193,7 +217,7 @@ class _Dataset(Items):
 
     def read(self, index: int) -> tuple[Tensor, Objects | None]:
         annotated = self.data.images[index]
-        image = open_annotated(annotated)
+        image = open_annotated(annotated, self.transform.white)
         if isinstance(self.transform, WholeImage):
             return self.transform(image), None
         return self.transform(image, annotated)

@@ -1,23 +1,36 @@
-"""Images with the boxes and outlines of objects, as COCO's JSON has them.
+"""Images with the boxes and outlines of objects, as COCO's JSON has them, and the many programs that write it.
 
-Faults in it are found when it is read, each kind with its count and its first examples. What cannot be used is left
-out: an annotation without a usable box or outline, an image whose file is missing or of another size than the JSON says
-(the outlines would lie elsewhere). What makes the file meaningless is refused: no JSON, not COCO's, an id twice.
+What can be taken is taken: an object with a broken outline keeps its box, one without a box gets its outline's. What
+was assumed is noted, and what cannot be used is left out, each kind with its count and its first examples: an object
+with neither box nor outline, an image whose file is missing or of another size than the JSON says (the outlines would
+lie elsewhere). What makes the file meaningless is refused: no JSON, not COCO's, two images of one id.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from convnext.data.entries import HELD_OUT, hash_fraction
+from convnext.data.coco_fields import (
+    LARGEST,
+    Id,
+    box_of_outline,
+    cut,
+    order_of,
+    reaches_beyond,
+    read_box,
+    read_id,
+    read_outline,
+    read_side,
+    twice,
+)
 from convnext.data.faults import Faults
+from convnext.data.splits import UNDIVIDED, held_out_part, part_of_name
 from convnext.errors import InputError
-
-LARGEST = 1e6  # of a number that is a position; the length of an outline is memory when it is drawn
 
 
 @dataclass(frozen=True)
@@ -25,10 +38,9 @@ class Annotation:
     """One object, or a crowd of them.
 
     `label` is a position among the classes, `box` x0, y0, x1, y1 in pixels, inside the image; `outline` polygons or a
-    run-length code as in the JSON, None where there is none.
+    run-length code as in the JSON, None where there is none; `area` in pixels.
     """
 
-    id: int
     label: int
     box: tuple[float, float, float, float]
     outline: Any
@@ -38,10 +50,11 @@ class Annotation:
 
 @dataclass(frozen=True)
 class AnnotatedImage:
-    """One image; `file` is where it lies."""
+    """One image; `file` is where it lies, `key` its name relative to the data."""
 
-    id: int
+    id: Id
     file: Path
+    key: str
     width: int
     height: int
     annotations: tuple[Annotation, ...]
@@ -49,67 +62,121 @@ class AnnotatedImage:
 
 @dataclass(frozen=True)
 class Annotated:
-    """Annotated images of one split; `category_ids` are the JSON's, by class."""
+    """Annotated images of one part; `category_ids` are the JSON's, by class."""
 
     classes: tuple[str, ...]
-    category_ids: tuple[int, ...]
+    category_ids: tuple[Id, ...]
     images: tuple[AnnotatedImage, ...]
 
     def __len__(self) -> int:
         return len(self.images)
 
 
-def read_coco(path: Path, folder: Path, faults: Faults) -> Annotated:
+@dataclass(frozen=True)
+class AnnotatedParts:
+    """The parts of a folder by name ("train", "val", "test", or "" alone where it does not say what is held out), and
+    what was found wrong in reading them."""
+
+    parts: dict[str, Annotated]
+    faults: Faults
+
+
+def find_parts(data: str | Path) -> dict[str, tuple[Path, Path]]:
+    """The JSON and the folder of images of each part of a folder; "" stands for train alone.
+
+    Parts are `train.json` beside `train/`, COCO's `annotations/instances_train2017.json` beside `train2017/`, or
+    Roboflow's `train/_annotations.coco.json` among its images, under any of the parts' names (`splits.PART_NAMES`). A
+    folder that itself holds `_annotations.coco.json` is one part. `InputError` for a folder in another layout.
+    """
+    folder = Path(data)
+    if not folder.is_dir():
+        raise InputError(f"{data}: no such folder")
+    candidates = [(path.stem, path, folder / path.stem) for path in sorted(folder.glob("*.json"))]
+    candidates += [(path.parent.name, path, path.parent) for path in sorted(folder.glob("*/_annotations.coco.json"))]
+    for path in sorted((folder / "annotations").glob("instances_*.json"), reverse=True):  # the last year's first
+        name = path.stem.removeprefix("instances_")
+        candidates.append((name.rstrip("0123456789"), path, folder / name))
+    found: dict[str, tuple[Path, Path]] = {}
+    for name, path, images in candidates:
+        if (part := part_of_name(name)) is not None:
+            found.setdefault(part, (path, images))
+    if not found and (folder / "_annotations.coco.json").is_file():
+        return {UNDIVIDED: (folder / "_annotations.coco.json", folder)}
+    if not found:
+        raise InputError(
+            f"{data}: no annotations found: neither train.json, nor annotations/instances_train*.json, "
+            "nor train/_annotations.coco.json, nor such files of val or test"
+        )
+    if "train" in found and held_out_part(found) is None:
+        return {UNDIVIDED: found["train"]}
+    return {part: found[part] for part in ("train", "val", "test") if part in found}
+
+
+def read_annotated(
+    data: str | Path, *, only: Collection[str] | None = None, classes: Sequence[str] | None = None
+) -> AnnotatedParts:
+    """The parts of a folder (`find_parts`), or `only` some of them.
+
+    Categories are matched by name, to `classes` or else to those of the first part read, which is train. `InputError`
+    for a part that cannot be read, has an object of another class, or in which no object can be used.
+    """
+    faults = Faults()
+    parts: dict[str, Annotated] = {}
+    for part, (path, images) in find_parts(data).items():
+        if only is not None and part not in only:
+            continue
+        known = classes if classes is not None else next((other.classes for other in parts.values()), None)
+        parts[part] = read_coco(path, images, faults, classes=known)
+        if known is None and not any(image.annotations for image in parts[part].images):
+            raise InputError(f"{path}: no usable annotation; {'; '.join(faults.lines()) or 'it has none'}")
+    return AnnotatedParts(parts, faults)
+
+
+def read_coco(path: Path, folder: Path, faults: Faults, *, classes: Sequence[str] | None = None) -> Annotated:
     """The images of one JSON, in the order of their ids, whose files lie in `folder`.
 
-    `InputError` for a file that is not COCO's JSON, an id that appears twice, or no usable image.
+    Its categories are the classes, in the order of their ids; with `classes`, theirs are found by name. `InputError`
+    for a file that is not COCO's JSON, an id that appears twice, no usable image, or objects of another class.
     """
     content = _read_json(path)
-    categories = sorted(_rows(path, content, "categories"), key=lambda row: row["id"])
-    names = [str(row.get("name", row["id"])) for row in categories]
-    _refuse_twice(path, "category id", [row["id"] for row in categories])
-    _refuse_twice(path, "category name", names)
-    labels = {row["id"]: label for label, row in enumerate(categories)}
-    rows = _rows(path, content, "images")
-    _refuse_twice(path, "image id", [row["id"] for row in rows])
-    there = {file.relative_to(folder).as_posix() for file in folder.rglob("*")} if folder.is_dir() else set()
-    by_id: dict[int, dict[str, Any]] = {}
-    annotations: dict[int, list[Annotation]] = {}
-    for row in sorted(rows, key=lambda row: row["id"]):
-        name = str(row.get("file_name", ""))
-        width, height = row.get("width"), row.get("height")
-        if not (_is_count(width) and _is_count(height)):
-            faults.add("images without width and height", f"image {row['id']}")
-        elif Path(name).as_posix() not in there:
-            faults.add(f"images that are not in {folder}", name or f"image {row['id']}")
+    rows = {_image_id(path, row): row for row in _rows(path, content, "images")}
+    objects = _rows(path, content, "annotations")
+    used = {read_id(row.get("category_id")) for row in objects}
+    categories = _categories(path, content, used, faults)
+    labels, names, ids = _labels(path, categories, used, classes)
+    find = _Finder(folder)
+    there: dict[Id, tuple[Path, str, int, int]] = {}
+    for id in sorted(rows, key=order_of):
+        row, name = rows[id], str(rows[id].get("file_name", ""))
+        width, height = read_side(row.get("width")), read_side(row.get("height"))
+        if width is None or height is None:
+            faults.add("images without width and height", f"image {id}")
+        elif (file := find(name)) is None:
+            faults.add(f"images that are not in {folder}", find.hint(name) or f"image {id}")
         else:
-            by_id[row["id"]] = row
-            annotations[row["id"]] = []
-    known, seen = {row["id"] for row in rows}, set()
-    for row in _rows(path, content, "annotations"):
-        name = f"annotation {row['id']}"
-        if row["id"] in seen:
-            faults.add("annotation ids that appear again", name)
-            continue
-        seen.add(row["id"])
-        if not isinstance(row.get("image_id"), int) or row["image_id"] not in known:
+            there[id] = (file, find.key(name), width, height)
+    if not there:
+        raise InputError(f"{path}: none of its {len(rows)} images can be used; {'; '.join(faults.lines())}")
+    _note_repeated_ids(objects, faults)
+    annotations: dict[Id, list[Annotation]] = {id: [] for id in there}
+    for number, row in enumerate(objects, start=1):
+        name = f"annotation {row.get('id', number)}"
+        image, category = read_id(row.get("image_id")), read_id(row.get("category_id"))
+        if image is None or image not in rows:
             faults.add("annotations of images that are not listed", f"{name}: image {row.get('image_id')}")
-        elif not isinstance(row.get("category_id"), int) or row["category_id"] not in labels:
+        elif category is None or category not in labels:
             faults.add("annotations of categories that are not listed", f"{name}: category {row.get('category_id')}")
-        elif row["image_id"] in by_id:
-            image = by_id[row["image_id"]]
-            read = _annotation(row, labels[row["category_id"]], image["width"], image["height"])
+        elif image in there:
+            read = _annotation(row, name, labels[category], *there[image][2:], faults)
             if isinstance(read, str):
                 faults.add(read, name)
             else:
-                annotations[row["image_id"]].append(read)
-    if not by_id:
-        raise InputError(f"{path}: none of its {len(rows)} images can be used; {'; '.join(faults.lines())}")
+                annotations[image].append(read)
     images = tuple(
-        AnnotatedImage(number, folder / str(row["file_name"]), row["width"], row["height"], tuple(annotations[number]))
-        for number, row in by_id.items()
+        AnnotatedImage(id, file, key, width, height, tuple(annotations[id]))
+        for id, (file, key, width, height) in there.items()
     )
-    return Annotated(tuple(names), tuple(row["id"] for row in categories), images)
+    return Annotated(names, ids, images)
 
 
 def _read_json(path: Path) -> Any:
@@ -126,143 +193,115 @@ def _rows(path: Path, content: Any, name: str) -> list[dict[str, Any]]:
     if not isinstance(rows, list):
         raise InputError(f"{path}: not COCO's form: it has no list '{name}'")
     for number, row in enumerate(rows):
-        if not isinstance(row, dict) or not isinstance(row.get("id"), int):
-            raise InputError(f"{path}: not COCO's form: entry {number} of '{name}' has no integer id")
+        if not isinstance(row, dict):
+            raise InputError(f"{path}: not COCO's form: entry {number} of '{name}' is no object")
+        if name != "annotations" and read_id(row.get("id")) is None:
+            raise InputError(f"{path}: not COCO's form: entry {number} of '{name}' has no id")
+    if name != "annotations" and (id := twice([read_id(row["id"]) for row in rows])) is not None:
+        raise InputError(f"{path}: {'image' if name == 'images' else 'category'} id {id} appears twice")
     return rows
 
 
-def _refuse_twice(path: Path, what: str, values: Sequence[Any]) -> None:
-    seen = set()
-    for value in values:
-        if value in seen:
-            raise InputError(f"{path}: {what} {value} appears twice")
-        seen.add(value)
+def _image_id(path: Path, row: dict[str, Any]) -> Id:
+    id = read_id(row["id"])
+    assert id is not None  # `_rows` has looked
+    return id
 
 
-def _annotation(row: dict[str, Any], label: int, width: int, height: int) -> Annotation | str:
-    """The annotation, or what is wrong with it."""
-    box = row.get("bbox")
-    if not (isinstance(box, list) and len(box) == 4 and all(map(_is_number, box))):
-        return "boxes that are not four numbers"
-    x, y, w, h = box
-    if w <= 0 or h <= 0:
-        return "boxes of no area"
-    x0, y0, x1, y1 = max(x, 0.0), max(y, 0.0), min(x + w, width), min(y + h, height)
-    if x1 <= x0 or y1 <= y0:
-        return "boxes outside their image"
-    outline = row.get("segmentation") or None
-    if outline is not None and not is_outline(outline, width, height):
-        return "malformed outlines"
-    area = row.get("area")
-    if not isinstance(area, int | float) or not 0 <= area < LARGEST**2:
-        area = w * h
-    return Annotation(row["id"], label, (x0, y0, x1, y1), outline, row.get("iscrowd") in (1, True), float(area))
+def _categories(path: Path, content: Any, used: Collection[Id | None], faults: Faults) -> dict[Id, str]:
+    """The names of the categories by id, in the ids' order, without Roboflow's root: a category of categories."""
+    rows = _rows(path, content, "categories")
+    above = {str(row.get("supercategory")) for row in rows}
+    named = {_image_id(path, row): str(row.get("name", row["id"])) for row in rows}
+    for id, name in list(named.items()):
+        if id not in used and name in above and len(named) > 1:
+            faults.note("categories that only stand above others, which are no classes", name)
+            del named[id]
+    if (name := twice(list(named.values()))) is not None:
+        raise InputError(f"{path}: category name {name} appears twice")
+    return dict(sorted(named.items(), key=lambda pair: order_of(pair[0])))
 
 
-def is_outline(outline: Any, width: int, height: int) -> bool:
-    """Whether it is polygons, or a run-length code of an image of that size."""
-    if isinstance(outline, list):
-        return all(
-            isinstance(polygon, list) and len(polygon) >= 6 and len(polygon) % 2 == 0 and all(map(_is_number, polygon))
-            for polygon in outline
-        )
-    if not isinstance(outline, dict) or repr(outline.get("size")) != repr([height, width]):  # 480.0 is no size
-        return False
-    counts = outline.get("counts")
-    if isinstance(counts, str):
-        counts = _runs(counts)
-    return (
-        isinstance(counts, list)
-        and all(isinstance(run, int) and run >= 0 for run in counts)
-        and sum(counts) == width * height
-    )
+def _labels(
+    path: Path, categories: Mapping[Id, str], used: Collection[Id | None], classes: Sequence[str] | None
+) -> tuple[dict[Id, int], tuple[str, ...], tuple[Id, ...]]:
+    """The class of each category, the names of the classes, and their ids here; those it lacks get ids of no other."""
+    if classes is None:
+        return {id: label for label, id in enumerate(categories)}, tuple(categories.values()), tuple(categories)
+    place = {name: label for label, name in enumerate(classes)}
+    if other := [name for id, name in categories.items() if name not in place and id in used]:
+        more = f" and {len(other) - 5} more" if len(other) > 5 else ""
+        raise InputError(f"{path}: objects of classes that are not among the others': {', '.join(other[:5])}{more}")
+    labels = {id: place[name] for id, name in categories.items() if name in place}
+    id_of = {label: id for id, label in labels.items()}
+    free = 1 + max((id for id in categories if isinstance(id, int)), default=0)
+    return labels, tuple(classes), tuple(id_of.get(label, free + label) for label in range(len(classes)))
 
 
-def _runs(code: str) -> list[int] | None:
-    """The run lengths of COCO's compressed code: six bits a character, later runs as differences; None if malformed."""
-    runs: list[int] = []
-    value = shift = 0
-    for character in code:
-        bits = ord(character) - 48
-        if not 0 <= bits < 64:
+class _Finder:
+    """Where the files lie that a JSON names: in the folder of the images, beside it, or where an absolute path says."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.listed = cache(lambda place: {p.name.lower(): p.name for p in place.iterdir()} if place.is_dir() else {})
+
+    def key(self, name: str) -> str:
+        """The file's name relative to the data."""
+        path = Path(_slashes(name))
+        return path.name if path.is_absolute() else path.as_posix().removeprefix(f"{self.folder.name}/")
+
+    def __call__(self, name: str) -> Path | None:
+        name = _slashes(name)
+        if not name:
             return None
-        value |= (bits & 31) << shift
-        shift += 5
-        if bits & 32:
-            continue
-        if bits & 16:
-            value -= 1 << shift
-        runs.append(value + (runs[-2] if len(runs) > 2 else 0))
-        value = shift = 0
-    return runs if not shift else None
+        tried = (self.folder / name, self.folder.parent / name)  # an absolute name is itself
+        return next((path for path in tried if path.is_file()), None)
+
+    def hint(self, name: str) -> str:
+        """The name, with the one it may have been meant for."""
+        path = self.folder / _slashes(name)
+        other = self.listed(path.parent).get(path.name.lower())
+        return f"{name}, where there is {other}" if name and other else name
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < LARGEST  # nor nan
+def _slashes(name: str) -> str:
+    return name.replace("\\", "/").replace("\0", "")
 
 
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+def _note_repeated_ids(objects: Sequence[dict[str, Any]], faults: Faults) -> None:
+    seen = set()
+    for row in objects:
+        id = read_id(row.get("id"))
+        if id is not None and id in seen:
+            faults.note("ids of annotations that appear again, which are not needed", f"annotation {id}")
+        seen.add(id)
 
 
-@dataclass(frozen=True)
-class Splits:
-    """Training and validation images, and what was found wrong in reading them."""
-
-    train: Annotated
-    val: Annotated
-    faults: Faults
-
-
-def read_annotated(data: str | Path, *, val_fraction: float = 0.2) -> Splits:
-    """The two parts of a folder in one of three layouts.
-
-    `train.json` beside `train/`, and `val.json` beside `val/`; COCO's `annotations/instances_train2017.json` beside
-    `train2017/`, and so on; Roboflow's `train/_annotations.coco.json` among its images. What is held out may be called
-    val, valid, validation or test. Where nothing is, a fraction of the images is, by the hash of their names.
-
-    `InputError` for a folder in none of them, or whose parts have other categories.
-    """
-    folder = Path(data)
-    if not folder.is_dir():
-        raise InputError(f"{data}: no such folder")
-    train_files = _find(folder, "train")
-    if train_files is None:
-        raise InputError(
-            f"{data}: no annotations found: neither train.json, nor annotations/instances_train*.json, "
-            "nor train/_annotations.coco.json"
-        )
-    faults = Faults()
-    train = read_coco(*train_files, faults)
-    held_out = next((found for name in HELD_OUT if (found := _find(folder, name))), None)
-    if held_out is not None:
-        val = read_coco(*held_out, faults)
-        if (val.classes, val.category_ids) != (train.classes, train.category_ids):
-            raise InputError(f"{held_out[0]}: other categories than {train_files[0]} has")
-    else:
-        train, val = _hold_out(train, val_fraction, data)
-    if not any(image.annotations for image in train.images):
-        raise InputError(f"{train_files[0]}: no usable annotation; {'; '.join(faults.lines()) or 'it has none'}")
-    return Splits(train, val, faults)
-
-
-def _find(folder: Path, split: str) -> tuple[Path, Path] | None:
-    """The JSON of a split and the folder of its images."""
-    if (folder / f"{split}.json").is_file():
-        return folder / f"{split}.json", folder / split
-    if (folder / split / "_annotations.coco.json").is_file():
-        return folder / split / "_annotations.coco.json", folder / split
-    found = sorted((folder / "annotations").glob(f"instances_{split}*.json"))
-    return (found[-1], folder / found[-1].stem.removeprefix("instances_")) if found else None
-
-
-def _hold_out(images: Annotated, fraction: float, data: str | Path) -> tuple[Annotated, Annotated]:
-    if len(images) < 2:
-        raise InputError(f"{data}: one image alone cannot be divided into training and validation")
-    shares = {image.id: hash_fraction(image.file.name) for image in images.images}
-    ordered = sorted(images.images, key=lambda image: shares[image.id])
-    count = min(max(1, sum(share < fraction for share in shares.values())), len(ordered) - 1)
-    held = {image.id for image in ordered[:count]}
-    parts = ([i for i in images.images if (i.id in held) == wanted] for wanted in (False, True))
-    train, val = (Annotated(images.classes, images.category_ids, tuple(part)) for part in parts)
-    return train, val
+def _annotation(
+    row: dict[str, Any], name: str, label: int, width: int, height: int, faults: Faults
+) -> Annotation | str:
+    """The annotation, or why it cannot be used."""
+    outline = read_outline(row.get("segmentation"), width, height)
+    if outline.malformed:
+        faults.note("malformed outlines, whose objects keep their boxes", name)
+    if outline.scraps:
+        faults.note("outlines with parts of fewer than three points, which are left out", name)
+    box = read_box(row.get("bbox"))
+    if box is not None and 0 < box[2] <= 1 and 0 < box[3] <= 1:
+        faults.note("boxes under a pixel (are they parts of the image, 0 to 1?)", name)
+    inside = cut(box, width, height) if box is not None else None
+    if box is not None and inside is not None and reaches_beyond(box, width, height):
+        faults.note("boxes that reach beyond their image (are they x0, y0, x1, y1?)", name)
+    if inside is None and outline.usable is not None:
+        around = box_of_outline(outline.usable, width, height)
+        inside = cut(around, width, height) if around is not None else None
+        if inside is not None:
+            faults.note("boxes taken from their outlines", name)
+    if inside is None:
+        if box is None:
+            return "boxes that are not four numbers"
+        return "boxes of no area" if box[2] <= 0 or box[3] <= 0 else "boxes outside their image"
+    area = row.get("area")
+    if isinstance(area, bool) or not isinstance(area, int | float) or not 0 <= area < LARGEST**2:
+        area = (inside[2] - inside[0]) * (inside[3] - inside[1]) if box is None else box[2] * box[3]
+    return Annotation(label, inside, outline.usable, row.get("iscrowd") in (1, True), float(area))

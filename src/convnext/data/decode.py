@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
@@ -42,6 +42,9 @@ MAX_PIXELS = 178_956_970
 # More than so many pixels take in any format that is read.
 MAX_BYTES = 2**31
 
+WHITE = 65535
+"""The value of 16-bit images that is white, unless they are said to hold fewer bits."""
+
 Reduction = Callable[[int, int], int]
 """Width and height of an upright image to how many times smaller it may be decoded: 1, 2, 4 or 8. Asked of JPEGs."""
 
@@ -57,16 +60,42 @@ _STARTS = {
 _header_lock = threading.Lock()
 
 
-def read_image(source: str | Path | BinaryIO, mode: str = "RGB") -> Image.Image:
-    """The image in `source` (a path or a binary file) as 8-bit "RGB" or "L", upright as its EXIF says.
+def read_image(source: Any, mode: str = "RGB", *, white: int = WHITE) -> Image.Image:
+    """An image as 8-bit "RGB" or "L", upright as its EXIF says.
 
-    Of an animation, the first frame. Conversions are those of `as_mode`. A failure raises `ImageError`, one line
-    with path and reason: missing or unreadable, zero bytes, not an image, truncated or damaged, more than
-    `MAX_BYTES`, or more than `MAX_PIXELS` pixels by its header (refused before decoding).
+    `source` is a path, a binary file, a Pillow image, or pixels: a uint8 array `[H, W, 3]` or `[H, W]`, or a uint8
+    tensor `[3, H, W]` or `[1, H, W]`. Of an animation it is the first frame. Conversions are those of `as_mode`. A
+    failure raises `ImageError`, one line with path and reason: missing or unreadable, zero bytes, not an image,
+    truncated or damaged, more than `MAX_BYTES`, or more than `MAX_PIXELS` pixels by its header (refused before
+    decoding).
     """
     if isinstance(source, str | Path):
-        return decode_image(read_bytes(source), mode, name=str(source))
-    return decode_image(source.read(), mode, name=str(getattr(source, "name", "image")))
+        return decode_image(read_bytes(source), mode, name=str(source), white=white)
+    if isinstance(source, Image.Image):
+        return as_mode(upright_copy(source), mode, white)
+    if isinstance(source, np.ndarray | Tensor):
+        return as_mode(_image_of(source), mode, white)
+    if not hasattr(source, "read"):
+        raise ImageError(f"an image is {_TAKEN}, not {type(source).__name__}")
+    return decode_image(source.read(), mode, name=str(getattr(source, "name", "image")), white=white)
+
+
+_TAKEN = "a path, a binary file, a Pillow image, a uint8 array [H, W, 3] or [H, W], or a uint8 tensor [3, H, W]"
+
+
+def _image_of(pixels: np.ndarray | Tensor) -> Image.Image:
+    kind = "tensor" if isinstance(pixels, Tensor) else "array"
+    shape, dtype = list(pixels.shape), str(pixels.dtype).removeprefix("torch.")
+    values = (
+        pixels.detach().permute(1, 2, 0).cpu().numpy() if isinstance(pixels, Tensor) and pixels.ndim == 3 else pixels
+    )
+    if not isinstance(values, np.ndarray) or values.dtype != np.uint8 or values.ndim not in (2, 3) or not values.size:
+        raise ImageError(f"an image is {_TAKEN}, not a {dtype} {kind} {shape}")
+    if values.ndim == 3 and values.shape[2] == 1:
+        values = values[:, :, 0]
+    if values.ndim == 3 and values.shape[2] not in (3, 4):
+        raise ImageError(f"an image is {_TAKEN}, not a {dtype} {kind} {shape}")
+    return Image.fromarray(np.ascontiguousarray(values))
 
 
 def read_bytes(path: str | Path) -> bytes:
@@ -85,25 +114,37 @@ def read_bytes(path: str | Path) -> bytes:
     return content
 
 
-def decode_image(content: bytes, mode: str | None, *, name: str, reduction: Reduction | None = None) -> Image.Image:
+def decode_image(
+    content: bytes,
+    mode: str | None,
+    *,
+    name: str,
+    reduction: Reduction | None = None,
+    white: int = WHITE,
+    upright: bool = True,
+) -> Image.Image:
     """`read_image` of a file's content, with `mode` None in its own mode; `name` is for errors.
 
     `reduction` says how many times smaller the image may be decoded. JPEG files are, which saves most of the time.
+    Without `upright`, the pixels are as they are stored.
     """
     try:
-        return _decode(BytesIO(content), mode, reduction)
+        image = _decode(BytesIO(content), reduction, upright)
+        return image if mode is None else as_mode(image, mode, white)
     except ImageError as error:
         raise ImageError(f"{name}: {error}") from None
 
 
-def decode_pixels(content: bytes, mode: str, *, name: str, reduction: Reduction) -> Image.Image | Tensor:
+def decode_pixels(
+    content: bytes, mode: str, *, name: str, reduction: Reduction, white: int = WHITE
+) -> Image.Image | Tensor:
     """`decode_image` for training: a plain JPEG comes as uint8 `[3, H, W]`, and sooner."""
     size = plain_size(content) if mode == "RGB" else None
     if size is not None and size[0] * size[1] <= MAX_PIXELS:
         pixels = decode_plain(content, size, reduction(*size))
         if pixels is not None:
             return pixels
-    return decode_image(content, mode, name=name, reduction=reduction)
+    return decode_image(content, mode, name=name, reduction=reduction, white=white)
 
 
 def upright_size(content: bytes, *, name: str) -> tuple[int, int]:
@@ -117,15 +158,29 @@ def upright_size(content: bytes, *, name: str) -> tuple[int, int]:
     return (height, width) if _lies_on_its_side(image) else (width, height)
 
 
-def as_mode(image: Image.Image, mode: str) -> Image.Image:
+def orientation(content: bytes) -> int:
+    """What EXIF says of how the image in a file's content lies: 1, upright, to 8; 1 where it says nothing."""
+    _ignore_pillow_warnings()
+    try:
+        return Image.open(BytesIO(content)).getexif().get(ExifTags.Base.Orientation, 1)
+    except MemoryError:
+        raise
+    except Exception:  # what is wrong with the file, reading it says
+        return 1
+
+
+def as_mode(image: Image.Image, mode: str, white: int = WHITE) -> Image.Image:
     """`image` of any Pillow mode as 8-bit "RGB" or "L".
 
-    Transparency is laid over white. 16-bit grey is scaled from 0..65535 to 0..255 and never clipped; 32-bit integers
-    likewise while they fit in 16 bits; floats from 0..1, 0..255 or 0..65535, the smallest that holds them. Numbers
-    outside are stretched from their minimum..maximum. CMYK by Pillow's formula, without colour profiles.
+    Transparency is laid over white. 16-bit grey is scaled from 0..`white` to 0..255, and so are 32-bit integers that
+    fit in 16 bits; what lies above is white. Floats are scaled from 0..1, 0..255 or 0..65535, the smallest that holds
+    them. Numbers outside of 16 bits are stretched from their minimum..maximum. CMYK by Pillow's formula, without
+    colour profiles.
     """
     if image.mode.startswith("I"):  # I;16 in either byte order, and I
-        image = _grey(np.asarray(image), (65535,))
+        values = np.asarray(image)
+        fits = values.min() >= 0 and values.max() <= WHITE
+        image = _grey(values.clip(max=white) if fits else values, (white if fits else WHITE,))
     elif image.mode == "F":
         image = _grey(np.asarray(image), (1, 255, 65535))
     elif image.has_transparency_data:
@@ -170,7 +225,7 @@ def _kind(entry: os.DirEntry) -> str:
         return "file"
 
 
-def _decode(file: BinaryIO, mode: str | None, reduction: Reduction | None) -> Image.Image:
+def _decode(file: BinaryIO, reduction: Reduction | None, upright: bool) -> Image.Image:
     _ignore_pillow_warnings()
     try:
         image = Image.open(file)
@@ -180,8 +235,9 @@ def _decode(file: BinaryIO, mode: str | None, reduction: Reduction | None) -> Im
         if reduction is not None and image.format == "JPEG":
             _reduce(image, reduction)
         image.load()
-        _turn_upright(image)
-        return image if mode is None else as_mode(image, mode)
+        if upright:
+            _turn_upright(image)
+        return image
     except (ImageError, MemoryError):
         raise
     except Image.DecompressionBombError:
@@ -211,12 +267,22 @@ def _lies_on_its_side(image: Image.Image) -> bool:
         return False
 
 
+def upright_copy(image: Image.Image) -> Image.Image:
+    """A Pillow image turned as its EXIF says; the image itself stays as it is."""
+    try:
+        return ImageOps.exif_transpose(image)
+    except MemoryError:
+        raise
+    except Exception:  # damaged EXIF says nothing about orientation, and the pixels are sound
+        return image
+
+
 def _turn_upright(image: Image.Image) -> None:
     try:
         ImageOps.exif_transpose(image, in_place=True)
     except MemoryError:
         raise
-    except Exception:  # damaged EXIF says nothing about orientation, and the pixels are sound
+    except Exception:  # as above
         return
 
 

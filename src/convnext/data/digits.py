@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from convnext.data.entries import Entry, Listing, hash_fraction
+from convnext.data.entries import Entry, Listing
+from convnext.data.splits import hash_fraction
 
 
 def read_digits() -> Listing:
@@ -13,11 +14,12 @@ def read_digits() -> Listing:
 
     digits = load_digits()
     sources = [f"digits/{index:04d}" for index in range(len(digits.target))]
-    splits = ["train"] * len(sources)
+    parts = ["train"] * len(sources)
     for label in range(10):
         members = sorted(np.flatnonzero(digits.target == label), key=lambda index: hash_fraction(sources[index]))
         for index in members[: round(len(members) / 5)]:
-            splits[index] = "val"
-    entries = [Entry(*row) for row in zip(sources, ((str(label),) for label in digits.target), splits, strict=True)]
+            parts[index] = "val"
+    labels = ((str(label),) for label in digits.target)
+    entries = [Entry(*row) for row in zip(sources, labels, parts, sources, strict=True)]
     images = np.rint(digits.images * (255 / 16)).astype(np.uint8)
     return Listing(entries, tuple(str(label) for label in range(10)), images)

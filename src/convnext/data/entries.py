@@ -1,12 +1,9 @@
-"""What every form of data is read into first: a list of sources with class names and a split."""
+"""What every form of data is read into first: a list of sources with class names and a part."""
 
 from __future__ import annotations
 
-import unicodedata
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -17,16 +14,21 @@ from convnext.errors import InputError
 if TYPE_CHECKING:
     from convnext.data.shards import Members
 
-# The names a held-out part may have; the first that is present counts, and the others are left alone.
-HELD_OUT = ("val", "valid", "validation", "test")
-
 
 class Entry(NamedTuple):
-    """One image: its source, its class names (one, or any number if multi-label) and "train" or "val"."""
+    """One image.
+
+    Fields:
+        source: where it lies.
+        labels: its class names: one, or any number if multi-label.
+        part: "train", "val" or "test", or "" where the data do not say what is held out.
+        key: its name relative to the data, by which it may be held out.
+    """
 
     source: str
     labels: tuple[str, ...]
-    split: str
+    part: str
+    key: str
 
 
 @dataclass(frozen=True)
@@ -55,29 +57,3 @@ def read_class_names(path: Path) -> tuple[str, ...]:
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read: {error}") from None
     return tuple(line.strip() for line in lines if line.strip())
-
-
-def hash_fraction(key: str) -> float:
-    """A number in [0, 1) that depends on `key` alone: not on the machine, the order or other keys."""
-    # One form of Unicode, since some file systems hand names back in another than they were given.
-    text = unicodedata.normalize("NFC", key).encode("utf-8", "surrogateescape")
-    return int.from_bytes(blake2b(text, digest_size=8).digest(), "big") / 2**64
-
-
-def hold_out(keys: Sequence[str], groups: Sequence[str] | None, fraction: float) -> list[str]:
-    """A split, "train" or "val", for each key: "val" where its hash lies below `fraction`.
-
-    With `groups` (the class of each key), every group of two or more keeps at least one on either side, and a group
-    of one goes to "train".
-    """
-    hashes = [hash_fraction(key) for key in keys]
-    splits = ["val" if value < fraction else "train" for value in hashes]
-    members: dict[str, list[int]] = defaultdict(list)
-    for index, group in enumerate(groups or ()):
-        members[group].append(index)
-    for indices in members.values():
-        indices.sort(key=hashes.__getitem__)
-        splits[indices[-1]] = "train"
-        if len(indices) > 1:
-            splits[indices[0]] = "val"
-    return splits

@@ -2,66 +2,88 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from convnext.data.decode import find_images
-from convnext.data.entries import HELD_OUT, Entry, Listing, hold_out, in_class_order
+from convnext.data.entries import Entry, Listing, in_class_order
+from convnext.data.splits import PART_NAMES, UNDIVIDED, held_out_part, part_of_name
 from convnext.errors import InputError
 
+log = logging.getLogger("convnext")
 
-def read_folder(folder: Path, val_fraction: float, training: bool) -> Listing:
+
+def read_folder(folder: Path, training: bool) -> Listing:
     """The images under `folder`, by class folder.
 
-    With `train/`: classes are its folders, and `val/` (or valid, validation, test: the first present) is held out.
-    Without a held-out folder, or without `train/`, a fraction of each class is held out by a hash of the path
-    relative to the class folders' parent. A held-out folder alone is read as "val". With `training`, a class
-    without images in train is an error.
+    Folders called train, val or test (or training, valid, validation, dev, testing, in any case) are parts, whose
+    folders are the classes; without any the classes lie in `folder` itself. Images under train/ alone are undivided.
+    For `training` there must be images of each class to train on, and a test part beside a val part is left out.
     """
-    train = folder / "train"
-    held_out = next((folder / name for name in HELD_OUT if (folder / name).is_dir()), None)
-    if train.is_dir() and held_out:
-        entries, classes = _read_part(train, "train")
-        val_entries, val_classes = _read_part(held_out, "val")
-        entries += val_entries
-        extra = [name for name in val_classes if name not in classes]
-        if extra and training:
-            raise InputError(f"{held_out}: classes that {train} lacks: {_names(extra)}")
-        classes = in_class_order((*classes, *val_classes))
-    elif held_out and set(_subfolders(folder)) <= set(HELD_OUT):
-        if training:
-            raise InputError(f"{folder}: there is {held_out.name}/ but no train/ beside it")
-        entries, classes = _read_part(held_out, "val")
-    else:
-        root = train if train.is_dir() else folder
-        found, classes = _read_part(root, "train")
-        keys = [Path(entry.source).relative_to(root).as_posix() for entry in found]
-        splits = hold_out(keys, [entry.labels[0] for entry in found], val_fraction)
-        entries = [entry._replace(split=split) for entry, split in zip(found, splits, strict=True)]
+    found = _parts(folder)
+    if training and found and "train" not in found:
+        first = next(iter(found.values())).name
+        raise InputError(f"{folder}: there is {first}/ but no train/ beside it")
+    held_out = held_out_part(found)
+    if training and held_out is not None:
+        if others := [path.name for part, path in found.items() if part not in ("train", held_out)]:
+            log.info("%s: left alone: %s", folder, " and ".join(others))
+        found = {part: path for part, path in found.items() if part in ("train", held_out)}
+    if held_out is None:
+        found = {UNDIVIDED: found.get("train", folder)}
+    entries: list[Entry] = []
+    classes: dict[str, tuple[str, ...]] = {}
+    for part, path in found.items():
+        own, classes[part] = _read_part(path, part)
+        entries += own
+    if training and held_out is not None:
+        extra = [name for name in classes[held_out] if name not in classes["train"]]
+        if extra:
+            raise InputError(f"{found[held_out]}: classes that {found['train']} lacks: {_names(extra)}")
+    listed = in_class_order(name for names in classes.values() for name in names)
     if training:
-        trained = {entry.labels[0] for entry in entries if entry.split == "train"}
-        bare = [name for name in classes if name not in trained]
+        trained = {entry.labels[0] for entry in entries if entry.part in ("train", UNDIVIDED)}
+        bare = [name for name in listed if name not in trained]
         if bare:
             raise InputError(f"{folder}: classes without any image to train on: {_names(bare)}")
-    return Listing(entries, classes)
+    return Listing(entries, listed)
+
+
+def _parts(folder: Path) -> dict[str, Path]:
+    """The folders that are parts of the data, train first. A class may be called train too: beside folders that are no
+    parts, one that holds no folders is none."""
+    names = _subfolders(folder)
+    alone = all(map(part_of_name, names))
+    named = {name: folder / name for name in names if part_of_name(name) and (alone or _subfolders(folder / name))}
+    found: dict[str, Path] = {}
+    for part, known in PART_NAMES.items():
+        for name in sorted(named, key=lambda name: (name not in known, name)):  # val before Valid, if there are both
+            if part_of_name(name) == part:
+                found.setdefault(part, named[name])
+    return found
 
 
 def read_unlabelled(folder: Path) -> Listing:
     """All images under `folder`, flat or nested, without labels, to train on."""
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder of images")
-    entries = [Entry(str(path), (), "train") for path in find_images(folder)]
+    entries = [Entry(str(path), (), "train", path.relative_to(folder).as_posix()) for path in find_images(folder)]
     if not entries:
         raise InputError(f"{folder}: no images in this folder or below")
     return Listing(entries, ())
 
 
-def _read_part(folder: Path, split: str) -> tuple[list[Entry], tuple[str, ...]]:
+def _read_part(folder: Path, part: str) -> tuple[list[Entry], tuple[str, ...]]:
     classes = in_class_order(_subfolders(folder))
     if not classes:
         layout = "expected a folder per class, as in DATA/train/cat/1.jpg and DATA/val/cat/2.jpg, or DATA/cat/1.jpg"
         what = "images lie directly inside" if find_images(folder) else "no class folders inside"
         raise InputError(f"{folder}: {what if any(folder.iterdir()) else 'empty folder'}; {layout}")
-    entries = [Entry(str(path), (name,), split) for name in classes for path in find_images(folder / name)]
+    entries = [
+        Entry(str(path), (name,), part, path.relative_to(folder).as_posix())
+        for name in classes
+        for path in find_images(folder / name)
+    ]
     if not entries:
         raise InputError(f"{folder}: no images in its folders {_names(list(classes))}")
     return entries, classes

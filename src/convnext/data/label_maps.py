@@ -2,45 +2,70 @@
 
     FOLDER/images/train/a/1.jpg   FOLDER/annotations/train/a/1.png   FOLDER/classes.txt, a name a line
 
-What is held out is called val, valid, validation or test; "training" is read as train, which makes it ADE20K's layout,
-whose classes lie in objectInfo150.txt. Where there are no splits, a fraction of the images is held out.
+Folders called train, val or test (or training, valid, validation, dev, testing) in both are parts; that is ADE20K's
+layout too, whose classes lie in objectInfo150.txt. Without any, and of train alone, nothing says what is held out.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import re
+from collections import Counter
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
 
-from convnext.data.decode import decode_image, find_images, read_bytes, upright_size
-from convnext.data.entries import HELD_OUT, hash_fraction, read_class_names
+from convnext.data.decode import WHITE, decode_image, find_images, read_bytes, upright_size
+from convnext.data.entries import read_class_names
 from convnext.data.faults import Faults
+from convnext.data.splits import UNDIVIDED, held_out_part, part_of_name
 from convnext.errors import ImageError, InputError
 
 IGNORED = -1
 """The class of pixels that neither teach nor count."""
 UNKNOWN = -2
 
-TRAIN = ("train", "training")
+LOWEST, HIGHEST = -(2**15), 2**16 - 1
+"""The numbers that a label map may hold."""
+
+
+@dataclass(frozen=True)
+class LabelRules:
+    """What numbers in label maps mean, as stored with the weights of a segmenter.
+
+    Args:
+        ignore_index: the number of pixels that are ignored.
+        reduce_zero_label: 0 is ignored too, and 1 is the first class (ADE20K).
+        label_map: which class a number is, by its name or position; None for ignored (COCO-Stuff).
+    """
+
+    ignore_index: int = 255
+    reduce_zero_label: bool = False
+    label_map: dict[str, Any] | None = None
+
+    @classmethod
+    def read(cls, ignore_index: int, reduce_zero_label: bool, label_map: str | Path | None) -> LabelRules:
+        """The rules with the content of a JSON file. `InputError` if it cannot be read."""
+        return cls(ignore_index, reduce_zero_label, None if label_map is None else _read_json(Path(label_map)))
 
 
 class LabelledImage(NamedTuple):
-    """An image's file and its label map's."""
+    """An image's file and its label map's; `key` is the image's name relative to the data."""
 
     file: Path
     map: Path
+    key: str
 
 
 @dataclass(frozen=True)
 class LabelMaps:
-    """Labelled images of one split. `table` `[65536]` int16 gives the class of a number in a map: a position among
-    `classes`, `IGNORED`, or `UNKNOWN`."""
+    """Labelled images of one part. `table` int16 gives the class of each number from `LOWEST` to `HIGHEST`: a position
+    among `classes`, `IGNORED`, or `UNKNOWN`."""
 
     classes: tuple[str, ...]
     table: np.ndarray
@@ -50,32 +75,18 @@ class LabelMaps:
         return len(self.images)
 
 
-class LabelMapSplits(NamedTuple):
-    """Training and validation images, and what was found wrong in listing them."""
+class LabelMapParts(NamedTuple):
+    """The parts of a folder by name ("train", "val", "test", or "" alone where it does not say what is held out), and
+    what was found wrong in listing them."""
 
-    train: LabelMaps
-    val: LabelMaps
+    parts: dict[str, LabelMaps]
     faults: Faults
 
 
-def read_label_maps(
-    data: str | Path,
-    *,
-    ignore_index: int = 255,
-    reduce_zero_label: bool = False,
-    label_map: str | Path | None = None,
-    val_fraction: float = 0.2,
-) -> LabelMapSplits:
-    """The two parts of a folder; images without a map are left out.
+def find_parts(data: str | Path) -> dict[str, str]:
+    """The folders in images/ that are parts, by the part's name; "" stands for train alone, or for all of images/.
 
-    Args:
-        data: the folder.
-        ignore_index: the number of pixels that are ignored.
-        reduce_zero_label: 0 is ignored too, and 1 is the first class (ADE20K).
-        label_map: JSON that says which class a number is, by its name or position; null for ignored (COCO-Stuff).
-        val_fraction: share held out where nothing is.
-
-    `InputError` for a folder in another layout, or without classes.
+    `InputError` for a folder in another layout.
     """
     folder = Path(data)
     if not folder.is_dir():
@@ -83,29 +94,29 @@ def read_label_maps(
     for name in ("images", "annotations"):
         if not (folder / name).is_dir():
             raise InputError(f"{data}: no folder '{name}' in it; images and label maps lie in images/ and annotations/")
+    found = {part: path.name for path in sorted((folder / "images").iterdir()) if (part := part_of_name(path.name))}
+    if held_out_part(found) is None:
+        return {UNDIVIDED: found.get("train", "")}
+    return found
+
+
+def read_label_maps(data: str | Path, rules: LabelRules, *, only: Collection[str] | None = None) -> LabelMapParts:
+    """The parts of a folder, or `only` some of them; images without a map are left out.
+
+    `InputError` for a folder in another layout, without classes, or with a part of which nothing can be used.
+    """
+    folder, found = Path(data), find_parts(data)
     classes = read_classes(folder)
-    table = class_table(classes, ignore_index, reduce_zero_label, label_map)
+    table = class_table(classes, rules)
     faults = Faults()
-    train_name = next((name for name in TRAIN if (folder / "images" / name).is_dir()), None)
-    whole = LabelMaps(classes, table, ())
-    if train_name is None:
-        images = _pairs(folder, "", faults)
-        if len(images) < 2:
-            raise InputError(f"{data}: no two images with label maps; {_reason(faults)}")
-        ordered = sorted(images, key=lambda image: hash_fraction(image.file.name))
-        held = sum(hash_fraction(image.file.name) < val_fraction for image in images)
-        count = min(max(1, held), len(images) - 1)
-        parts = [sorted(ordered[count:]), sorted(ordered[:count])]
-    else:
-        val_name = next((name for name in HELD_OUT if (folder / "images" / name).is_dir()), None)
-        if val_name is None:
-            raise InputError(f"{folder / 'images'}: {train_name}/ but nothing held out beside it, such as val/")
-        parts = [_pairs(folder, name, faults) for name in (train_name, val_name)]
-        for name, part in zip((train_name, val_name), parts, strict=True):
-            if not part:
+    parts = {}
+    for part, name in found.items():
+        if only is None or part in only:
+            images = _pairs(folder, name, faults)
+            if not images:
                 raise InputError(f"{folder / 'images' / name}: no image with a label map; {_reason(faults)}")
-    train, val = (replace(whole, images=tuple(part)) for part in parts)
-    return LabelMapSplits(train, val, faults)
+            parts[part] = LabelMaps(classes, table, tuple(images))
+    return LabelMapParts(parts, faults)
 
 
 def _reason(faults: Faults) -> str:
@@ -122,7 +133,7 @@ def _pairs(folder: Path, split: str, faults: Faults) -> list[LabelledImage]:
         if found is None:
             faults.add("images without a label map", str(path))
         else:
-            pairs.append(LabelledImage(path, found))
+            pairs.append(LabelledImage(path, found, path.relative_to(images).as_posix()))
     for path in there.values():
         faults.add("label maps without an image", str(path))
     return pairs
@@ -142,26 +153,24 @@ def read_classes(folder: Path) -> tuple[str, ...]:
     return names
 
 
-def class_table(
-    classes: Sequence[str], ignore_index: int, reduce_zero_label: bool, label_map: str | Path | None
-) -> np.ndarray:
-    """The class of each number, as `LabelMaps` has it. `InputError` for a `label_map` that says something else."""
-    if not 0 <= ignore_index < 2**16:
-        raise InputError(f"ignore_index must lie between 0 and 65535, not {ignore_index}")
-    table = np.full(2**16, UNKNOWN, dtype=np.int16)
-    first = int(reduce_zero_label)
-    if label_map is None:
+def class_table(classes: Sequence[str], rules: LabelRules) -> np.ndarray:
+    """The class of each number, as `LabelMaps` has it. `InputError` for rules that say something else."""
+    if not LOWEST <= rules.ignore_index <= HIGHEST:
+        raise InputError(f"ignore_index must lie between {LOWEST} and {HIGHEST}, not {rules.ignore_index}")
+    table = np.full(HIGHEST - LOWEST + 1, UNKNOWN, dtype=np.int16)
+    first = int(rules.reduce_zero_label) - LOWEST
+    if rules.label_map is None:
         table[first : first + len(classes)] = np.arange(len(classes))
     else:
-        for number, label in _read_label_map(Path(label_map), classes).items():
-            table[number] = label
-    if reduce_zero_label:
-        table[0] = IGNORED
-    table[ignore_index] = IGNORED
+        for number, label in rules.label_map.items():
+            table[_number(number) - LOWEST] = _class_of(number, label, classes)
+    if rules.reduce_zero_label:
+        table[-LOWEST] = IGNORED
+    table[rules.ignore_index - LOWEST] = IGNORED
     return table
 
 
-def _read_label_map(path: Path, classes: Sequence[str]) -> dict[int, int]:
+def _read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_bytes())
     except OSError as error:
@@ -170,19 +179,23 @@ def _read_label_map(path: Path, classes: Sequence[str]) -> dict[int, int]:
         raise InputError(f"{path}: not JSON: {error}") from None
     if not isinstance(content, dict):
         raise InputError(f"{path}: expected an object of numbers and classes")
-    numbers = {}
-    for number, label in content.items():
-        if not (number.isascii() and number.isdigit() and int(number) < 2**16):
-            raise InputError(f"{path}: '{number}' is no number of a label map")
-        if label is None:
-            numbers[int(number)] = IGNORED
-        elif label in classes:
-            numbers[int(number)] = classes.index(label)
-        elif type(label) is int and 0 <= label < len(classes):
-            numbers[int(number)] = label
-        else:
-            raise InputError(f"{path}: {number} is said to be {label!r}, which is none of the {len(classes)} classes")
-    return numbers
+    return content
+
+
+def _number(text: str) -> int:
+    if not re.fullmatch(r"-?\d{1,5}", text, re.ASCII) or not LOWEST <= int(text) <= HIGHEST:
+        raise InputError(f"label map: '{text}' is no number of a label map")
+    return int(text)
+
+
+def _class_of(number: str, label: Any, classes: Sequence[str]) -> int:
+    if label is None:
+        return IGNORED
+    if label in classes:
+        return classes.index(label)
+    if type(label) is int and 0 <= label < len(classes):
+        return label
+    raise InputError(f"label map: {number} is said to be {label!r}, which is none of the {len(classes)} classes")
 
 
 def read_map(path: Path) -> np.ndarray:
@@ -198,12 +211,12 @@ def read_map(path: Path) -> np.ndarray:
     return np.asarray(image)
 
 
-def open_labelled(image: LabelledImage, table: np.ndarray) -> tuple[Image.Image, np.ndarray]:
+def open_labelled(image: LabelledImage, table: np.ndarray, white: int = WHITE) -> tuple[Image.Image, np.ndarray]:
     """An image and its classes, int16 `[H, W]`.
 
     `ImageError` if one of the two cannot be read, they differ in size, or the map has a number that is no class.
     """
-    picture = decode_image(read_bytes(image.file), "RGB", name=str(image.file))
+    picture = decode_image(read_bytes(image.file), "RGB", name=str(image.file), white=white)
     labels = labels_of(image, read_map(image.map), table)
     _same_size(image, picture.size, labels)
     return picture, labels
@@ -211,11 +224,27 @@ def open_labelled(image: LabelledImage, table: np.ndarray) -> tuple[Image.Image,
 
 def labels_of(image: LabelledImage, numbers: np.ndarray, table: np.ndarray) -> np.ndarray:
     """The classes of a map's numbers. `ImageError` for one that is no class."""
-    labels = table[np.clip(numbers, 0, 2**16 - 1)]
+    labels = look_up(table, numbers)
     if (labels == UNKNOWN).any():
         values = _listed(np.unique(numbers[labels == UNKNOWN]).tolist())
         raise ImageError(f"{image.map}: numbers that are no class: {values}")
     return labels
+
+
+def look_up(table: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+    """The class of each number; `UNKNOWN` for those that lie outside the table."""
+    if numbers.dtype in (np.uint8, np.uint16):
+        return table[-LOWEST:][numbers]
+    inside = (numbers >= LOWEST) & (numbers <= HIGHEST)
+    return np.where(inside, table[np.where(inside, numbers, 0) - LOWEST], UNKNOWN).astype(table.dtype)
+
+
+def _counted(numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The numbers that occur, and how often."""
+    if numbers.dtype in (np.uint8, np.uint16):
+        counts = np.bincount(numbers.ravel())
+        return np.flatnonzero(counts), counts[counts > 0]
+    return np.unique(numbers, return_counts=True)
 
 
 def _listed(values: Sequence[int]) -> str:
@@ -230,10 +259,12 @@ def _same_size(image: LabelledImage, size: tuple[int, int], labels: np.ndarray) 
 
 
 class Examined(NamedTuple):
-    """What `examine` found: the images that can be used, and how many pixels each class has in them, `[classes]`."""
+    """What `examine` found: the images that can be used, how many pixels each class has in them, `[classes]`, and how
+    many pixels each ignored number has."""
 
     data: LabelMaps
     pixels: np.ndarray
+    ignored: Counter[int]
 
 
 def examine(data: LabelMaps, faults: Faults, *, decode: bool = False) -> Examined:
@@ -254,11 +285,9 @@ def examine(data: LabelMaps, faults: Faults, *, decode: bool = False) -> Examine
             _same_size(image, size, numbers)
         except ImageError as error:
             return str(error)
-        counts = np.bincount(np.clip(numbers, 0, 2**16 - 1).ravel())
-        there = np.flatnonzero(counts)
-        return there, counts[there]
+        return _counted(numbers)
 
-    kept, total = [], np.zeros(2**16, dtype=np.int64)
+    kept, total = [], Counter[int]()
     unknown: dict[int, Path] = {}
     with ThreadPoolExecutor() as threads:
         for image, found in zip(data.images, threads.map(one, data.images), strict=True):
@@ -267,8 +296,8 @@ def examine(data: LabelMaps, faults: Faults, *, decode: bool = False) -> Examine
                 continue
             kept.append(image)
             numbers, counts = found
-            total[numbers] += counts
-            for number in numbers[data.table[numbers] == UNKNOWN].tolist():
+            total.update(dict(zip(numbers.tolist(), counts.tolist(), strict=True)))
+            for number in numbers[look_up(data.table, numbers) == UNKNOWN].tolist():
                 unknown.setdefault(number, image.map)
     if unknown:
         said = ", ".join(f"{n} ({total[n]:,} pixels, first in {path})" for n, path in sorted(unknown.items())[:5])
@@ -279,12 +308,35 @@ def examine(data: LabelMaps, faults: Faults, *, decode: bool = False) -> Examine
         )
     if not kept:
         raise InputError(f"no image can be used; {_reason(faults)}")
-    pixels = np.zeros(len(data.classes), dtype=np.int64)
-    known = data.table >= 0
-    np.add.at(pixels, data.table[known], total[known])
+    pixels, ignored = np.zeros(len(data.classes), dtype=np.int64), Counter[int]()
+    for number, count in total.items():
+        label = look_up(data.table, np.array([number])).item()
+        if label >= 0:
+            pixels[label] += count
+        else:
+            ignored[number] = count
     if not pixels.any():
         raise InputError(
             f"{data.images[0].map.parent}: every pixel is ignored; --ignore-index, --reduce-zero-label and --label-map "
             "say what a number is"
         )
-    return Examined(replace(data, images=tuple(kept)), pixels)
+    return Examined(replace(data, images=tuple(kept)), pixels, ignored)
+
+
+def missing_classes(examined: Examined) -> str | None:
+    """A line about classes without a pixel, where others are ignored: a wrong rule looks like that.
+
+    `InputError` where only one class is left, from which nothing can be learnt.
+    """
+    classes, pixels = examined.data.classes, examined.pixels
+    lacking = [name for name, count in zip(classes, pixels.tolist(), strict=True) if not count]
+    if not lacking:
+        return None
+    share = 100 / (pixels.sum() + examined.ignored.total())
+    numbers = ", ".join(f"{number} ({share * count:.1f} % of the pixels)" for number, count in examined.ignored.items())
+    line = f"no pixel of {', '.join(lacking[:5])}{f' and {len(lacking) - 5} more' if len(lacking) > 5 else ''}"
+    line += f"; ignored: {numbers or 'nothing'}"
+    advice = "--ignore-index and --label-map FILE say what a number is"
+    if len(lacking) == len(classes) - 1:
+        raise InputError(f"only one of {len(classes)} classes is there: {line}; {advice}")
+    return f"{line}; {advice}" if numbers else line

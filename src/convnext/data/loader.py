@@ -31,6 +31,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
 from convnext import processes as share
 from convnext.data.ahead import ReadAhead
+from convnext.data.decode import WHITE
 from convnext.data.preprocessing import Preprocessing
 from convnext.data.samples import Samples
 from convnext.data.transforms import Augmented, TrainTransform
@@ -251,6 +252,7 @@ class _Labelled(Items):
     ) -> None:
         super().__init__(seed, refill)
         self.samples, self.transform, self.mode = samples, transform, mode
+        self.white = getattr(transform, "white", WHITE)
         self.shape = shape  # of one image, for a batch left without any
 
     def source(self, index: int) -> str:
@@ -258,8 +260,8 @@ class _Labelled(Items):
 
     def read(self, index: int) -> Tensor | Augmented:
         if isinstance(self.transform, TrainTransform):
-            return self.transform.reading(partial(self.samples.open_pixels, index, self.mode))
-        return self.transform(self.samples.open(index, self.mode))
+            return self.transform.reading(partial(self.samples.open_pixels, index, self.mode, self.white))
+        return self.transform(self.samples.open(index, self.mode, self.white))
 
     def batch(self, readable: list[tuple[int, Any]], unreadable: list[tuple[int, str]]) -> Batch:
         indices, images = [index for index, _ in readable], [image for _, image in readable]

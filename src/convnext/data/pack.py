@@ -17,10 +17,11 @@ from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 
 from convnext.data.decode import IMAGE_SUFFIXES
-from convnext.data.entries import HELD_OUT, Entry, in_class_order, read_class_names
+from convnext.data.entries import Entry, in_class_order, read_class_names
 from convnext.data.folders import read_unlabelled
-from convnext.data.samples import read_listing
+from convnext.data.samples import divide_listing, read_listing
 from convnext.data.shards import FORMAT, INDEX, PLACES, is_sharded
+from convnext.data.splits import HoldOut, part_of_name
 from convnext.errors import InputError
 from convnext.files import whole_file
 
@@ -67,7 +68,7 @@ def pack(
     if is_sharded(data):
         raise InputError(f"{data} is packed already")
     if labels:
-        listing = read_listing(data, classes=None, multi_label=multi_label, val_fraction=val_fraction)
+        listing, _ = divide_listing(read_listing(data, None, multi_label), HoldOut(val_fraction), multi_label)
     else:
         listing = read_unlabelled(Path(data))
     if listing.images is not None:
@@ -83,8 +84,8 @@ def pack(
     shards: list[Shard] = []
     failures: list[str] = []
     with progress("packing", len(listing.entries)) as done:
-        for split in ("train", "val"):
-            entries = [entry for entry in listing.entries if entry.split == split]
+        for split in ("train", "val", "test"):
+            entries = [entry for entry in listing.entries if entry.part == split]
             left = deque(entries[at] for at in np.random.default_rng(seed).permutation(len(entries)))
             number = 0
             while left:
@@ -169,8 +170,8 @@ def write_index(out: Path, position: Mapping[str, int], shards: list[Shard]) -> 
 def index(folder: Path) -> list[Shard]:
     """Index the tar files that lie in `folder`, of WebDataset's form, and write the index beside them.
 
-    A file whose name says train is trained on; else one that says val, valid, validation or test is held out, of
-    which the first present counts, and the others are left out. Classes are what `.cls` members say: names, or
+    A file whose name says train is trained on; else one that says val or test (or another name of these parts) is of
+    that part. Classes are what `.cls` members say: names, or
     positions in a `classes.txt` beside the tar files. `InputError` for what is no tar file or holds no images.
     """
     if is_sharded(folder):
@@ -178,17 +179,14 @@ def index(folder: Path) -> list[Shard]:
     paths = sorted(path for path in folder.glob("*.tar") if not path.name.startswith("."))
     if not paths:
         raise InputError(f"{folder}: no tar files to index")
-    said = {path: _split_of(path.stem) for path in paths}
-    held_out = next((name for name in HELD_OUT if name in said.values()), None)
     listed = folder / "classes.txt"
     known = {name: number for number, name in enumerate(read_class_names(listed))} if listed.is_file() else {}
     shards = []
     with progress("indexing", len(paths)) as done:
         for path in paths:
-            if said[path] in ("train", held_out):
-                shard = Shard(path, "train" if said[path] == "train" else "val")
-                _index_shard(shard, known)
-                shards.append(shard)
+            shard = Shard(path, _part_of(path.stem))
+            _index_shard(shard, known)
+            shards.append(shard)
             done()
     shards = [shard for shard in shards if shard.names]
     if not shards:
@@ -198,9 +196,10 @@ def index(folder: Path) -> list[Shard]:
     return shards
 
 
-def _split_of(stem: str) -> str:
-    words = re.split(r"[^a-z]+", stem.lower())
-    return "train" if "train" in words else next((name for name in HELD_OUT if name in words), "train")
+def _part_of(stem: str) -> str:
+    """The part that a word of a file's name says; "train" where none does."""
+    said = {part_of_name(word) for word in re.split(r"[^a-z]+", stem.lower())}
+    return next((part for part in ("train", "val", "test") if part in said), "train")
 
 
 def _index_shard(shard: Shard, known: Mapping[str, int]) -> None:

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from convnext.data.decode import MAX_PIXELS, as_mode
+from convnext.data.decode import MAX_PIXELS, WHITE, as_mode
 from convnext.errors import ImageError, InputError
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -25,6 +25,7 @@ class Preprocessing:
 
     `crop` below 1: the short side is resized to `floor(image_size / crop)` and the centre square cut out.
     `crop` of 1: the whole image is warped to the square. `mean` and `std` are per channel, for values in 0..1.
+    `white` is the value of 16-bit images that is white.
     Nonsense raises `InputError`.
     """
 
@@ -34,8 +35,11 @@ class Preprocessing:
     std: tuple[float, ...]
     interpolation: str = "bicubic"
     in_chans: int = 3
+    white: int = WHITE
 
     def __post_init__(self) -> None:
+        if not 1 <= self.white <= WHITE:
+            raise InputError(f"preprocessing: white must lie between 1 and {WHITE}, not {self.white!r}")
         for name in ("image_size", "in_chans"):
             value = getattr(self, name)
             if type(value) is not int or value < 1:
@@ -53,7 +57,7 @@ class Preprocessing:
             raise InputError(f"preprocessing: interpolation must be one of {known}, not {self.interpolation!r}")
 
     @classmethod
-    def standard(cls, image_size: int, in_chans: int = 3) -> Preprocessing:
+    def standard(cls, image_size: int, in_chans: int = 3, white: int = WHITE) -> Preprocessing:
         """The papers' evaluation rule: crop 0.875 below 384 pixels, warp from 384 on; bicubic; ImageNet's statistics.
 
         For other than 3 channels, every channel takes the average of ImageNet's three.
@@ -62,7 +66,7 @@ class Preprocessing:
             values if in_chans == 3 else (round(sum(values) / 3, 6),) * in_chans
             for values in (IMAGENET_MEAN, IMAGENET_STD)
         )
-        return cls(image_size, 0.875 if image_size < 384 else 1.0, mean, std, in_chans=in_chans)
+        return cls(image_size, 0.875 if image_size < 384 else 1.0, mean, std, in_chans=in_chans, white=white)
 
     @property
     def mode(self) -> str:
@@ -76,7 +80,7 @@ class Preprocessing:
 
         The same numbers as timm's evaluation transform (crop mode "center", or "squash" for `crop` 1).
         """
-        image = as_mode(image, self.mode)
+        image = as_mode(image, self.mode, self.white)
         size = self.image_size
         if self.crop == 1:
             image = image.resize((size, size), _INTERPOLATIONS[self.interpolation])
@@ -106,10 +110,14 @@ class Preprocessing:
 
     @classmethod
     def from_dict(cls, values: Any) -> Preprocessing:
-        """The inverse of `to_dict`; unknown, missing or senseless entries raise `InputError`."""
+        """The inverse of `to_dict`; unknown, missing or senseless entries raise `InputError`.
+
+        Versions before it wrote no `white`.
+        """
         if not isinstance(values, dict):
             raise InputError(f"preprocessing: expected a table of settings, not {type(values).__name__}")
         known = {field.name for field in fields(cls)}
+        values = {"white": WHITE, **values}
         wrong = sorted(set(values) ^ known)
         if wrong:
             kind = "missing" if wrong[0] in known else "unknown"

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -14,15 +15,24 @@ from PIL import Image
 from torch import Tensor
 
 from convnext.data.ahead import ReadAhead
-from convnext.data.decode import Reduction, decode_image, decode_pixels, read_bytes
+from convnext.data.decode import WHITE, Reduction, decode_image, decode_pixels, read_bytes
 from convnext.data.digits import read_digits
 from convnext.data.entries import Listing
 from convnext.data.folders import read_folder, read_unlabelled
 from convnext.data.shards import Members, is_sharded, read_shards
+from convnext.data.splits import (
+    UNDIVIDED,
+    HoldOut,
+    Origin,
+    Split,
+    choose_undivided,
+    divide,
+    held_out_part,
+    measured_parts,
+    origin_of,
+)
 from convnext.data.tables import TABLE_SUFFIXES, read_table
-from convnext.errors import InputError
-
-Split = Literal["train", "val", "all"]
+from convnext.errors import ImageError, InputError
 
 
 @dataclass(frozen=True)
@@ -30,7 +40,8 @@ class Samples:
     """N images and their targets: a class index each, or a tuple of them if `multi_label`.
 
     `sources` are paths, or names such as "digits/0042" for images held in memory (`images`, uint8 `[N, H, W]`), or
-    "shard/name" for images in tar shards (`members`).
+    "shard/name" for images in tar shards (`members`). `part` is what the data call them: "train", "val", "test" or
+    "all".
     """
 
     classes: tuple[str, ...]
@@ -39,21 +50,22 @@ class Samples:
     sources: list[str]
     images: np.ndarray | None = field(default=None, repr=False, compare=False)
     members: Members | None = field(default=None, repr=False, compare=False)
+    part: str = field(default="", compare=False)
 
     def __len__(self) -> int:
         return len(self.sources)
 
-    def open(self, index: int, mode: str) -> Image.Image:
+    def open(self, index: int, mode: str, white: int = WHITE) -> Image.Image:
         """Image `index` as "RGB" or "L"; raises `ImageError` if it cannot be decoded."""
         if self.images is not None:
             return Image.fromarray(self.images[index]).convert(mode)
-        return decode_image(self.content(index), mode, name=self.sources[index])
+        return decode_image(self.content(index), mode, name=self.sources[index], white=white)
 
-    def open_pixels(self, index: int, mode: str, reduction: Reduction) -> Image.Image | Tensor:
+    def open_pixels(self, index: int, mode: str, white: int, reduction: Reduction) -> Image.Image | Tensor:
         """The same for training, perhaps smaller (`decode_pixels`)."""
         if self.images is not None:
             return self.open(index, mode)
-        return decode_pixels(self.content(index), mode, name=self.sources[index], reduction=reduction)
+        return decode_pixels(self.content(index), mode, name=self.sources[index], reduction=reduction, white=white)
 
     def content(self, index: int) -> bytes:
         """The file of image `index`."""
@@ -81,39 +93,88 @@ class Samples:
         )
 
 
+class TrainingData(NamedTuple):
+    """What is trained on, what is held out, and what of it is stored with the weights."""
+
+    train: Samples
+    val: Samples
+    origin: Origin
+
+
 def read_split(
     data: str | Path,
-    split: Split,
+    split: Split | None = None,
     *,
     classes: Sequence[str] | None = None,
-    val_fraction: float = 0.2,
     multi_label: bool = False,
+    origin: Origin | None = None,
 ) -> Samples:
-    """One part of `data`, in a stable order; "all" is both parts.
+    """The images of one part of `data` in a stable order, for measuring (`splits.measured_parts`).
 
     `data` is a folder (`folders.read_folder`), a folder of tar shards or its address (`shards.read_shards`), a CSV, TSV
     or Parquet table (`tables.read_table`), or the word "digits" for scikit-learn's (a folder of that name is
-    "./digits"). `val_fraction` is held out where the data does not say what is. With `classes`, those of a model,
-    targets are positions in it and a part may lack some; without, the data is checked to be fit for training. Every
-    fault raises `InputError`.
+    "./digits"). With `classes`, those of a model, targets are positions in it and a part may lack some; without, the
+    data are checked to be fit for training. `origin` is the model's. Every fault raises `InputError`.
     """
-    if split not in ("train", "val", "all"):
-        raise InputError(f"unknown split {split!r}: it is train, val or all")
-    listing = read_listing(data, classes=classes, val_fraction=val_fraction, multi_label=multi_label)
-    return _select(data, listing, split, classes, multi_label)
+    listing = read_listing(data, classes, multi_label)
+    if classes is None and not multi_label:
+        _check_classes(data, listing)
+    wanted = measured_parts(data, dict.fromkeys(entry.part for entry in listing.entries), split)
+    chosen = [i for i, entry in enumerate(listing.entries) if entry.part in wanted]
+    part = wanted[0] if len(wanted) == 1 else "all"
+    if part == UNDIVIDED:
+        keys, groups = [entry.key for entry in listing.entries], _groups(listing, multi_label)
+        content = partial(_identity, listing)
+        chosen, part = choose_undivided(data, keys, groups, split=split, origin=origin, content=content)
+    return _select(data, listing, chosen, classes, multi_label, part)
 
 
 def read_train_val(
     data: str | Path,
     *,
     classes: Sequence[str] | None = None,
-    val_fraction: float = 0.2,
+    hold_out: HoldOut | None = None,
     multi_label: bool = False,
-) -> tuple[Samples, Samples]:
-    """The "train" and "val" parts of `read_split`, read once, with the same classes in the same order."""
-    listing = read_listing(data, classes=classes, val_fraction=val_fraction, multi_label=multi_label)
-    train = _select(data, listing, "train", classes, multi_label)
-    return train, _select(data, listing, "val", classes, multi_label)
+) -> TrainingData:
+    """What is trained on and what is held out of `data` (`read_split`), with the same classes in the same order.
+
+    `hold_out` divides data that do not say what is held out.
+    """
+    listing = read_listing(data, classes, multi_label)
+    divided, settled = divide_listing(listing, hold_out or HoldOut(), multi_label)
+    if classes is None and not multi_label:
+        _check_classes(data, divided)
+    part = held_out_part({entry.part for entry in divided.entries}) or "val"
+    chosen = {name: [i for i, entry in enumerate(divided.entries) if entry.part == name] for name in ("train", part)}
+    train, val = (_select(data, divided, own, classes, multi_label, name) for name, own in chosen.items())
+    trained = chosen["train"]
+    keys = [divided.entries[i].key for i in trained]
+    return TrainingData(train, val, origin_of(settled, keys, lambda i: _identity(divided, trained[i])))
+
+
+def _identity(listing: Listing, index: int) -> bytes:
+    """What tells an image from another of its name: the file's content; in shards its size, so that none is fetched."""
+    if listing.images is not None:
+        return listing.images[index].tobytes()
+    if listing.members is not None:
+        return str(listing.members.size[index]).encode()
+    try:
+        return read_bytes(listing.entries[index].source)
+    except ImageError:
+        return b""
+
+
+def divide_listing(listing: Listing, hold_out: HoldOut, multi_label: bool) -> tuple[Listing, HoldOut | None]:
+    """A listing all of whose images are of a part, and the rule that divided them (`splits.divide`)."""
+    parts, keys = zip(*((entry.part, entry.key) for entry in listing.entries), strict=True)
+    divided, settled = divide(parts, keys, _groups(listing, multi_label), hold_out)
+    entries = [entry._replace(part=part) for entry, part in zip(listing.entries, divided, strict=True)]
+    return replace(listing, entries=entries), settled
+
+
+def _groups(listing: Listing, multi_label: bool) -> list[str] | None:
+    """The class of each image, where each has one."""
+    return None if multi_label else [entry.labels[0] if entry.labels else "" for entry in listing.entries]
 
 
 def read_images(data: str | Path) -> Samples:
@@ -124,34 +185,30 @@ def read_images(data: str | Path) -> Samples:
     if data == "digits":
         listing = read_digits()
     elif is_sharded(data):
-        listing = read_shards(data, None)
+        listing = read_shards(data)
     else:
         listing = read_unlabelled(Path(data))
-    samples = _select(data, listing, "train", None, multi_label=True)
+    chosen = [i for i, entry in enumerate(listing.entries) if entry.part in ("train", UNDIVIDED)]
+    samples = _select(data, listing, chosen, None, True, "train")
     return replace(samples, classes=(), targets=[0] * len(samples), multi_label=False)
 
 
-def read_listing(data: str | Path, *, classes: Sequence[str] | None, val_fraction: float, multi_label: bool) -> Listing:
-    """What `read_split` selects from."""
-    if not 0 < val_fraction < 1:
-        raise InputError(f"val_fraction must lie between 0 and 1, not {val_fraction}")
-    path, training = Path(data), classes is None
+def read_listing(data: str | Path, classes: Sequence[str] | None, multi_label: bool) -> Listing:
+    """All images of `data` (`read_split`), perhaps undivided; without `classes`, to train on."""
+    path = Path(data)
     if data == "digits":
         return read_digits()
     if is_sharded(data):
-        listing = read_shards(data, val_fraction)
+        listing = read_shards(data)
         _check_labels(data, listing, multi_label)
-    elif path.is_dir():
-        listing = read_folder(path, val_fraction, training)
-    elif not path.exists():
+        return listing
+    if path.is_dir():
+        return read_folder(path, training=classes is None)
+    if not path.exists():
         raise InputError(f"{data}: no such folder or table")
-    elif path.suffix.lower() not in TABLE_SUFFIXES:
+    if path.suffix.lower() not in TABLE_SUFFIXES:
         raise InputError(f"{data}: neither a folder nor a table ({', '.join(TABLE_SUFFIXES)})")
-    else:
-        listing = read_table(path, val_fraction, classes, multi_label)
-    if training and not multi_label:
-        _check_classes(data, listing)
-    return listing
+    return read_table(path, classes, multi_label)
 
 
 def _check_labels(data: str | Path, listing: Listing, multi_label: bool) -> None:
@@ -168,18 +225,23 @@ def _check_labels(data: str | Path, listing: Listing, multi_label: bool) -> None
 def _check_classes(data: str | Path, listing: Listing) -> None:
     if len(listing.classes) == 1:
         raise InputError(f"{data}: only one class ({listing.classes[0]}); classification needs at least two")
-    trained = {entry.labels[0] for entry in listing.entries if entry.split == "train"}
+    trained = {entry.labels[0] for entry in listing.entries if entry.part in ("train", UNDIVIDED)}
+    held_out = held_out_part({entry.part for entry in listing.entries})
     for entry in listing.entries:
-        if entry.labels[0] not in trained:
-            raise InputError(f"{data}: class {entry.labels[0]} is in val and not in train ({entry.source})")
+        if entry.part == held_out and entry.labels[0] not in trained:
+            raise InputError(f"{data}: class {entry.labels[0]} is in {held_out} and not in train ({entry.source})")
 
 
 def _select(
-    data: str | Path, listing: Listing, split: Split, classes: Sequence[str] | None, multi_label: bool
+    data: str | Path,
+    listing: Listing,
+    chosen: list[int],
+    classes: Sequence[str] | None,
+    multi_label: bool,
+    part: str,
 ) -> Samples:
-    chosen = [index for index, entry in enumerate(listing.entries) if split in ("all", entry.split)]
     if not chosen:
-        raise InputError(f"{data}: no images in the {split} part")
+        raise InputError(f"{data}: no images in the {part} part")
     entries = [listing.entries[index] for index in chosen]
     names = listing.classes if classes is None else tuple(classes)
     position = {name: index for index, name in enumerate(names)}
@@ -193,6 +255,7 @@ def _select(
         targets=targets if multi_label else [target[0] for target in targets],
         multi_label=multi_label,
         sources=[entry.source for entry in entries],
+        part=part,
         images=None if listing.images is None else listing.images[chosen],
         members=None if listing.members is None else listing.members.take(chosen),
     )

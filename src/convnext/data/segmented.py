@@ -16,6 +16,7 @@ from torchvision.transforms.v2 import InterpolationMode, functional
 
 from convnext import processes as share
 from convnext.data.annotated import WholeImage, Window, fit
+from convnext.data.decode import WHITE
 from convnext.data.erasing import Finish
 from convnext.data.label_maps import IGNORED, LabelMaps, open_labelled
 from convnext.data.loader import Batch, Batches, Items, Loader, mix
@@ -41,6 +42,7 @@ class SegmentationTransform:
         most: the share of a crop that one class may have; it is drawn again, ten times at most, where one has more.
         hflip: probability of a flip.
         photometric: whether brightness, contrast, saturation and hue change, each with probability 1/2.
+        white: the value of 16-bit images that is white.
     """
 
     size: int
@@ -50,6 +52,7 @@ class SegmentationTransform:
     most: float
     hflip: float
     photometric: bool
+    white: int = WHITE
 
     def __call__(self, image: Image.Image, labels: np.ndarray) -> tuple[Tensor, Tensor]:
         """uint8 `[3, size, size]` and int16 `[size, size]`."""
@@ -108,7 +111,8 @@ class _Crops(Items):
         return str(self.data.images[index % len(self.data)].file)
 
     def read(self, index: int) -> tuple[Tensor, Tensor]:
-        return self.transform(*open_labelled(self.data.images[index % len(self.data)], self.data.table))
+        image = self.data.images[index % len(self.data)]
+        return self.transform(*open_labelled(image, self.data.table, self.transform.white))
 
     def batch(self, readable: list[tuple[int, tuple]], unreadable: list[tuple[int, str]]) -> Batch:
         side = self.transform.size
@@ -132,7 +136,7 @@ class _Whole(Items):
         return str(self.data.images[index].file)
 
     def read(self, index: int) -> tuple[Tensor, np.ndarray]:
-        image, labels = open_labelled(self.data.images[index], self.data.table)
+        image, labels = open_labelled(self.data.images[index], self.data.table, self.transform.white)
         return self.transform(image), labels
 
     def batch(self, readable: list[tuple[int, tuple]], unreadable: list[tuple[int, str]]) -> WholeBatch:

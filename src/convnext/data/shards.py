@@ -22,7 +22,8 @@ import numpy as np
 
 from convnext.data import cache
 from convnext.data.ahead import ReadAhead
-from convnext.data.entries import Entry, Listing, hold_out
+from convnext.data.entries import Entry, Listing
+from convnext.data.splits import UNDIVIDED, held_out_part
 from convnext.errors import ImageError, InputError
 
 INDEX, PLACES = "shards.json", "shards.parquet"
@@ -111,21 +112,20 @@ def is_sharded(data: str | Path) -> bool:
     return cache.is_address(data) or (Path(data) / INDEX).is_file()
 
 
-def read_shards(data: str | Path, val_fraction: float | None) -> Listing:
-    """The images of a folder of shards. Where none of its files is held out, a fraction of each class is, by hash, or
-    nothing.
+def read_shards(data: str | Path) -> Listing:
+    """The images of a folder of shards; where none of its files is held out, they are undivided.
 
     `InputError` for an index that cannot be read, or files that are not as it says.
     """
     base = str(data).rstrip("/")
     if not cache.is_address(base):
         index = _read_index(base, Path(base) / INDEX, Path(base) / PLACES)
-        return _listing(index, tuple(f"{base}/{file}" for file in index.files), None, val_fraction)
+        return _listing(index, tuple(f"{base}/{file}" for file in index.files), None)
     found = cache.folder() / sha256(base.encode()).hexdigest()[:16]
     first = cache.fetch(f"{base}/{INDEX}", found / INDEX, again=True)
     kept = cache.folder() / sha256(first.read_bytes()).hexdigest()[:16]  # another index, other files
     index = _read_index(base, first, cache.fetch(f"{base}/{PLACES}", kept / PLACES))
-    return _listing(index, tuple(f"{base}/{quote(file)}" for file in index.files), kept, val_fraction)
+    return _listing(index, tuple(f"{base}/{quote(file)}" for file in index.files), kept)
 
 
 @dataclass(frozen=True)
@@ -172,16 +172,13 @@ def _read_index(base: str, first: Path, second: Path) -> _Index:
         raise InputError(f"{base}: the index cannot be read: {next(iter(str(error).splitlines()), error)}") from None
 
 
-def _listing(index: _Index, files: tuple[str, ...], kept: Path | None, val_fraction: float | None) -> Listing:
+def _listing(index: _Index, files: tuple[str, ...], kept: Path | None) -> Listing:
     if kept is None:
         _check_files(files, index.lengths)
-    if "val" in index.splits or val_fraction is None:
-        splits = [index.splits[at] for at in index.shard.tolist()]
-    else:
-        groups = [row[0] for row in index.labels] if all(len(row) == 1 for row in index.labels) else None
-        splits = hold_out(index.names, groups, val_fraction)
+    divided = held_out_part(index.splits) is not None
+    parts = [index.splits[at] if divided else UNDIVIDED for at in index.shard.tolist()]
     sources = [f"{files[at]}/{name}" for at, name in zip(index.shard.tolist(), index.names, strict=True)]
-    entries = [Entry(*row) for row in zip(sources, index.labels, splits, strict=True)]
+    entries = [Entry(*row) for row in zip(sources, index.labels, parts, index.names, strict=True)]
     members = Members(files, index.lengths, kept, index.shard, index.offset, index.size)
     return Listing(entries, index.classes, members=members)
 

@@ -8,24 +8,23 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from convnext.data.entries import HELD_OUT, Entry, Listing, hold_out, in_class_order, read_class_names
+from convnext.data.entries import Entry, Listing, in_class_order, read_class_names
+from convnext.data.splits import PART_NAMES, UNDIVIDED, part_of_name
 from convnext.errors import InputError
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".parquet")
 _PATH_COLUMNS = ("path", "file", "filename", "image")
 _LABEL_COLUMNS = ("label", "labels")
-_MOST_CLASSES = 100_000  # integers beyond are identifiers, not counts from 0
 
 
-def read_table(table: Path, val_fraction: float, classes: Sequence[str] | None, multi_label: bool) -> Listing:
+def read_table(table: Path, classes: Sequence[str] | None, multi_label: bool) -> Listing:
     """The rows of `table`: columns path (or file, filename, image), label (or labels), and optionally split.
 
     Paths are relative to the table's folder. Several labels of a row stand between `|` or `;`, or in a Parquet list.
     Labels are names of `classes.txt` beside the table (one per line), else of `classes`; if they are not and all are
-    integers, they are positions in that list. Integers without a list make the classes "0".."max".
-    Split is "train", or "val", "valid", "validation" or "test", of which the first present is held out. Without the
-    column, `val_fraction` of the rows is held out by a hash of the path as written, per class unless multi-label.
-    Errors name the row, the header being row 1.
+    integers, they are positions in that list. Without a list, integers are names like others. Split is the name of a
+    part (`splits.PART_NAMES`); without the column, and where all rows are of train, rows are undivided. Errors name the
+    row, the header being row 1.
     """
     header, rows = _read_parquet(table) if table.suffix.lower() == ".parquet" else _read_csv(table)
     path_column, label_column = _column(table, header, _PATH_COLUMNS), _column(table, header, _LABEL_COLUMNS)
@@ -43,14 +42,10 @@ def read_table(table: Path, val_fraction: float, classes: Sequence[str] | None, 
             raise InputError(f"{table}: row {number}: {count or 'no'} labels, expected one (or a multi-label task)")
     labels, known = _resolve(table, labels, classes)
 
-    if "split" in header:
-        splits = _given_splits(table, rows)
-    else:
-        groups = None if multi_label else [names[0] for names in labels.values()]
-        splits = hold_out([row[path_column] for _, row in rows], groups, val_fraction)
-    sources = [str(table.parent / row[path_column]) for _, row in rows]
-    entries = [Entry(*row) for row in zip(sources, labels.values(), splits, strict=True) if row[2]]
-    return Listing(entries, known)
+    parts = _given_parts(table, rows) if "split" in header else [UNDIVIDED] * len(rows)
+    keys = [row[path_column] for _, row in rows]
+    sources = [str(table.parent / key) for key in keys]
+    return Listing([Entry(*row) for row in zip(sources, labels.values(), parts, keys, strict=True)], known)
 
 
 def _read_csv(table: Path) -> tuple[list[str], list[tuple[int, dict[str, Any]]]]:
@@ -121,25 +116,25 @@ def _resolve(
     used = in_class_order(label for names in labels.values() for label in names)
     if classes is not None and set(used) <= set(classes):
         return labels, tuple(classes)
-    if not all(re.fullmatch(r"-?\d+", label) for label in used):
-        if listed and classes is not None:
-            number, label = next((n, label) for n in labels for label in labels[n] if label not in classes)
-            raise InputError(f"{table}: row {number}: label {label!r} is not in {beside}")
+    if listed and classes is not None and not all(re.fullmatch(r"-?\d+", label) for label in used):
+        number, label = next((n, label) for n in labels for label in labels[n] if label not in classes)
+        raise InputError(f"{table}: row {number}: label {label!r} is not in {beside}")
+    if classes is None or not all(re.fullmatch(r"-?\d+", label) for label in used):
         return labels, used
-    count = len(classes) if classes is not None else min(max(map(int, used)) + 1, _MOST_CLASSES)
     for number, names in labels.items():
         for label in names:
-            if not 0 <= int(label) < count:
-                raise InputError(f"{table}: row {number}: label {label} is outside 0..{count - 1}")
-    known = tuple(classes) if classes is not None else tuple(map(str, range(count)))
-    return {number: tuple(known[int(label)] for label in names) for number, names in labels.items()}, known
+            if not 0 <= int(label) < len(classes):
+                raise InputError(f"{table}: row {number}: label {label} is outside 0..{len(classes) - 1}")
+    return {number: tuple(classes[int(label)] for label in names) for number, names in labels.items()}, tuple(classes)
 
 
-def _given_splits(table: Path, rows: list[tuple[int, dict[str, Any]]]) -> list[str]:
-    """A split, "train" or "val", for every row, and "" for the rows of a held-out part that is not the first."""
-    given = [str(row["split"] or "").strip().lower() for _, row in rows]
-    for (number, _), name in zip(rows, given, strict=True):
-        if name not in ("train", *HELD_OUT):
-            raise InputError(f"{table}: row {number}: split {name!r} is none of train, {', '.join(HELD_OUT)}")
-    held_out = next((name for name in HELD_OUT if name in given), None)
-    return ["train" if name == "train" else "val" if name == held_out else "" for name in given]
+def _given_parts(table: Path, rows: list[tuple[int, dict[str, Any]]]) -> list[str]:
+    parts = []
+    for number, row in rows:
+        name = str(row["split"] or "").strip()
+        part = part_of_name(name)
+        if part is None:
+            known = ", ".join(name for names in PART_NAMES.values() for name in names)
+            raise InputError(f"{table}: row {number}: split {name.lower()!r} is none of {known}")
+        parts.append(part)
+    return parts if set(parts) != {"train"} else [UNDIVIDED] * len(parts)

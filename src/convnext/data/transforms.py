@@ -55,7 +55,7 @@ class TrainTransform:
         """`crop` and `augment` are timm's; `flips` are the probabilities of a horizontal and a vertical one."""
         self.size, self.interpolation = preprocessing.image_size, preprocessing.interpolation
         self.crop, self.flips, self.augment, self.erasing = crop, flips, augment, erasing
-        self.mean, self.std = preprocessing.mean, preprocessing.std
+        self.mean, self.std, self.white = preprocessing.mean, preprocessing.std, preprocessing.white
 
     def __call__(self, image: Image.Image) -> Tensor:
         """Augment an image that is decoded."""

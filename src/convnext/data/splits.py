@@ -1,0 +1,323 @@
+"""Which images are trained on and which are measured: by the data's own parts, or by a hash of each image's name.
+
+A model's weights carry its `Origin`: the rule by which images were held out, and a sample of those it was trained on.
+So whoever measures it, from a run or from a copied file, on moved data or with files added, holds out the same images,
+and data it was not trained on are measured whole.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import unicodedata
+from collections import defaultdict
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from hashlib import blake2b
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal, Protocol, TypeVar
+
+from convnext.errors import InputError
+
+log = logging.getLogger("convnext")
+
+Split = Literal["train", "val", "test", "all"]
+
+PART_NAMES = {
+    "train": ("train", "training"),
+    "val": ("val", "valid", "validation", "dev"),
+    "test": ("test", "testing"),
+}
+"""The names of folders, files and table cells that stand for each part, in any case."""
+
+HELD_OUT = ("val", "test")
+"""The parts that can be held out of training, the one that is taken first."""
+
+UNDIVIDED = ""
+"""The part of images of which the data do not say whether they are held out."""
+
+RULE = 2
+"""The rule of new runs. 0 and 1 are those of runs made before it, of dense tasks and of classification."""
+
+SAMPLE = 32
+"""Images by which data are recognised."""
+
+
+def part_of_name(name: str) -> str | None:
+    """The part that a folder or table calls by this name: "train", "val" or "test"; None for other names."""
+    return next((part for part, names in PART_NAMES.items() if name.lower() in names), None)
+
+
+def held_out_part(parts: Collection[str]) -> str | None:
+    """The part that training holds out, of those there are."""
+    return next((part for part in HELD_OUT if part in parts), None)
+
+
+def hash_fraction(key: str) -> float:
+    """A number in [0, 1) that depends on `key` alone: not on the machine, the order or other keys."""
+    return int.from_bytes(_digest(key), "big") / 2**64
+
+
+def _digest(key: str) -> bytes:
+    # One form of Unicode, since some file systems hand names back in another than they were given.
+    text = unicodedata.normalize("NFC", key).encode("utf-8", "surrogateescape")
+    return blake2b(text, digest_size=8).digest()
+
+
+@dataclass(frozen=True)
+class HoldOut:
+    """A rule that says which images are held out where the data do not.
+
+    Args:
+        fraction: share of the images that is held out.
+        rule: 2 takes an image whose hash lies below `fraction`, so that others, added later, do not move it. 1 also
+            moved images so that each class had one on either side, by the order of their hashes. 0 hashed the name of
+            the file without its folders.
+        moved: under rule 2, images of small data that are held out (True) or not (False) whatever their hash, by their
+            hash in hexadecimal digits.
+    """
+
+    fraction: float = 0.2
+    rule: int = RULE
+    moved: Mapping[str, bool] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not 0 < self.fraction < 1:
+            raise InputError(f"val_fraction must lie between 0 and 1, not {self.fraction}")
+        if self.rule not in (0, 1, RULE):
+            raise InputError(f"images were held out by rule {self.rule}, which this version does not know; update it")
+
+    def held(self, keys: Sequence[str], groups: Sequence[str] | None = None) -> list[bool]:
+        """Whether each image is held out; `keys` are names relative to the data, `groups` their classes, if they have
+        one each."""
+        if self.rule == 0:
+            return _by_base_name(keys, self.fraction)
+        held = [hash_fraction(key) < self.fraction for key in keys]
+        if self.rule == 1:
+            return _one_on_either_side(held, keys, groups)
+        return [self.moved.get(_digest(key).hex(), own) for key, own in zip(keys, held, strict=True)]
+
+    def settled(self, keys: Sequence[str], groups: Sequence[str] | None = None) -> HoldOut:
+        """The rule for training on these images, with what few images need: every class keeps one to train on,
+        something is left to measure, and no less is trained on than held out, unless that was asked for.
+
+        What is moved for it is part of the rule from then on, and does not depend on images added later.
+        """
+        if self.rule != RULE or not keys:
+            return self
+        before = self.held(keys, groups)
+        held = list(before)
+        order = sorted(range(len(keys)), key=lambda i: hash_fraction(keys[i]))
+        of_group: dict[str, list[int]] = defaultdict(list)
+        for i in order:
+            of_group[groups[i] if groups is not None else ""].append(i)
+        for members in of_group.values():
+            if all(held[i] for i in members):
+                held[members[-1]] = False
+        free = (i for i in order if len(of_group[groups[i] if groups is not None else ""]) > 1)
+        if not any(held) and (first := next(free, None)) is not None:
+            held[first] = True
+        last = [i for i in order if held[i]]
+        while self.fraction <= 0.5 and len(last) > 1 and 2 * len(last) > len(keys):
+            held[last.pop()] = False
+        moved = {_digest(keys[i]).hex(): held[i] for i in order if held[i] != before[i]}
+        return HoldOut(self.fraction, self.rule, {**self.moved, **moved})
+
+
+def _by_base_name(keys: Sequence[str], fraction: float) -> list[bool]:
+    shares = [hash_fraction(PurePosixPath(key).name) for key in keys]
+    count = min(max(1, sum(share < fraction for share in shares)), len(keys) - 1)
+    first = set(sorted(range(len(keys)), key=shares.__getitem__)[:count])
+    return [i in first for i in range(len(keys))]
+
+
+def _one_on_either_side(held: list[bool], keys: Sequence[str], groups: Sequence[str] | None) -> list[bool]:
+    members: dict[str, list[int]] = defaultdict(list)
+    for index, group in enumerate(groups or ()):
+        members[group].append(index)
+    for indices in members.values():
+        indices.sort(key=lambda i: hash_fraction(keys[i]))
+        held[indices[-1]] = False
+        if len(indices) > 1:
+            held[indices[0]] = True
+    return held
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The data a model was trained on, as stored with its weights.
+
+    `hold_out` is the rule that divided them, None where they say themselves what is held out. `sample` has the digests
+    of some training images' contents by those of their names; None where it was not stored, by versions before it: then
+    undivided data are taken for those.
+    """
+
+    hold_out: HoldOut | None
+    sample: Mapping[str, str] | None = None
+
+    def is_of(self, keys: Sequence[str], content: Callable[[int], bytes]) -> bool:
+        """Whether images of these names and contents are those the model was trained on: a quarter of the sample at
+        least is among them."""
+        if self.sample is None:
+            return True
+        found = {name: i for i, key in enumerate(keys) if (name := _digest(key).hex()) in self.sample}
+        same = sum(_content_digest(content(i)) == self.sample[name] for name, i in found.items())
+        return bool(same) and 4 * same >= len(self.sample)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, ready for JSON."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Any) -> Origin:
+        """The inverse of `to_dict`. `InputError` for what it did not write."""
+        try:
+            rule, sample = values["hold_out"], values["sample"]
+            return cls(None if rule is None else HoldOut(**rule), None if sample is None else dict(sample))
+        except (TypeError, ValueError, LookupError) as error:
+            if isinstance(error, InputError):
+                raise
+            raise InputError(f"what the weights say of their data cannot be read: {error}") from None
+
+
+def _content_digest(content: bytes) -> str:
+    return blake2b(content, digest_size=8).hexdigest()
+
+
+def origin_of(hold_out: HoldOut | None, keys: Sequence[str], content: Callable[[int], bytes]) -> Origin:
+    """The origin of a model that is trained on images of these names and contents."""
+    chosen = sorted(range(len(keys)), key=lambda i: _digest(keys[i]))[:SAMPLE]
+    return Origin(hold_out, {_digest(keys[i]).hex(): _content_digest(content(i)) for i in chosen})
+
+
+def divide(
+    parts: Sequence[str], keys: Sequence[str], groups: Sequence[str] | None, hold_out: HoldOut
+) -> tuple[list[str], HoldOut | None]:
+    """For training: "train", "val" or "test" for each image.
+
+    `parts` are what the data say of each; those they leave undivided are divided by the rule, which is given back as
+    settled for them, or None where it had nothing to divide.
+    """
+    if UNDIVIDED not in parts:
+        return list(parts), None
+    undivided = [i for i, part in enumerate(parts) if part == UNDIVIDED]
+    names = [keys[i] for i in undivided]
+    classes = None if groups is None else [groups[i] for i in undivided]
+    settled = hold_out.settled(names, classes)
+    divided = list(parts)
+    for i, held in zip(undivided, settled.held(names, classes), strict=True):
+        divided[i] = "val" if held else "train"
+    return divided, settled
+
+
+def training_parts(data: object, available: Collection[str]) -> tuple[str, ...]:
+    """The parts that are trained on and held out, of those there are. `InputError` where nothing is to train on."""
+    if UNDIVIDED in available:
+        return (UNDIVIDED,)
+    if "train" not in available:
+        raise InputError(f"{data}: there is {' and '.join(available)} but nothing to train on beside it")
+    return tuple(part for part in ("train", held_out_part(available)) if part is not None)
+
+
+def measured_parts(data: object, available: Collection[str], split: Split | None) -> tuple[str, ...]:
+    """The parts of some data that `split` means; with None, what is held out, else all there is.
+
+    The others are named in the log. `InputError` for a part that is not there.
+    """
+    held_out = held_out_part(available)
+    if split == "all" or set(available) == {UNDIVIDED} or (split is None and held_out is None):
+        return tuple(available)
+    part = held_out if split in (None, "val") and held_out is not None else split
+    if part is None or part not in available:
+        raise InputError(f"{data} has no {split} part; it has {', '.join(available)}")
+    if others := [other for other in available if other != part]:
+        log.info("%s: measured on %s; left out: %s", data, part, " and ".join(others))
+    return (part,)
+
+
+def choose_undivided(
+    data: object,
+    keys: Sequence[str],
+    groups: Sequence[str] | None,
+    *,
+    split: Split | None,
+    origin: Origin | None,
+    content: Callable[[int], bytes],
+) -> tuple[list[int], str]:
+    """For measuring on data that do not say what is held out: which images, and what they are called.
+
+    Without a split it is what was held out when the model was trained on them, and all of data it was not trained on.
+    What is left out is said in the log. `InputError` for the test part.
+    """
+    everything = list(range(len(keys)))
+    if split == "test":
+        raise InputError(f"{data} has no test part, for it does not say what is held out; --split all takes all of it")
+    own = origin is not None and origin.is_of(keys, content)
+    if split == "all" or (split is None and not own):
+        return everything, "all"
+    rule = origin.hold_out if own and origin is not None else HoldOut().settled(keys, groups)
+    if rule is None:
+        log.warning("%s: the model was trained on these images", data)
+        return everything, "all"
+    chosen = [i for i, held in enumerate(rule.held(keys, groups)) if held == (split != "train")]
+    kind = "leaves for training" if split == "train" else "holds out of training"
+    count = f"the {len(chosen)} of {len(keys)} images that a hash of their names {kind}"
+    log.info("%s: measured on %s; --split all takes all", data, count)
+    return chosen, split or "val"
+
+
+class _Image(Protocol):
+    @property
+    def key(self) -> str: ...
+    @property
+    def file(self) -> Path: ...
+
+
+class _Images(Protocol):
+    """A part of data whose images each are a file with a name; a frozen dataclass."""
+
+    @property
+    def images(self) -> tuple[Any, ...]: ...
+
+
+Part = TypeVar("Part", bound=_Images)
+
+
+def divide_images(parts: Mapping[str, Part], hold_out: HoldOut) -> tuple[Part, Part, Origin]:
+    """What is trained on, what is held out, and what of it is stored with the weights, of the `training_parts` read."""
+    settled = None
+    if UNDIVIDED in parts:
+        whole = parts[UNDIVIDED]
+        keys = [image.key for image in whole.images]
+        held, settled = divide([UNDIVIDED] * len(keys), keys, None, hold_out)
+        train, val = (_some(whole, [i for i, own in enumerate(held) if own == part]) for part in ("train", "val"))
+    else:
+        train, val = parts["train"], next(part for name, part in parts.items() if name != "train")
+    return train, val, origin_of(settled, [image.key for image in train.images], partial(_file_of, train.images))
+
+
+def measured_images(
+    data: object, parts: Mapping[str, Part], split: Split | None, origin: Origin | None
+) -> tuple[Part, str]:
+    """What is measured of the `measured_parts` read, in one, and what it is called."""
+    names = list(parts)
+    if names == [UNDIVIDED]:
+        whole = parts[UNDIVIDED]
+        keys = [image.key for image in whole.images]
+        content = partial(_file_of, whole.images)
+        chosen, name = choose_undivided(data, keys, None, split=split, origin=origin, content=content)
+        return _some(whole, chosen), name
+    whole = dataclasses.replace(parts[names[0]], images=tuple(i for part in parts.values() for i in part.images))  # type: ignore[type-var]
+    return whole, names[0] if len(names) == 1 else "all"
+
+
+def _some(part: Part, chosen: list[int]) -> Part:
+    return dataclasses.replace(part, images=tuple(part.images[i] for i in chosen))  # type: ignore[type-var]
+
+
+def _file_of(images: Sequence[_Image], index: int) -> bytes:
+    try:
+        return images[index].file.read_bytes()
+    except OSError:
+        return b""
