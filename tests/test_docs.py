@@ -1,5 +1,6 @@
 """What the documents promise is there: commands parse, files exist, names import."""
 
+import ast
 import re
 import shlex
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 
 import convnext
 from convnext import cli
+from convnext.recipes import RECIPES
 from convnext.weights.zoo import list_weights
 
 ROOT = Path(__file__).parents[1]
@@ -31,6 +33,25 @@ def test_commands_in_the_documents_parse(command):
 
 def test_there_are_commands_to_check():
     assert len(commands()) >= 8
+    assert len(commands_in_docstrings()) >= len(RECIPES)
+
+
+def commands_in_docstrings() -> list[str]:
+    """Of every module: what stands behind "Command:", or as a line of its own."""
+    found = set()
+    for path in (ROOT / "src").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+                text = (ast.get_docstring(node) or "").replace("\\\n", " ")
+                found |= {m[1] for m in re.finditer(r"^ *(?:Command: *)?(convnext [a-z]+ .*)$", text, re.MULTILINE)}
+    return sorted(found)
+
+
+@pytest.mark.parametrize("command", commands_in_docstrings())
+def test_commands_in_docstrings_parse_and_name_weights_that_exist(command):
+    cli.parser().parse_args(shlex.split(command)[1:])
+    for name in re.findall(r"--init (convnext\w+)", command):
+        assert name in {entry.name for entry in list_weights()}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -8,12 +8,15 @@ from typing import Any
 from convnext import processes
 from convnext.config import ClassifyConfig
 from convnext.data.loader import eval_loader
-from convnext.data.samples import Split, read_split, read_train_val
+from convnext.data.samples import read_split, read_train_val
+from convnext.data.splits import HoldOut, Split
 from convnext.deploy.predictor import load
-from convnext.device import pick_device
-from convnext.evaluate.accuracy import accuracy, merge, predict
+from convnext.device import Precision, autocast, pick_device
+from convnext.evaluate.accuracy import accuracy, merge, predict, rows
+from convnext.evaluate.measuring import origin_of_model
+from convnext.evaluate.table import Table
 from convnext.recipes import build_config, classify_recipe
-from convnext.run import resumed_config, val_fraction_of
+from convnext.run import resumed_config
 from convnext.tasks.classify import Classification
 from convnext.weights import are_trained
 
@@ -25,27 +28,39 @@ def build_task(data: str, out: Path, given: dict[str, Any], recipe: str | None, 
         if resume
         else ClassifyConfig().override({**given, "data": data})
     )
-    splits = read_train_val(config.data, val_fraction=config.val_fraction, multi_label=config.multi_label)
+    hold_out = HoldOut(config.val_fraction, config.hold_out_rule)
+    read = read_train_val(config.data, hold_out=hold_out, multi_label=config.multi_label)
     if not resume:
-        name = recipe or classify_recipe(config.model, images=len(splits[0]), trained=are_trained(config.init))
+        name = recipe or classify_recipe(config.model, images=len(read.train), trained=are_trained(config.init))
         config = build_config(name, config.model, ClassifyConfig).override({**given, "data": data})
-    return Classification(config, *splits)
+    return Classification(config, *read)
 
 
 def evaluate_source(
-    source: str, data: str, split: Split, *, batch_size: int, workers: int, device: str
+    source: str,
+    data: str,
+    split: Split | None = None,
+    *,
+    batch_size: int,
+    workers: int,
+    device: str,
+    precision: Precision = "fp32",
+    image_size: int | None = None,
+    crop: float | None = None,
+    out: Path | None = None,
 ) -> dict[str, Any]:
-    """Metrics of a model on a split of `data`, with the counts of images read and unreadable.
+    """Metrics of a model on a part of `data`, with the counts of images read and unreadable.
 
-    Under `torchrun`, each process sees its share of the images, and all get the whole's metrics.
+    `image_size` and `crop` stand for the model's own; `out` is a folder for `images.csv`, a row an image. Under
+    `torchrun`, each process sees its share of the images, and all get the whole's metrics.
     """
     predictor = load(source)
-    fraction = val_fraction_of(source, ClassifyConfig.val_fraction)
-    samples = read_split(
-        data, split, classes=predictor.classes, val_fraction=fraction, multi_label=predictor.multi_label
-    )
+    predictor.resize(image_size, crop)
+    origin = origin_of_model(source)
+    samples = read_split(data, split, classes=predictor.classes, multi_label=predictor.multi_label, origin=origin)
+    table = Table(out, "images.csv") if out is not None else None
     where = pick_device(device)
-    with processes.joined(where):
+    with processes.joined(where), autocast(where, precision):
         batches = eval_loader(
             samples,
             predictor.preprocessing,
@@ -55,9 +70,11 @@ def evaluate_source(
             processes=processes.count(),
         )
         predictions = merge(processes.gather(predict(predictor.model.to(where), batches, where)))
+    if table is not None and processes.rank() == 0:
+        table.write(rows(predictions, samples))
     return {
         **accuracy(predictions),
-        "split": split,
+        "split": samples.part,
         "images": len(predictions.targets),
         "unreadable": len(predictions.unreadable),
     }

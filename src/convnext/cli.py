@@ -99,10 +99,24 @@ def parser() -> Parser:
     command = add(first, "evaluate", commands.evaluate, "measure a model on labelled images")
     command.add_argument("source", metavar="SOURCE", help="run directory, weight file, published name or hub id")
     command.add_argument("data", metavar="DATA", help="what `train` takes")
-    command.add_argument("--split", choices=["val", "train", "all"], default="val", help="default: val")
+    command.add_argument(
+        "--split",
+        choices=["train", "val", "test", "all"],
+        help="default: what DATA holds out, or was held out when SOURCE was trained on DATA; else all",
+    )
     command.add_argument("--batch-size", type=int, default=64, help="default: 64")
     command.add_argument("--workers", type=int, default=2, help="processes that load images; default: 2")
     command.add_argument("--device", default="auto", help="auto, cpu, cuda, mps")
+    command.add_argument(
+        "--precision", choices=["fp32", "bf16", "fp16"], default="fp32", help="type of the activations; default: fp32"
+    )
+    add_size_options(command)
+    command.add_argument(
+        "--out",
+        type=Path,
+        metavar="FOLDER",
+        help="write images.csv there, a row an image; of detectors objects.csv too",
+    )
     command.add_argument("--scales", metavar="S,...", help="segmenters: see images at several scales: 0.75,1,1.25")
     command.add_argument("--flip", action="store_true", help="segmenters: see them mirrored too")
     command.add_argument("--json", action="store_true", help="one JSON object")
@@ -123,6 +137,7 @@ def parser() -> Parser:
     command.add_argument(
         "--tile", type=int, metavar="SIDE", help="detectors: look at squares of so many pixels, one by one"
     )
+    add_size_options(command)
     command.add_argument("--device", default="cpu", help="cpu (default), auto, cuda, mps")
     command.add_argument(
         "--json", action="store_true", help="a line an image: the labels of a single file, else image and labels"
@@ -187,6 +202,19 @@ def add_run_options(command: argparse.ArgumentParser, recipe: str, *, out: bool 
         metavar="KEY=VALUE,...",
         help="submit the command to SLURM instead, and queue it again when its time is up; keys: nodes, gpus (on "
         "each), cpus (for each GPU), hours, memory (GB), partition, account, qos, constraint",
+    )
+
+
+def add_size_options(command: argparse.ArgumentParser) -> None:
+    """How images are seen, where not as in training."""
+    command.add_argument(
+        "--image-size",
+        type=int,
+        metavar="N",
+        help="side of the images a classifier sees, short side of those others see; default: the model's own",
+    )
+    command.add_argument(
+        "--crop", type=float, metavar="C", help="classifiers: the centre crop's share of a resized image; 1 warps"
     )
 
 

@@ -103,8 +103,8 @@ def train_detect(args: argparse.Namespace) -> int | None:
     from convnext.detect import build_task, check
 
     if args.check:
-        config = DetectConfig().override(given_options(args, DetectConfig))
-        summary, faults = check(args.data, config.val_fraction)
+        config = DetectConfig().override({**given_options(args, DetectConfig), "data": args.data})
+        summary, faults = check(config)
         print("\n".join([*summary, *(f"left out {line}" for line in faults)]))
         return 1 if faults else 0
     if args.out is None:
@@ -141,7 +141,11 @@ def evaluate(args: argparse.Namespace) -> None:
     from convnext import classify, detect, segment
     from convnext.weights import read_meta
 
-    how = {"batch_size": args.batch_size, "workers": args.workers, "device": args.device}
+    names = ("batch_size", "workers", "device", "precision", "image_size", "crop", "out")
+    how = {name: getattr(args, name) for name in names}
+    for name in ("batch_size", "image_size"):
+        if how[name] is not None and how[name] < 1:
+            raise InputError(f"--{name.replace('_', '-')} must be at least 1, not {how[name]}")
     task = read_meta(args.source).get("task")
     if task == "segment":
         scales = None if args.scales is None else parse("scales", args.scales, tuple[float, ...])
@@ -173,6 +177,8 @@ def predict(args: argparse.Namespace) -> int:
         out=args.out,
         threshold=args.threshold,
         tile=args.tile,
+        image_size=args.image_size,
+        crop=args.crop,
     )
 
 

@@ -9,18 +9,50 @@ from typing import Any
 from convnext import processes
 from convnext.config import DetectConfig
 from convnext.data.annotated import detection_eval_loader, open_annotated
-from convnext.data.coco import read_annotated
+from convnext.data.coco import Annotated, find_parts, read_annotated
+from convnext.data.decode import orientation, read_bytes
+from convnext.data.faults import Faults
+from convnext.data.splits import (
+    HoldOut,
+    Origin,
+    Split,
+    divide_images,
+    measured_images,
+    measured_parts,
+    training_parts,
+)
 from convnext.deploy.detector import Detector
 from convnext.deploy.predictor import load
-from convnext.device import pick_device
+from convnext.device import Precision, autocast, pick_device
 from convnext.errors import ImageError, InputError
-from convnext.evaluate.coco_ap import KINDS, coco_eval, detect, figures, percent
+from convnext.evaluate.coco_ap import KINDS, coco_eval, detect, figures, merge, percent
+from convnext.evaluate.matching import IMAGE_COLUMNS, OBJECT_COLUMNS, matched
+from convnext.evaluate.measuring import origin_of_model
+from convnext.evaluate.table import Table
 from convnext.recipes import build_config, detect_recipe
-from convnext.run import resumed_config, val_fraction_of
-from convnext.tasks.detect import EVAL_BATCH, Detection
+from convnext.run import resumed_config
+from convnext.tasks.detect import EVAL_BATCH, Detection, why_unused
 from convnext.weights import are_trained
 
 log = logging.getLogger("convnext")
+
+
+def read(config: DetectConfig) -> tuple[Annotated, Annotated, Origin, Faults]:
+    """What a run is trained on and what it holds out, what of it is stored, and what was found wrong."""
+    only = training_parts(config.data, find_parts(Path(config.data)))
+    read = read_annotated(config.data, only=only)
+    train, val, origin = divide_images(read.parts, HoldOut(config.val_fraction, config.hold_out_rule))
+    if not len(val):
+        raise InputError(f"{config.data}: one image alone cannot be divided into training and validation")
+    return train, val, origin, read.faults
+
+
+def say(data: str, faults: Faults) -> None:
+    """A line in the log for each kind of fault."""
+    for line in faults.notes():
+        log.warning("%s: %s", data, line)
+    for line in faults.lines():
+        log.warning("%s: left out %s", data, line)
 
 
 def build_task(data: str, out: Path, given: dict[str, Any], recipe: str | None, resume: bool) -> Detection:
@@ -28,26 +60,25 @@ def build_task(data: str, out: Path, given: dict[str, Any], recipe: str | None, 
     config = (
         resumed_config(DetectConfig, data, out, given) if resume else DetectConfig().override({**given, "data": data})
     )
-    splits = read_annotated(config.data, val_fraction=config.val_fraction)
-    for line in splits.faults.lines():
-        log.warning("%s: left out %s", data, line)
+    train, val, origin, faults = read(config)
+    say(data, faults)
     if not resume:
-        name = recipe or detect_recipe(config.model, images=len(splits.train), trained=are_trained(config.init))
+        name = recipe or detect_recipe(config.model, images=len(train), trained=are_trained(config.init))
         config = build_config(name, config.model, DetectConfig).override({**given, "data": data})
-    drawn = any(a.outline is not None for image in splits.train.images for a in image.annotations)
+    drawn = any(a.outline is not None for image in train.images for a in image.annotations)
     if config.masks and not drawn:
         raise InputError(f"{data}: no annotation has an outline; train on boxes alone with --masks false")
-    return Detection(config, splits.train, splits.val)
+    return Detection(config, train, val, origin)
 
 
-def check(data: str, val_fraction: float) -> tuple[list[str], list[str]]:
-    """What there is in a data set, line by line, and what is wrong with it; every image is opened.
+def check(config: DetectConfig) -> tuple[list[str], list[str]]:
+    """What there is in a data set and what was assumed of it, line by line, and what is left out.
 
-    `InputError` for what `build_task` would refuse.
+    Every image is opened. `InputError` for what `build_task` would refuse.
     """
-    splits = read_annotated(data, val_fraction=val_fraction)
+    train, val, _, faults = read(config)
     summary = []
-    for name, part in (("train", splits.train), ("val", splits.val)):
+    for name, part in (("train", train), ("val", val)):
         objects = [a for image in part.images for a in image.annotations]
         empty = sum(not image.annotations for image in part.images)
         crowds, drawn = sum(a.crowd for a in objects), sum(a.outline is not None for a in objects)
@@ -58,33 +89,49 @@ def check(data: str, val_fraction: float) -> tuple[list[str], list[str]]:
         for image in part.images:
             try:
                 open_annotated(image)
+                if orientation(read_bytes(image.file)) in (2, 3, 4):
+                    faults.note("images that EXIF turns or mirrors (were boxes drawn on them so?)", str(image.file))
             except ImageError as error:
-                splits.faults.add("images that cannot be used", str(error))
-    summary.append(f"{len(splits.train.classes)} classes: {', '.join(splits.train.classes[:20])}")
-    return summary, splits.faults.lines()
+                faults.add("images that cannot be used", str(error))
+    there = {a.label for image in train.images for a in image.annotations}
+    lacking = [name for label, name in enumerate(train.classes) if label not in there]
+    summary.append(f"{len(train.classes)} classes: {', '.join(train.classes[:20])}")
+    if lacking:
+        more = f" and {len(lacking) - 20} more" if len(lacking) > 20 else ""
+        summary.append(f"{len(lacking)} classes without an object in train: {', '.join(lacking[:20])}{more}")
+    summary += [f"not trained on: {line}" for line in why_unused(train.images, config.masks)]
+    return [*summary, *faults.notes()], faults.lines()
 
 
 def evaluate_source(
-    source: str, data: str, split: str, *, batch_size: int, workers: int, device: str
+    source: str,
+    data: str,
+    split: Split | None = None,
+    *,
+    batch_size: int,
+    workers: int,
+    device: str,
+    precision: Precision = "fp32",
+    image_size: int | None = None,
+    crop: float | None = None,
+    out: Path | None = None,
 ) -> dict[str, Any]:
-    """COCO's figures of a detector on a split of `data`, in percent, with the count of images.
+    """COCO's figures of a detector on a part of `data`, in percent, with the count of images.
 
-    Under `torchrun`, each process sees its share of the images, and all get the whole's metrics. `InputError` where the
-    data has other classes.
+    `image_size` stands for the model's own short side; `out` is a folder for `images.csv`, a row an image, and
+    `objects.csv`. Under `torchrun`, each process sees its share of the images, and all get the whole's metrics.
+    `InputError` where the data has other classes.
     """
-    if split == "all":
-        raise InputError("a detector is measured on one split: --split val or train")
     detector = load(source)
     assert isinstance(detector, Detector)
-    fraction = val_fraction_of(source, DetectConfig.val_fraction)
-    splits = read_annotated(data, val_fraction=fraction)
-    for line in splits.faults.lines():
-        log.warning("%s: left out %s", data, line)
-    part = splits.val if split == "val" else splits.train
-    if list(part.classes) != detector.classes:
-        raise InputError(f"{data}: its classes are not the model's ({', '.join(detector.classes[:5])})")
+    detector.resize(image_size, crop)
+    only = measured_parts(data, find_parts(Path(data)), split)
+    read = read_annotated(data, only=only, classes=detector.classes)
+    say(data, read.faults)
+    part, name = measured_images(data, read.parts, split, origin_of_model(source))
+    tables = [Table(out, name) for name in ("images.csv", "objects.csv")] if out is not None else []
     where = pick_device(device)
-    with processes.joined(where):
+    with processes.joined(where), autocast(where, precision):
         detector.model.to(where)
         batches = detection_eval_loader(
             part,
@@ -94,9 +141,13 @@ def evaluate_source(
             rank=processes.rank(),
             processes=processes.count(),
         )
-        results = [row for own in processes.gather(detect(detector, batches, part)) for row in own]
+        results = merge(processes.gather(detect(detector, batches, part)))
     metrics: dict[str, Any] = {}
-    for name, kind in KINDS.items():
-        if name == "box" or detector.model.mask_heads:
-            metrics |= percent(figures(coco_eval(part, results, kind)), name)
-    return {**metrics, "split": split, "images": len(part)}
+    for kind in KINDS:
+        if kind == "box" or detector.model.mask_heads:
+            metrics |= percent(figures(coco_eval(part, results, KINDS[kind])), kind)
+    if tables and processes.rank() == 0:
+        images, objects = matched(part, results)
+        for table, rows, columns in zip(tables, (images, objects), (IMAGE_COLUMNS, OBJECT_COLUMNS), strict=True):
+            table.write(rows, columns)
+    return {**metrics, "split": name, "images": len(part)}

@@ -1,12 +1,23 @@
-"""Which device a run uses."""
+"""Which device a run uses, and in which type it computes."""
 
 from __future__ import annotations
 
 import os
+from contextlib import AbstractContextManager
+from typing import Literal
 
 import torch
 
 from convnext.errors import InputError
+
+Precision = Literal["fp32", "bf16", "fp16"]
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[None]:
+    """Inside, matrices and convolutions are multiplied in this precision."""
+    return torch.autocast(device.type, DTYPES[precision], enabled=precision != "fp32")
 
 
 def pick_device(name: str) -> torch.device:

@@ -60,7 +60,9 @@ def reconstruct(source: str, inputs: list[str], out: Path, *, device: str, seed:
         sheet: list[torch.Tensor] = []
         while pending and len(sheet) < SHEET:
             try:
-                sheet.append(preprocessing(read_image(pending.pop(0)[1], preprocessing.mode)))
+                sheet.append(
+                    preprocessing(read_image(pending.pop(0)[1], preprocessing.mode, white=preprocessing.white))
+                )
             except ImageError as error:
                 failures.append(str(error))
         if sheet:

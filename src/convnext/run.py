@@ -183,13 +183,6 @@ def resumed_config(kind: type[Config], data: str, out: Path, given: dict[str, An
     return config
 
 
-def val_fraction_of(source: str, default: float) -> float:
-    """The share a run held out, so that what is measured later was not trained on; `default` for other weights."""
-    if (Path(source) / "config.json").is_file():
-        return Run(Path(source)).read_config()["val_fraction"]
-    return default
-
-
 def environment() -> dict[str, Any]:
     """What a result may depend on: versions, processor, threads, devices."""
     import numpy

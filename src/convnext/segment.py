@@ -3,36 +3,58 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from convnext import processes
 from convnext.config import SegmentConfig
-from convnext.data.label_maps import LabelMapSplits, examine, read_label_maps
+from convnext.data.faults import Faults
+from convnext.data.label_maps import (
+    LabelMaps,
+    LabelRules,
+    examine,
+    find_parts,
+    missing_classes,
+    read_label_maps,
+)
 from convnext.data.segmented import segmentation_eval_loader
+from convnext.data.splits import (
+    HoldOut,
+    Origin,
+    Split,
+    divide_images,
+    measured_images,
+    measured_parts,
+    training_parts,
+)
 from convnext.deploy.predictor import load
 from convnext.deploy.segmenter import Segmenter
-from convnext.device import pick_device
+from convnext.device import Precision, autocast, pick_device
 from convnext.errors import InputError
-from convnext.evaluate.miou import figures, measure
+from convnext.evaluate.measuring import label_rules_of_model, origin_of_model
+from convnext.evaluate.miou import COLUMNS, figures, measure, merge, rows, say_unmeasured
+from convnext.evaluate.table import Table
 from convnext.recipes import build_config, segment_recipe
-from convnext.run import Run, resumed_config
+from convnext.run import resumed_config
 from convnext.tasks.segment import Segmentation
 from convnext.weights import are_trained
 
 log = logging.getLogger("convnext")
 
 
-def read(config: SegmentConfig) -> LabelMapSplits:
-    """The data of a run."""
-    return read_label_maps(
-        config.data,
-        ignore_index=config.ignore_index,
-        reduce_zero_label=config.reduce_zero_label,
-        label_map=config.label_map,
-        val_fraction=config.val_fraction,
-    )
+def rules_of(config: SegmentConfig) -> LabelRules:
+    """What numbers in the label maps of a run mean."""
+    return LabelRules.read(config.ignore_index, config.reduce_zero_label, config.label_map)
+
+
+def read(config: SegmentConfig, rules: LabelRules) -> tuple[LabelMaps, LabelMaps, Origin, Faults]:
+    """What a run is trained on and what it holds out, what of it is stored, and what was found wrong."""
+    only = training_parts(config.data, find_parts(config.data))
+    read = read_label_maps(config.data, rules, only=only)
+    train, val, origin = divide_images(read.parts, HoldOut(config.val_fraction, config.hold_out_rule))
+    if not len(val):
+        raise InputError(f"{config.data}: one image alone cannot be divided into training and validation")
+    return train, val, origin, read.faults
 
 
 def build_task(data: str, out: Path, given: dict[str, Any], recipe: str | None, resume: bool) -> Segmentation:
@@ -44,15 +66,18 @@ def build_task(data: str, out: Path, given: dict[str, Any], recipe: str | None, 
         config = resumed_config(SegmentConfig, data, out, given)
     else:
         config = SegmentConfig().override({**given, "data": data})
-        images = len(read(config).train)
+        images = len(read(config, rules_of(config))[0])
         name = recipe or segment_recipe(config.model, images=images, trained=are_trained(config.init))
         config = build_config(name, config.model, SegmentConfig).override({**given, "data": data})
-    splits = read(config)
-    examined = examine(splits.train, splits.faults)
-    val = examine(splits.val, splits.faults).data
-    for line in splits.faults.lines():
+    rules = rules_of(config)
+    train, val, origin, faults = read(config, rules)
+    examined = examine(train, faults)
+    if line := missing_classes(examined):
+        log.warning("%s: %s", data, line)
+    measured = examine(val, faults).data
+    for line in faults.lines():
         log.warning("%s: left out %s", data, line)
-    return Segmentation(config, examined.data, val, examined.pixels)
+    return Segmentation(config, examined, measured, origin, rules)
 
 
 def check(config: SegmentConfig) -> tuple[list[str], list[str]]:
@@ -60,51 +85,59 @@ def check(config: SegmentConfig) -> tuple[list[str], list[str]]:
 
     `InputError` for what `build_task` would refuse.
     """
-    splits = read(config)
+    train, val, _, faults = read(config, rules_of(config))
     summary = []
-    for name, part in (("train", splits.train), ("val", splits.val)):
-        data, pixels = examine(part, splits.faults, decode=True)
+    for name, part in (("train", train), ("val", val)):
+        examined = examine(part, faults, decode=True)
+        data, pixels, _ = examined
         total = max(1, int(pixels.sum()))
         summary.append(f"{name}: {len(data)} of {len(part)} images can be used, {total:,} pixels with a class")
         summary += [
             f"  {100 * count / total:6.2f} %  {label}"
             for label, count in zip(part.classes, pixels.tolist(), strict=True)
         ]
-    return summary, splits.faults.lines()
+        if name == "train" and (line := missing_classes(examined)):
+            summary.append(line)
+    return summary, faults.lines()
 
 
 def evaluate_source(
     source: str,
     data: str,
-    split: str,
+    split: Split | None = None,
     *,
     batch_size: int,
     workers: int,
     device: str,
+    precision: Precision = "fp32",
+    image_size: int | None = None,
+    crop: float | None = None,
+    out: Path | None = None,
     scales: tuple[float, ...] | None = None,
     flip: bool = False,
 ) -> dict[str, Any]:
-    """Figures of a segmenter on a split of `data`, in percent, with the count of images.
+    """Figures of a segmenter on a part of `data`, in percent, with the count of images.
 
-    With `scales` and `flip`, of the mean over several views. Under `torchrun`, each process sees its share of the
-    images, and all get the whole's metrics. `InputError` where the data has other classes.
+    With `scales` and `flip`, of the mean over several views. `image_size` stands for the model's own short side; `out`
+    is a folder for `images.csv`, a row an image. Under `torchrun`, each process sees its share of the images, and all
+    get the whole's metrics. `InputError` where the data has other classes.
     """
-    if split == "all":
-        raise InputError("a segmenter is measured on one split: --split val or train")
     segmenter = load(source)
     assert isinstance(segmenter, Segmenter)
+    segmenter.resize(image_size, crop)
     segmenter.scales, segmenter.flip = scales or segmenter.scales, flip
     # Numbers mean in this data what they meant in the run's.
-    stored = SegmentConfig.from_dict(Run(Path(source)).read_config()) if Path(source).is_dir() else SegmentConfig()
-    splits = read(replace(stored, data=data))
-    part, faults = (splits.val if split == "val" else splits.train), splits.faults
+    only = measured_parts(data, find_parts(data), split)
+    parts, faults = read_label_maps(data, label_rules_of_model(source), only=only)
+    part, name = measured_images(data, parts, split, origin_of_model(source))
     if list(part.classes) != segmenter.classes:
         raise InputError(f"{data}: its classes are not the model's ({', '.join(segmenter.classes[:5])})")
     part = examine(part, faults).data
     for line in faults.lines():
         log.warning("%s: left out %s", data, line)
+    table = Table(out, "images.csv") if out is not None else None
     where = pick_device(device)
-    with processes.joined(where):
+    with processes.joined(where), autocast(where, precision):
         segmenter.model.to(where)
         batches = segmentation_eval_loader(
             part,
@@ -114,5 +147,8 @@ def evaluate_source(
             rank=processes.rank(),
             processes=processes.count(),
         )
-        matrix = sum(processes.gather(measure(segmenter, batches)))
-    return {**figures(matrix), "split": split, "images": len(part)}
+        measured = merge(processes.gather(measure(segmenter, batches)))
+    if table is not None and processes.rank() == 0:
+        table.write(rows(measured, part), COLUMNS)
+    say_unmeasured(measured.matrix, part.classes)
+    return {**figures(measured.matrix), "split": name, "images": len(part)}

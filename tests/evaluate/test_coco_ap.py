@@ -7,7 +7,6 @@ import copy
 import io
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +18,17 @@ from convnext.data.coco import Annotated, read_coco
 from convnext.data.faults import Faults
 from convnext.data.outlines import from_mask, to_masks
 from convnext.deploy.detector import Detector
-from convnext.evaluate.coco_ap import FIGURES, coco_eval, detect, figures, per_category, truth_of
+from convnext.evaluate.coco_ap import (
+    FIGURES,
+    Result,
+    as_coco,
+    coco_eval,
+    detect,
+    figures,
+    merge,
+    per_category,
+    truth_of,
+)
 from convnext.models.rcnn import create_detector
 
 
@@ -30,30 +39,31 @@ def data(request: pytest.FixtureRequest, real_images: Path) -> Annotated:
     return replace(whole, images=whole.images[:40] if "nuclei" in request.param else whole.images)
 
 
-def detections(data: Annotated, *, noise: float) -> list[dict[str, Any]]:
+def detections(data: Annotated, *, noise: float) -> list[Result]:
     """The truth without crowds, moved about, some of it missing, some twice, some as another class."""
     rng = np.random.default_rng(0)
     rows = []
-    for image in data.images:
+    for place, image in enumerate(data.images):
         objects = [a for a in image.annotations if not a.crowd]
         masks = to_masks([a.outline for a in objects], image.width, image.height).numpy()
         for a, mask in zip(objects, masks, strict=True):
             for _ in range(1 if noise == 0 else int(rng.integers(0, 3))):
                 dx, dy = (rng.normal(0, noise, 2) * (a.box[2] - a.box[0])).round().astype(int).tolist()
                 label = a.label if noise == 0 or rng.random() < 0.9 else int(rng.integers(len(data.classes)))
-                rows.append(
-                    {
-                        "image_id": image.id,
-                        "category_id": data.category_ids[label],
-                        "bbox": [a.box[0] + dx, a.box[1] + dy, a.box[2] - a.box[0], a.box[3] - a.box[1]],
-                        "segmentation": from_mask(np.roll(mask, (dy, dx), (0, 1))),
-                        "score": float(rng.random()),
-                    }
-                )
+                x0, y0, x1, y1 = a.box
+                box = [x0 + dx, y0 + dy, x1 + dx, y1 + dy]
+                rows.append(Result(place, label, float(rng.random()), box, from_mask(np.roll(mask, (dy, dx), (0, 1)))))
     return rows
 
 
-def pycocotools(data: Annotated, rows: list[dict[str, Any]], kind: str) -> np.ndarray:
+def pycocotools(data: Annotated, results: list[Result], kind: str) -> np.ndarray:
+    """The figures of results by COCO's ids, as they are written, on its own form of the truth."""
+    places = {image.id: place for place, image in enumerate(data.images)}
+    labels = {id: label for label, id in enumerate(data.category_ids)}
+    rows = [
+        {**row, "image_id": places[row["image_id"]], "category_id": labels[row["category_id"]]}
+        for row in as_coco(data, results)
+    ]
     with contextlib.redirect_stdout(io.StringIO()):
         truth = COCO()
         truth.dataset = truth_of(data, kind)
@@ -101,3 +111,18 @@ def test_an_image_that_cannot_be_read_is_named(data: Annotated, caplog: pytest.L
     batch = DetectionBatch([], [], [], [(0, "a.png: the file is truncated")])
     assert detect(detector, [batch], data) == []
     assert "a.png: the file is truncated" in caplog.text
+
+
+def test_figures_do_not_depend_on_the_order_in_which_images_were_seen(data: Annotated) -> None:
+    """Of objects with one score, which counts first is decided by the place of their image."""
+    rows = [row._replace(score=0.5) for row in detections(data, noise=0.3)]
+    parts = [[row for row in reversed(rows) if row.image % 3 == rank] for rank in range(3)]
+    parts = [sorted(part, key=lambda row: -row.image) for part in parts]
+    expected = figures(coco_eval(data, merge([list(reversed(rows))]), "bbox"))
+    assert figures(coco_eval(data, merge(parts), "bbox")) == expected
+
+
+def test_parts_that_share_ids_can_be_joined(data: Annotated) -> None:
+    twice = replace(data, images=(*data.images, *data.images))
+    rows = detections(twice, noise=0)
+    assert figures(coco_eval(twice, rows, "bbox"))["AP"] == 1

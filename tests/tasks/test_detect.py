@@ -16,8 +16,8 @@ from safetensors.torch import load_file
 import convnext
 from convnext import cli
 from convnext.config import DetectConfig
-from convnext.data.coco import read_annotated
 from convnext.data.decode import read_image
+from convnext.detect import read
 from convnext.recipes import RECIPES, build_config, detect_recipe, kind_of, models_of
 from convnext.run import Run
 from convnext.tasks.detect import Detection
@@ -150,10 +150,9 @@ def test_every_recipe_takes_a_step_on_coco(recipe: str, model: str, real_images:
     sizes = {"image_size": 96, "max_side": 128, "short_sides": (64, 96), "fpn_dim": 64, "linear_dim": 64}
     other = {"data": data, "batch_size": 2, "workers": 0, "precision": "fp32"}
     config = build_config(recipe, model, DetectConfig).override({**sizes, **other})
-    splits = read_annotated(data)
-    trainer = Trainer(
-        Detection(config, splits.train, splits.val), Run.create(tmp_path / "run", config.to_dict(), overwrite=False)
-    )
+    train, val, origin, _ = read(config)
+    task = Detection(config, train, val, origin)
+    trainer = Trainer(task, Run.create(tmp_path / "run", config.to_dict(), overwrite=False))
     trainer.step = len(trainer.loader)
     before = [p.clone() for p in trainer.model.parameters()]
     trainer.model.train()
@@ -187,7 +186,7 @@ def test_check_reports_what_is_wrong(objects: Path, tmp_path: Path, capsys: pyte
     assert "train: 6 images (0 without objects), 9 objects (0 crowds, 9 with outlines)" in said
     bad = make_objects(tmp_path / "bad")
     rows = json.loads((bad / "train.json").read_text())
-    rows["annotations"][0]["bbox"] = [1, 1, 0, 0]
+    rows["annotations"][0] |= {"bbox": [1, 1, 0, 0], "segmentation": []}
     (bad / "train.json").write_text(json.dumps(rows))
     (bad / "train" / "1.png").write_bytes(b"not an image")
     Image.new("RGB", (5, 5)).save(bad / "val" / "0.png")

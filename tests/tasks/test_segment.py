@@ -18,10 +18,11 @@ import convnext
 from convnext import cli
 from convnext.config import SegmentConfig
 from convnext.data.decode import read_image
-from convnext.data.label_maps import read_label_maps
+from convnext.data.label_maps import examine
 from convnext.deploy.segmenter import Segmenter, label_at, starts
 from convnext.recipes import RECIPES, build_config, kind_of, models_of, segment_recipe
 from convnext.run import Run
+from convnext.segment import read, rules_of
 from convnext.tasks.segment import Segmentation
 from convnext.train.trainer import Trainer
 
@@ -163,8 +164,9 @@ def test_every_recipe_takes_a_step(recipe: str, model: str, scenes: Path, tmp_pa
     small = {"image_size": 32, "fpn_dim": 32, "aux_dim": 16, "batch_size": 2, "workers": 0, "precision": "fp32"}
     small |= {"model": "convnextv2_atto", "data": str(scenes), "ignore_index": 9, "reduce_zero_label": False}
     config = build_config(recipe, model, SegmentConfig).override(small)
-    splits = read_label_maps(scenes, ignore_index=9)
-    task = Segmentation(config, splits.train, splits.val, np.ones(3))
+    rules = rules_of(config)
+    train, val, origin, faults = read(config, rules)
+    task = Segmentation(config, examine(train, faults), val, origin, rules)
     trainer = Trainer(task, Run.create(tmp_path / "run", config.to_dict(), overwrite=False))
     trainer.step = len(trainer.loader)
     before = [p.clone() for p in trainer.model.parameters()]

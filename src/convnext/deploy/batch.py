@@ -31,6 +31,8 @@ def predict_inputs(
     out: Path | None,
     threshold: float,
     tile: int | None,
+    image_size: int | None = None,
+    crop: float | None = None,
 ) -> int:
     """Print the labels of every image, in order; returns 0, 1 if some image was unreadable, 2 if all were.
 
@@ -41,6 +43,7 @@ def predict_inputs(
         raise InputError(f"--top-k must be at least 1, not {top_k}")
     images = list(expand(inputs))
     predictor = load(source)
+    predictor.resize(image_size, crop)
     if not isinstance(predictor, Predictor):
         where = pick_device(device)
         if read_meta(source).get("task") == "segment":
@@ -115,7 +118,7 @@ def answers(
         chunk = images[start : start + BATCH]
         for i, (_, image) in enumerate(chunk):
             try:
-                inputs.append(preprocessing(read_image(image, preprocessing.mode)))
+                inputs.append(preprocessing(read_image(image, preprocessing.mode, white=preprocessing.white)))
             except ImageError as error:
                 errors[i] = error
         labels = iter(predictor.labels(torch.stack(inputs), top_k) if inputs else [])

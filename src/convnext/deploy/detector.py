@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
 from convnext.data.annotated import Size, WholeImage
-from convnext.data.decode import as_mode, read_image
+from convnext.data.decode import read_image
+from convnext.errors import InputError
 from convnext.models.rcnn import RCNN, Detections, create_detector
 
 
@@ -36,20 +36,30 @@ class Detector:
         transform: how an image becomes its input.
     """
 
-    def __init__(self, model: RCNN, classes: Sequence[str], category_ids: Sequence[int], transform: WholeImage) -> None:
+    def __init__(
+        self, model: RCNN, classes: Sequence[str], category_ids: Sequence[int | str], transform: WholeImage
+    ) -> None:
         self.model, self.classes, self.transform = model.eval(), list(classes), transform
         self.category_ids = list(category_ids)
+
+    def resize(self, image_size: int | None, crop: float | None = None) -> None:
+        """See images at another short side than the model was trained for. `InputError` for a crop, which is none."""
+        if crop is not None:
+            raise InputError("--crop is for classifiers: others see whole images")
+        if image_size is not None:
+            self.transform = self.transform.resized(image_size)
 
     def __call__(self, images: Any, threshold: float = 0.5) -> Any:
         """Objects of one image, or of each in a list, with a score of at least `threshold`, best first.
 
-        An image is a path, an open binary file or a PIL image. Returns `[{"label", "score", "box", "mask"}, ...]`: the
+        An image is a path, a binary file, a PIL image or pixels (`data.decode.read_image`).
+        Returns `[{"label", "score", "box", "mask"}, ...]`: the
         box as x0, y0, x1, y1 in the image's pixels, the mask as bool `[H, W]` (no "mask" from a detector of boxes
         alone). `ImageError` for one that cannot be read.
         """
         if isinstance(images, list | tuple):
             return [self(image, threshold) for image in images]
-        image = as_mode(images, "RGB") if isinstance(images, Image.Image) else read_image(images)
+        image = read_image(images, white=self.transform.white)
         found = self.find([self.transform(image)], [(image.height, image.width)], least=threshold)[0]
         return [
             {"label": self.classes[label], "score": score, "box": box, **({} if mask is None else {"mask": mask})}

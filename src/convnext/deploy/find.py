@@ -39,7 +39,7 @@ def find_in_inputs(
     outputs = Outputs(out, images) if out is not None else None
     detector.model.to(device)
     rows: list[dict[str, Any]] = []
-    readable = Readable(images, as_json=as_json)
+    readable = Readable(images, as_json=as_json, white=detector.transform.white)
     for number, name, image in readable:
         found = _find(detector, image, tile, threshold)
         own = [_row(detector, each) for each in found]

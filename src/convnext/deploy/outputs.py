@@ -17,13 +17,13 @@ from convnext.errors import ImageError, InputError
 class Readable:
     """Iterates over (number, name, image) of what can be read of `images`, and says on stderr what cannot."""
 
-    def __init__(self, images: list[tuple[str, Any]], *, as_json: bool) -> None:
-        self.images, self.as_json, self.bad = images, as_json, 0
+    def __init__(self, images: list[tuple[str, Any]], *, as_json: bool, white: int) -> None:
+        self.images, self.as_json, self.white, self.bad = images, as_json, white, 0
 
     def __iter__(self) -> Iterator[tuple[int, str, Image.Image]]:
         for number, (name, source) in enumerate(self.images, start=1):
             try:
-                image = read_image(source)
+                image = read_image(source, white=self.white)
             except ImageError as error:
                 self.bad += 1
                 print(f"convnext: {error}", file=sys.stderr)

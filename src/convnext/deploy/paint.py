@@ -27,7 +27,7 @@ def paint_inputs(
     outputs = Outputs(out, images) if out is not None else None
     segmenter.model.to(device)
     rows = []
-    readable = Readable(images, as_json=as_json)
+    readable = Readable(images, as_json=as_json, white=segmenter.transform.white)
     for _, name, image in readable:
         labels = segmenter(image)
         found = shares(labels, segmenter.classes)

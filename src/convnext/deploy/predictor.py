@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
 from torch import Tensor
 
 from convnext.data.decode import read_image
@@ -15,6 +16,8 @@ from convnext.data.preprocessing import Preprocessing
 from convnext.errors import WeightsError
 from convnext.models.classifier import Classifier, create_model
 from convnext.weights import describe, published_classes, read_meta, read_state, read_tensors
+
+log = logging.getLogger("convnext")
 
 
 class Predictor:
@@ -41,16 +44,29 @@ class Predictor:
         self.multi_label = multi_label
         self.answers = [(descriptions or {}).get(name, name) for name in self.classes]
 
+    def resize(self, image_size: int | None, crop: float | None = None) -> None:
+        """See images at another size or with another crop than the model was trained for; what differs is logged."""
+        before = self.preprocessing
+        if image_size is not None:
+            self.preprocessing = replace(self.preprocessing, image_size=image_size)
+        if crop is not None:
+            self.preprocessing = replace(self.preprocessing, crop=crop)
+        if self.preprocessing != before:
+            now = self.preprocessing
+            size, stored = f"{now.image_size} pixels, crop {now.crop:g}", f"{before.image_size}, {before.crop:g}"
+            log.info("images are seen at %s; the model was trained for %s", size, stored)
+
     def __call__(self, images: Any, top_k: int = 5) -> Any:
         """Labels of one image, or of each in a list.
 
-        An image is a path, an open binary file or a PIL image. Returns `[{"label", "score"}, ...]`, best
+        An image is a path, a binary file, a PIL image or pixels (`data.decode.read_image`).
+        Returns `[{"label", "score"}, ...]`, best
         first, at most `top_k` of them; for a list of images a list of such lists. `ImageError` for one
         that cannot be read.
         """
         if isinstance(images, list | tuple):
             return [self(image, top_k) for image in images]
-        image = images if isinstance(images, Image.Image) else read_image(images, self.preprocessing.mode)
+        image = read_image(images, self.preprocessing.mode, white=self.preprocessing.white)
         return self.labels(self.preprocessing(image)[None], top_k)[0]
 
     def labels(self, inputs: Tensor, top_k: int) -> list[list[dict[str, str | float]]]:

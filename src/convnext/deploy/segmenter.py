@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
 from convnext.data.annotated import Size, WholeImage
-from convnext.data.decode import as_mode, read_image
+from convnext.data.decode import read_image
+from convnext.errors import InputError
 from convnext.models.upernet import UperNet, create_segmenter, resize
 
 ENLARGED = 2**26
@@ -47,14 +47,22 @@ class Segmenter:
         self.window, self.stride = window, stride or (None if window is None else max(1, window * 2 // 3))
         self.scales, self.flip = tuple(scales), flip
 
+    def resize(self, image_size: int | None, crop: float | None = None) -> None:
+        """See images at another short side than the model was trained for. `InputError` for a crop, which is none."""
+        if crop is not None:
+            raise InputError("--crop is for classifiers: others see whole images")
+        if image_size is not None:
+            self.transform = self.transform.resized(image_size)
+
     def __call__(self, images: Any) -> Any:
         """The label map of one image, uint16 `[H, W]`, or of each in a list: positions among `classes`.
 
-        An image is a path, an open binary file or a PIL image. `ImageError` for one that cannot be read.
+        An image is a path, a binary file, a PIL image or pixels (`data.decode.read_image`).
+        `ImageError` for one that cannot be read.
         """
         if isinstance(images, list | tuple):
             return [self(image) for image in images]
-        image = as_mode(images, "RGB") if isinstance(images, Image.Image) else read_image(images)
+        image = read_image(images, white=self.transform.white)
         return self.label(self.transform(image), (image.height, image.width))
 
     def label(self, inputs: Tensor, size: Size) -> np.ndarray:

@@ -6,8 +6,8 @@ import contextlib
 import copy
 import io
 import logging
-from collections.abc import Iterable
-from typing import Any, Literal
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -30,32 +30,48 @@ FIGURES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "A
 
 
 def truth_of(data: Annotated, kind: Kind) -> dict[str, Any]:
-    """The annotations as COCO's JSON, outlines as codes that are bytes; of masks, those that have an outline."""
+    """The annotations as COCO's JSON, outlines as codes that are bytes; of masks, those that have an outline.
+
+    Images and categories have their places in `data` as ids: theirs may be text, or stand twice where parts are joined.
+    """
     return {
         "info": {},
-        "images": [{"id": i.id, "file_name": i.file.name, "width": i.width, "height": i.height} for i in data.images],
-        "categories": [
-            {"id": number, "name": name} for number, name in zip(data.category_ids, data.classes, strict=True)
+        "images": [
+            {"id": place, "file_name": i.file.name, "width": i.width, "height": i.height}
+            for place, i in enumerate(data.images)
         ],
+        "categories": [{"id": label, "name": name} for label, name in enumerate(data.classes)],
         "annotations": [
             {
                 "id": number,
-                "image_id": image.id,
-                "category_id": data.category_ids[a.label],
+                "image_id": place,
+                "category_id": a.label,
                 "bbox": [a.box[0], a.box[1], a.box[2] - a.box[0], a.box[3] - a.box[1]],
                 "area": a.area,
                 "iscrowd": int(a.crowd),
                 **({} if a.outline is None else {"segmentation": to_code(a.outline, image.width, image.height)}),
             }
-            for number, (image, a) in enumerate(((i, a) for i in data.images for a in i.annotations), start=1)
+            for number, (place, image, a) in enumerate(
+                ((place, i, a) for place, i in enumerate(data.images) for a in i.annotations), start=1
+            )
             if kind == "bbox" or a.outline is not None
         ],
     }
 
 
+class Result(NamedTuple):
+    """An object found in a set: its image's place there, its class, score, box x0, y0, x1, y1, and mask as a code."""
+
+    image: int
+    label: int
+    score: float
+    box: list[float]
+    mask: dict[str, Any] | None
+
+
 @torch.no_grad()
-def detect(detector: Detector, batches: Iterable[DetectionBatch], data: Annotated) -> list[dict[str, Any]]:
-    """COCO's results of all batches: image, category, box as x, y, width, height, score, and mask as a code.
+def detect(detector: Detector, batches: Iterable[DetectionBatch], data: Annotated) -> list[Result]:
+    """What a detector finds in all batches of `data`.
 
     Images that cannot be read are named in the log, and their objects count as missed.
     """
@@ -67,26 +83,52 @@ def detect(detector: Detector, batches: Iterable[DetectionBatch], data: Annotate
         if not images:
             continue
         found = detector.find(batch.images, [(image.height, image.width) for image in images])
-        for image, objects in zip(images, found, strict=True):
-            for label, score, (x0, y0, x1, y1), mask in objects:
-                row: dict[str, Any] = {"image_id": image.id, "category_id": data.category_ids[label], "score": score}
-                row["bbox"] = [x0, y0, x1 - x0, y1 - y0]
-                if mask is not None:
-                    row["segmentation"] = from_mask(mask)
-                results.append(row)
+        for index, objects in zip(batch.indices, found, strict=True):
+            for label, score, box, mask in objects:
+                results.append(Result(index, label, score, box, None if mask is None else from_mask(mask)))
     return results
 
 
-def coco_eval(data: Annotated, results: list[dict[str, Any]], kind: Kind) -> COCOeval_faster | None:
+def merge(parts: Sequence[list[Result]]) -> list[Result]:
+    """What several processes found in parts of a set, in the set's order: equal scores are ranked by it."""
+    return sorted((row for part in parts for row in part), key=lambda row: row.image)
+
+
+def as_coco(data: Annotated, results: Sequence[Result]) -> list[dict[str, Any]]:
+    """Results as COCO writes them, by the ids that images and categories have in its JSON."""
+    return [
+        {
+            "image_id": data.images[row.image].id,
+            "category_id": data.category_ids[row.label],
+            "score": row.score,
+            "bbox": _corner_and_size(row.box),
+            **({} if row.mask is None else {"segmentation": row.mask}),
+        }
+        for row in results
+    ]
+
+
+def _corner_and_size(box: Sequence[float]) -> list[float]:
+    return [box[0], box[1], box[2] - box[0], box[3] - box[1]]
+
+
+def coco_eval(data: Annotated, results: Sequence[Result], kind: Kind) -> COCOeval_faster | None:
     """The evaluation, with its curves; None where there is no result to evaluate."""
     if not results:
         return None
-    results = copy.deepcopy(results)  # what comes changes them
-    if kind == "segm":  # or small and large would be told by the boxes' areas
-        results = [{name: value for name, value in row.items() if name != "bbox"} for row in results]
+    rows = [
+        {
+            "image_id": row.image,
+            "category_id": row.label,
+            "score": row.score,
+            # With a mask's box, small and large would be told by the boxes' areas.
+            **({"bbox": _corner_and_size(row.box)} if kind == "bbox" else {"segmentation": copy.copy(row.mask)}),
+        }
+        for row in results
+    ]
     with contextlib.redirect_stdout(io.StringIO()):
         truth = COCO(truth_of(data, kind))
-        evaluation = COCOeval_faster(truth, truth.loadRes(results), kind)
+        evaluation = COCOeval_faster(truth, truth.loadRes(rows), kind)
         evaluation.run()
     return evaluation
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,9 +15,9 @@ from convnext.data.coco import Annotated, AnnotatedImage
 from convnext.data.outlines import to_masks
 from convnext.deploy.draw import Drawn, draw_objects
 from convnext.errors import ImageError
-from convnext.evaluate.coco_ap import per_category
+from convnext.evaluate.coco_ap import Result, per_category
 from convnext.evaluate.figures import BLUE, ORANGE, plot_measured, save
-from convnext.files import whole_file
+from convnext.evaluate.table import Table
 
 SHOWN = 6
 THRESHOLD = 0.5
@@ -29,7 +28,7 @@ def write_detection_report(
     rows: Sequence[dict[str, Any]],
     evaluations: dict[str, Any],
     data: Annotated,
-    results: Sequence[dict[str, Any]],
+    results: Sequence[Result],
 ) -> None:
     """Write `curves.png`, `per_class.csv`, `precision_recall.png` and `gallery.png` into `folder`.
 
@@ -41,10 +40,7 @@ def write_detection_report(
     plot_measured(rows, lines, folder / "curves.png")
     table = per_category(next(iter(evaluations.values())), data)
     if table:
-        with whole_file(folder / "per_class.csv") as path, open(path, "w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, fieldnames=list(table[0]))
-            writer.writeheader()
-            writer.writerows(table)
+        Table(folder, "per_class.csv").write(table)
     plot_precision(evaluations, folder / "precision_recall.png")
     plot_gallery(data, results, folder / "gallery.png")
 
@@ -69,36 +65,30 @@ def plot_precision(evaluations: dict[str, Any], path: Path) -> None:
     save(figure, path)
 
 
-def plot_gallery(data: Annotated, results: Sequence[dict[str, Any]], path: Path) -> None:
+def plot_gallery(data: Annotated, results: Sequence[Result], path: Path) -> None:
     """Some images with the truth and, below, with what was found."""
-    shown: list[tuple[AnnotatedImage, Image.Image]] = []
-    for image in data.images[:: max(1, len(data) // SHOWN)]:
+    shown: list[tuple[int, AnnotatedImage, Image.Image]] = []
+    for place in range(0, len(data), max(1, len(data) // SHOWN)):
         try:
-            shown.append((image, open_annotated(image)))
+            shown.append((place, data.images[place], open_annotated(data.images[place])))
         except ImageError:
             continue
     shown = shown[:SHOWN]
     if not shown:
         return
-    names = dict(zip(data.category_ids, data.classes, strict=True))
     figure = Figure(figsize=(3 * len(shown), 6.4))
     panels = figure.subplots(2, len(shown), squeeze=False)
-    for column, (image, pixels) in enumerate(shown):
+    for column, (place, image, pixels) in enumerate(shown):
         masks = to_masks([a.outline for a in image.annotations if a.outline], image.width, image.height).bool().numpy()
         drawn = iter(masks)
         truth = [
             Drawn(data.classes[a.label], None, list(a.box), next(drawn) if a.outline else None)
             for a in image.annotations
         ]
-        own = [row for row in results if row["image_id"] == image.id and row["score"] >= THRESHOLD]
-        shapes = to_masks([row["segmentation"] for row in own if "segmentation" in row], image.width, image.height)
+        own = [row for row in results if row.image == place and row.score >= THRESHOLD]
+        shapes = to_masks([row.mask for row in own if row.mask is not None], image.width, image.height).bool().numpy()
         found = [
-            Drawn(
-                names[row["category_id"]],
-                row["score"],
-                [*row["bbox"][:2], row["bbox"][0] + row["bbox"][2], row["bbox"][1] + row["bbox"][3]],
-                shapes[i].bool().numpy() if len(shapes) else None,
-            )
+            Drawn(data.classes[row.label], row.score, row.box, shapes[i] if len(shapes) else None)
             for i, row in enumerate(own)
         ]
         for axes, objects, title in zip(panels[:, column], (truth, found), ("truth", "found"), strict=True):

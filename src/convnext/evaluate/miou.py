@@ -3,27 +3,67 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from convnext.data.label_maps import IGNORED
+from convnext.data.label_maps import IGNORED, LabelMaps
 from convnext.data.segmented import WholeBatch
 from convnext.deploy.segmenter import Segmenter
 
 log = logging.getLogger("convnext")
 
+COLUMNS = ("path", "truth", "answer", "mIoU", "mean_accuracy", "pixel_accuracy")
 
-def measure(segmenter: Segmenter, batches: Iterable[WholeBatch]) -> np.ndarray:
-    """The confusion matrix of all batches, in the pixels of the label maps. Unreadable images are named in the log."""
+
+class Measured(NamedTuple):
+    """The confusion matrix of a set, in the pixels of the label maps; and of each image its place in the set, its
+    figures in percent, and the class of most of its pixels by the label map and by the segmenter."""
+
+    matrix: np.ndarray
+    images: list[tuple[int, dict[str, float], int, int]]
+
+
+def measure(segmenter: Segmenter, batches: Iterable[WholeBatch]) -> Measured:
+    """What a segmenter makes of all batches. Unreadable images are named in the log."""
     classes = len(segmenter.classes)
     matrix = np.zeros((classes, classes), dtype=np.int64)
+    images = []
     for batch in batches:
         for _, reason in batch.unreadable:
             log.warning("not measured: %s", reason)
-        for image, truth in zip(batch.images, batch.labels, strict=True):
-            matrix += confusion(truth, segmenter.label(image, (truth.shape[0], truth.shape[1])), classes)
-    return matrix
+        for index, image, truth in zip(batch.indices, batch.images, batch.labels, strict=True):
+            own = confusion(truth, segmenter.label(image, (truth.shape[0], truth.shape[1])), classes)
+            matrix += own
+            if own.any():  # nothing can be said of an image all of which is ignored
+                images.append((index, figures(own), int(own.sum(1).argmax()), int(own.sum(0).argmax())))
+    return Measured(matrix, images)
+
+
+def merge(parts: Sequence[Measured]) -> Measured:
+    """What several processes measured, in the set's order."""
+    matrices = [part.matrix for part in parts]
+    return Measured(np.sum(matrices, axis=0), sorted(image for part in parts for image in part.images))
+
+
+def rows(measured: Measured, data: LabelMaps) -> Iterator[dict[str, Any]]:
+    """A row an image: its file, the class of most pixels by its label map and by the segmenter, and figures in
+    percent."""
+    for index, own, truth, answer in measured.images:
+        largest = {"truth": data.classes[truth], "answer": data.classes[answer]}
+        yield {"path": str(data.images[index].file), **largest, **own}
+
+
+def say_unmeasured(matrix: np.ndarray, classes: Sequence[str]) -> None:
+    """A line in the log about classes that no pixel has, which count in no mean."""
+    lacking = [name for name, count in zip(classes, matrix.sum(1).tolist(), strict=True) if not count]
+    if lacking:
+        more = f" and {len(lacking) - 5} more" if len(lacking) > 5 else ""
+        measured = len(classes) - len(lacking)
+        log.warning(
+            "measured on %d of %d classes: no pixel of %s%s", measured, len(classes), ", ".join(lacking[:5]), more
+        )
 
 
 def confusion(truth: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from convnext.deploy.segmenter import Segmenter
 from convnext.errors import ImageError
 from convnext.evaluate.figures import BLUE, ORANGE, plot_confusion, plot_measured, save
 from convnext.evaluate.miou import per_class
-from convnext.files import whole_file
+from convnext.evaluate.table import Table
 
 SHOWN = 6
 
@@ -28,13 +27,18 @@ def write_segmentation_report(
     """Write `curves.png`, `per_class.csv`, `confusion.png` and `gallery.png` into `folder`."""
     plot_measured(rows, [("mIoU", ORANGE, "-"), ("pixel_accuracy", BLUE, "-")], folder / "curves.png")
     values = per_class(matrix)
-    with whole_file(folder / "per_class.csv") as path, open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["class", "pixels", "iou", "accuracy"])
-        for name, pixels, *own in zip(data.classes, matrix.sum(1), values["iou"], values["accuracy"], strict=True):
-            writer.writerow([name, int(pixels), *("" if np.isnan(v) else round(100 * float(v), 2) for v in own)])
+    columns = zip(data.classes, matrix.sum(1), values["iou"], values["accuracy"], strict=True)
+    Table(folder, "per_class.csv").write(
+        {"class": name, "pixels": int(pixels), "iou": _percent(iou), "accuracy": _percent(accuracy)}
+        for name, pixels, iou, accuracy in columns
+    )
     plot_confusion(torch.from_numpy(matrix), data.classes, folder / "confusion.png", unit="pixels")
     plot_gallery(segmenter, data, folder / "gallery.png")
+
+
+def _percent(share: float) -> float | str:
+    """Of a class that has no figure, nothing."""
+    return "" if np.isnan(share) else round(100 * float(share), 2)
 
 
 def plot_gallery(segmenter: Segmenter, data: LabelMaps, path: Path) -> None:

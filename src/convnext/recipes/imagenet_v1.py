@@ -59,7 +59,7 @@ def finetune_384_v1(model: str) -> ClassifyConfig:
     """Fine-tuning at 384 pixels of models trained on ImageNet-1K at 224.
 
     Command:  convnext train classify IMAGENET --recipe finetune_384_v1 --model convnext_base \\
-                  --init convnext_base_1k_224_ema --out runs/v1-base-384
+                  --init convnext_base_1k_224 --out runs/v1-base-384
     Hardware: published on 2 machines of 8 GPUs.
     Result:   top-1 at 384: base 85.1, large 85.5.
     """

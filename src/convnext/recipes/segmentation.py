@@ -79,7 +79,7 @@ def upernet_640_v2(model: str) -> SegmentConfig:
     """UperNet on ADE20K at 640 pixels, from fine-tuned ImageNet-22K weights of ConvNeXt V2.
 
     Command:  convnext train segment ADE20K --recipe upernet_640_v2 --model convnextv2_huge \\
-                  --init convnextv2_huge_22k_512 --out runs/ade
+                  --init convnextv2_huge_22k_1k_512 --out runs/ade
     Hardware: published on several GPUs.
     Result:   mIoU: huge 57.0.
     """

@@ -16,6 +16,7 @@ from convnext.config import ClassifyConfig, fit_batch
 from convnext.data.loader import Batch, eval_loader, train_loader
 from convnext.data.preprocessing import Preprocessing
 from convnext.data.samples import Samples
+from convnext.data.splits import Origin
 from convnext.data.transforms import train_transform
 from convnext.deploy.predictor import load
 from convnext.evaluate.accuracy import accuracy, merge, predict
@@ -29,13 +30,13 @@ EVAL_BATCH = 64
 
 
 class Classification:
-    """Trains and measures a classifier on `train` and `val`."""
+    """Trains and measures a classifier on `train` and `val`; `origin` is stored with the weights."""
 
-    def __init__(self, config: ClassifyConfig, train: Samples, val: Samples) -> None:
+    def __init__(self, config: ClassifyConfig, train: Samples, val: Samples, origin: Origin) -> None:
         self.config = fit_batch(
             config, len(train), processes=processes.count(), even=bool(config.mixup or config.cutmix)
         )
-        self.train, self.val, self.train_size = train, val, len(train)
+        self.train, self.val, self.train_size, self.origin = train, val, len(train), origin
         self.score = "mAP" if config.multi_label else "top1"
         self.preprocessing = preprocessing(config)
         self.class_weights = balanced_weights(train) if config.class_weights == "balanced" else None
@@ -148,13 +149,15 @@ class Classification:
         )
 
     def meta(self) -> dict[str, Any]:
-        """Classes, what they mean where their names are codes, and preprocessing: stored with the weights."""
+        """Classes, what they mean where their names are codes, preprocessing, and what was trained on: stored with the
+        weights."""
         return {
             "task": "classify",
             "classes": list(self.train.classes),
             "descriptions": descriptions_of(self.train.classes),
             "multi_label": self.config.multi_label,
             "preprocessing": self.preprocessing.to_dict(),
+            "origin": self.origin.to_dict(),
         }
 
     def finish(self, run: Run, device: torch.device, model: nn.Module) -> dict[str, float]:
@@ -162,14 +165,15 @@ class Classification:
         predictions = predict(load(run.path).model.to(device), self.val_loader(), device)
         metrics = accuracy(predictions)
         run.write_json("result.json", metrics)
-        write_report(run.path, run.rows(), self.score, predictions, self.val, self.preprocessing.mode)
+        how = (self.preprocessing.mode, self.preprocessing.white)
+        write_report(run.path, run.rows(), self.score, predictions, self.val, *how)
         write_card(run.path, self.config, metrics, classes=self.train.classes, images=(len(self.train), len(self.val)))
         return metrics
 
 
 def preprocessing(config: ClassifyConfig) -> Preprocessing:
     """What the network sees of an image: the paper's rule."""
-    standard = Preprocessing.standard(config.image_size, config.in_chans)
+    standard = Preprocessing.standard(config.image_size, config.in_chans, config.white)
     if config.crop is not None:
         standard = replace(standard, crop=config.crop)
     return standard

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, replace
 from typing import Any
@@ -22,10 +23,11 @@ from convnext.data.annotated import (
     detection_train_loader,
 )
 from convnext.data.coco import Annotated, AnnotatedImage
+from convnext.data.splits import Origin
 from convnext.deploy.detector import Detector
 from convnext.deploy.predictor import load
 from convnext.errors import InputError
-from convnext.evaluate.coco_ap import KINDS, coco_eval, detect, figures, percent
+from convnext.evaluate.coco_ap import KINDS, as_coco, coco_eval, detect, figures, merge, percent
 from convnext.evaluate.detection_report import write_detection_report
 from convnext.models.rcnn import RCNN, create_detector
 from convnext.run import Run
@@ -44,20 +46,35 @@ def is_usable(image: AnnotatedImage, masks: bool) -> bool:
     return bool(objects) and not (masks and any(a.outline is None for a in objects))
 
 
-class Detection:
-    """Trains and measures a detector on `train` and `val`."""
+def why_unused(images: Iterable[AnnotatedImage], masks: bool) -> list[str]:
+    """How many images are not trained on, a line for each reason."""
+    reasons = Counter[str]()
+    for image in images:
+        if not is_usable(image, masks):
+            objects = [a for a in image.annotations if not a.crowd]
+            crowds = "with nothing but crowds" if image.annotations else "without objects"
+            reasons["with an object without outline" if objects else crowds] += 1
+    return [f"{count} images {reason}" for reason, count in reasons.items()]
 
-    def __init__(self, config: DetectConfig, train: Annotated, val: Annotated) -> None:
+
+class Detection:
+    """Trains and measures a detector on `train` and `val`; `origin` is stored with the weights."""
+
+    def __init__(self, config: DetectConfig, train: Annotated, val: Annotated, origin: Origin) -> None:
         self.train = replace(train, images=tuple(image for image in train.images if is_usable(image, config.masks)))
-        if len(self.train) < len(train):
-            log.info("%d of %d training images are left out", len(train) - len(self.train), len(train))
+        unused = why_unused(train.images, config.masks)
+        if unused and len(self.train):
+            log.info(
+                "%d of %d training images are not used: %s", len(train) - len(self.train), len(train), "; ".join(unused)
+            )
         if not len(self.train):
-            raise InputError("no training image has objects that are all outlined; --masks false takes boxes alone")
+            advice = "; --masks false takes boxes alone" if config.masks else ""
+            raise InputError(f"no training image can be used: {'; '.join(unused)}{advice}")
         self.config = fit_batch(config, len(self.train), processes=processes.count())
-        self.val, self.train_size = val, len(self.train)
+        self.val, self.train_size, self.origin = val, len(self.train), origin
         self.kinds = KINDS if config.masks else {"box": KINDS["box"]}
         self.score = f"{next(iter(self.kinds))}_AP"
-        self.transform = WholeImage(config.test_short, config.max_side)
+        self.transform = WholeImage(config.test_short, config.max_side, config.white)
 
     def parts_of_model(self) -> dict[str, Any]:
         """Arguments of `RCNN`."""
@@ -100,6 +117,7 @@ class Detection:
             vflip=config.vflip,
             colour=config.colour,
             masks=config.masks,
+            white=config.white,
         )
         return detection_train_loader(
             self.train,
@@ -113,17 +131,21 @@ class Detection:
 
     def parts(
         self, batch: DetectionBatch, device: torch.device, shared: torch.Generator
-    ) -> Iterable[tuple[int, tuple[list[Tensor], list[Objects]]]]:
-        """A batch in `config.accumulate` parts on the device."""
+    ) -> Iterable[tuple[int, tuple[list[Tensor], list[Objects], list[int]]]]:
+        """A batch in `config.accumulate` parts on the device, with a key for each image's random choices."""
+        config = self.config
         images = [image.to(device, non_blocking=True) for image in batch.images]
         objects = [Objects(*(t.to(device, non_blocking=True) for t in each)) for each in batch.objects]
-        size = -(-len(images) // self.config.accumulate)
+        # Drawn for the whole batch, so that an image's does not depend on the number of processes.
+        drawn = torch.randint(2**62, (config.batch_size,), generator=shared).tolist()
+        keys = [drawn[place] for place in processes.own_places(config.batch_size, processes.rank(), processes.count())]
+        size = -(-len(images) // config.accumulate)
         for first in range(0, len(images), size):
-            part = images[first : first + size], objects[first : first + size]
+            part = images[first : first + size], objects[first : first + size], keys[first : first + size]
             yield len(part[0]), part
 
-    def loss(self, model: Any, part: tuple[list[Tensor], list[Objects]]) -> Tensor:
-        """The sum of all losses: of proposals, classes, boxes and masks."""
+    def loss(self, model: Any, part: tuple[list[Tensor], list[Objects], list[int]]) -> Tensor:
+        """The sum of all losses: of proposals, classes, boxes and masks; a mean over the images."""
         return torch.stack(list(model(*part).values())).sum()
 
     def unreadable(self, batch: DetectionBatch) -> list[tuple[str, str]]:
@@ -142,7 +164,7 @@ class Detection:
         assert isinstance(model, RCNN)
         detector = self.detector(model)
         own = detect(detector, self.val_loader(processes.rank(), processes.count()), self.val)
-        results = [row for part in processes.gather(own) for row in part]
+        results = merge(processes.gather(own))
         metrics: dict[str, float] = {}
         for name, kind in self.kinds.items():
             metrics |= percent(figures(coco_eval(self.val, results, kind)), name)
@@ -164,7 +186,7 @@ class Detection:
         )
 
     def meta(self) -> dict[str, Any]:
-        """What it takes to build the model again, and to see images as it does."""
+        """What it takes to build the model again, to see images as it does, and to measure it."""
         return {
             "task": "detect",
             "model": self.config.model,
@@ -172,6 +194,7 @@ class Detection:
             "category_ids": list(self.train.category_ids),
             "parts": self.parts_of_model(),
             "transform": asdict(self.transform),
+            "origin": self.origin.to_dict(),
         }
 
     def finish(self, run: Run, device: torch.device, model: nn.Module) -> dict[str, float]:
@@ -185,7 +208,7 @@ class Detection:
         for name, evaluation in evaluations.items():
             metrics |= percent(figures(evaluation), name)
         run.write_json("result.json", metrics)
-        run.write_json("detections.json", results)
+        run.write_json("detections.json", as_coco(self.val, results))
         write_detection_report(run.path, run.rows(), evaluations, self.val, results)
         images = (len(self.train), len(self.val))
         write_detection_card(run.path, self.config, metrics, classes=self.train.classes, images=images)

@@ -19,6 +19,7 @@ from convnext.config import PretrainConfig, fit_batch
 from convnext.data.loader import Batch, eval_loader, train_loader
 from convnext.data.preprocessing import Preprocessing
 from convnext.data.samples import Samples, read_train_val
+from convnext.data.splits import HoldOut
 from convnext.data.transforms import train_transform
 from convnext.errors import InputError
 from convnext.evaluate.probe import probe_accuracy
@@ -43,8 +44,10 @@ class Pretraining:
     def __init__(self, config: PretrainConfig, images: Samples) -> None:
         self.config = fit_batch(config, len(images), processes=processes.count())
         self.images, self.train_size = images, len(images)
-        self.preprocessing = Preprocessing.standard(config.image_size, config.in_chans)
-        self.probe = read_train_val(config.probe) if config.probe else None  # before training: it may be at fault
+        self.preprocessing = Preprocessing.standard(config.image_size, config.in_chans, config.white)
+        self.probe: tuple[Samples, Samples] | None = None
+        if config.probe:  # before training: it may be at fault
+            self.probe = read_train_val(config.probe, hold_out=HoldOut(rule=config.hold_out_rule))[:2]
 
     def build_model(self) -> FCMAE:
         """Encoder and decoder; with `init`, the encoder's first weights are those."""

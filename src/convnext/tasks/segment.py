@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -14,7 +13,7 @@ from convnext import processes
 from convnext.card import write_segmentation_card
 from convnext.config import SegmentConfig, fit_batch
 from convnext.data.annotated import WholeImage
-from convnext.data.label_maps import LabelMaps
+from convnext.data.label_maps import Examined, LabelMaps, LabelRules
 from convnext.data.loader import Batch
 from convnext.data.segmented import (
     SegmentationTransform,
@@ -22,11 +21,12 @@ from convnext.data.segmented import (
     segmentation_eval_loader,
     segmentation_train_loader,
 )
+from convnext.data.splits import Origin
 from convnext.deploy.predictor import load
 from convnext.deploy.segmenter import Segmenter
 from convnext.device import pick_device
 from convnext.errors import InputError
-from convnext.evaluate.miou import figures, measure
+from convnext.evaluate.miou import figures, measure, merge, say_unmeasured
 from convnext.evaluate.segmentation_report import write_segmentation_report
 from convnext.models.segmentation_loss import class_weights, segmentation_loss
 from convnext.models.upernet import UperNet, create_segmenter
@@ -36,14 +36,18 @@ from convnext.tasks.task import TrainLoader
 
 
 class Segmentation:
-    """Trains and measures a segmenter on `train` and `val`; `pixels` are those of each class in `train`."""
+    """Trains a segmenter on `examined` and measures it on `val`; `origin` and `rules` are stored with the weights."""
 
     score = "mIoU"
 
-    def __init__(self, config: SegmentConfig, train: LabelMaps, val: LabelMaps, pixels: np.ndarray) -> None:
+    def __init__(
+        self, config: SegmentConfig, examined: Examined, val: LabelMaps, origin: Origin, rules: LabelRules
+    ) -> None:
+        train, pixels, _ = examined
         self.config = fit_batch(config, len(train), processes=processes.count())
         self.train, self.val, self.train_size = train, val, len(train)
-        self.transform = WholeImage(config.test_short, config.max_side)
+        self.origin, self.rules = origin, rules
+        self.transform = WholeImage(config.test_short, config.max_side, config.white)
         power = {"none": 0.0, "root": 0.5, "balanced": 1.0}[config.class_weights]
         self.weights = class_weights(pixels, power) if power else None
         in_part = -(-self.config.batch_size // processes.count() // config.accumulate)
@@ -83,6 +87,7 @@ class Segmentation:
             most=config.most_of_a_class,
             hflip=config.hflip,
             photometric=config.photometric,
+            white=config.white,
         )
         return segmentation_train_loader(
             self.train,
@@ -134,7 +139,7 @@ class Segmentation:
             return {}
         assert isinstance(model, UperNet)
         own = measure(self.segmenter(model), self.val_loader(processes.rank(), processes.count()))
-        return figures(sum(processes.gather(own)))
+        return figures(merge(processes.gather(own)).matrix)
 
     def testing(self) -> dict[str, Any]:
         """How `Segmenter` sees images."""
@@ -151,7 +156,7 @@ class Segmentation:
         )
 
     def meta(self) -> dict[str, Any]:
-        """What it takes to build the model again, and to see images as it does."""
+        """What it takes to build the model again, to see images as it does, and to measure it."""
         return {
             "task": "segment",
             "model": self.config.model,
@@ -159,6 +164,8 @@ class Segmentation:
             "parts": self.parts_of_model(),
             "transform": asdict(self.transform),
             "testing": self.testing(),
+            "origin": self.origin.to_dict(),
+            "labels": asdict(self.rules),
         }
 
     def finish(self, run: Run, device: torch.device, model: nn.Module) -> dict[str, float]:
@@ -166,7 +173,8 @@ class Segmentation:
         segmenter = load(run.path)
         assert isinstance(segmenter, Segmenter)
         segmenter.model.to(device)
-        matrix = measure(segmenter, self.val_loader())
+        matrix = measure(segmenter, self.val_loader()).matrix
+        say_unmeasured(matrix, self.val.classes)
         metrics = figures(matrix)
         run.write_json("result.json", metrics)
         write_segmentation_report(run.path, run.rows(), matrix, segmenter, self.val)

@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from convnext import processes
-from convnext.device import pick_device
+from convnext.device import autocast, pick_device
 from convnext.errors import InputError, Stopped
 from convnext.run import Run, resolve_resume
 from convnext.tasks.task import Task
@@ -31,8 +31,6 @@ from convnext.train.optim import build_optimizers, set_learning_rate
 from convnext.train.progress import Progress
 from convnext.train.schedule import cosine, linear, steps
 from convnext.weights import save_state
-
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Trainer:
@@ -187,7 +185,7 @@ class Trainer:
         total = torch.zeros((), device=self.device)
         for number, (count, part) in enumerate(parts, 1):
             with parallel.gradients_kept(self.network, number < len(parts)):
-                with torch.autocast(self.device.type, DTYPES[config.precision], enabled=config.precision != "fp32"):
+                with autocast(self.device, config.precision):
                     part_loss = self.task.loss(self.step_network, part) * (count / images)
                 self.scaler.scale(part_loss).backward()
             total += part_loss.detach()

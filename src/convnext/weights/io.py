@@ -65,7 +65,7 @@ def locate(source: str | Path) -> Path:
 
 
 def read_state(source: str | Path) -> tuple[State, dict]:
-    """The state dict in the official layout, and what is known of its use (empty if nothing is).
+    """The state dict in the official layout, in fp32, and what is known of its use (empty if nothing is).
 
     Args:
         source: as for `locate`. Files may be safetensors or PyTorch's (`.pt`, `.pth`, `.bin`; of several models
@@ -78,17 +78,32 @@ def read_state(source: str | Path) -> tuple[State, dict]:
     state, notes = read_file(path)
     for note in notes:
         log.info("%s: %s", path, note)
-    return state, read_meta(path)
+    return _in_fp32(state), read_meta(path)
 
 
 def read_tensors(source: str | Path) -> State:
-    """The tensors of a file of this project's own, under their names, whatever network they are of."""
-    return _read_safetensors(locate(source))
+    """The tensors of a file of this project's own, in fp32, under their names, whatever network they are of."""
+    return _in_fp32(_read_safetensors(locate(source)))
+
+
+def _in_fp32(state: State) -> State:
+    """Weights as networks are computed in: files may hold half of the bits, or twice as many."""
+    return {key: tensor.float() if tensor.is_floating_point() else tensor for key, tensor in state.items()}
 
 
 def are_trained(source: str | Path | None) -> bool:
-    """Whether first weights learnt from labels: a pre-training run beats random weights, but is no trained model."""
-    return source is not None and read_meta(source).get("task") != "pretrain"
+    """Whether first weights learnt more than to fill in hidden patches: a pre-training run beats random weights, but is
+    no trained model.
+
+    Weights that do not say so are judged by what they hold: FCMAE leaves neither a head nor a last norm.
+    """
+    if source is None:
+        return False
+    task = read_meta(source).get("task")
+    if task is not None:
+        return task != "pretrain"
+    state, _ = _read_official(locate(source))
+    return "head.weight" in state or "norm.weight" in state
 
 
 def read_meta(source: str | Path) -> dict:
@@ -98,20 +113,29 @@ def read_meta(source: str | Path) -> dict:
     transformers or timm beside it; empty if there is none of these.
     """
     path = locate(source)
-    if path.suffix == ".safetensors":
-        with _open_safetensors(path) as file:
-            text = (file.metadata() or {}).get(META_KEY)
-        if text is not None:
-            try:
-                meta = json.loads(text)
-            except ValueError:
-                meta = None
-            if not isinstance(meta, dict):
-                raise WeightsError(f"{path}: its metadata '{META_KEY}' is not a JSON object; the file is damaged")
-            return meta
+    if (own := read_own_meta(path)) is not None:
+        return own
     if entry := zoo.lookup(path.stem):
         return zoo.meta(entry)
     return hub.meta(path.parent) if path.name == RUN_FILE else {}
+
+
+def read_own_meta(source: str | Path) -> dict | None:
+    """What this project wrote into the header of a weight file; None if it did not write it."""
+    path = locate(source)
+    if path.suffix != ".safetensors":
+        return None
+    with _open_safetensors(path) as file:
+        text = (file.metadata() or {}).get(META_KEY)
+    if text is None:
+        return None
+    try:
+        meta = json.loads(text)
+    except ValueError:
+        meta = None
+    if not isinstance(meta, dict):
+        raise WeightsError(f"{path}: its metadata '{META_KEY}' is not a JSON object; the file is damaged")
+    return meta
 
 
 def read_file(path: Path, *, decoder: bool = False) -> tuple[State, list[str]]:
@@ -119,6 +143,19 @@ def read_file(path: Path, *, decoder: bool = False) -> tuple[State, list[str]]:
 
     With `decoder`, that of a pre-training file stays in, under its own names.
     """
+    state, notes = _read_official(path)
+    extra = [] if decoder else [key for key in state if key.startswith(_DECODER)]
+    if extra:
+        state = {key: tensor for key, tensor in state.items() if key not in extra}
+        notes.append(f"left out the {len(extra)} tensors of the pre-training decoder")
+    if ((entry := zoo.lookup(path.stem)) and entry.licence != "MIT") or _NON_COMMERCIAL_HUB.search(str(path)):
+        notes.append("published ConvNeXt V2 weights are licensed CC-BY-NC 4.0: not for commercial use")
+        log.warning("%s: %s", path.name, notes[-1])
+    return state, notes
+
+
+def _read_official(path: Path) -> tuple[State, list[str]]:
+    """All tensors of one file under their official names, and notes on what was chosen."""
     try:
         with open(path, "rb") as file:
             empty = not file.read(1)
@@ -128,15 +165,7 @@ def read_file(path: Path, *, decoder: bool = False) -> tuple[State, list[str]]:
         raise WeightsError(f"{path} is empty; write or download it again")
     content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
     state, notes = _unwrap(content, path)
-    state = to_official(_strip(state))
-    extra = [] if decoder else [key for key in state if key.startswith(_DECODER)]
-    if extra:
-        state = {key: tensor for key, tensor in state.items() if key not in extra}
-        notes.append(f"left out the {len(extra)} tensors of the pre-training decoder")
-    if ((entry := zoo.lookup(path.stem)) and entry.licence != "MIT") or _NON_COMMERCIAL_HUB.search(str(path)):
-        notes.append("published ConvNeXt V2 weights are licensed CC-BY-NC 4.0: not for commercial use")
-        log.warning("%s: %s", path.name, notes[-1])
-    return state, notes
+    return to_official(_strip(state)), notes
 
 
 def save_state(path: str | Path, state: State, meta: dict | None = None) -> None:
