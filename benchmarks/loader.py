@@ -21,7 +21,7 @@ from timing import machine, medians
 from timm.data import create_loader
 from timm.data.dataset import ImageDataset
 
-from convnext.data.decode import find_images
+from convnext.data.find import find_images
 from convnext.data.loader import train_loader
 from convnext.data.pack import pack
 from convnext.data.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing

@@ -25,7 +25,7 @@ def test_config_survives_json() -> None:
     [
         ({"epochs": "many"}, "epochs takes int, not 'many'"),
         ({"epochs": "0"}, "epochs must be at least 1, not 0"),
-        ({"precision": "fp8"}, "precision takes fp32, bf16, fp16, not 'fp8'"),
+        ({"precision": "fp8"}, "precision takes auto, fp32, bf16, fp16, not 'fp8'"),
         ({"betas": "0.9"}, "betas takes 2 numbers, not '0.9'"),
         ({"compile": "perhaps"}, "compile takes true or false, not 'perhaps'"),
         ({"ema": "1.5"}, "ema must lie between 0 and 1, not 1.5"),

@@ -236,7 +236,7 @@ def add_config_options(command: argparse.ArgumentParser, config: type[TrainConfi
                 default=argparse.SUPPRESS,
                 help=field.metadata["help"].replace("%", "%%"),
             )
-            if field.type == "bool":  # may stand alone
+            if str(field.type).startswith("bool"):  # may stand alone
                 flag.nargs, flag.const = "?", "true"
 
 

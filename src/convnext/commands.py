@@ -31,7 +31,7 @@ def set_options(pairs: list[str]) -> dict[str, str]:
 
 def trained(args: argparse.Namespace, build_task: Any, config: type[TrainConfig]) -> dict[str, float]:
     """Train as the command line says; the final metrics, or none where another process speaks for all."""
-    from convnext.train.trainer import launch
+    from convnext.train.launch import launch
 
     given = given_options(args, config)
     return launch(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import os
 import types
 import typing
 from dataclasses import dataclass, field
@@ -16,6 +17,12 @@ from typing import Any, ClassVar, Literal, Self, TypeVar, get_args, get_origin, 
 from convnext.errors import InputError, nearest
 
 log = logging.getLogger("convnext")
+
+
+def loading_processes() -> int:
+    """Beside an NVIDIA GPU all cores but two, beside a CPU that trains two; asked of the system, not of torch, which
+    takes a second to import."""
+    return max(2, (os.cpu_count() or 1) - 2) if Path("/dev/nvidia0").exists() else 2
 
 
 def option(default: Any, help: str) -> Any:
@@ -69,14 +76,20 @@ class TrainConfig:
     max_nonfinite: int = option(10, "steps in a row with a loss or gradient that is not finite before the run stops")
     max_unreadable: float = option(0.1, "share of the training images that may be unreadable before the run stops")
 
-    precision: Literal["fp32", "bf16", "fp16"] = option("fp32", "type of the activations")
-    compile: bool = option(False, "torch.compile the network")
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = option(
+        "auto", "type of the activations; auto: bf16 on a GPU that is fast in it, else fp32"
+    )
+    compile: bool | None = option(None, "torch.compile the network; auto: on a GPU, where the run is long")
     checkpointing: bool = option(False, "recompute activations to save memory")
-    workers: int = option(2, "processes that load images")
+    workers: int = field(
+        default_factory=loading_processes,
+        metadata={"help": "processes that load images; without: two, or beside a GPU all cores but two"},
+    )
     parallel: Literal["auto", "ddp", "fsdp"] = option(
         "auto", "over several processes: ddp copies the network to each, fsdp splits it; auto: fsdp for the largest"
     )
     device: str = option("auto", "auto, cpu, cuda, cuda:1, mps")
+    deterministic: bool = option(False, "the same bits every time on a GPU too, more slowly; a CPU gives them anyway")
     seed: int = option(0, "of every random choice")
     hold_out_rule: Literal[0, 1, 2] = option(
         2, "how images are held out where the data does not say: 2 by a hash of each one's path; 0, 1 as older runs did"
@@ -340,7 +353,7 @@ def parse(name: str, text: str, kind: Any) -> Any:
     """Read `text` as a field's type: `InputError` naming the option and what it takes."""
     origin, args = get_origin(kind), get_args(kind)
     if origin in (typing.Union, types.UnionType):
-        if text.lower() == "none":
+        if text.lower() in ("none", "auto"):
             return None
         (kind,) = (a for a in args if a is not type(None))
         return parse(name, text, kind)

@@ -15,7 +15,7 @@ from convnext.data.samples import read_split
 from convnext.deploy.predictor import load
 from convnext.files import whole_file
 from convnext.run import Run
-from convnext.train.trainer import launch
+from convnext.train.launch import launch
 
 MODEL = "convnextv2_atto"
 SHOWN = 12

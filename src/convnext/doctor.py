@@ -16,8 +16,7 @@ import torchvision
 import convnext
 from convnext.data import warp
 from convnext.device import pick_device
-from convnext.nn.depthwise_visible import HAS_TRITON
-from convnext.nn.kernels import native
+from convnext.nn.kernels import gpu, native
 from convnext.run import processor
 
 
@@ -65,7 +64,7 @@ def depthwise_kernels() -> str:
 def visible_patches() -> str:
     """How the depthwise convolution of visible patches is computed on the device used."""
     kind = pick_device("auto").type
-    triton, native_too = HAS_TRITON and kind == "cuda", kind == "cpu" and native.available()
+    triton, native_too = kind == "cuda" and gpu.available(), kind == "cpu" and native.available()
     return "visible patches alone" if triton or native_too else "whole maps: no kernel for visible patches here"
 
 

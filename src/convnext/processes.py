@@ -67,6 +67,11 @@ def total(values: torch.Tensor) -> torch.Tensor:
     return values
 
 
+def total_count(number: int) -> int:
+    """The sum of every process's number; it goes through the CPU, so that no GPU is waited for."""
+    return number if count() == 1 else int(total(torch.tensor(number, device="cpu")))
+
+
 def gather(value: Any) -> list[Any]:
     """Every process's value, in the order of their ranks."""
     if count() == 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import random
 from dataclasses import dataclass
@@ -43,24 +44,47 @@ class RandomErasing:
         return None
 
 
-@dataclass(frozen=True)
 class Finish:
     """Turns uint8 images `[B, C, H, W]` on any device into float32, normalised, with normal noise in the rectangles.
 
-    Bytes are a quarter of what goes from the loading processes, and to a GPU.
+    Bytes are a quarter of what goes from the loading processes, and to a GPU. The noise is drawn where this is made, by
+    the processes that load, on the CPU: a seed gives the same for every device.
+
+    Args:
+        mean: of each channel.
+        std: of each channel.
+        erased: of each image, what is erased of it; without, nothing is of any.
     """
 
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    erased: tuple[Rectangle | None, ...]
+    def __init__(
+        self, mean: tuple[float, ...], std: tuple[float, ...], erased: tuple[Rectangle | None, ...] = ()
+    ) -> None:
+        self.mean, self.std = mean, std
+        self.rectangles = [(image, rectangle) for image, rectangle in enumerate(erased) if rectangle is not None]
+        noise = torch.Generator()
+        drawn = [
+            torch.randn(len(mean), r.height, r.width, generator=noise.manual_seed(r.seed)).flatten()
+            for _, r in self.rectangles
+        ]
+        self.noise = torch.cat(drawn) if drawn else torch.empty(0)
+
+    def pin_memory(self) -> Finish:
+        """What a loader of PyTorch calls where a GPU is: the copy to it then waits for nothing."""
+        self.noise = self.noise.pin_memory()
+        return self
 
     def __call__(self, pixels: Tensor) -> Tensor:
-        mean, std = (torch.tensor(v, device=pixels.device)[:, None, None] for v in (self.mean, self.std))
+        mean, std = (constants(v, pixels.device) for v in (self.mean, self.std))
         values = pixels.float().div_(255).sub_(mean).div_(std)
-        noise = torch.Generator()  # the CPU's, so that a seed gives the same on every device
-        for image, rectangle in zip(values, self.erased, strict=True):
-            if rectangle is not None:
-                top, left, tall, wide, seed = rectangle
-                drawn = torch.randn(image.shape[0], tall, wide, generator=noise.manual_seed(seed))
-                image[:, top : top + tall, left : left + wide] = drawn.to(image.device, non_blocking=True)
+        noise, first = self.noise.to(pixels.device, non_blocking=True), 0
+        for image, (top, left, tall, wide, _) in self.rectangles:
+            count = values.shape[1] * tall * wide
+            values[image, :, top : top + tall, left : left + wide] = noise[first : first + count].view(-1, tall, wide)
+            first += count
         return values
+
+
+@functools.lru_cache(maxsize=16)
+def constants(values: tuple[float, ...], device: torch.device) -> Tensor:
+    """One number a channel, `[C, 1, 1]`, kept on the device: to copy it there would wait for all that runs."""
+    return torch.tensor(values, device=device)[:, None, None]

@@ -65,7 +65,7 @@ class Loader:
             batch_sampler=batches,
             collate_fn=dataset.collate,
             num_workers=min(workers, os.cpu_count() or 1),
-            pin_memory=torch.cuda.is_available(),
+            pin_memory=torch.cuda.is_initialized(),  # a GPU is in use
             worker_init_fn=_leave_signals_to_parent,
             persistent_workers=persistent and workers > 0,
             # Workers inherit the parsed file list; with spawn each would import everything and be sent a copy.

@@ -121,7 +121,7 @@ class _Crops(Items):
         count = len(readable)
         indices = torch.tensor([place % len(self.data) for place, _ in readable], dtype=torch.int64)
         unreadable = [(place % len(self.data), reason) for place, reason in unreadable]
-        finish = Finish(IMAGENET_MEAN, IMAGENET_STD, (None,) * count)
+        finish = Finish(IMAGENET_MEAN, IMAGENET_STD)
         return Batch(torch.stack(pixels)[:count], torch.stack(labels)[:count], indices, unreadable, finish)
 
 

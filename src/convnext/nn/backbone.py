@@ -114,7 +114,8 @@ class ConvNeXt(nn.Module):
         if images.ndim != 4 or images.shape[1] != self.in_chans:
             raise ValueError(f"expected images [N, {self.in_chans}, H, W], got {list(images.shape)}")
         height, width = images.shape[-2:]
-        bottom, right = -height % self.total_stride, -width % self.total_stride
+        stride = self.total_stride
+        bottom, right = ((stride - side % stride) % stride for side in (height, width))  # torch.compile knows no -side
         if bottom or right:
             images = F.pad(images, (0, right, 0, bottom))
 

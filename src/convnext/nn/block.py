@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from convnext.nn.depthwise import DepthwiseConv
 from convnext.nn.norm import GRN, LayerNorm
-from convnext.nn.pointwise import grouped_mlp, takes_groups
+from convnext.nn.pointwise import mlp, takes_operator
 from convnext.nn.visible import VisiblePatches
 
 
@@ -55,17 +55,15 @@ class Block(nn.Module):
         """`[N, H, W, C]` to the same shape; or visible patches `[N, V, p, p, C]`, with the places where they lie."""
         branch = self.mlp(self.norm(self.dwconv(x, patches)))
         if self.gamma is not None:
-            branch = self.gamma * branch
+            branch = branch * self.gamma.to(branch.dtype)
         return x + self.drop_path(branch)
 
     def mlp(self, x: Tensor) -> Tensor:
         """The pointwise part, `[N, ..., C]` to the same shape; nothing in it but GRN looks beyond one position."""
         grn = self.grn
-        if takes_groups(x, self.pwconv1, grn, self.pwconv2):
+        if takes_operator(x, self.pwconv1, grn, self.pwconv2):
             gamma, beta = (None, None) if grn is None else (grn.gamma, grn.beta)
-            return grouped_mlp(
-                x, self.pwconv1.weight, self.pwconv1.bias, gamma, beta, self.pwconv2.weight, self.pwconv2.bias
-            )
+            return mlp(x, self.pwconv1.weight, self.pwconv1.bias, gamma, beta, self.pwconv2.weight, self.pwconv2.bias)
         x = F.gelu(self.pwconv1(x))
         if grn is not None:
             x = grn(x)

@@ -1,4 +1,6 @@
-"""The depthwise 7x7 convolution of whole maps, and on a CPU its gradients.
+"""The depthwise 7x7 convolution of whole maps, and its gradients.
+
+On CUDA kernels of our own do it (`nn.kernels.cuda`) where they were measured faster than cuDNN's (docs/results.md).
 
 PyTorch computes the weight gradient of a depthwise convolution on a CPU by a kernel for grouped convolutions at large,
 3 to 40 times slower than the forward pass. Here a kernel in C does it (`nn.kernels.native`). Where that cannot be
@@ -16,7 +18,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from convnext.nn.kernels import native
+from convnext.nn.kernels import cuda, looked_into, native
 
 KERNEL_SIZE = 7
 PADDING = KERNEL_SIZE // 2
@@ -25,6 +27,9 @@ PADDING = KERNEL_SIZE // 2
 # to pay, and small enough for the cache.
 GROUP_ELEMENTS = 2**18
 
+OWN_POSITIONS = 28 * 28  # of a map on CUDA, from which our kernels are the faster
+OWN_ELEMENTS = 2**24  # of all maps, below which it takes longer to start a kernel than to run it
+
 
 def depthwise_conv(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """`[N, C, H, W]` in channels-last memory to the same, with `weight` `[C, 1, 7, 7]`."""
@@ -32,6 +37,10 @@ def depthwise_conv(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         if torch.is_autocast_enabled("cpu"):
             x = x.to(torch.get_autocast_dtype("cpu"))
         return _DepthwiseConv.apply(x, weight, bias)
+    if x.device.type == "cuda" and takes_own_kernel(x):
+        if torch.is_autocast_enabled("cuda"):
+            x = x.to(torch.get_autocast_dtype("cuda"))
+        return _CudaDepthwise.apply(x.permute(0, 2, 3, 1).contiguous(), weight, bias).permute(0, 3, 1, 2)
     return F.conv2d(x, weight, bias, padding=PADDING, groups=weight.shape[0])
 
 
@@ -57,6 +66,38 @@ class _DepthwiseConv(torch.autograd.Function):
         if ctx.needs_input_grad[2]:
             dbias = grad.sum(dim=(0, 2, 3), dtype=weight.dtype)
         return dx, dweight, dbias
+
+
+def takes_own_kernel(x: Tensor) -> bool:
+    """Whether maps `[N, C, H, W]` on CUDA go through our kernels: half-width types, and maps so large that they were
+    measured two to three times as fast as cuDNN's, forward and for the input's gradient (docs/results.md)."""
+    if looked_into():
+        return False
+    dtype = torch.get_autocast_dtype("cuda") if torch.is_autocast_enabled("cuda") else x.dtype
+    large = x.shape[2] * x.shape[3] >= OWN_POSITIONS and x.numel() >= OWN_ELEMENTS
+    return large and dtype in (torch.bfloat16, torch.float16) and cuda.available(x.device.index)
+
+
+class _CudaDepthwise(torch.autograd.Function):
+    """Of `[N, H, W, C]`; the kernels take weights of any type."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return torch.ops.convnext.depthwise(x, weight, bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        x, weight = ctx.saved_tensors
+        grad = grad.contiguous()
+        dx = dweight = dbias = None
+        if ctx.needs_input_grad[0]:
+            dx = torch.ops.convnext.depthwise(grad, weight.flip(2, 3), None)
+        if ctx.needs_input_grad[1] or ctx.needs_input_grad[2]:
+            found = torch.ops.convnext.depthwise_gradients(x, grad)
+            dweight, dbias = (t.to(weight.dtype) for t in found)
+        return dx, dweight, dbias if ctx.needs_input_grad[2] else None
 
 
 def depthwise_weight_gradient(x: Tensor, grad: Tensor) -> Tensor:
@@ -97,8 +138,22 @@ def _weight_gradient_fake(x: Tensor, grad: Tensor) -> Tensor:
     return x.new_empty(x.shape[1], 1, KERNEL_SIZE, KERNEL_SIZE, dtype=torch.float32)
 
 
-# An operator of its own, as torch.compile cannot trace a call of C.
+def _gradients_fake(x: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
+    channels = x.shape[-1]
+    return (
+        x.new_empty(channels, 1, KERNEL_SIZE, KERNEL_SIZE, dtype=torch.float32),
+        x.new_empty(channels, dtype=torch.float32),
+    )
+
+
+# Operators of their own, as torch.compile cannot trace a call of C or of a GPU's kernel.
 _library = torch.library.Library("convnext", "FRAGMENT")
 _library.define("depthwise_weight_gradient(Tensor x, Tensor grad) -> Tensor")
 _library.impl("depthwise_weight_gradient", depthwise_weight_gradient, "CPU")
+_library.define("depthwise(Tensor x, Tensor weight, Tensor? bias) -> Tensor")
+_library.impl("depthwise", cuda.convolve, "CUDA")
+_library.define("depthwise_gradients(Tensor x, Tensor grad) -> (Tensor, Tensor)")
+_library.impl("depthwise_gradients", cuda.weight_gradient, "CUDA")
 torch.library.register_fake("convnext::depthwise_weight_gradient", _weight_gradient_fake, lib=_library)
+torch.library.register_fake("convnext::depthwise", lambda x, *_: torch.empty_like(x), lib=_library)
+torch.library.register_fake("convnext::depthwise_gradients", _gradients_fake, lib=_library)

@@ -7,7 +7,6 @@ convolution of whole maps does it.
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -16,10 +15,8 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from convnext.nn.depthwise_dense import KERNEL_SIZE, PADDING, depthwise_conv
-from convnext.nn.kernels import native
+from convnext.nn.kernels import gpu, native
 from convnext.nn.visible import VisiblePatches
-
-HAS_TRITON = find_spec("triton") is not None  # as it is with PyTorch for CUDA
 
 
 def visible_depthwise_conv(x: Tensor, weight: Tensor, bias: Tensor | None, patches: VisiblePatches) -> Tensor:
@@ -37,7 +34,7 @@ def place_tables(x: Tensor, patches: VisiblePatches) -> list[Tensor] | None:
     """What the operators of `x`'s device look places up in, built once for a batch and a patch size; or None."""
     if x.device.type == "cpu" and x.dtype in native.DTYPES and native.available():
         return tile_tables(patches, x.shape[2])
-    return slot_tables(patches) if x.device.type == "cuda" and HAS_TRITON else None
+    return slot_tables(patches) if x.device.type == "cuda" and gpu.available() else None
 
 
 class _VisibleDepthwise(torch.autograd.Function):

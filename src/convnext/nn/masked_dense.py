@@ -44,5 +44,5 @@ def masked_block(block: Block, x: Tensor, keep: Tensor) -> Tensor:
         branch = torch.addcmul(block.grn.beta.to(branch.dtype), branch, scale)
     branch = block.pwconv2(branch)
     if block.gamma is not None:
-        branch = block.gamma * branch
+        branch = branch * block.gamma.to(branch.dtype)
     return x + block.drop_path(branch)

@@ -1,13 +1,15 @@
 """Normalisation layers of ConvNeXt. Both act on channels-last tensors `[N, ..., C]`.
 
 Both accumulate in fp32 whatever the input's type: `torch.nn.LayerNorm` does so by itself, and GRN
-asks for it, because a sum of squares overflows fp16 from activations of 256 on.
+asks for it, because a sum of squares overflows fp16 from activations of 256 on. Both give the input's type, under
+autocast the autocast's: activations are as wide on a GPU as on a CPU.
 """
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 EPS = 1e-6  # of both
 
@@ -17,6 +19,16 @@ class LayerNorm(nn.LayerNorm):
 
     def __init__(self, dim: int) -> None:
         super().__init__(dim, eps=EPS)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`[N, ..., C]` to the same shape."""
+        if not (x.device.type == "cuda" and torch.is_autocast_enabled("cuda")):
+            return super().forward(x)
+        dtype = torch.get_autocast_dtype("cuda")
+        with torch.autocast("cuda", enabled=False):  # which would take fp32, and give it
+            return F.layer_norm(
+                x.to(dtype), self.normalized_shape, self.weight.to(dtype), self.bias.to(dtype), self.eps
+            )
 
 
 def grn_scale(gx: Tensor, gamma: Tensor) -> Tensor:

@@ -1,11 +1,12 @@
-"""The pointwise half of the block (Linear, GELU, GRN, Linear) on a CPU, a few images at a time.
+"""The pointwise half of the block (Linear, GELU, GRN, Linear) as one operator.
 
-Layer by layer, every pass reads and writes activations four times as wide as the block's input, which no
-cache holds: on a CPU more time goes into moving them, and into the system's handing out fresh memory for
-them, than into the two matrix products. GRN looks no further than one image. So here a group of images small
-enough for the cache goes through all four layers before the next one starts, in memory that is used again.
-The backward pass goes the same way, and recomputes GELU and GRN from the one wide tensor that was kept,
-where autograd would keep four.
+On a CPU it takes a few images at a time. Layer by layer, every pass reads and writes activations four times as wide as
+the block's input, which no cache holds: more time goes into moving them, and into the system's handing out fresh memory
+for them, than into the two matrix products. GRN looks no further than one image. So here a group of images small enough
+for the cache goes through all four layers before the next one starts, in memory that is used again. The backward pass
+goes the same way, and recomputes GELU and GRN from the one wide tensor that was kept, where autograd would keep four.
+
+On CUDA all images go through a layer together, with kernels in Triton between the products (`nn.kernels.pointwise`).
 
 Both passes are operators of their own (`torch.ops.convnext.mlp_*`), so that `torch.compile` takes each as one
 node instead of tracing the loop. The formulas are those of `Block.mlp` and `GRN`, which all else runs.
@@ -20,6 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from convnext.nn.kernels import gpu, looked_into
 from convnext.nn.norm import EPS, GRN, grn_scale
 from convnext.nn.workspace import workspace
 
@@ -159,18 +161,24 @@ class _MLP(torch.autograd.Function):
         return (dx, dw1, db1, *((None, None) if gamma is None else dgrn), dw2, db2)
 
 
-def takes_groups(x: Tensor, pwconv1: nn.Module, grn: nn.Module | None, pwconv2: nn.Module) -> bool:
-    """Whether `grouped_mlp` may stand for the layers, and pays: a CPU, fp32 or bf16, nobody looking inside."""
-    if x.device.type != "cpu" or torch.jit.is_tracing() or torch.compiler.is_exporting():
-        return False
-    dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
-    if dtype not in (torch.float32, torch.bfloat16):
+def takes_operator(x: Tensor, pwconv1: nn.Module, grn: nn.Module | None, pwconv2: nn.Module) -> bool:
+    """Whether `mlp` may stand for the layers, and pays: a type the operator has, and nobody looking inside."""
+    if looked_into():
         return False
     for layer in (pwconv1, grn, pwconv2):
         if type(layer) not in (nn.Linear, GRN, type(None)):
             return False
         if layer is not None and (layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks):
             return False
+    kind = x.device.type
+    if kind not in ("cpu", "cuda"):
+        return False
+    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
+    if kind == "cuda":  # the compiler's own code was measured as good there (docs/results.md), and starts faster
+        known = dtype in (torch.float32, torch.bfloat16, torch.float16)
+        return known and not torch.compiler.is_compiling() and gpu.available()
+    if dtype not in (torch.float32, torch.bfloat16):
+        return False
     full, large = dtype == torch.float32, 4 * x.numel() > CACHE_ELEMENTS
     if torch.compiler.is_compiling():
         # Within the cache and for inference the compiler's code is as good; in bf16 it is better.
@@ -178,13 +186,11 @@ def takes_groups(x: Tensor, pwconv1: nn.Module, grn: nn.Module | None, pwconv2: 
     return large or (full and grn is not None)  # PyTorch's norm over positions is slow at any size
 
 
-def grouped_mlp(
-    x: Tensor, w1: Tensor, b1: Tensor, gamma: Tensor | None, beta: Tensor | None, w2: Tensor, b2: Tensor
-) -> Tensor:
-    """`[N, ..., C]` on a CPU to the same shape; gamma and beta are GRN's, None in V1."""
+def mlp(x: Tensor, w1: Tensor, b1: Tensor, gamma: Tensor | None, beta: Tensor | None, w2: Tensor, b2: Tensor) -> Tensor:
+    """`[N, ..., C]` to the same shape; gamma and beta are GRN's, None in V1."""
     rows = x.reshape(x.shape[0], math.prod(x.shape[1:-1]), x.shape[-1]).contiguous()
-    if torch.is_autocast_enabled("cpu"):
-        rows = rows.to(torch.get_autocast_dtype("cpu"))
+    if torch.is_autocast_enabled(x.device.type):
+        rows = rows.to(torch.get_autocast_dtype(x.device.type))
     if gamma is not None and beta is not None:
         gamma, beta = gamma.flatten(), beta.flatten()
     if torch.is_grad_enabled():
@@ -192,6 +198,18 @@ def grouped_mlp(
     else:
         out, _, _ = torch.ops.convnext.mlp_forward(rows, w1, b1, gamma, beta, w2, b2, False)
     return out.view(x.shape)
+
+
+def _cuda_forward(*arguments: Any) -> tuple[Tensor, ...]:
+    from convnext.nn.kernels import pointwise
+
+    return pointwise.mlp_forward(*arguments)
+
+
+def _cuda_backward(*arguments: Any) -> tuple[Tensor, ...]:
+    from convnext.nn.kernels import pointwise
+
+    return pointwise.mlp_backward(*arguments)
 
 
 def _fake_forward(
@@ -229,5 +247,7 @@ _library.define(
 )
 _library.impl("mlp_forward", mlp_forward, "CPU")
 _library.impl("mlp_backward", mlp_backward, "CPU")
+_library.impl("mlp_forward", _cuda_forward, "CUDA")
+_library.impl("mlp_backward", _cuda_backward, "CUDA")
 torch.library.register_fake("convnext::mlp_forward", _fake_forward, lib=_library)
 torch.library.register_fake("convnext::mlp_backward", _fake_backward, lib=_library)

@@ -117,7 +117,9 @@ class Classification:
         """Cross-entropy, or binary cross-entropy for multi-label; mean over the part's images."""
         images, targets = part
         logits = model(images).float()
-        weights = self.class_weights.to(logits.device) if self.class_weights is not None else None
+        if self.class_weights is not None:
+            self.class_weights = self.class_weights.to(logits.device)  # once
+        weights = self.class_weights
         if self.config.multi_label:
             return F.binary_cross_entropy_with_logits(logits, targets, pos_weight=weights)
         smoothing = 0.0 if self.mixup is not None else self.config.label_smoothing  # timm's mixup smooths by itself

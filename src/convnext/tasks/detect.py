@@ -31,7 +31,7 @@ from convnext.evaluate.coco_ap import KINDS, as_coco, coco_eval, detect, figures
 from convnext.evaluate.detection_report import write_detection_report
 from convnext.models.rcnn import RCNN, create_detector
 from convnext.run import Run
-from convnext.tasks.pyramid import encoder_of, synchronised
+from convnext.tasks.pyramid import encoder_of, refuse_deterministic, synchronised
 from convnext.tasks.task import TrainLoader
 
 EVAL_BATCH = 4
@@ -61,6 +61,7 @@ class Detection:
     """Trains and measures a detector on `train` and `val`; `origin` is stored with the weights."""
 
     def __init__(self, config: DetectConfig, train: Annotated, val: Annotated, origin: Origin) -> None:
+        refuse_deterministic(config)
         self.train = replace(train, images=tuple(image for image in train.images if is_usable(image, config.masks)))
         unused = why_unused(train.images, config.masks)
         if unused and len(self.train):

@@ -21,6 +21,7 @@ from convnext.data.preprocessing import Preprocessing
 from convnext.data.samples import Samples, read_train_val
 from convnext.data.splits import HoldOut
 from convnext.data.transforms import train_transform
+from convnext.device import move
 from convnext.errors import InputError
 from convnext.evaluate.probe import probe_accuracy
 from convnext.files import whole_file
@@ -103,7 +104,7 @@ class Pretraining:
             config.batch_size, (side, side), config.mask_ratio, block=config.mask_block, generator=shared
         )
         own = processes.own_places(config.batch_size, processes.rank(), processes.count())
-        index = drawn.index[own].to(device)
+        index = move(drawn.index[own], device)
         for part, places in zip(images.chunk(config.accumulate), index.chunk(config.accumulate), strict=True):
             yield len(part), (part, VisiblePatches(places, drawn.grid))
 

@@ -9,6 +9,7 @@ from torch import nn
 from convnext import processes
 from convnext.config import TrainConfig
 from convnext.device import pick_device
+from convnext.errors import InputError
 
 
 def encoder_of(config: TrainConfig) -> dict[str, Any]:
@@ -25,3 +26,11 @@ def synchronised(model: nn.Module, device: str) -> nn.Module:
     """With several processes on CUDA, batches are normalised over all of them."""
     together = processes.count() > 1 and pick_device(device).type == "cuda"
     return nn.SyncBatchNorm.convert_sync_batchnorm(model) if together else model
+
+
+def refuse_deterministic(config: TrainConfig) -> None:
+    """`InputError` where `--deterministic` is asked for and cannot be had."""
+    if config.deterministic and pick_device(config.device).type == "cuda":
+        raise InputError(
+            "on a GPU, operators of detection and segmentation have no deterministic form: leave --deterministic out"
+        )

@@ -31,7 +31,7 @@ from convnext.evaluate.segmentation_report import write_segmentation_report
 from convnext.models.segmentation_loss import class_weights, segmentation_loss
 from convnext.models.upernet import UperNet, create_segmenter
 from convnext.run import Run
-from convnext.tasks.pyramid import encoder_of, synchronised
+from convnext.tasks.pyramid import encoder_of, refuse_deterministic, synchronised
 from convnext.tasks.task import TrainLoader
 
 
@@ -43,6 +43,7 @@ class Segmentation:
     def __init__(
         self, config: SegmentConfig, examined: Examined, val: LabelMaps, origin: Origin, rules: LabelRules
     ) -> None:
+        refuse_deterministic(config)
         train, pixels, _ = examined
         self.config = fit_batch(config, len(train), processes=processes.count())
         self.train, self.val, self.train_size = train, val, len(train)
@@ -72,9 +73,8 @@ class Segmentation:
         return synchronised(model, config.device)
 
     def compile(self, network: Any) -> Any:
-        """All of it: crops have one size."""
-        network.compile()
-        return network
+        """All of it, for crops, which have one size; test images have many, and are measured uncompiled."""
+        return torch.compile(network)
 
     def train_loader(self) -> TrainLoader:
         """Augmented crops."""
@@ -112,6 +112,8 @@ class Segmentation:
     def loss(self, model: Any, part: tuple[Tensor, Tensor]) -> Tensor:
         """The head's loss and a share of the auxiliary head's."""
         images, labels = part
+        if self.weights is not None:
+            self.weights = self.weights.to(images.device)  # once
         logits, auxiliary = (
             segmentation_loss(
                 each.float(),

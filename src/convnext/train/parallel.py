@@ -15,6 +15,7 @@ from torch.distributed.tensor import DTensor, Replicate
 from torch.nn.parallel import DistributedDataParallel
 
 from convnext import processes
+from convnext.errors import InputError
 from convnext.nn.block import Block
 
 SHARDED_FROM = 150_000_000
@@ -26,6 +27,16 @@ def is_sharded(model: nn.Module, parallel: str) -> bool:
     if processes.count() == 1 or parallel == "ddp":
         return False
     return parallel == "fsdp" or sum(p.numel() for p in model.parameters()) >= SHARDED_FROM
+
+
+def refuse_what_cannot_be_sharded(model: nn.Module, *, muon: float | None, precision: str) -> None:
+    """`InputError` for what cannot be done with split parameters."""
+    if muon is not None:
+        raise InputError("muon needs whole matrices: --parallel ddp, or --muon none")
+    if precision == "fp16":
+        raise InputError("fp16 needs whole gradients: --parallel ddp, or --precision bf16")
+    if getattr(model, "masked_dense", False):  # it reads the blocks' weights without calling them
+        raise InputError("the dense encoder needs whole weights: --parallel ddp, or --encoder visible")
 
 
 def shard(model: nn.Module, device: torch.device) -> None:

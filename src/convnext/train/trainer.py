@@ -6,31 +6,34 @@ resumed run goes on exactly as if it had not stopped, in the middle of an epoch 
 
 from __future__ import annotations
 
+import logging
 import math
 import signal
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from convnext import processes
-from convnext.device import autocast, pick_device
+from convnext.device import autocast, choose_compile, choose_precision, pick_device, prepare
 from convnext.errors import InputError, Stopped
-from convnext.run import Run, resolve_resume
+from convnext.run import Run
 from convnext.tasks.task import Task
 from convnext.train import parallel
 from convnext.train.checkpoint import Checkpoints, tensors_of
 from convnext.train.ema import AveragedModel
 from convnext.train.faults import NonFinite, StopSignal
 from convnext.train.optim import build_optimizers, set_learning_rate
+from convnext.train.outcome import Outcome
 from convnext.train.progress import Progress
 from convnext.train.schedule import cosine, linear, steps
 from convnext.weights import save_state
+
+log = logging.getLogger("convnext")
 
 
 class Trainer:
@@ -40,6 +43,8 @@ class Trainer:
         self.task, self.run, self.config = task, run, task.config
         config = self.config
         self.device = pick_device(config.device)
+        prepare(self.device, config.deterministic)
+        self.precision = choose_precision(self.device, config.precision)
         torch.manual_seed(config.seed)
         self.model = task.build_model().to(self.device)
         self.ema = AveragedModel(self.model, config.ema) if config.ema else None
@@ -47,12 +52,11 @@ class Trainer:
         sharded = parallel.is_sharded(self.model, config.parallel)
         self.whole = parallel.WholeModel(self.model, sharded)
         if sharded:
-            self.refuse_what_cannot_be_sharded()
+            parallel.refuse_what_cannot_be_sharded(self.model, muon=config.muon, precision=self.precision)
             parallel.shard(self.model, self.device)
             if self.ema is not None:
                 parallel.shard(self.ema.model, self.device)
         self.network = parallel.replicate(self.model, self.device)
-        self.step_network = task.compile(self.network) if config.compile else self.network
         self.optimizers = build_optimizers(
             self.model.named_parameters(),
             betas=config.betas,
@@ -62,9 +66,17 @@ class Trainer:
             layer_decay=config.layer_decay,
             layer_groups=config.layer_groups,
         )
-        self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.precision == "fp16")
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
         self.loader = task.train_loader()
+        compiled = choose_compile(self.device, config.epochs * len(self.loader), config.compile)
+        self.step_network = task.compile(self.network) if compiled else self.network
+        if processes.rank() == 0 and self.device.type == "cuda":
+            how = "compiled" if compiled else "not compiled"
+            log.info("on %s: %s, %s, %d loading processes", self.device, self.precision, how, config.workers)
         self.epoch = self.step = 0
+        # A GPU decides by itself whether to leave a step out, and goes on before that is read here: fused AdamW can.
+        self.late = self.device.type == "cuda" and not sharded and not self.scaler.is_enabled() and config.muon is None
+        self.waiting: Outcome | None = None
         self.losses = 0.0  # their sum over the `counted` steps of this epoch
         self.counted = 0
         self.best_score = -math.inf
@@ -122,7 +134,7 @@ class Trainer:
 
     def stop_if_told(self) -> None:
         """Save and stop, if one of the processes got a signal to."""
-        if processes.total(torch.tensor(self.stop.received, device=self.device)).item():
+        if processes.total_count(self.stop.received):
             if self.saved != (self.epoch, self.step):
                 self.save()
             self.checkpoints.finish()
@@ -145,7 +157,7 @@ class Trainer:
                 self.found[path] = reason
                 if processes.rank() == 0:
                     self.run.append(self.run.unreadable, reason)
-        found = len(self.unreadable) + int(processes.total(torch.tensor(len(self.found), device=self.device)))
+        found = len(self.unreadable) + processes.total_count(len(self.found))
         if found > self.config.max_unreadable * self.task.train_size:
             raise InputError(
                 f"{found} of {self.task.train_size} training images cannot be read, more than --max-unreadable "
@@ -154,6 +166,7 @@ class Trainer:
 
     def end_epoch(self, progress: Progress) -> None:
         """Measure, write the epoch's row, its weights and a checkpoint."""
+        self.catch_up()
         seconds = time.perf_counter() - self.began
         steps = len(self.loader) - self.began_at
         kept = self.kept()
@@ -176,8 +189,10 @@ class Trainer:
         progress.end_epoch(row)
 
     def train_step(self, batch: Any) -> float:
-        """One step of the optimizer, or none where loss or gradient are not finite; returns the batch's mean loss."""
-        config = self.config
+        """One step of the optimizer, or none where loss or gradient are not finite.
+
+        Returns the mean loss of the last step that is read: this one, or on a GPU the one before, nan at first.
+        """
         shared = self.seed_step()
         set_learning_rate(self.optimizers, self.learning_rate())
         parts = list(self.task.parts(batch, self.device, shared))
@@ -185,55 +200,57 @@ class Trainer:
         total = torch.zeros((), device=self.device)
         for number, (count, part) in enumerate(parts, 1):
             with parallel.gradients_kept(self.network, number < len(parts)):
-                with autocast(self.device, config.precision):
+                with autocast(self.device, self.precision):
                     part_loss = self.task.loss(self.step_network, part) * (count / images)
                 self.scaler.scale(part_loss).backward()
             total += part_loss.detach()
-        loss = processes.total(total).item() / processes.count()
-        self.step += 1
-        if self.update(batch, loss) and self.ema is not None:
-            self.ema.update(self.model, self.step)
-        self.model.zero_grad(set_to_none=True)
-        return loss
-
-    def update(self, batch: Any, loss: float) -> bool:
-        """Move the weights, if loss and gradient are finite. `InputError` if too many in a row were not."""
         for optimizer in self.optimizers:
             self.scaler.unscale_(optimizer)
-        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
-        norm = parallel.total_norm(gradients)
-        finite = math.isfinite(loss) and math.isfinite(norm.item())
-        if finite and self.config.clip_grad is not None:
+        norm = parallel.total_norm([p.grad for p in self.model.parameters() if p.grad is not None])
+        self.step += 1
+        outcome = Outcome(self.epoch + 1, self.step, batch, processes.total(total) / processes.count(), norm)
+        if self.late or outcome.read()[2]:
+            self.update(norm, outcome.nonfinite)
+        self.scaler.update()
+        self.model.zero_grad(set_to_none=True)
+        known, self.waiting = (self.waiting, outcome) if self.late else (outcome, None)
+        return math.nan if known is None else self.settle(known)
+
+    def update(self, norm: Tensor, nonfinite: Tensor) -> None:
+        """Move the weights, and their average; on a GPU, where `nonfinite` is 1 weights stay as they are."""
+        if self.config.clip_grad is not None:
             torch.nn.utils.clip_grads_with_norm_(self.model.parameters(), self.config.clip_grad, norm)
+        for optimizer in self.optimizers:
+            if self.late:
+                optimizer.grad_scale, optimizer.found_inf = None, nonfinite  # type: ignore[attr-defined]  # of fused ones
+            self.scaler.step(optimizer)
+        if self.ema is not None:
+            self.ema.update(self.model, self.step)
+
+    def settle(self, outcome: Outcome) -> float:
+        """Count a step, or record one that was left out. `InputError` if too many in a row were. Returns its loss."""
+        loss, norm, finite = outcome.read()
         if finite:
-            for optimizer in self.optimizers:
-                self.scaler.step(optimizer)
             self.losses += loss
             self.counted += 1
             self.nonfinite.in_a_row = 0
-        self.scaler.update()
-        if not finite:
-            self.skip(batch, loss, norm.item())
-        return finite
-
-    def skip(self, batch: Any, loss: float, norm: float) -> None:
-        """Record a step that is left out. `InputError` if too many in a row were."""
+            return loss
+        if self.scaler.is_enabled() and math.isfinite(loss) and self.scaler.get_scale() > 1:
+            return loss  # a large gradient in fp16 is how its scale is found, not a fault
         self.nonfinite.in_a_row += 1
-        # A large gradient in fp16 is how its scale is found, not a fault.
-        if not (self.scaler.is_enabled() and math.isfinite(loss)):
-            paths = [path for part in processes.gather(self.task.sources(batch)) for path in part]
-            if processes.rank() == 0:
-                self.nonfinite.record(
-                    {
-                        "epoch": self.epoch + 1,
-                        "step": self.step,
-                        "loss": str(loss),
-                        "gradient": str(norm),
-                        "images": paths,
-                    }
-                )
+        paths = [path for part in processes.gather(self.task.sources(outcome.batch)) for path in part]
+        row = {"epoch": outcome.epoch, "step": outcome.step, "loss": str(loss), "gradient": str(norm)}
+        if processes.rank() == 0:
+            self.nonfinite.record({**row, "images": paths})
         if self.nonfinite.in_a_row >= self.nonfinite.limit:
             raise InputError(self.nonfinite.advice())
+        return loss
+
+    def catch_up(self) -> None:
+        """Read the step that waits to be."""
+        outcome, self.waiting = self.waiting, None
+        if outcome is not None:
+            self.settle(outcome)
 
     def learning_rate(self) -> float:
         """The rate for the next step, from the batch size and the time gone."""
@@ -264,6 +281,7 @@ class Trainer:
 
     def save(self) -> None:
         """Write all state to resume from."""
+        self.catch_up()
         for rank, found in enumerate(processes.gather(self.found)):
             new = {path: reason for path, reason in found.items() if path not in self.unreadable}
             self.unreadable |= new
@@ -301,42 +319,10 @@ class Trainer:
                 self.run.write_lines(self.run.unreadable, self.unreadable.values())
             self.run.write_json("config.json", self.config.to_dict())  # a resume may change some of it
 
-    def refuse_what_cannot_be_sharded(self) -> None:
-        """`InputError` for what cannot be done with split parameters."""
-        if self.config.muon is not None:
-            raise InputError("muon needs whole matrices: --parallel ddp, or --muon none")
-        if self.config.precision == "fp16":
-            raise InputError("fp16 needs whole gradients: --parallel ddp, or --precision bf16")
-        if getattr(self.model, "masked_dense", False):  # it reads the blocks' weights without calling them
-            raise InputError("the dense encoder needs whole weights: --parallel ddp, or --encoder visible")
-
 
 def agreed(received: list[int]) -> int:
     """The signal that all processes end with: they did not get the same at the same step, and one means more."""
     return signal.SIGUSR2 if signal.SIGUSR2 in received else max(received)
-
-
-Build = Callable[[str, Path, dict[str, Any], str | None, bool], Task]
-"""From data, run directory, given options, recipe and whether to resume to a task."""
-
-
-def launch(
-    build: Build,
-    data: str,
-    out: Path,
-    given: dict[str, Any],
-    *,
-    recipe: str | None,
-    resume: bool | str,
-    overwrite: bool,
-) -> dict[str, float]:
-    """Train in all the processes there are; returns the final metrics, to the first of them.
-
-    `resume` may be "auto": go on if there is something to go on from, else start.
-    """
-    with processes.joined(pick_device(given.get("device", "auto"))):
-        resume, overwrite = resolve_resume(out, resume, overwrite)
-        return train(build(data, out, given, recipe, resume), out, resume=resume, overwrite=overwrite)
 
 
 def train(task: Task, out: Path, *, resume: bool, overwrite: bool) -> dict[str, float]:

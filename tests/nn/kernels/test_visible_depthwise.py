@@ -3,9 +3,7 @@
 Without a GPU they run in Triton's interpreter, and are compiled for one besides.
 """
 
-import importlib.util
 import sys
-from importlib.metadata import version
 
 import pytest
 import torch
@@ -31,21 +29,8 @@ CASES = [  # N, p, grid, C, mask ratio
 
 
 @pytest.fixture(scope="module")
-def kernels():
-    pytest.importorskip("triton", reason="Triton is not installed")
-    name = "convnext.nn.kernels.visible_depthwise"
-    if DEVICE == "cuda":
-        return importlib.import_module(name)
-    if [int(part) for part in version("triton").split(".")[:2]] < [3, 9]:
-        pytest.skip("the interpreter of Triton 3.6 fails with NumPy 2.4")
-    # Triton looks at the variable where a kernel is defined. A second copy of the module has interpreted kernels;
-    # Triton itself, imported above, and the module that others may import have not.
-    spec = importlib.util.find_spec(name)
-    module = importlib.util.module_from_spec(spec)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TRITON_INTERPRET", "1")
-        spec.loader.exec_module(module)
-    return module
+def kernels(triton_kernels):
+    return triton_kernels("convnext.nn.kernels.visible_depthwise")
 
 
 @pytest.mark.skipif(DEVICE == "cuda", reason="the other tests compile the kernels")

@@ -1,0 +1,288 @@
+"""Everything that is to be known of the GPU path, from eight minutes of one GPU.
+
+    python benchmarks/gpu.py [--minutes 8] [--only steps] [--out DIR]
+
+Parts run in the order of their worth, and those that come after the time is up are left out; what fails costs its own
+row. Beside the tables that are printed, DIR gets `gpu.json`. On a machine without a GPU (`--device cpu`) all parts run
+with tiny sizes, so that a test can see that they do; the figures mean nothing then.
+
+Rules: calls of the two sides alternate, a time is the median; inputs of kernels are taken from more memory than the
+GPU's cache has; outputs are filled with NaN before they are compared with fp64; the card's settings are left alone.
+Compiled networks are compiled beforehand, side by side in processes of their own, into the compiler's cache on disk.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pretrain
+import timm
+import torch
+import train
+from gpu_kernels import Row, Sizes, copy_bandwidth, correctness, depthwise, guarded, seconds, stages, visible_ways
+from PIL import Image
+from timing import machine, medians
+from torch import Tensor
+
+import convnext
+from convnext.nn import block as block_module
+from convnext.nn import depthwise_dense
+from convnext.nn.block import Block
+from convnext.variants import find_variant
+
+
+def ceilings(sizes: Sizes) -> Iterator[Row]:
+    """What the card does at best: a large copy, a large product, copies to it, an empty launch."""
+    yield {"what": "copy", "GB/s": copy_bandwidth(sizes) / 1e9}
+    side = 256 if sizes.device == "cpu" else 8192
+    a, b = (torch.randn(side, side, device=sizes.device, dtype=sizes.dtype) for _ in range(2))
+    yield {"what": f"product of {side}", "TFLOP/s": 2 * side**3 / seconds(sizes, torch.mm, [(a, b)]) / 1e12}
+    host = torch.empty(2**20 if sizes.device == "cpu" else 2**28, dtype=torch.uint8)
+    for name, tensor in (("pageable", host), ("pinned", host.pin_memory() if sizes.device == "cuda" else host)):
+        place = torch.empty_like(host, device=sizes.device)
+        taken = seconds(sizes, lambda t, place=place: place.copy_(t, non_blocking=True), [(tensor,)])
+        yield {"what": f"to the card, {name}", "GB/s": host.nbytes / taken / 1e9}
+    tiny = torch.zeros(1, device=sizes.device)
+    yield {"what": "small launch", "µs": 1e6 * seconds(sizes, tiny.add_, [(1,)] * 200)}
+
+
+@contextlib.contextmanager
+def without(*names: str) -> Iterator[None]:
+    """Inside, blocks do without our kernels for "mlp" or "depthwise"."""
+    saved = block_module.takes_operator, depthwise_dense.takes_own_kernel
+    if "mlp" in names:
+        block_module.takes_operator = lambda *_: False
+    if "depthwise" in names:
+        depthwise_dense.takes_own_kernel = lambda *_: False
+    yield
+    block_module.takes_operator, depthwise_dense.takes_own_kernel = saved
+
+
+def blocks(sizes: Sizes) -> Iterator[Row]:
+    """Forward and backward of one block of each stage: layers, with our kernels, compiled; milliseconds and memory."""
+    for model, stage, dim, side in stages(sizes):
+        if model != sizes.model:
+            continue
+        x = torch.randn(sizes.batch, side, side, dim, device=sizes.device, dtype=sizes.dtype, requires_grad=True)
+        grad = torch.randn_like(x)
+        row: Row = {"model": model, "stage": stage}
+        for name, left_out in (("PyTorch's", ("mlp", "depthwise")), ("MLP ours", ("depthwise",)), ("ours", ())):
+            for compiled in sizes.compiled:
+                torch._dynamo.reset()
+                block = Block(dim).to(sizes.device)
+                run = torch.compile(block) if compiled else block
+
+                def step(run: Any = run, x: Tensor = x, grad: Tensor = grad) -> None:
+                    with torch.autocast(sizes.device, sizes.dtype):
+                        out = run(x)
+                    out.backward(grad)
+
+                key = f"{name}, {'compiled' if compiled else 'eager'}"
+                with without(*left_out), guarded(row, key):
+                    row[key] = 1e3 * seconds(sizes, step, [()])
+                    row[f"{key}, MiB"] = peak(sizes, step)
+        yield row
+
+
+def peak(sizes: Sizes, step: Callable[[], object]) -> float:
+    """MiB that a step takes beyond what is there before."""
+    if sizes.device == "cpu":
+        return 0.0
+    held = torch.cuda.memory_allocated()
+    torch.cuda.reset_peak_memory_stats()
+    step()
+    torch.cuda.synchronize()
+    return (torch.cuda.max_memory_allocated() - held) / 2**20
+
+
+def cases(sizes: Sizes) -> dict[str, tuple[Callable[[], Callable[[], object]], tuple[str, ...]]]:
+    """Steps by name: what builds one, and which of our kernels it does without."""
+    found: dict[str, Any] = {}
+    for compiled in sizes.compiled:
+        how = "compiled" if compiled else "eager"
+        case = train.Case(sizes.model, sizes.batch, sizes.side, True, compiled)
+        for side in train.SIDES:
+            found[f"fine-tune, {side}, {how}"] = (lambda c=case, s=side: train.step(c, s, sizes.device), ())
+        found[f"fine-tune, without our kernels, {how}"] = (
+            lambda c=case: train.step(c, "convnext", sizes.device),
+            ("mlp", "depthwise"),
+        )
+        pre = pretrain.Case(sizes.large, sizes.batch, True, compiled)
+        for side in ("visible", "dense"):
+            found[f"pre-train, {side}, {how}"] = (lambda c=pre, s=side: pretrain.step(c, s, sizes.device), ())
+    return found
+
+
+def steps(sizes: Sizes) -> Iterator[Row]:
+    """Whole training steps: images a second and memory."""
+    for name, (build, left_out) in cases(sizes).items():
+        torch._dynamo.reset()
+        row: Row = {"step": name}
+        with without(*left_out), guarded(row, "images/s"):
+            step = build()
+            (taken,) = medians([step], sizes.repeats)
+            row |= {"ms": taken, "images/s": sizes.batch / taken * 1e3, "MiB": peak(sizes, step)}
+            del step
+        if sizes.device == "cuda":
+            torch.cuda.empty_cache()
+        yield row
+
+
+def inference(sizes: Sizes) -> Iterator[Row]:
+    """Ours and timm's compiled forward passes, in bf16."""
+    for batch in (1, 2 * sizes.batch):
+        images = torch.randn(batch, 3, sizes.side, sizes.side, device=sizes.device)
+        images = images.contiguous(memory_format=torch.channels_last)
+        for compiled in sizes.compiled:
+            torch._dynamo.reset()
+            calls = []
+            for model in train.build_pair(sizes.model):
+                model = model.to(sizes.device).eval()
+                run = torch.compile(model) if compiled else model
+
+                def call(run: Any = run, images: Tensor = images) -> None:
+                    with torch.inference_mode(), torch.autocast(sizes.device, sizes.dtype):
+                        run(images)
+
+                calls.append(call)
+            row: Row = {"batch": batch, "compiled": compiled}
+            with guarded(row, "ours, ms"):
+                row["ours, ms"], row["timm, ms"] = medians(calls, 2 * sizes.repeats)
+            yield row
+
+
+def draw(place: tuple[Path, int]) -> None:
+    """One JPEG file of 500×375 pixels, of about the bytes that a photograph has."""
+    path, seed = place
+    random = np.random.default_rng(seed)
+    coarse = Image.fromarray(random.integers(0, 255, (24, 32, 3), dtype=np.uint8)).resize((500, 375), Image.BICUBIC)
+    noise = random.normal(0, 12, (375, 500, 3))
+    Image.fromarray(np.clip(np.asarray(coarse) + noise, 0, 255).astype(np.uint8)).save(path, quality=90)
+
+
+def trainer(sizes: Sizes) -> Iterator[Row]:
+    """The real trainer on JPEG files: images a second by epoch."""
+    with tempfile.TemporaryDirectory() as folder:
+        root, cores = Path(folder) / "images", os.cpu_count() or 1
+        for name in ("a", "b"):
+            (root / name).mkdir(parents=True)
+        files = [(root / "ab"[i % 2] / f"{i}.jpg", i) for i in range(min(1000, sizes.images))]
+        with ProcessPoolExecutor(cores, get_context("forkserver")) as pool:
+            list(pool.map(draw, files, chunksize=16))
+        for i in range(len(files), sizes.images):
+            (root / "ab"[i % 2] / f"{i}.jpg").symlink_to(files[i % len(files)][0])
+        options = ["--model", sizes.model, "--batch-size", str(sizes.batch), "--epochs", "3", "--val-fraction", "0.05"]
+        options += ["--image-size", str(sizes.side), "--device", sizes.device]
+        if sizes.device == "cuda":
+            options += ["--precision", "bf16", "--compile", "true", "--workers", str(max(2, cores - 2))]
+        command = [sys.executable, "-m", "convnext.cli", "train", "classify", str(root), "--out", f"{folder}/run"]
+        subprocess.run([*command, *options], check=True, capture_output=True, text=True, timeout=150)
+        lines = (Path(folder) / "run" / "metrics.jsonl").read_text().splitlines()
+        for line in lines:
+            epoch = json.loads(line)
+            yield {name: epoch[name] for name in ("epoch", "images_per_second", "seconds")}
+
+
+PARTS: dict[str, Callable[[Sizes], Iterator[Row]]] = {
+    "ceilings": ceilings,
+    "correctness": correctness,
+    "depthwise": depthwise,
+    "blocks": blocks,
+    "steps": steps,
+    "trainer": trainer,
+    "inference": inference,
+}
+
+
+def warm(sizes: Sizes, seconds_left: float) -> None:
+    """Compile the steps in processes of their own, side by side."""
+    command = [sys.executable, __file__, "--device", sizes.device, "--large", sizes.large, "--warm"]
+    names = [name for name in cases(sizes) if name.endswith("compiled")]
+    names += [f"kernel {stage} {which}" for stage in range(4) for which in ("forward", "weight gradient")]
+    os.environ["TORCHINDUCTOR_COMPILE_THREADS"] = "6"
+    started = [subprocess.Popen([*command, name], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) for name in names]
+    end = time.monotonic() + seconds_left
+    for name, process in zip(names, started, strict=True):
+        try:
+            _, said = process.communicate(timeout=max(1, end - time.monotonic()))
+            if process.returncode:
+                print(f"{name}: {said.decode().splitlines()[-1:]}", flush=True)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            print(f"{name}: not compiled in time", flush=True)
+
+
+def table(rows: list[Row]) -> str:
+    """Rows of one kind as markdown."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    lines = [f"| {' | '.join(names)} |", "|" + "---|" * len(names)]
+    for row in rows:
+        cells = [f"{v:.4g}" if isinstance(v, float) else str(v) for v in (row.get(name, "") for name in names)]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--minutes", type=float, default=8.0)
+    parser.add_argument("--only", nargs="+", default=list(PARTS), choices=list(PARTS))
+    parser.add_argument("--large", default="convnextv2_base", help="the model that is pre-trained")
+    parser.add_argument("--compile-seconds", type=float, default=150, help="for compiling beforehand, at most")
+    parser.add_argument("--warm", help=argparse.SUPPRESS)
+    parser.add_argument("--out", type=Path)
+    args = parser.parse_args()
+    sizes, end = Sizes(args.device, args.large), time.monotonic() + 60 * args.minutes
+    warnings.filterwarnings("ignore")
+    if args.warm:
+        if args.warm.startswith("kernel"):
+            _, stage, which = args.warm.split(" ", 2)
+            dim = find_variant(sizes.large).dims[int(stage)]
+            call, inputs = visible_ways(sizes, dim, (sizes.side // 4) >> int(stage))[which]["ours"]
+            call(*inputs[0])
+            return
+        build, left_out = cases(sizes)[args.warm]
+        with without(*left_out):
+            build()()
+        return
+    head = f"{machine()}; Python {sys.version.split()[0]}, torch {torch.__version__}, timm {timm.__version__}"
+    print(head, f"convnext {convnext.__version__}", flush=True)
+    results: dict[str, Any] = {"machine": head}
+    if {"steps"} & set(args.only) and sizes.device == "cuda":
+        start = time.monotonic()
+        warm(sizes, args.compile_seconds)
+        print(f"compiled in {time.monotonic() - start:.0f} s", flush=True)
+    for name in args.only:
+        start, rows = time.monotonic(), results.setdefault(name, [])
+        failure: Row = {}
+        with guarded(failure, "failed"):
+            for row in PARTS[name](sizes):
+                rows.append(row)
+                if args.out:
+                    args.out.mkdir(parents=True, exist_ok=True)
+                    (args.out / "gpu.json").write_text(json.dumps(results, indent=1))
+                if time.monotonic() > end:
+                    failure["failed"] = "the time was up"
+                    break
+        rows += [failure] if failure else []
+        print(f"\n## {name} ({time.monotonic() - start:.0f} s)\n\n{table(rows)}", flush=True)
+    if args.out:
+        (args.out / "gpu.json").write_text(json.dumps(results, indent=1))
+
+
+if __name__ == "__main__":
+    main()
