@@ -10,6 +10,7 @@ from convnext.config import ClassifyConfig
 from convnext.data.loader import eval_loader
 from convnext.data.samples import read_split, read_train_val
 from convnext.data.splits import HoldOut, Split
+from convnext.data.white import say_if_narrow
 from convnext.deploy.predictor import load
 from convnext.device import Precision, autocast, pick_device
 from convnext.evaluate.accuracy import accuracy, merge, predict, rows
@@ -33,6 +34,7 @@ def build_task(data: str, out: Path, given: dict[str, Any], recipe: str | None, 
     if not resume:
         name = recipe or classify_recipe(config.model, images=len(read.train), trained=are_trained(config.init))
         config = build_config(name, config.model, ClassifyConfig).override({**given, "data": data})
+    say_if_narrow(read.train, config.white)
     return Classification(config, *read)
 
 

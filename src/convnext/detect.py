@@ -21,6 +21,7 @@ from convnext.data.splits import (
     measured_parts,
     training_parts,
 )
+from convnext.data.white import say_if_files_narrow
 from convnext.deploy.detector import Detector
 from convnext.deploy.predictor import load
 from convnext.device import Precision, autocast, pick_device
@@ -68,6 +69,7 @@ def build_task(data: str, out: Path, given: dict[str, Any], recipe: str | None, 
     drawn = any(a.outline is not None for image in train.images for a in image.annotations)
     if config.masks and not drawn:
         raise InputError(f"{data}: no annotation has an outline; train on boxes alone with --masks false")
+    say_if_files_narrow([image.file for image in train.images], config.white)
     return Detection(config, train, val, origin)
 
 

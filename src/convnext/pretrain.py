@@ -12,6 +12,7 @@ from convnext.config import PretrainConfig
 from convnext.data.decode import read_image
 from convnext.data.preprocessing import Preprocessing
 from convnext.data.samples import read_images
+from convnext.data.white import say_if_narrow
 from convnext.deploy.batch import expand
 from convnext.device import pick_device
 from convnext.errors import ImageError, InputError, WeightsError
@@ -33,6 +34,7 @@ def build_task(data: str, out: Path, given: dict[str, Any], recipe: str | None, 
         model = given.get("model", PretrainConfig.model)
         name = recipe or pretrain_recipe(images=len(images))
         config = build_config(name, model, PretrainConfig).override({**given, "data": data})
+    say_if_narrow(images, config.white)
     return Pretraining(config, images)
 
 

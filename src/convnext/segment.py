@@ -27,6 +27,7 @@ from convnext.data.splits import (
     measured_parts,
     training_parts,
 )
+from convnext.data.white import say_if_files_narrow
 from convnext.deploy.predictor import load
 from convnext.deploy.segmenter import Segmenter
 from convnext.device import Precision, autocast, pick_device
@@ -77,6 +78,7 @@ def build_task(data: str, out: Path, given: dict[str, Any], recipe: str | None, 
     measured = examine(val, faults).data
     for line in faults.lines():
         log.warning("%s: left out %s", data, line)
+    say_if_files_narrow([image.file for image in train.images], config.white)
     return Segmentation(config, examined, measured, origin, rules)
 
 

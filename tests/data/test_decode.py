@@ -11,7 +11,8 @@ import pytest
 import torch
 from PIL import ExifTags, Image
 
-from convnext.data.decode import MAX_PIXELS, as_mode, decode_pixels, find_images, read_image
+from convnext.data.decode import MAX_PIXELS, as_mode, decode_pixels, read_image
+from convnext.data.find import find_images
 from convnext.errors import ImageError, InputError
 
 RED, GREEN, WHITE = (255, 0, 0), (0, 255, 0), (255, 255, 255)

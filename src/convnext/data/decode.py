@@ -9,7 +9,8 @@ import os
 import re
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -19,7 +20,7 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from convnext.data.jpeg import decode_plain, plain_size
-from convnext.errors import ImageError, InputError
+from convnext.errors import ImageError
 
 _SUFFIXES = {
     "AVIF": (".avif",),
@@ -34,6 +35,11 @@ _SUFFIXES = {
     "TIFF": (".tif", ".tiff"),
     "WEBP": (".webp",),
 }
+if find_spec("pillow_heif"):  # which reads what phones write
+    import pillow_heif
+
+    pillow_heif.register_heif_opener()
+    _SUFFIXES["HEIF"] = (".heic", ".heif", ".hif")
 IMAGE_SUFFIXES = frozenset(suffix for suffixes in _SUFFIXES.values() for suffix in suffixes)
 
 # Pillow itself refuses more than twice its MAX_IMAGE_PIXELS, which is this number: 0.5 GB once decoded to RGB.
@@ -169,6 +175,17 @@ def orientation(content: bytes) -> int:
         return 1
 
 
+def stored_mode(content: bytes) -> str:
+    """Pillow's mode of the image in a file's content, from its header; "" where it says none."""
+    _ignore_pillow_warnings()
+    try:
+        return Image.open(BytesIO(content)).mode
+    except MemoryError:
+        raise
+    except Exception:  # as above
+        return ""
+
+
 def as_mode(image: Image.Image, mode: str, white: int = WHITE) -> Image.Image:
     """`image` of any Pillow mode as 8-bit "RGB" or "L".
 
@@ -187,42 +204,6 @@ def as_mode(image: Image.Image, mode: str, white: int = WHITE) -> Image.Image:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     return image if image.mode == mode else image.convert(mode)
-
-
-def find_images(folder: str | Path) -> list[Path]:
-    """Every image file under `folder`, by suffix in either case, sorted; hidden files and folders are skipped.
-
-    Links are followed, but never back into a folder that is being walked.
-    """
-    return sorted(_walk(Path(folder), frozenset()))
-
-
-def _walk(folder: Path, above: frozenset[Path]) -> Iterator[Path]:
-    real = folder.resolve()
-    if real in above:
-        return
-    try:
-        entries = list(os.scandir(folder))
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be listed: {(error.strerror or str(error)).lower()}") from None
-    for entry in entries:
-        if entry.name.startswith("."):
-            continue
-        kind = _kind(entry)
-        if kind == "folder":
-            yield from _walk(folder / entry.name, above | {real})
-        elif kind == "file" and os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES:
-            yield folder / entry.name
-
-
-def _kind(entry: os.DirEntry) -> str:
-    try:
-        if entry.is_dir():
-            return "folder"
-        # A broken link counts: it is reported when it is read, rather than lost in silence.
-        return "file" if entry.is_file() or entry.is_symlink() else "other"
-    except OSError:  # a link to itself
-        return "file"
 
 
 def _decode(file: BinaryIO, reduction: Reduction | None, upright: bool) -> Image.Image:
@@ -321,6 +302,8 @@ def _what_it_is(file: BinaryIO) -> str:
     for start, kind in _STARTS.items():
         if head.startswith(start):
             return f"truncated or damaged image (begins like {kind})"
+    if head[4:8] == b"ftyp" and head[8:12] in (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1"):
+        return "a HEIC image, which is read where pillow-heif is installed: pip install 'convnext[heic]'"
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if text.startswith((b"<!doctype html", b"<html")):
         return "not an image (looks like HTML)"

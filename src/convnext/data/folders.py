@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from pathlib import Path
 
-from convnext.data.decode import find_images
 from convnext.data.entries import Entry, Listing, in_class_order
+from convnext.data.find import describe_unread, find_images, say_unread
 from convnext.data.splits import PART_NAMES, UNDIVIDED, held_out_part, part_of_name
 from convnext.errors import InputError
 
@@ -67,9 +68,13 @@ def read_unlabelled(folder: Path) -> Listing:
     """All images under `folder`, flat or nested, without labels, to train on."""
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder of images")
-    entries = [Entry(str(path), (), "train", path.relative_to(folder).as_posix()) for path in find_images(folder)]
+    unread = Counter[str]()
+    found = find_images(folder, unread)
+    entries = [Entry(str(path), (), "train", path.relative_to(folder).as_posix()) for path in found]
     if not entries:
-        raise InputError(f"{folder}: no images in this folder or below")
+        what = f": {describe_unread(unread)}" if unread else ""
+        raise InputError(f"{folder}: no images in this folder or below{what}")
+    say_unread(unread)
     return Listing(entries, ())
 
 
@@ -79,13 +84,16 @@ def _read_part(folder: Path, part: str) -> tuple[list[Entry], tuple[str, ...]]:
         layout = "expected a folder per class, as in DATA/train/cat/1.jpg and DATA/val/cat/2.jpg, or DATA/cat/1.jpg"
         what = "images lie directly inside" if find_images(folder) else "no class folders inside"
         raise InputError(f"{folder}: {what if any(folder.iterdir()) else 'empty folder'}; {layout}")
+    unread = Counter[str]()
     entries = [
         Entry(str(path), (name,), part, path.relative_to(folder).as_posix())
         for name in classes
-        for path in find_images(folder / name)
+        for path in find_images(folder / name, unread)
     ]
     if not entries:
-        raise InputError(f"{folder}: no images in its folders {_names(list(classes))}")
+        what = f": {describe_unread(unread)}" if unread else ""
+        raise InputError(f"{folder}: no images in its folders {_names(list(classes))}{what}")
+    say_unread(unread)
     return entries, classes
 
 

@@ -20,9 +20,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from convnext.data.decode import WHITE, decode_image, find_images, read_bytes, upright_size
+from convnext.data.decode import WHITE, decode_image, read_bytes, upright_size
 from convnext.data.entries import read_class_names
 from convnext.data.faults import Faults
+from convnext.data.find import find_images, say_unread
 from convnext.data.splits import UNDIVIDED, held_out_part, part_of_name
 from convnext.errors import ImageError, InputError
 
@@ -127,8 +128,8 @@ def _pairs(folder: Path, split: str, faults: Faults) -> list[LabelledImage]:
     """Images with their maps, which have the same path but for the suffix."""
     images, maps = folder / "images" / split, folder / "annotations" / split
     there = {path.relative_to(maps).with_suffix(""): path for path in find_images(maps)}
-    pairs = []
-    for path in find_images(images):
+    pairs, unread = [], Counter[str]()
+    for path in find_images(images, unread):
         found = there.pop(path.relative_to(images).with_suffix(""), None)
         if found is None:
             faults.add("images without a label map", str(path))
@@ -136,6 +137,7 @@ def _pairs(folder: Path, split: str, faults: Faults) -> list[LabelledImage]:
             pairs.append(LabelledImage(path, found, path.relative_to(images).as_posix()))
     for path in there.values():
         faults.add("label maps without an image", str(path))
+    say_unread(unread)
     return pairs
 
 

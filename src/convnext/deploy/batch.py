@@ -6,13 +6,15 @@ import glob
 import io
 import json
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from convnext.data.decode import find_images, read_image
+from convnext.data.decode import read_image
+from convnext.data.find import describe_unread, find_images, say_unread
 from convnext.deploy.predictor import Predictor, load
 from convnext.device import pick_device
 from convnext.errors import ImageError, InputError
@@ -81,9 +83,11 @@ def expand(inputs: list[str]) -> Iterator[tuple[str, Any]]:
         if item == "-":
             yield from read_stdin(sys.stdin.buffer.read())
         elif Path(item).is_dir():
-            found = find_images(Path(item))
+            unread = Counter[str]()
+            found = find_images(Path(item), unread)
             if not found:
-                raise InputError(f"no images in {item}")
+                raise InputError(f"no images in {item}{': ' + describe_unread(unread) if unread else ''}")
+            say_unread(unread)
             yield from ((str(path), path) for path in found)
         elif Path(item).exists() or Path(item).is_symlink():
             yield item, item
