@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -12,7 +11,7 @@ from pathlib import Path
 import pytest
 from making import wait_for_rows
 from PIL import Image
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from starting import losses, start
 
 from convnext import cli
 from convnext.processes import own_places
@@ -26,28 +25,11 @@ ARGUMENTS = {
     "pretrain": ["pretrain", *COMMON, "--patch-size", "16", "--look-every", "20", "--decoder-dim", "64"],
     "classify": ["train", "classify", *COMMON, "--mixup", "0.5", "--cutmix", "1", "--accumulate", "2"],
 }
-COMMANDS = str(Path(__file__).with_name("commands.py"))
 
 
 def arguments(task: str, colours: Path, out: Path, parallel: str) -> list[str]:
     data = colours / "train" if task == "pretrain" else colours
     return [*ARGUMENTS[task], str(data), "--out", str(out), "--parallel", parallel]
-
-
-def start(count: int, *commands: list[str]) -> subprocess.Popen:
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        [*launcher, COMMANDS, json.dumps(commands)],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
-    )  # fmt: skip
-
-
-def losses(run: Path) -> list[float]:
-    """Of every step."""
-    events = EventAccumulator(str(run / "tensorboard"))
-    events.Reload()
-    return [event.value for event in events.Scalars("train/loss")]
 
 
 @pytest.fixture(scope="module")
