@@ -89,7 +89,7 @@ def main() -> None:
         model: Any = Peer(name, len(task.train.classes))
 
         def score() -> dict[str, float]:
-            return figures(measure(Segmenter(model, task.train.classes, task.transform), task.val_loader()))
+            return figures(measure(Segmenter(model, task.train.classes, task.transform), task.val_loader()).matrix)
 
         return train_peer(
             model,

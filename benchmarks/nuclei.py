@@ -33,9 +33,9 @@ from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from convnext.config import DetectConfig
 from convnext.data.annotated import Objects, Size
-from convnext.data.coco import read_annotated
 from convnext.data.outlines import from_mask
 from convnext.deploy.detector import Detector, Found, place
+from convnext.detect import read
 from convnext.evaluate.coco_ap import KINDS, coco_eval, detect, figures, percent
 from convnext.models.rcnn import STRIDES, Detections
 from convnext.recipes import build_config
@@ -129,7 +129,7 @@ def measure(model: Any, task: Detection) -> dict[str, float]:
     for name, kind in KINDS.items():
         values |= percent(figures(coco_eval(task.val, results, kind)), name)
     drawn = [o for objects in detector.drawn_by_ours for o in objects]
-    ours = [{**row, "segmentation": from_mask(o.mask)} for row, o in zip(results, drawn, strict=True)]
+    ours = [row._replace(mask=from_mask(o.mask)) for row, o in zip(results, drawn, strict=True)]
     again = {**values, **percent(figures(coco_eval(task.val, ours, "segm")), "mask")}
     return {f"{prefix}{name}": each[name] for prefix, each in (("", values), (OURS, again)) for name in FIGURES}
 
@@ -165,9 +165,9 @@ def main() -> None:
         return once(work / "fcmae.json", lambda: ours("fcmae", "--init", weights))
 
     def peer(depth: int) -> dict[str, Any]:
-        splits = read_annotated(args.nuclei)
-        config = build_config(RECIPE, MODEL, DetectConfig).override({"seed": args.seed})
-        task = Detection(config, splits.train, splits.val)
+        config = build_config(RECIPE, MODEL, DetectConfig).override({"seed": args.seed, "data": str(args.nuclei)})
+        train, val, origin, _ = read(config)
+        task = Detection(config, train, val, origin)
         torch.manual_seed(args.seed)
         model = Peer(depth, config)
         return train_peer(
