@@ -57,7 +57,7 @@ def evaluate_source(
     `torchrun`, each process sees its share of the images, and all get the whole's metrics.
     """
     predictor = load(source)
-    predictor.resize(image_size, crop)
+    changed = predictor.resize(image_size, crop)
     origin = origin_of_model(source)
     samples = read_split(data, split, classes=predictor.classes, multi_label=predictor.multi_label, origin=origin)
     table = Table(out, "images.csv") if out is not None else None
@@ -79,4 +79,5 @@ def evaluate_source(
         "split": samples.part,
         "images": len(predictions.targets),
         "unreadable": len(predictions.unreadable),
+        **changed,
     }

@@ -126,7 +126,7 @@ def evaluate_source(
     """
     detector = load(source)
     assert isinstance(detector, Detector)
-    detector.resize(image_size, crop)
+    changed = detector.resize(image_size, crop)
     only = measured_parts(data, find_parts(Path(data)), split)
     read = read_annotated(data, only=only, classes=detector.classes)
     say(data, read.faults)
@@ -152,4 +152,4 @@ def evaluate_source(
         images, objects = matched(part, results)
         for table, rows, columns in zip(tables, (images, objects), (IMAGE_COLUMNS, OBJECT_COLUMNS), strict=True):
             table.write(rows, columns)
-    return {**metrics, "split": name, "images": len(part)}
+    return {**metrics, "split": name, "images": len(part), **changed}

@@ -126,7 +126,7 @@ def evaluate_source(
     """
     segmenter = load(source)
     assert isinstance(segmenter, Segmenter)
-    segmenter.resize(image_size, crop)
+    changed = segmenter.resize(image_size, crop)
     segmenter.scales, segmenter.flip = scales or segmenter.scales, flip
     # Numbers mean in this data what they meant in the run's.
     only = measured_parts(data, find_parts(data), split)
@@ -153,4 +153,4 @@ def evaluate_source(
     if table is not None and processes.rank() == 0:
         table.write(rows(measured, part), COLUMNS)
     say_unmeasured(measured.matrix, part.classes)
-    return {**figures(measured.matrix), "split": name, "images": len(part)}
+    return {**figures(measured.matrix), "split": name, "images": len(part), **changed}

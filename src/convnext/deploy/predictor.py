@@ -44,8 +44,9 @@ class Predictor:
         self.multi_label = multi_label
         self.answers = [(descriptions or {}).get(name, name) for name in self.classes]
 
-    def resize(self, image_size: int | None, crop: float | None = None) -> None:
-        """See images at another size or with another crop than the model was trained for; what differs is logged."""
+    def resize(self, image_size: int | None, crop: float | None = None) -> dict[str, float]:
+        """See images at another size or with another crop than the model was trained for; what differs is logged, and
+        returned by name."""
         before = self.preprocessing
         if image_size is not None:
             self.preprocessing = replace(self.preprocessing, image_size=image_size)
@@ -55,6 +56,10 @@ class Predictor:
             now = self.preprocessing
             size, stored = f"{now.image_size} pixels, crop {now.crop:g}", f"{before.image_size}, {before.crop:g}"
             log.info("images are seen at %s; the model was trained for %s", size, stored)
+        names = ("image_size", "crop")
+        return {
+            n: getattr(self.preprocessing, n) for n in names if getattr(self.preprocessing, n) != getattr(before, n)
+        }
 
     def __call__(self, images: Any, top_k: int = 5) -> Any:
         """Labels of one image, or of each in a list.

@@ -47,12 +47,17 @@ class Segmenter:
         self.window, self.stride = window, stride or (None if window is None else max(1, window * 2 // 3))
         self.scales, self.flip = tuple(scales), flip
 
-    def resize(self, image_size: int | None, crop: float | None = None) -> None:
-        """See images at another short side than the model was trained for. `InputError` for a crop, which is none."""
+    def resize(self, image_size: int | None, crop: float | None = None) -> dict[str, float]:
+        """See images at another short side than the model was trained for; it is returned by name, if it differs.
+
+        `InputError` for a crop: whole images are seen.
+        """
         if crop is not None:
             raise InputError("--crop is for classifiers: others see whole images")
-        if image_size is not None:
-            self.transform = self.transform.resized(image_size)
+        if image_size is None or image_size == self.transform.short:
+            return {}
+        self.transform = self.transform.resized(image_size)
+        return {"image_size": image_size}
 
     def __call__(self, images: Any) -> Any:
         """The label map of one image, uint16 `[H, W]`, or of each in a list: positions among `classes`.
