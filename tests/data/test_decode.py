@@ -291,3 +291,35 @@ def test_truncated_jpegs_are_refused_by_the_fast_way_too():
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(file, "JPEG")
     with pytest.raises(ImageError, match=r"^x: truncated"):
         decode_pixels(file.getvalue()[:-200], "RGB", name="x", reduction=lambda width, height: 1)
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+def test_a_pillow_image_is_upright_as_its_path_is(tmp_path: Path, orientation: int):
+    """`predict` turned a path upright, and not the same image opened by Pillow."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(np.arange(24 * 3, dtype=np.uint8).reshape(4, 6, 3)).save(tmp_path / "a.png", exif=exif)
+    by_path = np.asarray(read_image(tmp_path / "a.png"))
+    opened = Image.open(tmp_path / "a.png")
+    assert np.array_equal(np.asarray(read_image(opened)), by_path)
+    with open(tmp_path / "a.png", "rb") as file:
+        assert np.array_equal(np.asarray(read_image(file)), by_path)
+    assert opened.size == (6, 4)  # the caller's image stays as it is
+
+
+def test_arrays_and_tensors_are_images():
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
+    assert np.array_equal(np.asarray(read_image(pixels)), pixels)
+    assert np.array_equal(np.asarray(read_image(torch.from_numpy(pixels).permute(2, 0, 1))), pixels)
+    grey = pixels[:, :, 0]
+    assert np.array_equal(np.asarray(read_image(grey, "L")), grey)
+    assert np.array_equal(np.asarray(read_image(torch.from_numpy(grey.copy())[None], "L")), grey)
+    for wrong in (pixels.astype(np.float32), pixels[:, :, :2], torch.zeros(2, 3, 4, 5, dtype=torch.uint8), 17):
+        with pytest.raises(ImageError, match="an image is a path"):
+            read_image(wrong)
+
+
+def test_white_is_what_sixteen_bits_are_said_to_hold(tmp_path: Path):
+    Image.fromarray(np.array([[0, 2048, 4095, 5000]], dtype=np.uint16)).save(tmp_path / "a.png")
+    assert np.asarray(read_image(tmp_path / "a.png", "L")).tolist() == [[0, 8, 16, 19]]
+    assert np.asarray(read_image(tmp_path / "a.png", "L", white=4095)).tolist() == [[0, 128, 255, 255]]

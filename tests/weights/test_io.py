@@ -15,8 +15,8 @@ import timm
 import torch
 from safetensors.torch import load_file, save_file
 
-from convnext import InputError, WeightsError, create_model
-from convnext.weights import read_meta, read_state, save_state
+from convnext import InputError, WeightsError, create_fcmae, create_model
+from convnext.weights import are_trained, read_meta, read_state, save_state
 from convnext.weights.layouts import from_official
 
 META = {"task": "classify", "classes": ["cat", "döner"], "multi_label": False, "preprocessing": {"size": 32}}
@@ -221,3 +221,16 @@ def test_reading_a_file_of_its_own_imports_little(state, tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
     assert done.stdout.strip() == "[]", done.stdout + done.stderr
+
+
+def test_what_only_filled_in_patches_counts_as_untrained(tmp_path):
+    """Published FCMAE weights do not say that they are; they got the recipe of weights that know labels."""
+    torch.manual_seed(0)
+    model = create_fcmae("convnextv2_atto")
+    torch.save({"model": model.state_dict()}, tmp_path / "fcmae.pt")
+    torch.save({"model": model.encoder.state_dict()}, tmp_path / "encoder.pt")
+    torch.save({"model": create_model("convnextv2_atto").state_dict()}, tmp_path / "classifier.pt")
+    assert not are_trained(None)
+    assert not are_trained(tmp_path / "fcmae.pt")
+    assert not are_trained(tmp_path / "encoder.pt")
+    assert are_trained(tmp_path / "classifier.pt")

@@ -1,0 +1,52 @@
+"""Which objects count as found, by hand."""
+
+from pathlib import Path
+
+from convnext.data.coco import Annotated, AnnotatedImage, Annotation
+from convnext.evaluate.coco_ap import Result
+from convnext.evaluate.matching import matched
+
+
+def annotation(label: int, *box: float, crowd: bool = False) -> Annotation:
+    return Annotation(label=label, box=box, area=(box[2] - box[0]) * (box[3] - box[1]), crowd=crowd, outline=None)
+
+
+def rows_of(annotations: list[Annotation], results: list[Result]) -> tuple[dict, list[dict]]:
+    image = AnnotatedImage(id=7, file=Path("a.png"), width=100, height=100, annotations=tuple(annotations), key="a.png")
+    images, objects = matched(Annotated(("cat", "dog"), (1, 2), (image,)), results)
+    return images[0], objects
+
+
+def found(label: int, score: float, *box: float) -> Result:
+    return Result(0, label, score, list(box), None)
+
+
+def test_an_object_is_matched_once_and_the_best_first() -> None:
+    image, objects = rows_of([annotation(0, 0, 0, 10, 10)], [found(0, 0.6, 0, 0, 10, 9), found(0, 0.9, 0, 0, 10, 8)])
+    assert image == {"path": "a.png", "objects": 1, "found": 2, "matched": 1, "missed": 0, "false": 1}
+    assert [(row["outcome"], row["score"], row["iou"]) for row in objects] == [
+        ("matched", 0.9, 0.8),
+        ("false", 0.6, 0.9),
+    ]
+
+
+def test_another_class_and_a_low_score_find_nothing() -> None:
+    image, objects = rows_of([annotation(0, 0, 0, 10, 10)], [found(1, 0.9, 0, 0, 10, 10), found(0, 0.4, 0, 0, 10, 10)])
+    assert (image["matched"], image["missed"], image["false"]) == (0, 1, 1)
+    missed = objects[-1]
+    assert (missed["class"], missed["score"], missed["x1"]) == ("cat", "", 10)
+
+
+def test_half_an_overlap_is_enough_and_less_is_not() -> None:
+    image, _ = rows_of([annotation(0, 0, 0, 10, 10)], [found(0, 0.9, 0, 0, 10, 5)])
+    assert image["matched"] == 1
+    image, _ = rows_of([annotation(0, 0, 0, 10, 10)], [found(0, 0.9, 0, 0, 10, 4.9)])
+    assert (image["matched"], image["false"]) == (0, 1)
+
+
+def test_what_lies_in_a_crowd_counts_as_neither() -> None:
+    image, objects = rows_of([annotation(0, 0, 0, 50, 50, crowd=True)], [found(0, 0.9, 10, 10, 20, 20)])
+    assert (image["objects"], image["found"]) == (0, 0)
+    assert objects == []
+    image, _ = rows_of([annotation(0, 0, 0, 50, 50, crowd=True)], [found(1, 0.9, 10, 10, 20, 20)])
+    assert image["false"] == 1
