@@ -25,6 +25,9 @@ V1_CASCADE: dict[str, dict[str, Any]] = {
 def mask_rcnn_v2(model: str) -> DetectConfig:
     """Mask R-CNN on COCO with large-scale jitter, from ImageNet or FCMAE weights of ConvNeXt V2.
 
+    The published run pads what the jitter makes smaller than its square of 1024 pixels to that square, and GRN counts
+    the padding. Here such an image is padded to multiples of 64 and no further, in training as in evaluation.
+
     Command:  convnext train detect COCO --recipe mask_rcnn_v2 --model convnextv2_base \\
                   --init convnextv2_base_1k_224 --out runs/coco
     Hardware: published on GPUs with 22.5 GB used on each.
