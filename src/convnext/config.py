@@ -34,6 +34,7 @@ def option(default: Any, help: str) -> Any:
 class TrainConfig:
     """What every task's training needs; the loop reads these and nothing else."""
 
+    TASK: ClassVar[str]
     OLD_RULE: ClassVar[int] = 1
     """The `hold_out_rule` of runs made when there was no such option."""
 
@@ -148,6 +149,8 @@ class TrainConfig:
 class ClassifyConfig(TrainConfig):
     """A classification run."""
 
+    TASK: ClassVar[str] = "classify"
+
     val_fraction: float = option(0.2, "share held out for validation where the data has no split of its own")
     multi_label: bool = option(False, "images of a table may have several labels")
     crop: float | None = option(
@@ -176,6 +179,8 @@ class ClassifyConfig(TrainConfig):
 @dataclass(frozen=True)
 class PretrainConfig(TrainConfig):
     """An FCMAE pre-training run."""
+
+    TASK: ClassVar[str] = "pretrain"
 
     mask_ratio: float = option(0.6, "share of patches hidden")
     patch_size: int = option(32, "side of the patches that are hidden, in pixels; a multiple of the network's stride")
@@ -227,6 +232,7 @@ class PretrainConfig(TrainConfig):
 class DetectConfig(TrainConfig):
     """A detection run; `image_size` is the side of the jitter's square."""
 
+    TASK: ClassVar[str] = "detect"
     OLD_RULE: ClassVar[int] = 0
 
     val_fraction: float = option(0.2, "share held out for validation where the data has no split of its own")
@@ -276,6 +282,7 @@ class DetectConfig(TrainConfig):
 class SegmentConfig(TrainConfig):
     """A segmentation run; `image_size` is the side of the crops."""
 
+    TASK: ClassVar[str] = "segment"
     OLD_RULE: ClassVar[int] = 0
 
     val_fraction: float = option(0.2, "share held out for validation where the data has no split of its own")

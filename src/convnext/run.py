@@ -12,19 +12,35 @@ README.md, *.png     what a person reads
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import platform
 import shutil
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from convnext import processes
-from convnext.config import Config
+from convnext.config import Config, TrainConfig
 from convnext.errors import InputError
 from convnext.files import whole_file
+
+OWN = frozenset(
+    (
+        *("config.json", "environment.json", "metrics.jsonl", "unreadable.txt", "nonfinite.jsonl", "result.json"),
+        *("model.safetensors", "checkpoints", "tensorboard", "README.md"),
+        *("curves.png", "confusion.png", "gallery.png", "precision_recall.png", "reconstructions.png"),
+        *("per_class.csv", "detections.json", "feature_distances.json", "feature_distances.png"),
+    )
+)
+"""What a run writes into its folder, with `reconstructions-EPOCH.png`; --overwrite deletes nothing else."""
+
+LOCK = ".lock"
 
 ANYTIME = (
     *(
@@ -54,26 +70,31 @@ class Run:
         self.nonfinite = path / "nonfinite.jsonl"
 
     @classmethod
-    def create(cls, path: Path, config: dict[str, Any], *, overwrite: bool) -> Run:
-        """A new run. `InputError` if the folder holds something (unless a run to overwrite) or cannot be written."""
+    def create(cls, path: Path, config: TrainConfig, *, overwrite: bool) -> Run:
+        """A new run. `InputError` if the folder holds something (unless a run to overwrite) or cannot be written.
+
+        Of a run that is overwritten, what runs write is deleted; what others put beside it stays.
+        """
         occupied = path.exists() and not (path.is_dir() and os.access(path, os.R_OK) and is_empty(path))
         if occupied and not overwrite:
             raise InputError(f"{path} already exists; continue it with --resume or replace it with --overwrite")
-        if occupied and not (path / "config.json").is_file():
+        if occupied and not is_run(path):
             raise InputError(f"{path} is not a run; --overwrite replaces nothing else")
         try:
             path.mkdir(parents=True, exist_ok=True)
-            for old in path.iterdir():  # all but what makes it a run, lest a killed --overwrite leaves none
+            for old in path.iterdir():
+                if not (old.name in OWN or old.match("reconstructions-[0-9]*.png") or old.match(".*.tmp")):
+                    continue
                 if old.is_dir() and not old.is_symlink():
                     shutil.rmtree(old)
-                elif old.name != "config.json":
+                elif old.name not in ("config.json", "environment.json"):  # lest a killed --overwrite leaves no run
                     old.unlink()
             (path / "checkpoints").mkdir()
         except OSError as error:
             raise InputError(f"cannot write {path}: {error.strerror or error}") from error
         run = cls(path)
-        run.write_json("config.json", config)
-        run.write_json("environment.json", environment())
+        run.write_json("config.json", config.to_dict())
+        run.write_json("environment.json", {"task": config.TASK, **environment()})
         return run
 
     @classmethod
@@ -81,6 +102,8 @@ class Run:
         """A run to resume. `InputError` if there is none, or nothing in it to resume from."""
         if not (path / "config.json").is_file():
             raise InputError(f"no run to resume at {path}; start one without --resume")
+        if not is_run(path):
+            raise InputError(f"{path} is not a run: its config.json is damaged, or another program's")
         run = cls(path)
         if not run.can_resume():
             raise InputError(f"{path} stopped before its first checkpoint; start it again with --overwrite")
@@ -121,22 +144,78 @@ class Run:
         self.write_text("metrics.jsonl", "".join(json.dumps(r) + "\n" for r in [*self.rows(), row]))
 
     def rows(self) -> list[dict[str, Any]]:
-        """All epochs so far."""
+        """All epochs so far; lines that are damaged are left out."""
         if not self.metrics.is_file():
             return []
-        return [json.loads(line) for line in self.metrics.read_text().splitlines()]
+        found = (parsed(line) for line in self.metrics.read_text(errors="replace").splitlines())
+        return [row for row in found if isinstance(row.get("epoch"), int) and isinstance(row.get("step"), int)]
 
     def forget_after(self, epoch: int, step: int) -> None:
         """Drop what was written of later epochs and steps: a resumed run writes it again."""
         rows = [row for row in self.rows() if row["epoch"] <= epoch]
         self.write_text("metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
         if self.nonfinite.is_file():
-            lines = self.nonfinite.read_text().splitlines()
-            self.write_lines(self.nonfinite, [x for x in lines if x.endswith("}") and json.loads(x)["step"] <= step])
+            lines = self.nonfinite.read_text(errors="replace").splitlines()
+            kept = [line for line in lines if isinstance(at := parsed(line).get("step"), int) and at <= step]
+            self.write_lines(self.nonfinite, kept)
         for path in self.path.rglob(".*.tmp"):  # what was being written when the run was killed
             path.unlink(missing_ok=True)
         for path in self.checkpoints.glob(".epoch-*"):
             shutil.rmtree(path, ignore_errors=True)
+
+
+def is_run(path: Path) -> bool:
+    """Whether a folder is what this package writes: other programs have a `config.json` too."""
+    config = parsed(read_text(path / "config.json"))
+    return {"recipe", "data", "model", "epochs"} <= config.keys() and (path / "environment.json").is_file()
+
+
+def task_of(path: Path) -> str:
+    """The task of a run: "classify", "pretrain", "detect" or "segment"."""
+    task = parsed(read_text(path / "environment.json")).get("task")
+    if isinstance(task, str):
+        return task
+    config = parsed(read_text(path / "config.json"))  # runs of before do not say it
+    signs = {"mask_ratio": "pretrain", "anchor_scale": "detect", "ignore_index": "segment"}
+    return next((task for option, task in signs.items() if option in config), "classify")
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Inside, no other process writes the run at `path`. `InputError` if one does. The first process asks for all."""
+    if processes.rank():
+        yield
+        return
+    lock = FileLock(path / LOCK)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise InputError(f"another process is writing {path}") from None
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror or error}") from error
+    try:
+        yield
+    finally:
+        (path / LOCK).unlink(missing_ok=True)  # nobody waits for it
+        lock.release()
+
+
+def read_text(path: Path) -> str:
+    """A file's text, empty where it cannot be read."""
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+def parsed(text: str) -> dict[str, Any]:
+    """The JSON object in a text, empty where there is none."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
 
 
 def one_line(text: str) -> str:
@@ -145,8 +224,8 @@ def one_line(text: str) -> str:
 
 
 def is_empty(folder: Path) -> bool:
-    """Whether a folder holds nothing, or nothing but a first file that was never finished."""
-    return all(path.name.startswith(".") and path.name.endswith(".tmp") for path in folder.iterdir())
+    """Whether a folder holds nothing, or nothing but a lock, or a first file that was never finished."""
+    return all(path.match(".*.tmp") or path.name == LOCK for path in folder.iterdir())
 
 
 def resolve_resume(out: Path, resume: bool | str, overwrite: bool) -> tuple[bool, bool]:
@@ -167,9 +246,15 @@ def resolve_resume(out: Path, resume: bool | str, overwrite: bool) -> tuple[bool
 def resumed_config(kind: type[Config], data: str, out: Path, given: dict[str, Any]) -> Config:
     """The config of the run at `out`. `InputError` where `data` or `given` contradict it."""
     values = Run.reopen(out).read_config()
-    if ("mask_ratio" in values) != hasattr(kind, "mask_ratio"):
-        raise InputError(f"{out} was begun by another command: `convnext pretrain` and `convnext train` do not mix")
-    stored = kind.from_dict(values)
+    if (task := task_of(out)) != kind.TASK:
+        command = "pretrain" if task == "pretrain" else f"train {task}"
+        raise InputError(f"{out} was begun by `convnext {command}`, which also resumes it")
+    try:
+        stored = kind.from_dict(values)
+    except (TypeError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{out / 'config.json'} is damaged: {error}") from error
     config = stored.override(given)
     for name, value in config.to_dict().items():
         before = getattr(stored, name)
@@ -178,9 +263,7 @@ def resumed_config(kind: type[Config], data: str, out: Path, given: dict[str, An
             raise InputError(
                 f"{out} was begun with {name} {before}, not {value}; --resume changes only {', '.join(ANYTIME)}"
             )
-    if data != stored.data and Path(data).resolve() != Path(stored.data).resolve():
-        raise InputError(f"{out} was begun on {stored.data}, not {data}")
-    return config
+    return dataclasses.replace(config, data=data)  # which may have been moved; the trainer knows whether they changed
 
 
 def environment() -> dict[str, Any]:

@@ -16,7 +16,7 @@ from making import FAST, fails, wait_for_rows
 
 from convnext import cli
 from convnext.run import Run
-from convnext.train.checkpoint import last_checkpoint
+from convnext.train.checkpoint import checkpoints
 
 LONG = [*FAST, "--epochs", "500", "--save-every", "2"]
 
@@ -54,7 +54,7 @@ def test_a_signal_to_stop(number: int, colours: Path, tmp_path: Path) -> None:
     process.send_signal(number)
     assert "told to stop" in said(process)
     assert process.returncode == 128 + number
-    last = last_checkpoint(out / "checkpoints")
+    last = checkpoints(out / "checkpoints")[-1]
     assert last is not None
     assert json.loads((last / "state.json").read_text())["step"] >= 6
 
@@ -63,7 +63,7 @@ def test_a_full_disk_keeps_the_last_checkpoint(colours: Path, tmp_path: Path) ->
     out = tmp_path / "run"
     arguments = ["train", "classify", colours, "--out", out, *FAST]
     assert cli.main([str(a) for a in [*arguments, "--epochs", "2"]]) == 0
-    before = last_checkpoint(out / "checkpoints")
+    before = checkpoints(out / "checkpoints")[-1]
     assert before is not None
     # A run of four epochs that stands after two, and may write no file of the size of a checkpoint.
     config = json.loads((out / "config.json").read_text())
@@ -73,7 +73,7 @@ def test_a_full_disk_keeps_the_last_checkpoint(colours: Path, tmp_path: Path) ->
     assert process.returncode == 2
     assert str(out) in line
     assert "too large" in line.lower()  # the limit's words for a full disk's "no space left on device"
-    assert last_checkpoint(out / "checkpoints") == before
+    assert checkpoints(out / "checkpoints")[-1] == before
     assert cli.main([str(a) for a in ["train", "classify", colours, "--out", out, "--resume"]]) == 0
     assert len(Run(out).rows()) == 4
 

@@ -166,7 +166,7 @@ def test_recipe_takes_a_step(recipe, model, colours, tmp_path):
         if isinstance(config, ClassifyConfig)
         else Pretraining(config, read_images(colours))
     )
-    trainer = Trainer(task, Run.create(tmp_path / "run", config.to_dict(), overwrite=False))
+    trainer = Trainer(task, Run.create(tmp_path / "run", config, overwrite=False))
     trainer.step = len(trainer.loader)  # past the first epoch, where a warm-up from 0 would change nothing
     before = [p.clone() for p in trainer.model.parameters()]
     trainer.model.train()

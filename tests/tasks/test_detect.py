@@ -152,7 +152,7 @@ def test_every_recipe_takes_a_step_on_coco(recipe: str, model: str, real_images:
     config = build_config(recipe, model, DetectConfig).override({**sizes, **other})
     train, val, origin, _ = read(config)
     task = Detection(config, train, val, origin)
-    trainer = Trainer(task, Run.create(tmp_path / "run", config.to_dict(), overwrite=False))
+    trainer = Trainer(task, Run.create(tmp_path / "run", config, overwrite=False))
     trainer.step = len(trainer.loader)
     before = [p.clone() for p in trainer.model.parameters()]
     trainer.model.train()

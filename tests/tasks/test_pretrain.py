@@ -15,7 +15,8 @@ from convnext.data.samples import read_images
 from convnext.models.fcmae import load_fcmae
 from convnext.run import Run
 from convnext.tasks.pretrain import Pretraining
-from convnext.train.trainer import Trainer, train
+from convnext.train.launch import train
+from convnext.train.trainer import Trainer
 from convnext.weights import read_state
 
 OPTIONS = ["--image-size", "64", "--epochs", "2", "--batch-size", "8", "--workers", "0", "--decoder-dim", "64"]
@@ -172,7 +173,7 @@ def test_resumed_run_is_the_undisturbed_run_bit_by_bit(colours, tmp_path):
     chosen = config(colours)
     train(Pretraining(chosen, read_images(colours)), tmp_path / "whole", resume=False, overwrite=False)
     broken = Trainer(
-        Pretraining(chosen, read_images(colours)), Run.create(tmp_path / "broken", chosen.to_dict(), overwrite=False)
+        Pretraining(chosen, read_images(colours)), Run.create(tmp_path / "broken", chosen, overwrite=False)
     )
     save = broken.save
 
@@ -190,9 +191,7 @@ def test_resumed_run_is_the_undisturbed_run_bit_by_bit(colours, tmp_path):
 
 
 def steps(chosen, colours, tmp_path, name):
-    trainer = Trainer(
-        Pretraining(chosen, read_images(colours)), Run.create(tmp_path / name, chosen.to_dict(), overwrite=False)
-    )
+    trainer = Trainer(Pretraining(chosen, read_images(colours)), Run.create(tmp_path / name, chosen, overwrite=False))
     trainer.model.train()
     batches = [batch for batch, _ in zip(trainer.loader, range(2), strict=False)]
     return torch.tensor([trainer.train_step(batch) for batch in batches])

@@ -167,7 +167,7 @@ def test_every_recipe_takes_a_step(recipe: str, model: str, scenes: Path, tmp_pa
     rules = rules_of(config)
     train, val, origin, faults = read(config, rules)
     task = Segmentation(config, examine(train, faults), val, origin, rules)
-    trainer = Trainer(task, Run.create(tmp_path / "run", config.to_dict(), overwrite=False))
+    trainer = Trainer(task, Run.create(tmp_path / "run", config, overwrite=False))
     trainer.step = len(trainer.loader)
     before = [p.clone() for p in trainer.model.parameters()]
     trainer.model.train()

@@ -18,7 +18,8 @@ from convnext.data.samples import read_train_val
 from convnext.errors import InputError, Stopped
 from convnext.run import Run
 from convnext.tasks.classify import Classification
-from convnext.train.trainer import Trainer, train
+from convnext.train.launch import train
+from convnext.train.trainer import Trainer
 from convnext.variants import VARIANTS, Variant
 
 BASE = ClassifyConfig(
@@ -29,7 +30,7 @@ BASE = ClassifyConfig(
 def build(colours: Path, out: Path, **changes: object) -> Trainer:
     config = BASE.override({"data": str(colours), **changes})
     task = Classification(config, *read_train_val(str(colours)))
-    return Trainer(task, Run.create(out, config.to_dict(), overwrite=False))
+    return Trainer(task, Run.create(out, config, overwrite=False))
 
 
 def weights(trainer: Trainer) -> list[torch.Tensor]:

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from convnext import processes
 from convnext.card import write_card
 from convnext.config import ClassifyConfig, fit_batch
+from convnext.data.fingerprint import of_samples
 from convnext.data.loader import Batch, eval_loader, train_loader
 from convnext.data.preprocessing import Preprocessing
 from convnext.data.samples import Samples
@@ -41,6 +42,10 @@ class Classification:
         self.preprocessing = preprocessing(config)
         self.class_weights = balanced_weights(train) if config.class_weights == "balanced" else None
         self.mixup = self.build_mixup()
+
+    def fingerprint(self) -> dict[str, Any]:
+        """What the training data are."""
+        return of_samples(self.config.data, self.train)
 
     def build_model(self) -> Classifier:
         """The network; with `freeze_backbone`, all but its head is fixed."""

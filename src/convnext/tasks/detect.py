@@ -23,6 +23,7 @@ from convnext.data.annotated import (
     detection_train_loader,
 )
 from convnext.data.coco import Annotated, AnnotatedImage
+from convnext.data.fingerprint import of_annotated
 from convnext.data.splits import Origin
 from convnext.deploy.detector import Detector
 from convnext.deploy.predictor import load
@@ -93,6 +94,10 @@ class Detection:
             "regions": config.regions,
             "soft": config.soft_nms,
         }
+
+    def fingerprint(self) -> dict[str, Any]:
+        """What the training data are."""
+        return of_annotated(self.config.data, self.train)
 
     def build_model(self) -> nn.Module:
         """The network; with `init`, the backbone's first weights are those."""

@@ -16,6 +16,7 @@ from convnext.analysis.figures import plot_distances, plot_pretraining
 from convnext.analysis.reconstruct import draw_reconstructions
 from convnext.card import write_pretraining_card
 from convnext.config import PretrainConfig, fit_batch
+from convnext.data.fingerprint import of_samples
 from convnext.data.loader import Batch, eval_loader, train_loader
 from convnext.data.preprocessing import Preprocessing
 from convnext.data.samples import Samples, read_train_val
@@ -49,6 +50,10 @@ class Pretraining:
         self.probe: tuple[Samples, Samples] | None = None
         if config.probe:  # before training: it may be at fault
             self.probe = read_train_val(config.probe, hold_out=HoldOut(rule=config.hold_out_rule))[:2]
+
+    def fingerprint(self) -> dict[str, Any]:
+        """What the training data are."""
+        return of_samples(self.config.data, self.images, labels=False)
 
     def build_model(self) -> FCMAE:
         """Encoder and decoder; with `init`, the encoder's first weights are those."""

@@ -13,6 +13,7 @@ from convnext import processes
 from convnext.card import write_segmentation_card
 from convnext.config import SegmentConfig, fit_batch
 from convnext.data.annotated import WholeImage
+from convnext.data.fingerprint import of_label_maps
 from convnext.data.label_maps import Examined, LabelMaps, LabelRules
 from convnext.data.loader import Batch
 from convnext.data.segmented import (
@@ -65,6 +66,10 @@ class Segmentation:
             "dropout": config.dropout,
             "norm": config.head_norm,
         }
+
+    def fingerprint(self) -> dict[str, Any]:
+        """What the training data are."""
+        return of_label_maps(self.config.data, self.train)
 
     def build_model(self) -> nn.Module:
         """The network; with `init`, the backbone's first weights are those."""

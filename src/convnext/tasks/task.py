@@ -35,6 +35,9 @@ class Task(Protocol):
     def train_size(self) -> int:
         """The number of training images."""
 
+    def fingerprint(self) -> dict[str, Any]:
+        """What the training data are (`data.fingerprint`): a run is resumed on the same."""
+
     def build_model(self) -> Any:
         """The network, with its first weights: an `nn.Module` that knows its encoder's `depths`."""
 

@@ -8,9 +8,11 @@ that library's own format is read by unpickling.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import warnings
+import zlib
 from collections.abc import Iterable
 from concurrent.futures import Future
 from pathlib import Path
@@ -19,7 +21,7 @@ from typing import Any, cast
 import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.distributed.checkpoint.api import CheckpointException
 
@@ -27,6 +29,10 @@ from convnext import processes
 from convnext.errors import InputError
 
 STATE = "state.json"
+KNOWN = {"epoch", "step", "losses", "counted", "best_score", "nonfinite_in_a_row", "scaler", "unreadable"}
+"""What `state.json` holds in any case."""
+
+log = logging.getLogger("convnext")
 
 
 def tensors_of(
@@ -87,11 +93,13 @@ class Checkpoints:
             raise InputError(f"another process failed while {self.folder} was written") from error
 
     def load(self, model: nn.Module, average: nn.Module | None, optimizers: list[torch.optim.Optimizer]) -> dict:
-        """Fill model, average and optimizers from the last checkpoint, and return its `state.json`."""
-        path = last_checkpoint(self.folder)
-        assert path is not None
+        """Fill model, average and optimizers from the last checkpoint that is not damaged, and return its `state.json`.
+
+        `InputError` where all are damaged, or of another network.
+        """
+        path = self.choose()
         try:
-            state = json.loads((path / STATE).read_text())
+            state = read_state(path)
             reader = dcp.HuggingFaceStorageReader(str(path))
             saved = reader.read_metadata().state_dict_metadata
             _make_room(model, optimizers, saved)
@@ -111,6 +119,22 @@ class Checkpoints:
             raise InputError(f"cannot read checkpoint {path}: {_reason(error)}") from error
         return state
 
+    def choose(self) -> Path:
+        """The last checkpoint that is not damaged, the same for all processes. `InputError` if none is."""
+        found, said = None, []
+        if processes.rank() == 0:
+            for path in reversed(checkpoints(self.folder)):
+                if (fault := damage(path)) is None:
+                    found = path
+                    break
+                said.append(f"{path} is damaged: {fault}")
+        found, said = processes.gather((found, said))[0]
+        if found is None:
+            raise InputError(f"no checkpoint can be resumed; {said[0]}" if said else f"{self.folder}: no checkpoint")
+        for line in said:
+            log.warning("%s; the one before is taken", line)
+        return found
+
 
 class _Writer(dcp.HuggingFaceStorageWriter):
     """Writes to `unfinished`, which takes the place of `final` when every process has written its part."""
@@ -121,8 +145,10 @@ class _Writer(dcp.HuggingFaceStorageWriter):
 
     def finish(self, metadata: Any, results: Any) -> None:
         """Called by the first process, when all have written."""
+        files = {path.name: checksum(path) for path in sorted(self.unfinished.iterdir())}
+        state = {**self.state, "files": files}
         with open(self.unfinished / STATE, "w", encoding="utf-8") as file:
-            json.dump(self.state, file)
+            json.dump({**state, "checksum": zlib.crc32(json.dumps(state).encode())}, file)
             file.flush()
             os.fsync(file.fileno())
         if self.final.exists():
@@ -132,14 +158,48 @@ class _Writer(dcp.HuggingFaceStorageWriter):
             remove(old)
 
 
+def checksum(path: Path) -> int:
+    """CRC-32 of a file."""
+    value = 0
+    with open(path, "rb") as file:
+        while block := file.read(2**22):
+            value = zlib.crc32(block, value)
+    return value
+
+
+def read_state(path: Path) -> dict[str, Any]:
+    """A checkpoint's `state.json`. `InputError` where it is damaged."""
+    try:
+        state = json.loads((path / STATE).read_text())
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{STATE} cannot be read ({_reason(error)})") from None
+    if not (isinstance(state, dict) and state.keys() >= KNOWN):
+        raise InputError(f"{STATE} lacks what it should hold")
+    known = state.pop("checksum", None)  # checkpoints of before have none
+    if known is not None and known != zlib.crc32(json.dumps(state).encode()):
+        raise InputError(f"{STATE} has changed since it was written")
+    return state
+
+
+def damage(path: Path) -> str | None:
+    """What is wrong with a checkpoint's files, by the checksums they were written with; None if nothing is."""
+    try:
+        for name, known in read_state(path).get("files", {}).items():
+            if checksum(path / name) != known:
+                return f"{name} has changed since it was written"
+        for file in path.glob("*.safetensors"):
+            with safe_open(file, "pt"):
+                pass
+    except InputError as error:
+        return str(error)
+    except (OSError, SafetensorError) as error:
+        return _reason(error)
+    return None
+
+
 def checkpoints(folder: Path) -> list[Path]:
     """The whole checkpoints in a folder, the last one last."""
     return sorted(path for path in folder.glob("epoch-*") if (path / STATE).is_file())
-
-
-def last_checkpoint(folder: Path) -> Path | None:
-    """The last whole checkpoint, if any."""
-    return next(reversed(checkpoints(folder)), None)
 
 
 def remove(checkpoint: Path) -> None:

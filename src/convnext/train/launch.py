@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from convnext import processes
 from convnext.device import pick_device
-from convnext.run import resolve_resume
+from convnext.errors import InputError
+from convnext.run import Run, locked, resolve_resume
 from convnext.tasks.task import Task
-from convnext.train.trainer import train
+from convnext.train.trainer import Trainer
 
 Build = Callable[[str, Path, dict[str, Any], str | None, bool], Task]
 """From data, run directory, given options, recipe and whether to resume to a task."""
@@ -33,3 +35,30 @@ def launch(
     with processes.joined(pick_device(given.get("device", "auto"))):
         resume, overwrite = resolve_resume(out, resume, overwrite)
         return train(build(data, out, given, recipe, resume), out, resume=resume, overwrite=overwrite)
+
+
+def train(task: Task, out: Path, *, resume: bool, overwrite: bool) -> dict[str, float]:
+    """Train `task` into the run directory `out`; returns the final metrics."""
+    with ExitStack() as held:
+        if resume:
+            run, batch = Run.reopen(out), task.config.batch_size
+            held.enter_context(locked(out))
+            trainer = Trainer(task, run, resume=True)
+            if (begun := run.read_config()["batch_size"]) != batch:
+                raise InputError(f"{out} was begun with batch_size {begun}, not {batch}")
+        else:
+            trainer = Trainer(task, Run(out))  # before anything is written: weights that do not fit leave no trace
+            held.enter_context(locked(out))
+            if processes.rank() == 0:
+                Run.create(out, task.config, overwrite=overwrite)
+            processes.wait()
+        return fit(trainer, out)
+
+
+def fit(trainer: Trainer, out: Path) -> dict[str, float]:
+    """Train to the end; being interrupted is an `InputError` that says what is kept."""
+    try:
+        return trainer.fit()
+    except KeyboardInterrupt:
+        hint = "continue with --resume" if trainer.run.can_resume() else "no checkpoint was written"
+        raise InputError(f"interrupted; {out} is kept: {hint}") from None

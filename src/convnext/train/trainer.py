@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from convnext import processes
+from convnext.data.fingerprint import difference
 from convnext.device import autocast, choose_compile, choose_precision, pick_device, prepare
 from convnext.errors import InputError, Stopped
 from convnext.run import Run
@@ -68,6 +69,7 @@ class Trainer:
         )
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
         self.loader = task.train_loader()
+        self.fingerprint = processes.gather(task.fingerprint() if processes.rank() == 0 else None)[0]
         compiled = choose_compile(self.device, config.epochs * len(self.loader), config.compile)
         self.step_network = task.compile(self.network) if compiled else self.network
         if processes.rank() == 0 and self.device.type == "cuda":
@@ -298,15 +300,30 @@ class Trainer:
             "nonfinite_in_a_row": self.nonfinite.in_a_row,
             "scaler": self.scaler.state_dict(),
             "unreadable": self.unreadable,
+            "data": self.fingerprint,
         }
         average = self.ema.model if self.ema is not None else None
         self.checkpoints.save(self.epoch, self.step, tensors_of(self.model, average, self.optimizers), state)
         self.saved = (self.epoch, self.step)
 
+    def refuse_other_data(self, state: dict[str, Any]) -> None:
+        """`InputError` where the data are not those of a checkpoint; they may lie elsewhere."""
+        data, begun = self.config.data, self.run.read_config()["data"]
+        changed = None
+        if "data" in state:
+            changed = difference(state["data"], self.fingerprint)
+        elif Path(data).resolve() != Path(begun).resolve():  # runs of before know the place alone
+            changed = f"it was {begun}"
+        elif not 0 <= state["step"] - state["epoch"] * len(self.loader) <= len(self.loader):
+            changed = "its number of images is another"
+        if changed is not None:
+            raise InputError(f"{self.run.path} was begun on other data than {data}: {changed}")
+
     def restore(self) -> None:
         """Take up the run's last checkpoint."""
         average = self.ema.model if self.ema is not None else None
         state = self.checkpoints.load(self.model, average, self.optimizers)
+        self.refuse_other_data(state)
         self.epoch, self.step, self.best_score = state["epoch"], state["step"], state["best_score"]
         self.losses, self.counted = state["losses"], state["counted"]
         self.nonfinite.in_a_row = state["nonfinite_in_a_row"]
@@ -323,22 +340,3 @@ class Trainer:
 def agreed(received: list[int]) -> int:
     """The signal that all processes end with: they did not get the same at the same step, and one means more."""
     return signal.SIGUSR2 if signal.SIGUSR2 in received else max(received)
-
-
-def train(task: Task, out: Path, *, resume: bool, overwrite: bool) -> dict[str, float]:
-    """Train `task` into the run directory `out`; returns the final metrics."""
-    if resume:
-        run, batch = Run.reopen(out), task.config.batch_size
-        if (begun := run.read_config()["batch_size"]) != batch:
-            raise InputError(f"{out} was begun with batch_size {begun}, not {batch}")
-        trainer = Trainer(task, run, resume=True)
-    else:
-        trainer = Trainer(task, Run(out))  # before anything is written: weights that do not fit leave no trace
-        if processes.rank() == 0:
-            Run.create(out, task.config.to_dict(), overwrite=overwrite)
-        processes.wait()
-    try:
-        return trainer.fit()
-    except KeyboardInterrupt:
-        hint = "continue with --resume" if trainer.run.can_resume() else "no checkpoint was written"
-        raise InputError(f"interrupted; {out} is kept: {hint}") from None

@@ -1,0 +1,81 @@
+"""What a run's training data were: enough to tell, when it is resumed, whether they are the same, wherever they lie."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+from convnext.data.coco import Annotated
+from convnext.data.label_maps import LabelMaps
+from convnext.data.samples import Samples
+
+READERS = 16
+"""Threads that ask for sizes: of a million files behind a network one would take minutes."""
+
+
+def of_samples(data: str, samples: Samples, *, labels: bool = True) -> dict[str, Any]:
+    """Of classified images, or without `labels` of images alone."""
+    targets: Iterable[Any] = samples.targets if labels else [None] * len(samples)
+    on_disc = samples.images is None and samples.members is None
+    return _fingerprint(data, samples.sources, targets, samples.classes if labels else (), on_disc)
+
+
+def of_annotated(data: str, images: Annotated) -> dict[str, Any]:
+    """Of images with objects."""
+    objects = ([(a.label, *a.box) for a in image.annotations] for image in images.images)
+    return _fingerprint(data, [str(image.file) for image in images.images], objects, images.classes, True)
+
+
+def of_label_maps(data: str, images: LabelMaps) -> dict[str, Any]:
+    """Of images with label maps, which count by their size."""
+    maps = _sizes([str(image.map) for image in images.images])
+    return _fingerprint(data, [str(image.file) for image in images.images], maps, images.classes, True)
+
+
+def difference(then: dict[str, Any], now: dict[str, Any]) -> str | None:
+    """What has changed, in words; None if nothing has."""
+    if then == now:
+        return None
+    if then["classes"] != now["classes"]:
+        gone, new = (sorted(set(a) - set(b)) for a, b in itertools.permutations((then["classes"], now["classes"])))
+        return f"classes that were there: {_listed(gone)}; that are new: {_listed(new)}"
+    if then["images"] != now["images"]:
+        return f"{then['images']} training images, now {now['images']}"
+    return "names, sizes or labels of its images are others"
+
+
+def _fingerprint(
+    data: str, files: Sequence[str], labels: Iterable[Any], classes: Sequence[str], on_disc: bool
+) -> dict[str, Any]:
+    root = Path(data)
+    above = f"{root if root.is_dir() else root.parent}{os.sep}"
+    sizes = _sizes(files) if on_disc else [0] * len(files)
+    rows = sorted(
+        f"{file.removeprefix(above)}\0{size}\0{label}" for file, size, label in zip(files, sizes, labels, strict=True)
+    )
+    digest = blake2b(digest_size=16)
+    for row in rows:
+        digest.update(row.encode("utf-8", errors="surrogateescape") + b"\n")
+    return {"images": len(files), "classes": list(classes), "digest": digest.hexdigest()}
+
+
+def _sizes(files: Sequence[str]) -> list[int]:
+    """Bytes of each file; -1 of one that cannot be looked at, which is said when it is read."""
+
+    def size(file: str) -> int:
+        try:
+            return os.stat(file).st_size
+        except (OSError, ValueError):
+            return -1
+
+    with ThreadPoolExecutor(READERS) as pool:
+        return list(pool.map(size, files, chunksize=256))
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "") if names else "none"
