@@ -12,8 +12,10 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
-"""What schedulers send before they take a machine away."""
+STOP_SIGNALS = tuple(
+    getattr(signal, name) for name in ("SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2") if hasattr(signal, name)
+)
+"""What schedulers send before they take a machine away, and terminals when they are closed."""
 PATIENCE = timedelta(hours=2)
 """How long the others wait for one that evaluates or writes."""
 

@@ -49,6 +49,21 @@ def difference(then: dict[str, Any], now: dict[str, Any]) -> str | None:
     return "names, sizes or labels of its images are others"
 
 
+def what_changed(state: dict[str, Any], now: dict[str, Any], *, data: str, begun: str, steps: int) -> str | None:
+    """What is different from the data that a checkpoint's `state.json` is of, in words; None if nothing is.
+
+    Checkpoints of before have no fingerprint: then `data` must be the place where the run was begun, and an epoch's
+    `steps` fit those that were made.
+    """
+    if "data" in state:
+        return difference(state["data"], now)
+    if Path(data).resolve() != Path(begun).resolve():
+        return f"it was {begun}"
+    if not 0 <= state["step"] - state["epoch"] * steps <= steps:
+        return "the number of its images is another"
+    return None
+
+
 def _fingerprint(
     data: str, files: Sequence[str], labels: Iterable[Any], classes: Sequence[str], on_disc: bool
 ) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import os
 import random
+import shutil
 import signal
 import struct
 import sys
@@ -32,6 +33,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 from convnext import processes as share
 from convnext.data.ahead import ReadAhead
 from convnext.data.decode import WHITE
+from convnext.data.erasing import Finish
 from convnext.data.preprocessing import Preprocessing
 from convnext.data.samples import Samples
 from convnext.data.transforms import Augmented, TrainTransform
@@ -63,7 +65,7 @@ class Loader:
         self._loader = DataLoader(
             dataset,
             batch_sampler=batches,
-            collate_fn=dataset.collate,
+            collate_fn=partial(_shared, dataset.collate),
             num_workers=min(workers, os.cpu_count() or 1),
             pin_memory=torch.cuda.is_initialized(),  # a GPU is in use
             worker_init_fn=_leave_signals_to_parent,
@@ -88,6 +90,37 @@ class Loader:
                 count, (_, reason) = len(batch.unreadable), batch.unreadable[0]
                 raise InputError(f"none of the {count} images of a batch can be read; the first: {reason}")
             yield batch
+
+
+def _shared(collate: Callable[[Any], Any], items: Any) -> Any:
+    """A batch in memory that its loading process shares with this one; an `InputError` where there is too little.
+
+    PyTorch would put it there while sending it, from a thread whose failure nobody hears of: the run waits for ever.
+    """
+    batch = collate(items)
+    if get_worker_info() is not None:
+        try:
+            for tensor in _tensors_in(batch):
+                tensor.share_memory_()
+        except RuntimeError as error:
+            if "shared memory" not in str(error):
+                raise
+            total = shutil.disk_usage("/dev/shm").total / 2**20
+            return InputError(
+                f"/dev/shm is full ({total:.0f} MB), through which images are loaded: take fewer --workers, or in "
+                "Docker --shm-size 8g"
+            )
+    return batch
+
+
+def _tensors_in(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, tuple | list):
+        for each in value:
+            yield from _tensors_in(each)
+    elif isinstance(value, Finish):
+        yield value.noise
 
 
 @contextmanager

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any, Self
 
@@ -11,16 +14,29 @@ from convnext.processes import STOP_SIGNALS
 from convnext.run import Run
 
 
+class Interruption(BaseException):
+    """A signal to stop, raised where it came in."""
+
+    def __init__(self, signal: int) -> None:
+        super().__init__(signal)
+        self.signal = signal
+
+
 class StopSignal:
-    """Inside this context, a signal to stop is kept in `received` instead of ending the process."""
+    """Inside this context, a signal to stop is kept in `received` instead of ending the process; the second of them is
+    an `Interruption`. `nohup` stays what it is, and outside the main thread, where Python has no handlers, nothing
+    happens."""
 
     def __init__(self) -> None:
         self.received = 0
+        self.raises = False
         self.before: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
-        for number in STOP_SIGNALS:
-            self.before[number] = signal.signal(number, self.receive)
+        if threading.current_thread() is threading.main_thread():
+            for number in STOP_SIGNALS:
+                if signal.getsignal(number) != signal.SIG_IGN:
+                    self.before[number] = signal.signal(number, self.receive)
         return self
 
     def __exit__(
@@ -28,9 +44,28 @@ class StopSignal:
     ) -> None:
         for number, handler in self.before.items():
             signal.signal(number, handler)
+        self.before = {}
 
     def receive(self, number: int, frame: FrameType | None) -> None:
-        self.received = number
+        again, self.received = bool(self.received), number
+        if again or self.raises:
+            raise Interruption(number)
+
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Inside, nothing is half done that must not be: the first signal is an `Interruption`."""
+        self.raises = True
+        try:
+            if self.received:
+                raise Interruption(self.received)
+            yield
+        finally:
+            self.raises = False
+
+
+def agreed(received: list[int]) -> int:
+    """The signal that all processes end with: they did not get the same at the same step, and one means more."""
+    return signal.SIGUSR2 if signal.SIGUSR2 in received else max(received)
 
 
 class NonFinite:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 from convnext import processes
 from convnext.device import pick_device
-from convnext.errors import InputError
+from convnext.errors import Stopped
 from convnext.run import Run, locked, resolve_resume
 from convnext.tasks.task import Task
 from convnext.train.trainer import Trainer
@@ -41,11 +42,9 @@ def train(task: Task, out: Path, *, resume: bool, overwrite: bool) -> dict[str, 
     """Train `task` into the run directory `out`; returns the final metrics."""
     with ExitStack() as held:
         if resume:
-            run, batch = Run.reopen(out), task.config.batch_size
+            run = Run.reopen(out)
             held.enter_context(locked(out))
             trainer = Trainer(task, run, resume=True)
-            if (begun := run.read_config()["batch_size"]) != batch:
-                raise InputError(f"{out} was begun with batch_size {begun}, not {batch}")
         else:
             trainer = Trainer(task, Run(out))  # before anything is written: weights that do not fit leave no trace
             held.enter_context(locked(out))
@@ -56,9 +55,9 @@ def train(task: Task, out: Path, *, resume: bool, overwrite: bool) -> dict[str, 
 
 
 def fit(trainer: Trainer, out: Path) -> dict[str, float]:
-    """Train to the end; being interrupted is an `InputError` that says what is kept."""
+    """Train to the end; being interrupted from the keyboard is a `Stopped` that says what is kept."""
     try:
         return trainer.fit()
     except KeyboardInterrupt:
         hint = "continue with --resume" if trainer.run.can_resume() else "no checkpoint was written"
-        raise InputError(f"interrupted; {out} is kept: {hint}") from None
+        raise Stopped(f"interrupted; {out} is kept: {hint}", signal.SIGINT) from None

@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import logging
 import math
-import signal
 import time
-from contextlib import suppress
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext, suppress
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from convnext import processes
-from convnext.data.fingerprint import difference
+from convnext.data.fingerprint import what_changed
 from convnext.device import autocast, choose_compile, choose_precision, pick_device, prepare
 from convnext.errors import InputError, Stopped
 from convnext.run import Run
@@ -27,7 +26,7 @@ from convnext.tasks.task import Task
 from convnext.train import parallel
 from convnext.train.checkpoint import Checkpoints, tensors_of
 from convnext.train.ema import AveragedModel
-from convnext.train.faults import NonFinite, StopSignal
+from convnext.train.faults import Interruption, NonFinite, StopSignal, agreed
 from convnext.train.optim import build_optimizers, set_learning_rate
 from convnext.train.outcome import Outcome
 from convnext.train.progress import Progress
@@ -105,6 +104,11 @@ class Trainer:
                     self.end_epoch(progress)
                     self.stop_if_told()
                 self.checkpoints.finish()
+            with self.stop, self.may_be_left():
+                kept = self.kept()
+                return self.task.finish(self.run, self.device, kept) if processes.rank() == 0 else {}
+        except Interruption as told:
+            self.leave(told)
         except KeyboardInterrupt:
             with suppress(InputError):  # whoever interrupts is told what can be resumed, not why a write failed
                 self.checkpoints.finish()
@@ -116,8 +120,6 @@ class Trainer:
             reason = error if isinstance(error, InputError) else "another process of this run failed"
             hint = "; continue with --resume" if self.run.can_resume() else ""
             raise InputError(f"{reason}; stopped after step {self.step}{hint}") from error
-        kept = self.kept()
-        return self.task.finish(self.run, self.device, kept) if processes.rank() == 0 else {}
 
     def train_epoch(self, progress: Progress) -> None:
         """What is left of a pass over the training images."""
@@ -125,7 +127,8 @@ class Trainer:
         done = self.step - self.epoch * len(self.loader)
         self.loader.set_epoch(self.epoch, done)
         self.began, self.began_at = time.perf_counter(), done
-        for batch in self.loader:
+        batches = iter(self.loader)
+        while (batch := self.next_batch(batches)) is not None:
             loss = self.train_step(batch)
             progress.advance(loss, self.step, self.learning_rate())
             self.note_unreadable(batch)
@@ -133,6 +136,26 @@ class Trainer:
             if self.config.save_every and self.step % self.config.save_every == 0 and not ends:
                 self.save()
             self.stop_if_told()
+
+    def next_batch(self, batches: Iterator[Any]) -> Any:
+        """The next of an epoch's batches, or None; waiting for it ends with a signal to stop."""
+        with self.may_be_left():
+            return next(batches, None)
+
+    def may_be_left(self) -> AbstractContextManager[None]:
+        """Inside, a signal to stop counts at once. Of several processes only a second one does: they must agree."""
+        return self.stop.at_once() if processes.count() == 1 else nullcontext()
+
+    def leave(self, told: Interruption) -> NoReturn:
+        """Save what is not saved and can be, and say how to go on."""
+        ended = self.epoch == self.config.epochs
+        with suppress(InputError):
+            if processes.count() == 1 and self.saved != (self.epoch, self.step) and not ended:
+                self.save()
+            self.checkpoints.finish()
+        where = "while its report was written" if ended else f"after step {self.step}"
+        hint = "continue with --resume" if self.run.can_resume() else "it has no checkpoint yet"
+        raise Stopped(f"told to stop; {self.run.path} ended {where}: {hint}", told.signal) from None
 
     def stop_if_told(self) -> None:
         """Save and stop, if one of the processes got a signal to."""
@@ -172,7 +195,8 @@ class Trainer:
         seconds = time.perf_counter() - self.began
         steps = len(self.loader) - self.began_at
         kept = self.kept()
-        metrics = self.task.evaluate(kept, self.device, self.run, self.epoch + 1)
+        with self.may_be_left():
+            metrics = self.task.evaluate(kept, self.device, self.run, self.epoch + 1)
         loss = self.losses / self.counted if self.counted else math.nan
         row = {"epoch": self.epoch + 1, "step": self.step, "loss": loss, "lr": self.learning_rate(), **metrics}
         row |= {"images_per_second": round(steps * self.config.batch_size / seconds, 1), "seconds": round(seconds, 1)}
@@ -306,24 +330,15 @@ class Trainer:
         self.checkpoints.save(self.epoch, self.step, tensors_of(self.model, average, self.optimizers), state)
         self.saved = (self.epoch, self.step)
 
-    def refuse_other_data(self, state: dict[str, Any]) -> None:
-        """`InputError` where the data are not those of a checkpoint; they may lie elsewhere."""
-        data, begun = self.config.data, self.run.read_config()["data"]
-        changed = None
-        if "data" in state:
-            changed = difference(state["data"], self.fingerprint)
-        elif Path(data).resolve() != Path(begun).resolve():  # runs of before know the place alone
-            changed = f"it was {begun}"
-        elif not 0 <= state["step"] - state["epoch"] * len(self.loader) <= len(self.loader):
-            changed = "its number of images is another"
-        if changed is not None:
-            raise InputError(f"{self.run.path} was begun on other data than {data}: {changed}")
-
     def restore(self) -> None:
         """Take up the run's last checkpoint."""
         average = self.ema.model if self.ema is not None else None
         state = self.checkpoints.load(self.model, average, self.optimizers)
-        self.refuse_other_data(state)
+        data, begun = self.config.data, self.run.read_config()
+        if changed := what_changed(state, self.fingerprint, data=data, begun=begun["data"], steps=len(self.loader)):
+            raise InputError(f"{self.run.path} was begun on other data than {data}: {changed}")
+        if begun["batch_size"] != (batch := self.config.batch_size):
+            raise InputError(f"{self.run.path} was begun with batch_size {begun['batch_size']}, not {batch}")
         self.epoch, self.step, self.best_score = state["epoch"], state["step"], state["best_score"]
         self.losses, self.counted = state["losses"], state["counted"]
         self.nonfinite.in_a_row = state["nonfinite_in_a_row"]
@@ -335,8 +350,3 @@ class Trainer:
             if self.run.unreadable.is_file():
                 self.run.write_lines(self.run.unreadable, self.unreadable.values())
             self.run.write_json("config.json", self.config.to_dict())  # a resume may change some of it
-
-
-def agreed(received: list[int]) -> int:
-    """The signal that all processes end with: they did not get the same at the same step, and one means more."""
-    return signal.SIGUSR2 if signal.SIGUSR2 in received else max(received)
