@@ -13,7 +13,7 @@ from torch import Tensor
 
 from convnext.data.decode import read_image
 from convnext.data.preprocessing import Preprocessing
-from convnext.errors import WeightsError
+from convnext.errors import InputError, WeightsError
 from convnext.models.classifier import Classifier, create_model
 from convnext.weights import describe, published_classes, read_meta, read_state, read_tensors
 
@@ -100,6 +100,18 @@ def load(source: str | Path) -> Any:
     Raises:
         WeightsError: nothing there, not a ConvNeXt, no head, or not to be trusted.
     """
+    try:
+        return _load(source)
+    except MemoryError:
+        raise
+    except InputError as error:
+        raise error if str(source) in str(error) else WeightsError(f"{source}: {error}") from error
+    except Exception as error:  # what strangers write into a file raises nearly anything
+        reason = (str(error) or type(error).__name__).splitlines()[0][:200]
+        raise WeightsError(f"{source} does not hold a model that this version can use: {reason}") from error
+
+
+def _load(source: str | Path) -> Any:
     task = (meta := read_meta(source)).get("task")
     if task == "detect":
         from convnext.deploy.detector import build_detector
@@ -125,6 +137,9 @@ def load(source: str | Path) -> Any:
     model.requires_grad_(False)
     if "classes" not in meta:
         meta = published_classes(architecture.num_classes) | meta
+    classes, outputs = meta.get("classes"), architecture.num_classes
+    if classes is not None and not (len(classes) == outputs and all(isinstance(name, str) for name in classes)):
+        raise WeightsError(f"{source} names {len(classes)} classes, and its head has {outputs}")
     stored = meta.get("preprocessing")
     size = meta.get("image_size", 224)
     return Predictor(

@@ -32,7 +32,7 @@ from convnext.evaluate.coco_ap import KINDS, as_coco, coco_eval, detect, figures
 from convnext.evaluate.detection_report import write_detection_report
 from convnext.models.rcnn import RCNN, create_detector
 from convnext.run import Run
-from convnext.tasks.pyramid import encoder_of, refuse_deterministic, synchronised
+from convnext.tasks.pyramid import encoder_of, refuse_deterministic, synchronised, take_over
 from convnext.tasks.task import TrainLoader
 
 EVAL_BATCH = 4
@@ -103,7 +103,7 @@ class Detection:
         """The network; with `init`, the backbone's first weights are those."""
         config, classes = self.config, len(self.train.classes)
         model = create_detector(config.model, classes=classes, encoder=encoder_of(config), **self.parts_of_model())
-        return synchronised(model, config.device)
+        return synchronised(take_over(model, config.init), config.device)
 
     def compile(self, network: Any) -> Any:
         """The backbone: what comes after it has other sizes every time."""

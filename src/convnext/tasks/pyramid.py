@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from torch import nn
@@ -10,6 +11,9 @@ from convnext import processes
 from convnext.config import TrainConfig
 from convnext.device import pick_device
 from convnext.errors import InputError
+from convnext.weights.io import read_meta, read_tensors
+
+log = logging.getLogger("convnext")
 
 
 def encoder_of(config: TrainConfig) -> dict[str, Any]:
@@ -34,3 +38,19 @@ def refuse_deterministic(config: TrainConfig) -> None:
         raise InputError(
             "on a GPU, operators of detection and segmentation have no deterministic form: leave --deterministic out"
         )
+
+
+def take_over(model: nn.Module, init: str | None) -> nn.Module:
+    """With `init` a detector or segmenter, what of its neck and heads fits the model, by name and shape; how much that
+    is, is said. The backbone is `create_encoder`'s to take."""
+    if init is None or read_meta(init).get("task") not in ("detect", "segment"):
+        return model
+    own, given = model.state_dict(), read_tensors(init)
+    rest = {name: tensor for name, tensor in given.items() if not name.startswith("backbone.")}
+    fitting = {name: tensor for name, tensor in rest.items() if name in own and own[name].shape == tensor.shape}
+    model.load_state_dict(fitting, strict=False)
+    left = sorted({name.split(".")[0] for name in rest.keys() - fitting.keys()})
+    log.info("%s: %d of %d tensors of neck and heads fit and are taken", init, len(fitting), len(rest))
+    if left:
+        log.info("%s: left out what does not fit: %s", init, ", ".join(left))
+    return model

@@ -32,7 +32,7 @@ from convnext.evaluate.segmentation_report import write_segmentation_report
 from convnext.models.segmentation_loss import class_weights, segmentation_loss
 from convnext.models.upernet import UperNet, create_segmenter
 from convnext.run import Run
-from convnext.tasks.pyramid import encoder_of, refuse_deterministic, synchronised
+from convnext.tasks.pyramid import encoder_of, refuse_deterministic, synchronised, take_over
 from convnext.tasks.task import TrainLoader
 
 
@@ -75,7 +75,7 @@ class Segmentation:
         """The network; with `init`, the backbone's first weights are those."""
         config, classes = self.config, len(self.train.classes)
         model = create_segmenter(config.model, classes=classes, encoder=encoder_of(config), **self.parts_of_model())
-        return synchronised(model, config.device)
+        return synchronised(take_over(model, config.init), config.device)
 
     def compile(self, network: Any) -> Any:
         """All of it, for crops, which have one size; test images have many, and are measured uncompiled."""

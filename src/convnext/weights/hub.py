@@ -20,16 +20,20 @@ def is_hub_id(name: str) -> bool:
 
 
 def download(repository: str) -> Path:
-    """The repository's `model.safetensors` in the hub's cache, with its configuration files beside it.
+    """The repository's `model.safetensors`, or `pytorch_model.bin`, in the hub's cache, with its configuration files
+    beside it.
 
     Raises:
-        WeightsError: no network, no such repository, or one without `model.safetensors`.
+        WeightsError: no network, no such repository, or one without either.
     """
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError
 
     try:
-        path = hf_hub_download(repository, "model.safetensors")
+        try:
+            path = hf_hub_download(repository, "model.safetensors")
+        except EntryNotFoundError:  # older repositories; read without running code from it
+            path = hf_hub_download(repository, "pytorch_model.bin")
     except (OSError, ValueError, EntryNotFoundError) as error:
         reason = str(error).strip().splitlines()[0]
         raise WeightsError(

@@ -15,7 +15,9 @@ import re
 import warnings
 import zipfile
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -24,15 +26,17 @@ from torch import Tensor
 from convnext.errors import InputError, WeightsError
 from convnext.files import whole_file
 from convnext.weights import hub, zoo
-from convnext.weights.layouts import State, to_official
+from convnext.weights.layouts import State, strip_prefix, to_official
 
 log = logging.getLogger("convnext")
 
 RUN_FILE = "model.safetensors"
 META_KEY = "convnext"
 
-_CONTAINERS = ("model_ema", "state_dict_ema", "model", "state_dict")
-_WRAPPERS = ("module.", "_orig_mod.")
+BIN_FILE = "pytorch_model.bin"
+_CONTAINERS = ("model_ema", "state_dict_ema", "model", "state_dict", "module")
+_NUMBERS: list[Any] = [np.dtype, *{type(np.dtype(code)) for code in "?bBhHiIlLqQefd"}, np.float64(0).__reduce__()[0]]
+"""What scalars of NumPy are made of, which training scripts save beside weights; none of it runs code."""
 _DECODER = ("decoder.", "proj.", "pred.", "mask_token")
 _NON_COMMERCIAL_HUB = re.compile(r"models--(facebook--convnextv2-|timm--convnextv2_)")
 
@@ -48,11 +52,12 @@ def locate(source: str | Path) -> Path:
     """
     path, name = Path(source), str(source)
     if path.is_dir():
-        if not (path / RUN_FILE).is_file():
+        found = next((path / name for name in (RUN_FILE, BIN_FILE) if (path / name).is_file()), None)
+        if found is None:
             raise WeightsError(
                 f"{path} holds no {RUN_FILE}: not a run directory, or its training has saved no model yet"
             )
-        return path / RUN_FILE
+        return found
     if path.exists():
         return path
     if entry := zoo.lookup(name):
@@ -88,6 +93,9 @@ def read_tensors(source: str | Path) -> State:
 
 def _in_fp32(state: State) -> State:
     """Weights as networks are computed in: files may hold half of the bits, or twice as many."""
+    for key, tensor in state.items():
+        if tensor.is_complex() or tensor.is_quantized or tensor.is_sparse:
+            raise WeightsError(f"'{key}' is of a kind that weights are not: {tensor.dtype}, {tensor.layout}")
     return {key: tensor.float() if tensor.is_floating_point() else tensor for key, tensor in state.items()}
 
 
@@ -117,7 +125,7 @@ def read_meta(source: str | Path) -> dict:
         return own
     if entry := zoo.lookup(path.stem):
         return zoo.meta(entry)
-    return hub.meta(path.parent) if path.name == RUN_FILE else {}
+    return hub.meta(path.parent) if path.name in (RUN_FILE, BIN_FILE) else {}
 
 
 def read_own_meta(source: str | Path) -> dict | None:
@@ -165,7 +173,11 @@ def _read_official(path: Path) -> tuple[State, list[str]]:
         raise WeightsError(f"{path} is empty; write or download it again")
     content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
     state, notes = _unwrap(content, path)
-    return to_official(_strip(state)), notes
+    state, dropped = strip_prefix(state)
+    if dropped:
+        left = ", ".join(sorted({key.split(".")[0] for key in dropped})[:5])
+        notes.append(f"left out {len(dropped)} tensors that are not the backbone's: {left}")
+    return to_official(state), notes
 
 
 def save_state(path: str | Path, state: State, meta: dict | None = None) -> None:
@@ -205,7 +217,7 @@ def _read_safetensors(path: Path) -> State:
 
 def _read_pickle(path: Path) -> object:
     try:
-        with warnings.catch_warnings(), torch.serialization.safe_globals([argparse.Namespace]):
+        with warnings.catch_warnings(), torch.serialization.safe_globals([argparse.Namespace, *_NUMBERS]):
             # Training scripts, the official ones too, save their arguments beside the weights.
             warnings.simplefilter("ignore")
             return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
@@ -225,23 +237,16 @@ def _is_pickle(path: Path) -> bool:
 def _unwrap(content: object, path: Path) -> tuple[State, list[str]]:
     """The tensors of a checkpoint, which may hold several models; the averaged one is preferred."""
     notes = []
-    if isinstance(content, dict):
+    while isinstance(content, dict):
         found = [name for name in _CONTAINERS if isinstance(content.get(name), dict)]
-        if found:
-            content = content[found[0]]
-            if len(found) > 1:
-                notes.append(f"the file holds {' and '.join(found)}; took {found[0]}")
+        if not found:
+            break
+        content = content[found[0]]
+        if len(found) > 1:
+            notes.append(f"the file holds {' and '.join(found)}; took {found[0]}")
     state = {}
     if isinstance(content, dict):
         state = {key: value for key, value in content.items() if isinstance(key, str) and isinstance(value, Tensor)}
     if not state:
         raise WeightsError(f"{path} holds no tensors; pass a file of model weights")
     return state, notes
-
-
-def _strip(state: State) -> State:
-    """Without the prefix that DataParallel or torch.compile puts before every name."""
-    for prefix in _WRAPPERS:
-        if all(key.startswith(prefix) for key in state):
-            state = {key.removeprefix(prefix): tensor for key, tensor in state.items()}
-    return state

@@ -156,6 +156,9 @@ def _regex(pattern: str) -> re.Pattern[str]:
     return re.compile("".join(f"(?P<{p}>{_FIELDS[p]})" if n % 2 else re.escape(p) for n, p in enumerate(parts)))
 
 
+_WRAPPERS = ("module.", "_orig_mod.")  # of whatever network
+_STEMS = [rule.foreign.format(i=0, k=0, p="weight", model="") for rule in (t[0] for t in LAYOUTS.values())]
+"""The name of the stem's filters in each layout."""
 _READERS = {name: [(_regex(rule.foreign), rule) for rule in rules] for name, rules in LAYOUTS.items()}
 _WRITERS = {name: [(_regex(rule.official), rule) for rule in rules] for name, rules in LAYOUTS.items()}
 
@@ -183,6 +186,26 @@ def detect_layout(state: State) -> str | None:
     known = {name: sum(_match(key, table) is not None for key in state) for name, table in _READERS.items()}
     best = max(known, key=known.__getitem__)
     return best if known[best] else None
+
+
+def strip_prefix(state: State) -> tuple[State, list[str]]:
+    """`state` without what stands before a known layout's names, and the names that do not lie under it.
+
+    Data parallel and compiled networks, Lightning's modules, detectors and segmenters put one there, or several:
+    `module.`, `_orig_mod.`, `model.`, `net.backbone.`.
+    """
+    for wrapper in _WRAPPERS * 2:
+        if all(key.startswith(wrapper) for key in state):
+            state = {key.removeprefix(wrapper): tensor for key, tensor in state.items()}
+    prefixes = {key.removesuffix(stem) for key in state for stem in _STEMS if key.endswith(stem)} | {""}
+
+    def known(prefix: str) -> int:
+        inside = {key.removeprefix(prefix): tensor for key, tensor in state.items() if key.startswith(prefix)}
+        return max(sum(_match(key, table) is not None for key in inside) for table in _READERS.values())
+
+    best = max(sorted(prefixes, key=len), key=known)
+    inside = {key.removeprefix(best): tensor for key, tensor in state.items() if key.startswith(best)}
+    return inside, [key for key in state if not key.startswith(best)]
 
 
 def to_official(state: State, layout: str | None = None) -> State:
