@@ -20,7 +20,7 @@ from convnext.data.find import find_images
 def no_heic(monkeypatch: pytest.MonkeyPatch) -> None:
     """As where pillow-heif is not installed."""
     monkeypatch.setattr(find, "IMAGE_SUFFIXES", frozenset(find.IMAGE_SUFFIXES - {".heic", ".heif", ".hif"}))
-    monkeypatch.setattr(Image, "ID", [name for name in Image.ID if name != "HEIF"])
+    monkeypatch.setattr(decode, "_FORMATS", [name for name in decode._FORMATS if name != "HEIF"])
 
 
 def to_heic(path: Path) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 import threading
 import warnings
 from collections.abc import Callable
@@ -40,6 +41,7 @@ if find_spec("pillow_heif"):  # which reads what phones write
 
     pillow_heif.register_heif_opener()
     _SUFFIXES["HEIF"] = (".heic", ".heif", ".hif")
+_FORMATS = [name for name in _SUFFIXES if name != "MPO"]  # which is JPEG's to open
 IMAGE_SUFFIXES = frozenset(suffix for suffixes in _SUFFIXES.values() for suffix in suffixes)
 
 # Pillow itself refuses more than twice its MAX_IMAGE_PIXELS, which is this number: 0.5 GB once decoded to RGB.
@@ -63,6 +65,20 @@ _STARTS = {
     b"RIFF": "WebP",
     b"BM": "BMP",
 }
+_OTHERS = {
+    b"%!PS": "EPS",
+    b"\x00\x00\x01\x00": "ICO",
+    b"8BPS": "PSD",
+    b"DDS ": "DDS",
+    b"SIMPLE": "FITS",
+    b"icns": "ICNS",
+    b"\x76\x2f\x31\x01": "OpenEXR",
+}
+"""How files of formats begin that are not read: Pillow's parsers of them are never started."""
+_HANDED_OVER = ("/dev/stdin", "/dev/fd/", "/proc/self/fd/")
+"""What a shell gives for `<(command)`: the only files that are read though they are none."""
+_STRIP = 2**22
+"""Pixels that are converted at a time."""
 _header_lock = threading.Lock()
 
 
@@ -107,14 +123,23 @@ def _image_of(pixels: np.ndarray | Tensor) -> Image.Image:
 def read_bytes(path: str | Path) -> bytes:
     """A file's content. `ImageError` if it cannot be read, or has more than `MAX_BYTES`."""
     try:
-        with open(path, "rb") as file:
+        # Without waiting for somebody to write into a named pipe.
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0))) as file:
+            found = os.fstat(file.fileno())
+            if not stat.S_ISREG(found.st_mode):
+                if not str(path).startswith(_HANDED_OVER):
+                    raise ImageError(f"{path}: not a regular file")
+                os.set_blocking(file.fileno(), True)
             # A read of MAX_BYTES would reserve that much memory each time, which takes as long as the read.
-            size = min(os.fstat(file.fileno()).st_size, MAX_BYTES)
+            size = min(found.st_size, MAX_BYTES)
             content = file.read(size + 1)
             if len(content) > size:  # a pipe, or a file that grows
                 content += file.read(MAX_BYTES + 1 - len(content))
-    except OSError as error:
-        raise ImageError(f"{path}: cannot be opened: {(error.strerror or str(error)).lower()}") from None
+    except ImageError:
+        raise
+    except (OSError, ValueError) as error:  # a path may hold a zero
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ImageError(f"{path}: cannot be opened: {reason.lower()}") from None
     if len(content) > MAX_BYTES:
         raise ImageError(f"{path}: larger than {MAX_BYTES / 2**30:.0f} GiB")
     return content
@@ -157,7 +182,7 @@ def upright_size(content: bytes, *, name: str) -> tuple[int, int]:
     """Width and height of the image in a file's content, from its header. `ImageError` if it is none."""
     _ignore_pillow_warnings()
     try:
-        image = Image.open(BytesIO(content))
+        image = Image.open(BytesIO(content), formats=_FORMATS)
     except Exception:  # damaged headers raise nearly anything; what is wrong, `decode_image` says
         return decode_image(content, "RGB", name=name).size
     width, height = image.size
@@ -168,7 +193,7 @@ def orientation(content: bytes) -> int:
     """What EXIF says of how the image in a file's content lies: 1, upright, to 8; 1 where it says nothing."""
     _ignore_pillow_warnings()
     try:
-        return Image.open(BytesIO(content)).getexif().get(ExifTags.Base.Orientation, 1)
+        return Image.open(BytesIO(content), formats=_FORMATS).getexif().get(ExifTags.Base.Orientation, 1)
     except MemoryError:
         raise
     except Exception:  # what is wrong with the file, reading it says
@@ -179,7 +204,7 @@ def stored_mode(content: bytes) -> str:
     """Pillow's mode of the image in a file's content, from its header; "" where it says none."""
     _ignore_pillow_warnings()
     try:
-        return Image.open(BytesIO(content)).mode
+        return Image.open(BytesIO(content), formats=_FORMATS).mode
     except MemoryError:
         raise
     except Exception:  # as above
@@ -195,24 +220,19 @@ def as_mode(image: Image.Image, mode: str, white: int = WHITE) -> Image.Image:
     colour profiles.
     """
     if image.mode.startswith("I"):  # I;16 in either byte order, and I
-        values = np.asarray(image)
-        fits = values.min() >= 0 and values.max() <= WHITE
-        image = _grey(values.clip(max=white) if fits else values, (white if fits else WHITE,))
+        image = _grey(image, mode, white)
     elif image.mode == "F":
-        image = _grey(np.asarray(image), (1, 255, 65535))
+        image = _grey(image, mode, None)
     elif image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+        image = _over_white(image, mode)
     return image if image.mode == mode else image.convert(mode)
 
 
 def _decode(file: BinaryIO, reduction: Reduction | None, upright: bool) -> Image.Image:
     _ignore_pillow_warnings()
     try:
-        image = Image.open(file)
-        if image.format not in _SUFFIXES:
-            raise ImageError(f"{image.format} files are not read; convert it to PNG or JPEG")
-        _check_size(image.size)
+        image = Image.open(file, formats=_FORMATS)
+        _check_size(image.size, image.mode)
         if reduction is not None and image.format == "JPEG":
             _reduce(image, reduction)
         image.load()
@@ -267,21 +287,51 @@ def _turn_upright(image: Image.Image) -> None:
         return
 
 
-def _grey(values: np.ndarray, tops: tuple[int, ...]) -> Image.Image:
-    values = np.nan_to_num(values.astype(np.float64), posinf=0, neginf=0)
-    low, high = float(values.min()), float(values.max())
-    if low >= 0 and high <= tops[-1]:
-        low, high = 0, next(top for top in tops if high <= top)
+def _grey(image: Image.Image, mode: str, white: int | None) -> Image.Image:
+    """Numbers to 8 bits: from 0 to `white`, or without it to the smallest of 1, 255 and 65535 that holds them; those
+    that no 16 bits hold from their minimum to their maximum."""
+
+    def strip(rows: slice) -> np.ndarray:
+        part = np.asarray(image.crop((0, rows.start, image.width, rows.stop)))
+        return np.nan_to_num(part.astype(np.float64), posinf=0, neginf=0)
+
+    strips = _strips(*image.size)
+    ends = [(float(part.min()), float(part.max())) for part in map(strip, strips)]
+    low, high, most = min(end[0] for end in ends), max(end[1] for end in ends), np.inf
+    if low >= 0 and high <= WHITE:
+        low, high = 0, next(top for top in (1, 255, WHITE) if high <= top)
+        if white is not None:
+            high = most = white
     spread = (high - low) or 1.0  # an image of one value outside every range is black
-    return Image.fromarray(np.rint((values - low) * 255 / spread).astype(np.uint8))
+    out = Image.new(mode, image.size)
+    for rows in strips:
+        grey = np.rint((strip(rows).clip(max=most) - low) * 255 / spread).astype(np.uint8)
+        out.paste(Image.fromarray(grey).convert(mode), (0, rows.start))
+    return out
 
 
-def _check_size(size: tuple[int, int]) -> None:
+def _over_white(image: Image.Image, mode: str) -> Image.Image:
+    """An image with transparency on white."""
+    out = Image.new(mode, image.size)
+    for rows in _strips(*image.size):
+        part = image.crop((0, rows.start, image.width, rows.stop)).convert("RGBA")
+        part = Image.alpha_composite(Image.new("RGBA", part.size, "white"), part)
+        out.paste(part.convert(mode), (0, rows.start))
+    return out
+
+
+def _strips(width: int, height: int) -> list[slice]:
+    """Rows of an image, some at a time: whole images in wide types would take gigabytes."""
+    step = max(1, _STRIP // max(1, width))
+    return [slice(first, min(first + step, height)) for first in range(0, height, step)]
+
+
+def _check_size(size: tuple[int, int], mode: str = "RGB") -> None:
     width, height = size
-    if width * height > MAX_PIXELS:
-        raise ImageError(
-            f"too large: {width}×{height} pixels, the limit is {MAX_PIXELS / 1e6:.0f} million; scale it down"
-        )
+    wide = mode in ("RGBA", "LA", "PA", "RGBa", "CMYK", "I", "F")  # what takes four bytes a pixel, and as many again
+    most = MAX_PIXELS // 2 if wide else MAX_PIXELS
+    if width * height > most:
+        raise ImageError(f"too large: {width}×{height} pixels, the limit is {most / 1e6:.0f} million; scale it down")
 
 
 def _header_size(file: BinaryIO) -> tuple[int, int]:
@@ -289,7 +339,7 @@ def _header_size(file: BinaryIO) -> tuple[int, int]:
     with _header_lock:
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
-            return Image.open(file).size
+            return Image.open(file, formats=_FORMATS).size
         finally:
             Image.MAX_IMAGE_PIXELS = limit
 
@@ -299,6 +349,9 @@ def _what_it_is(file: BinaryIO) -> str:
     head = file.read(1024)
     if not head:
         return "zero bytes"
+    for start, kind in _OTHERS.items():
+        if head.startswith(start):
+            return f"{kind} files are not read; convert it to PNG or JPEG"
     for start, kind in _STARTS.items():
         if head.startswith(start):
             return f"truncated or damaged image (begins like {kind})"
