@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import pickle
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from making import FAST, fails
+from making import FAST, fails, make_folder
 from PIL import Image
 
 from convnext import cli
@@ -238,6 +239,34 @@ def test_doctor_tells_versions_and_paths(capsys):
     facts = json.loads(capsys.readouterr().out)
     assert facts["torch"] == torch.__version__
     assert facts.keys() >= {"device used", "torch.compile", "CPU inference", "CPU training", "threads"}
+    assert facts.keys() >= {"kernels kept in", "shards kept in", "shared memory", "disk free here"}
+
+
+def test_doctor_says_what_others_can_change(tmp_path, monkeypatch):
+    from convnext import doctor
+
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert "not there yet" in doctor.kernels_kept()
+    kernels = tmp_path / ".cache" / "convnext" / "kernels"
+    kernels.mkdir(parents=True)
+    kernels.chmod(0o700)
+    assert doctor.kernels_kept() == f"{kernels}, this user's alone"
+    kernels.chmod(0o777)
+    assert doctor.kernels_kept() == f"{kernels} can be written by others: built for each process alone"
+
+
+def test_any_name_of_a_class_gets_its_report(tmp_path, capsys):
+    """A formula to matplotlib, and bytes that are no UTF-8: the report failed after hours of training."""
+    data = make_folder(tmp_path / "data")
+    for part in ("train", "val"):
+        (data / part / "red").rename(data / part / "$\\frac$")
+        os.rename(os.fsencode(data / part / "green"), os.fsencode(data / part) + b"/caf\xe9")
+    run = tmp_path / "run"
+    assert cli.main(["train", "classify", str(data), "--out", str(run), *FAST, "--epochs", "1"]) == 0
+    assert (run / "README.md").is_file()
+    assert (run / "confusion.png").is_file()
+    image = next((data / "val" / "blue").iterdir())
+    assert cli.main(["predict", str(run), str(image)]) == 0
 
 
 def test_help_and_import_load_no_torch():

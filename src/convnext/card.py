@@ -64,7 +64,7 @@ figures for each class in `per_class.csv`.
 Measured on the images above alone: how it does on other cameras, places or people is not known. {LICENCE}
 """
     with whole_file(folder / "README.md") as path:
-        path.write_text(text, encoding="utf-8")
+        path.write_text(text, encoding="utf-8", errors="surrogateescape")
 
 
 def write_pretraining_card(folder: Path, config: PretrainConfig, metrics: dict[str, float], *, images: int) -> None:
@@ -103,7 +103,7 @@ The whole configuration is in `config.json`, the machine in `environment.json`, 
 {colour}{LICENCE}
 """
     with whole_file(folder / "README.md") as path:
-        path.write_text(text, encoding="utf-8")
+        path.write_text(text, encoding="utf-8", errors="surrogateescape")
 
 
 def write_detection_card(
@@ -144,7 +144,7 @@ for each class in `per_class.csv`, all detections on the validation images in `d
 Measured on the images above alone: how it does on other cameras, places or objects is not known. {LICENCE}
 """
     with whole_file(folder / "README.md") as path:
-        path.write_text(text, encoding="utf-8")
+        path.write_text(text, encoding="utf-8", errors="surrogateescape")
 
 
 def write_segmentation_card(
@@ -186,4 +186,4 @@ for each class in `per_class.csv`.
 Measured on the images above alone: how it does on other cameras, places or things is not known. {LICENCE}
 """
     with whole_file(folder / "README.md") as path:
-        path.write_text(text, encoding="utf-8")
+        path.write_text(text, encoding="utf-8", errors="surrogateescape")

@@ -14,8 +14,10 @@ import torch
 import torchvision
 
 import convnext
+from convnext import build
 from convnext.data import warp
 from convnext.device import pick_device
+from convnext.files import cache_folder
 from convnext.nn.kernels import gpu, native
 from convnext.run import processor
 
@@ -44,9 +46,38 @@ def examine() -> dict[str, Any]:
     facts["CPU training"] = depthwise_kernels()
     facts["augmentation"] = "warps built here, by the C compiler" if warp.library() else "warps by Pillow, slower"
     facts["pre-training"] = visible_patches()
+    facts["kernels kept in"] = kernels_kept()
+    facts["shards kept in"] = kept(cache_folder())
+    facts["shared memory"] = shared_memory()
     facts["weights kept in"] = str(Path(torch.hub.get_dir()) / "checkpoints")
     facts["disk free here"] = f"{shutil.disk_usage('.').free / 2**30:.0f} GiB"
     return facts
+
+
+def kernels_kept() -> str:
+    """Where code built here is kept, and whether it is loaded from there."""
+    try:
+        return kept(build.folder(), "built for each process alone")
+    except RuntimeError:  # there is no home
+        return "nowhere: built for each process alone"
+
+
+def kept(folder: Path, otherwise: str = "others can change what is kept there") -> str:
+    """A folder, and whether it is the user's alone."""
+    if not folder.exists():
+        return f"{folder} (not there yet)"
+    fault = build.who_else_writes(folder)
+    return f"{folder}, this user's alone" if fault is None else f"{fault}: {otherwise}"
+
+
+def shared_memory() -> str:
+    """What /dev/shm has, through which loading processes hand over their images."""
+    try:
+        usage = shutil.disk_usage("/dev/shm")
+    except OSError:
+        return "no /dev/shm"
+    advice = "" if usage.total >= 2**30 else ": few for --workers; in Docker --shm-size 8g"
+    return f"{usage.free / 2**20:.0f} of {usage.total / 2**20:.0f} MB free{advice}"
 
 
 def cpu_used() -> bool:

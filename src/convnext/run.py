@@ -35,6 +35,7 @@ OWN = frozenset(
         *("config.json", "environment.json", "metrics.jsonl", "unreadable.txt", "nonfinite.jsonl", "result.json"),
         *("model.safetensors", "checkpoints", "tensorboard", "README.md"),
         *("curves.png", "confusion.png", "gallery.png", "precision_recall.png", "reconstructions.png"),
+        *("mistakes.png", "confusions.csv"),
         *("per_class.csv", "detections.json", "feature_distances.json", "feature_distances.png"),
     )
 )
@@ -124,7 +125,7 @@ class Run:
     def write_text(self, name: str, text: str) -> None:
         """Write a file of the run."""
         with whole_file(self.path / name) as path:
-            path.write_text(text, encoding="utf-8")
+            path.write_text(text, encoding="utf-8", errors="surrogateescape")  # names of files may be bytes
 
     def append(self, path: Path, line: str) -> None:
         """Add a line to a file of the run."""

@@ -15,7 +15,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from convnext import cli
-from convnext.run import Run, locked
+from convnext.run import OWN, Run, locked
 from convnext.train.checkpoint import checkpoints
 
 PRETRAIN = ["--image-size", "64", "--epochs", "2", "--batch-size", "8", "--workers", "0", "--look-every", "2"]
@@ -213,6 +213,12 @@ def test_overwrite_deletes_what_runs_write_and_nothing_else(tmp_path: Path, caps
     assert cli.main([*command, str(run)]) == 0
     assert (run / "notes.txt").read_text() == "mine"
     assert not (run / ".lock").exists()
+
+
+def test_what_runs_write_is_known(finished: tuple[str, Path]) -> None:
+    """Else `--overwrite` would leave it."""
+    names = {path.name for path in (finished[1] / "run").iterdir() if not path.match("reconstructions-*.png")}
+    assert names <= OWN
 
 
 def test_two_processes_do_not_write_one_run(begun: tuple[str, Path], capsys: pytest.CaptureFixture) -> None:

@@ -102,3 +102,12 @@ def test_without_a_compiler_or_regions_torchvision_does_it(monkeypatch):
     monkeypatch.setattr(build, "library", lambda source: None)
     maps = pyramid(8)
     assert torch.equal(RegionPool(7)(maps, regions()), elsewhere(7, maps, regions()))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_torchvision_is_not_given_what_it_dies_of(value):
+    boxes = regions()
+    boxes[0][3, 1] = value
+    found, whole = (elsewhere(7, pyramid(4), each) for each in (boxes, regions()))
+    others = torch.arange(len(whole)) != 3
+    assert torch.equal(found[others], whole[others])

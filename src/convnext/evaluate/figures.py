@@ -21,6 +21,11 @@ def save(figure: Figure, path: Path) -> None:
         figure.savefig(temporary, format="png", dpi=110, bbox_inches="tight")
 
 
+def shown(name: str) -> str:
+    """A name of a class or file as matplotlib shows it: not as a formula, and whatever bytes it is made of."""
+    return name.encode("utf-8", "replace").decode().replace("$", r"\$")
+
+
 def plot_curves(rows: Sequence[dict[str, Any]], score: str, path: Path) -> None:
     """Loss and `score` over the epochs of a run's `metrics.jsonl`."""
     epochs = [row["epoch"] for row in rows]
@@ -64,8 +69,9 @@ def plot_confusion(matrix: Tensor, classes: Sequence[str], path: Path, *, unit: 
     axes = figure.subplots()
     axes.imshow(shares.numpy(), cmap="Blues", vmin=0, vmax=1)
     if size <= 40:
-        axes.set_xticks(range(size), classes, rotation=60, ha="right")
-        axes.set_yticks(range(size), classes)
+        names = [shown(name) for name in classes]
+        axes.set_xticks(range(size), names, rotation=60, ha="right")
+        axes.set_yticks(range(size), names)
     if size <= 25:
         for i in range(size):
             for j in range(size):
@@ -89,7 +95,7 @@ def plot_gallery(images: Sequence[Image.Image], captions: Sequence[str], title: 
     for place, (image, caption) in enumerate(zip(images, captions, strict=True), start=1):
         axes = figure.add_subplot(rows, 6, place)
         axes.imshow(image, cmap="gray" if image.mode == "L" else None)
-        axes.set_title(caption, fontsize=8)
+        axes.set_title(shown(caption), fontsize=8)
         axes.axis("off")
     figure.tight_layout()
     save(figure, path)

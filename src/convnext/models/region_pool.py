@@ -53,6 +53,7 @@ class RegionPool(nn.Module):
 
 def torchvision_pool(side: int, regions: Tensor, image: Tensor, level: Tensor, maps: list[Tensor]) -> Tensor:
     """The same by torchvision: R regions `[R, 4]` with their image and level to `[R, C, side, side]`."""
+    regions = torch.nan_to_num(regions, 0, 0, 0)  # of which torchvision's kernel for CPUs dies
     places = torch.cat([image[:, None].to(regions.dtype), regions], 1)
     pooled = maps[0].new_zeros(len(regions), maps[0].shape[1], side, side)
     for i, (x, stride) in enumerate(zip(maps, STRIDES, strict=True)):
