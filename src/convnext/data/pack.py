@@ -16,13 +16,13 @@ import numpy as np
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 
-from convnext.data.decode import IMAGE_SUFFIXES
+from convnext.data.decode import IMAGE_SUFFIXES, read_bytes, stored_mode
 from convnext.data.entries import Entry, in_class_order, read_class_names
 from convnext.data.folders import read_unlabelled
 from convnext.data.samples import divide_listing, read_listing
 from convnext.data.shards import FORMAT, INDEX, PLACES, is_sharded
 from convnext.data.splits import HoldOut, part_of_name
-from convnext.errors import InputError
+from convnext.errors import ImageError, InputError
 from convnext.files import whole_file
 
 BLOCK = 512  # bytes; tar files are made of these
@@ -59,9 +59,9 @@ def pack(
 ) -> tuple[list[Shard], list[str]]:
     """Copy images into shards in the new folder `out`, those of each split in a random order, and write the index.
 
-    `data` is what is trained on; without `labels`, a folder of images, flat or nested. Files are copied as they are:
-    training reports those that are no images, by their names. Returns the shards, and a line for each file that could
-    not be opened and was left out. `InputError` for data that cannot be read, or a folder that is in use.
+    `data` is what is trained on; without `labels`, a folder of images, flat or nested. Files are copied as they are, if
+    they begin like images; training reports those that are damaged, by their names. Returns the shards, and a line for
+    each file that was left out. `InputError` for data that cannot be read, or a folder that is in use.
     """
     if shard_bytes < 1:
         raise InputError(f"a shard must have a size, not {shard_bytes} bytes")
@@ -108,9 +108,14 @@ def _readable(left: deque[Entry], failures: list[str], done: Callable[[], None])
         entry = left.popleft()
         done()
         try:
-            yield entry, Path(entry.source).read_bytes()
-        except OSError as error:
-            failures.append(f"{entry.source}: cannot be opened: {(error.strerror or str(error)).lower()}")
+            content = read_bytes(entry.source)
+        except ImageError as error:
+            failures.append(str(error))
+            continue
+        if stored_mode(content):
+            yield entry, content
+        else:  # a table may name any file that this user can read, and shards are made to be handed on
+            failures.append(f"{entry.source}: not an image in a format that is read")
 
 
 def _write_shard(

@@ -16,12 +16,14 @@ from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import numpy as np
 
 from convnext.data import cache
 from convnext.data.ahead import ReadAhead
+from convnext.data.decode import MAX_BYTES
 from convnext.data.entries import Entry, Listing
 from convnext.data.splits import UNDIVIDED, held_out_part
 from convnext.errors import ImageError, InputError
@@ -155,6 +157,7 @@ def _read_index(base: str, first: Path, second: Path) -> _Index:
         shard = table.column("shard").to_numpy()
         if len(shard) and not 0 <= shard.min() <= shard.max() < len(files):
             raise ValueError(f"{PLACES} and {INDEX} do not belong together")
+        _check_index(files, classes, table)
         return _Index(
             classes=classes,
             files=tuple(file["file"] for file in files),
@@ -170,6 +173,28 @@ def _read_index(base: str, first: Path, second: Path) -> _Index:
         if isinstance(error, InputError):
             raise
         raise InputError(f"{base}: the index cannot be read: {next(iter(str(error).splitlines()), error)}") from None
+
+
+def _check_index(files: list[dict[str, Any]], classes: tuple[str, ...], table: Any) -> None:
+    """`ValueError` for places outside the folder, or outside its files: an index may be a stranger's."""
+    if not all(isinstance(name, str) for name in classes):
+        raise ValueError("its classes are no names")
+    for file in files:
+        name, length = file["file"], file["bytes"]
+        if not isinstance(name, str) or name != Path(name).name or name in ("", ".", "..") or "\0" in name:
+            raise ValueError(f"{name!r} is no file of its folder")
+        if type(length) is not int or length < 0:
+            raise ValueError(f"{name} has no length")
+    columns = {name: table.column(name).to_numpy() for name in ("shard", "offset", "size")}
+    if not all(np.issubdtype(column.dtype, np.integer) for column in columns.values()):
+        raise ValueError(f"{PLACES} does not hold whole numbers")
+    lengths = np.array([file["bytes"] for file in files], dtype=np.int64)[columns["shard"]]
+    offset, size = (columns[name].astype(np.int64) for name in ("offset", "size"))
+    if ((offset < 0) | (size < 0) | (size > np.minimum(lengths, MAX_BYTES)) | (offset > lengths - size)).any():
+        raise ValueError("it says of images that they lie outside their files")
+    used = [label for labels in table.column("labels").to_pylist() for label in labels]
+    if used and not 0 <= min(used) <= max(used) < len(classes):
+        raise ValueError("it has labels that are no classes")
 
 
 def _listing(index: _Index, files: tuple[str, ...], kept: Path | None) -> Listing:
