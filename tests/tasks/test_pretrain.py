@@ -111,10 +111,10 @@ def test_unreadable_images_are_passed_over(tmp_path, capsys, caplog):
 
 
 def test_the_other_commands_runs_are_not_resumed(pretrained, run, colours, capsys):
-    assert "was begun by another command" in fails(capsys, "pretrain", colours, "--out", run, "--resume")
-    assert "was begun by another command" in fails(
-        capsys, "train", "classify", colours, "--out", pretrained, "--resume"
-    )
+    said = fails(capsys, "pretrain", colours, "--out", run, "--resume")
+    assert "was begun by `convnext train classify`" in said
+    said = fails(capsys, "train", "classify", colours, "--out", pretrained, "--resume")
+    assert "was begun by `convnext pretrain`" in said
 
 
 def test_reconstruct_needs_a_decoder(run, colours, tmp_path, capsys):
