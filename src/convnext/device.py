@@ -10,7 +10,7 @@ import torch
 
 from convnext.errors import InputError
 
-Precision = Literal["auto", "fp32", "bf16", "fp16"]
+Precision = Literal["fp32", "bf16", "fp16"]
 
 LONG_RUN = 5000
 """Steps from which compiling pays: it took 40 to 100 s on an H100's machine, and saved some 15 ms a step."""
@@ -18,7 +18,7 @@ LONG_RUN = 5000
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def choose_precision(device: torch.device, precision: Precision) -> Precision:
+def choose_precision(device: torch.device, precision: Precision | Literal["auto"]) -> Precision:
     """What "auto" means on a device: bf16 on GPUs that multiply it fast (from compute capability 8.0 on), else fp32."""
     if precision != "auto":
         return precision

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import os
 import platform
 import shutil
@@ -30,16 +31,32 @@ from convnext.config import Config, TrainConfig
 from convnext.errors import InputError
 from convnext.files import whole_file
 
-OWN = frozenset(
-    (
-        *("config.json", "environment.json", "metrics.jsonl", "unreadable.txt", "nonfinite.jsonl", "result.json"),
-        *("model.safetensors", "checkpoints", "tensorboard", "README.md"),
-        *("curves.png", "confusion.png", "gallery.png", "precision_recall.png", "reconstructions.png"),
-        *("mistakes.png", "confusions.csv"),
-        *("per_class.csv", "detections.json", "feature_distances.json", "feature_distances.png"),
-    )
-)
-"""What a run writes into its folder, with `reconstructions-EPOCH.png`; --overwrite deletes nothing else."""
+log = logging.getLogger("convnext")
+
+OWN = {
+    "README.md",
+    "checkpoints",
+    "config.json",
+    "confusion.png",
+    "confusions.csv",
+    "curves.png",
+    "detections.json",
+    "environment.json",
+    "feature_distances.json",
+    "feature_distances.png",
+    "gallery.png",
+    "metrics.jsonl",
+    "mistakes.png",
+    "model.safetensors",
+    "nonfinite.jsonl",
+    "per_class.csv",
+    "precision_recall.png",
+    "reconstructions.png",
+    "result.json",
+    "tensorboard",
+    "unreadable.txt",
+}
+"""Files and folders that a run writes, beside `reconstructions-EPOCH.png`; --overwrite deletes no others."""
 
 LOCK = ".lock"
 
@@ -183,7 +200,10 @@ def task_of(path: Path) -> str:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Inside, no other process writes the run at `path`. `InputError` if one does. The first process asks for all."""
+    """Lock the run at `path` against other programs; the first of a run's processes does it for all.
+
+    `InputError` if another program is writing it.
+    """
     if processes.rank():
         yield
         return
@@ -193,6 +213,8 @@ def locked(path: Path) -> Iterator[None]:
         lock.acquire(timeout=0)
     except Timeout:
         raise InputError(f"another process is writing {path}") from None
+    except NotImplementedError:  # some network file systems
+        log.warning("%s lies where files cannot be locked: see that one process alone writes it", path)
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror or error}") from error
     try:
@@ -203,7 +225,7 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def read_text(path: Path) -> str:
-    """A file's text, empty where it cannot be read."""
+    """The text of a file; empty if it cannot be read."""
     try:
         return path.read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -211,7 +233,7 @@ def read_text(path: Path) -> str:
 
 
 def parsed(text: str) -> dict[str, Any]:
-    """The JSON object in a text, empty where there is none."""
+    """The JSON object in a text; empty if there is none."""
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 from making import FAST, FAST_DETECT, FAST_SEGMENT, fails, make_folder, make_objects, make_scenes
 from PIL import Image
 from safetensors.torch import load_file
@@ -228,3 +229,17 @@ def test_two_processes_do_not_write_one_run(begun: tuple[str, Path], capsys: pyt
         options = [*TASKS[task][1], root / "data", "--out", root / "run", *TASKS[task][2], "--overwrite"]
         assert "another process is writing" in fails(capsys, *options)
     assert cli.main([str(a) for a in resume(task, root / "data", root / "run")]) == 0
+
+
+def test_where_files_cannot_be_locked_it_trains_with_a_word(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Some network file systems have no locks."""
+
+    def cannot(self: FileLock, **options: object) -> None:
+        raise NotImplementedError("the file system has no flock")
+
+    monkeypatch.setattr(FileLock, "acquire", cannot)
+    data = make_folder(tmp_path / "data", train=3, val=1)
+    assert cli.main(["train", "classify", str(data), "--out", str(tmp_path / "run"), *FAST, "--epochs", "1"]) == 0
+    assert "where files cannot be locked" in caplog.text

@@ -17,8 +17,13 @@ from making import FAST, fails, make_folder
 from safetensors.torch import load_file
 
 from convnext import cli
+from convnext.config import ClassifyConfig
+from convnext.data.samples import read_train_val
+from convnext.errors import Stopped
 from convnext.run import Run
+from convnext.tasks.classify import Classification
 from convnext.train.checkpoint import checkpoints
+from convnext.train.trainer import Trainer
 
 WAIT = """
 import sys, time
@@ -46,9 +51,12 @@ def start(state: str, arguments: list[str]) -> subprocess.Popen:
     """A run that waits for five minutes when it comes to a state; returns when it is there."""
     script = WAIT.format(state=state, arguments=arguments)
     process = subprocess.Popen(
-        [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        [sys.executable, "-c", script],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
+    )
     assert process.stdout is not None
     assert process.stdout.readline() == "waiting\n"
     return process
@@ -71,6 +79,29 @@ def test_a_signal_ends_every_state(state: str, number: int, colours: Path, tmp_p
     found, expected = (load_file(tmp_path / name / "model.safetensors") for name in ("run", "whole"))
     assert all(torch.equal(found[name], expected[name]) for name in expected)
     assert json.loads((tmp_path / "run" / "result.json").read_text())["top1"] >= 0
+
+
+def test_the_second_signal_saves_nothing_that_is_half_done(colours: Path, tmp_path: Path) -> None:
+    """It comes in anywhere, in the middle of an optimizer's step too: what is resumed is the checkpoint before."""
+    out = tmp_path / "run"
+    task = Classification(
+        config := ClassifyConfig(data=str(colours), image_size=32, epochs=2, workers=0, batch_size=8),
+        *read_train_val(config.data),
+    )
+    run = Run.create(out, config, overwrite=False)
+    trainer = Trainer(task, run)
+    update = trainer.update
+
+    def interrupted(*arguments: torch.Tensor) -> None:
+        update(*arguments)
+        if trainer.step == 5:  # of the second epoch, whose checkpoint is that of the first
+            for number in (signal.SIGTERM, signal.SIGTERM):
+                trainer.stop.receive(number, None)
+
+    trainer.update = interrupted
+    with pytest.raises(Stopped, match="continue with --resume"):
+        trainer.fit()
+    assert [json.loads((path / "state.json").read_text())["step"] for path in checkpoints(run.checkpoints)] == [3]
 
 
 def test_what_ignores_a_closed_terminal_goes_on(colours: Path, tmp_path: Path) -> None:

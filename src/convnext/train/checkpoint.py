@@ -30,7 +30,7 @@ from convnext.errors import InputError
 
 STATE = "state.json"
 KNOWN = {"epoch", "step", "losses", "counted", "best_score", "nonfinite_in_a_row", "scaler", "unreadable"}
-"""What `state.json` holds in any case."""
+"""Keys that every `state.json` has."""
 
 log = logging.getLogger("convnext")
 
@@ -120,7 +120,7 @@ class Checkpoints:
         return state
 
     def choose(self) -> Path:
-        """The last checkpoint that is not damaged, the same for all processes. `InputError` if none is."""
+        """The last checkpoint that is not damaged, the same for all processes. `InputError` if all are."""
         found, said = None, []
         if processes.rank() == 0:
             for path in reversed(checkpoints(self.folder)):
@@ -182,7 +182,7 @@ def read_state(path: Path) -> dict[str, Any]:
 
 
 def damage(path: Path) -> str | None:
-    """What is wrong with a checkpoint's files, by the checksums they were written with; None if nothing is."""
+    """The first fault found in a checkpoint's files, by their checksums, in words; None if they are whole."""
     try:
         for name, known in read_state(path).get("files", {}).items():
             if checksum(path / name) != known:

@@ -15,11 +15,11 @@ from convnext.run import Run
 
 
 class Interruption(BaseException):
-    """A signal to stop, raised where it came in."""
+    """A signal to stop, raised where it came in; `whole` says that no step was half done there."""
 
-    def __init__(self, signal: int) -> None:
+    def __init__(self, signal: int, *, whole: bool) -> None:
         super().__init__(signal)
-        self.signal = signal
+        self.signal, self.whole = signal, whole
 
 
 class StopSignal:
@@ -49,15 +49,15 @@ class StopSignal:
     def receive(self, number: int, frame: FrameType | None) -> None:
         again, self.received = bool(self.received), number
         if again or self.raises:
-            raise Interruption(number)
+            raise Interruption(number, whole=self.raises)
 
     @contextmanager
     def at_once(self) -> Iterator[None]:
-        """Inside, nothing is half done that must not be: the first signal is an `Interruption`."""
+        """Make the first signal an `Interruption` inside this context, where no step is half done."""
         self.raises = True
         try:
             if self.received:
-                raise Interruption(self.received)
+                raise Interruption(self.received, whole=True)
             yield
         finally:
             self.raises = False

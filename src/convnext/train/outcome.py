@@ -1,4 +1,4 @@
-"""What a step gives that the loop has to look at: its loss, and the norm of its gradient."""
+"""The outcome of a training step: its loss, and the norm of its gradient."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 class Outcome:
-    """Loss and norm of a step, on their way from a GPU, which meanwhile goes on; of a CPU, they are there.
+    """Loss and gradient norm of a step, copied from a GPU without waiting for it.
 
     Args:
         epoch: counted from 1.

@@ -143,17 +143,17 @@ class Trainer:
             return next(batches, None)
 
     def may_be_left(self) -> AbstractContextManager[None]:
-        """Inside, a signal to stop counts at once. Of several processes only a second one does: they must agree."""
+        """A context that a signal to stop leaves at once; with several processes, which must agree, the second one."""
         return self.stop.at_once() if processes.count() == 1 else nullcontext()
 
     def leave(self, told: Interruption) -> NoReturn:
-        """Save what is not saved and can be, and say how to go on."""
+        """End the run after a signal to stop: save a whole state that is not saved yet, and raise `Stopped`."""
         ended = self.epoch == self.config.epochs
-        with suppress(InputError):
-            if processes.count() == 1 and self.saved != (self.epoch, self.step) and not ended:
+        with suppress(InputError):  # whoever stops it is told what can be resumed, not why a write failed
+            if told.whole and processes.count() == 1 and self.saved != (self.epoch, self.step) and not ended:
                 self.save()
             self.checkpoints.finish()
-        where = "while its report was written" if ended else f"after step {self.step}"
+        where = "while its report was written" if ended else f"in step {self.step + 1}"
         hint = "continue with --resume" if self.run.can_resume() else "it has no checkpoint yet"
         raise Stopped(f"told to stop; {self.run.path} ended {where}: {hint}", told.signal) from None
 
@@ -248,7 +248,7 @@ class Trainer:
             torch.nn.utils.clip_grads_with_norm_(self.model.parameters(), self.config.clip_grad, norm)
         for optimizer in self.optimizers:
             if self.late:
-                optimizer.grad_scale, optimizer.found_inf = None, nonfinite  # type: ignore[attr-defined]  # of fused ones
+                optimizer.grad_scale, optimizer.found_inf = None, nonfinite  # type: ignore[attr-defined]  # torch's types lack what fused ones read
             self.scaler.step(optimizer)
         if self.ema is not None:
             self.ema.update(self.model, self.step)
@@ -273,7 +273,7 @@ class Trainer:
         return loss
 
     def catch_up(self) -> None:
-        """Read the step that waits to be."""
+        """Settle the step whose outcome has not been read yet, if any."""
         outcome, self.waiting = self.waiting, None
         if outcome is not None:
             self.settle(outcome)
