@@ -24,7 +24,6 @@ def no_heic(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def to_heic(path: Path) -> None:
-    pytest.importorskip("pillow_heif")
     Image.open(path).convert("RGB").save(path.with_suffix(".HEIC"))
     path.unlink()
 

@@ -31,7 +31,7 @@ class Count(TorchDispatchMode):
         super().__init__()
         self.calls, self.bytes, self.synchronised = 0, 0, list[str]()
 
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         out = function(*args, **(kwargs or {}))
         name = function.__name__.split(".")[0]
         if name in ("_local_scalar_dense", "nonzero", "is_nonzero"):

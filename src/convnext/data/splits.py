@@ -41,7 +41,7 @@ RULE = 2
 """The rule of new runs. 0 and 1 are those of runs made before it, of dense tasks and of classification."""
 
 SAMPLE = 32
-"""Images by which data are recognised."""
+"""Number of training images whose digests are stored, to recognise the data again."""
 
 
 def part_of_name(name: str) -> str | None:
@@ -285,13 +285,13 @@ Part = TypeVar("Part", bound=_Images)
 
 
 def divide_images(parts: Mapping[str, Part], hold_out: HoldOut) -> tuple[Part, Part, Origin]:
-    """What is trained on, what is held out, and what of it is stored with the weights, of the `training_parts` read."""
+    """Divide the `training_parts` of a data set into training and validation images; with their `Origin`."""
     settled = None
     if UNDIVIDED in parts:
         whole = parts[UNDIVIDED]
         keys = [image.key for image in whole.images]
         held, settled = divide([UNDIVIDED] * len(keys), keys, None, hold_out)
-        train, val = (_some(whole, [i for i, own in enumerate(held) if own == part]) for part in ("train", "val"))
+        train, val = (_chosen(whole, [i for i, own in enumerate(held) if own == part]) for part in ("train", "val"))
     else:
         train, val = parts["train"], next(part for name, part in parts.items() if name != "train")
     return train, val, origin_of(settled, [image.key for image in train.images], partial(_file_of, train.images))
@@ -300,20 +300,24 @@ def divide_images(parts: Mapping[str, Part], hold_out: HoldOut) -> tuple[Part, P
 def measured_images(
     data: object, parts: Mapping[str, Part], split: Split | None, origin: Origin | None
 ) -> tuple[Part, str]:
-    """What is measured of the `measured_parts` read, in one, and what it is called."""
+    """Join the `measured_parts` of a data set into the images to measure; with the name of the split."""
     names = list(parts)
     if names == [UNDIVIDED]:
         whole = parts[UNDIVIDED]
         keys = [image.key for image in whole.images]
         content = partial(_file_of, whole.images)
         chosen, name = choose_undivided(data, keys, None, split=split, origin=origin, content=content)
-        return _some(whole, chosen), name
-    whole = dataclasses.replace(parts[names[0]], images=tuple(i for part in parts.values() for i in part.images))  # type: ignore[type-var]
+        return _chosen(whole, chosen), name
+    whole = _with_images(parts[names[0]], tuple(i for part in parts.values() for i in part.images))
     return whole, names[0] if len(names) == 1 else "all"
 
 
-def _some(part: Part, chosen: list[int]) -> Part:
-    return dataclasses.replace(part, images=tuple(part.images[i] for i in chosen))  # type: ignore[type-var]
+def _chosen(part: Part, places: list[int]) -> Part:
+    return _with_images(part, tuple(part.images[i] for i in places))
+
+
+def _with_images(part: Part, images: tuple[Any, ...]) -> Part:
+    return dataclasses.replace(part, images=images)  # type: ignore[type-var]  # mypy knows no Protocol of dataclasses
 
 
 def _file_of(images: Sequence[_Image], index: int) -> bytes:

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from convnext.data.annotated import Size, WholeImage
 from convnext.data.decode import read_image
-from convnext.errors import InputError
+from convnext.deploy.whole import SeesWholeImages
 from convnext.models.rcnn import RCNN, Detections, create_detector
 
 
@@ -26,7 +26,7 @@ class Found(NamedTuple):
     mask: np.ndarray | None
 
 
-class Detector:
+class Detector(SeesWholeImages):
     """Finds objects.
 
     Args:
@@ -41,18 +41,6 @@ class Detector:
     ) -> None:
         self.model, self.classes, self.transform = model.eval(), list(classes), transform
         self.category_ids = list(category_ids)
-
-    def resize(self, image_size: int | None, crop: float | None = None) -> dict[str, float]:
-        """See images at another short side than the model was trained for; it is returned by name, if it differs.
-
-        `InputError` for a crop: whole images are seen.
-        """
-        if crop is not None:
-            raise InputError("--crop is for classifiers: others see whole images")
-        if image_size is None or image_size == self.transform.short:
-            return {}
-        self.transform = self.transform.resized(image_size)
-        return {"image_size": image_size}
 
     def __call__(self, images: Any, threshold: float = 0.5) -> Any:
         """Objects of one image, or of each in a list, with a score of at least `threshold`, best first.

@@ -12,14 +12,14 @@ from torch.nn import functional as F
 
 from convnext.data.annotated import Size, WholeImage
 from convnext.data.decode import read_image
-from convnext.errors import InputError
+from convnext.deploy.whole import SeesWholeImages
 from convnext.models.upernet import UperNet, create_segmenter, resize
 
 ENLARGED = 2**26
 """Values of logits that are held at the image's size at once."""
 
 
-class Segmenter:
+class Segmenter(SeesWholeImages):
     """Says of every pixel what it shows.
 
     Args:
@@ -46,18 +46,6 @@ class Segmenter:
         self.model, self.classes, self.transform = model.eval(), list(classes), transform
         self.window, self.stride = window, stride or (None if window is None else max(1, window * 2 // 3))
         self.scales, self.flip = tuple(scales), flip
-
-    def resize(self, image_size: int | None, crop: float | None = None) -> dict[str, float]:
-        """See images at another short side than the model was trained for; it is returned by name, if it differs.
-
-        `InputError` for a crop: whole images are seen.
-        """
-        if crop is not None:
-            raise InputError("--crop is for classifiers: others see whole images")
-        if image_size is None or image_size == self.transform.short:
-            return {}
-        self.transform = self.transform.resized(image_size)
-        return {"image_size": image_size}
 
     def __call__(self, images: Any) -> Any:
         """The label map of one image, uint16 `[H, W]`, or of each in a list: positions among `classes`.

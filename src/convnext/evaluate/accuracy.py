@@ -126,7 +126,7 @@ class _Columns:
                 self.columns[field.name] += value.numpy().tobytes()
 
     def predictions(self) -> Predictions:
-        """All of them."""
+        """The predictions of all batches, in the order they were added."""
         tensors = {name: torch.frombuffer(column, dtype=self.types[name]) for name, column in self.columns.items()}
         return Predictions(classes=self.classes, unreadable=[], **tensors)
 
@@ -153,7 +153,7 @@ def _single(logits: Tensor, targets: Tensor, indices: Tensor) -> Predictions:
 
 
 def _joined(parts: Sequence[Answers], unreadable: list[tuple[int, str]]) -> Answers:
-    """In the set's order, in which sums do not depend on batches or processes."""
+    """Join predictions in the set's order, in which sums do not depend on batches or processes."""
     first = parts[0]
     order = torch.cat([part.indices for part in parts]).argsort()
     columns: dict[str, Any] = {}

@@ -40,7 +40,8 @@ def matched(data: Annotated, results: Sequence[Result]) -> tuple[list[dict[str, 
 
 
 def _of_image(image: AnnotatedImage, found: Sequence[Result], classes: Sequence[str]) -> list[dict[str, Any]]:
-    """The best first: each takes the free object of its class that it overlaps most."""
+    """Match the objects found in one image, by falling score, each with the free object of its class that it overlaps
+    most; returns one row an object."""
     truth = [a for a in image.annotations if not a.crowd]
     crowds = [a for a in image.annotations if a.crowd]
     boxes = torch.tensor([row.box for row in found]).reshape(-1, 4)

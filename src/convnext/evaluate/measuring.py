@@ -1,8 +1,7 @@
-"""What it takes to measure a model, as it is stored with its weights; of older runs, as it can be found beside them."""
+"""The rules that a model is measured by, stored with its weights; of older runs, in the `config.json` beside them."""
 
 from __future__ import annotations
 
-import json
 import logging
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from convnext.config import ClassifyConfig, DetectConfig, SegmentConfig
 from convnext.data.label_maps import LabelRules
 from convnext.data.splits import HoldOut, Origin
+from convnext.run import parsed, read_text
 from convnext.weights import read_meta
 from convnext.weights.io import read_own_meta
 
@@ -37,7 +37,7 @@ def origin_of_model(source: str | Path) -> Origin | None:
 
 
 def label_rules_of_model(source: str | Path) -> LabelRules:
-    """What numbers in label maps mean to a segmenter."""
+    """The meaning of the numbers in label maps, as a segmenter was trained with it."""
     own = read_meta(source)
     if "labels" in own:
         return LabelRules(**own["labels"])
@@ -52,8 +52,5 @@ def config_beside(source: str | Path) -> dict[str, Any] | None:
     """The `config.json` of the run that weights lie in, if they do."""
     path = Path(source)
     folder = path if path.is_dir() else path.parent.parent if path.parent.name == "checkpoints" else path.parent
-    try:
-        config = json.loads((folder / "config.json").read_bytes())
-    except (OSError, ValueError):
-        return None
-    return config if isinstance(config, dict) and "val_fraction" in config else None
+    config = parsed(read_text(folder / "config.json"))
+    return config if "val_fraction" in config else None

@@ -42,7 +42,7 @@ def measure(segmenter: Segmenter, batches: Iterable[WholeBatch]) -> Measured:
 
 
 def merge(parts: Sequence[Measured]) -> Measured:
-    """What several processes measured, in the set's order."""
+    """Join what several processes measured, in the set's order."""
     matrices = [part.matrix for part in parts]
     return Measured(np.sum(matrices, axis=0), sorted(image for part in parts for image in part.images))
 
@@ -56,7 +56,7 @@ def rows(measured: Measured, data: LabelMaps) -> Iterator[dict[str, Any]]:
 
 
 def say_unmeasured(matrix: np.ndarray, classes: Sequence[str]) -> None:
-    """A line in the log about classes that no pixel has, which count in no mean."""
+    """Log the classes that no pixel has, which count in no mean."""
     lacking = [name for name, count in zip(classes, matrix.sum(1).tolist(), strict=True) if not count]
     if lacking:
         more = f" and {len(lacking) - 5} more" if len(lacking) > 5 else ""

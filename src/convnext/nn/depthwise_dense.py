@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from convnext.nn.kernels import cuda, looked_into, native
+from convnext.nn.kernels import cuda, is_exporting, native
 
 KERNEL_SIZE = 7
 PADDING = KERNEL_SIZE // 2
@@ -71,7 +71,7 @@ class _DepthwiseConv(torch.autograd.Function):
 def takes_own_kernel(x: Tensor) -> bool:
     """Whether maps `[N, C, H, W]` on CUDA go through our kernels: half-width types, and maps so large that they were
     measured two to three times as fast as cuDNN's, forward and for the input's gradient (docs/results.md)."""
-    if looked_into():
+    if is_exporting():
         return False
     dtype = torch.get_autocast_dtype("cuda") if torch.is_autocast_enabled("cuda") else x.dtype
     large = x.shape[2] * x.shape[3] >= OWN_POSITIONS and x.numel() >= OWN_ELEMENTS
@@ -79,7 +79,7 @@ def takes_own_kernel(x: Tensor) -> bool:
 
 
 class _CudaDepthwise(torch.autograd.Function):
-    """Of `[N, H, W, C]`; the kernels take weights of any type."""
+    """The convolution of maps `[N, H, W, C]` by the CUDA kernels, which take weights of any type."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -119,7 +119,7 @@ def tile_table(height: int, width: int) -> Tensor:
 
 
 def weight_gradient_as_convolution(x: Tensor, grad: Tensor) -> Tensor:
-    """The same by PyTorch's operators."""
+    """The weight gradient by PyTorch's operators, `[C, 1, 7, 7]` in fp32."""
     images, channels, height, width = x.shape
     total = x.new_zeros(KERNEL_SIZE, KERNEL_SIZE, channels, dtype=torch.float32)
     group = max(1, GROUP_ELEMENTS // (channels * height * width))

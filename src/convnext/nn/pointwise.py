@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from convnext.nn.kernels import gpu, looked_into
+from convnext.nn.kernels import gpu, is_exporting
 from convnext.nn.norm import EPS, GRN, grn_scale
 from convnext.nn.workspace import workspace
 
@@ -163,7 +163,7 @@ class _MLP(torch.autograd.Function):
 
 def takes_operator(x: Tensor, pwconv1: nn.Module, grn: nn.Module | None, pwconv2: nn.Module) -> bool:
     """Whether `mlp` may stand for the layers, and pays: a type the operator has, and nobody looking inside."""
-    if looked_into():
+    if is_exporting():
         return False
     for layer in (pwconv1, grn, pwconv2):
         if type(layer) not in (nn.Linear, GRN, type(None)):

@@ -36,7 +36,7 @@ META_KEY = "convnext"
 BIN_FILE = "pytorch_model.bin"
 _CONTAINERS = ("model_ema", "state_dict_ema", "model", "state_dict", "module")
 _NUMBERS: list[Any] = [np.dtype, *{type(np.dtype(code)) for code in "?bBhHiIlLqQefd"}, np.float64(0).__reduce__()[0]]
-"""What scalars of NumPy are made of, which training scripts save beside weights; none of it runs code."""
+"""Types that a pickled NumPy number is made of, as training scripts save beside weights; none of them runs code."""
 _DECODER = ("decoder.", "proj.", "pred.", "mask_token")
 _NON_COMMERCIAL_HUB = re.compile(r"models--(facebook--convnextv2-|timm--convnextv2_)")
 
@@ -92,7 +92,7 @@ def read_tensors(source: str | Path) -> State:
 
 
 def _in_fp32(state: State) -> State:
-    """Weights as networks are computed in: files may hold half of the bits, or twice as many."""
+    """Convert floating-point weights of any width to fp32. `WeightsError` for complex, quantised or sparse tensors."""
     for key, tensor in state.items():
         if tensor.is_complex() or tensor.is_quantized or tensor.is_sparse:
             raise WeightsError(f"'{key}' is of a kind that weights are not: {tensor.dtype}, {tensor.layout}")

@@ -189,14 +189,13 @@ def detect_layout(state: State) -> str | None:
 
 
 def strip_prefix(state: State) -> tuple[State, list[str]]:
-    """`state` without what stands before a known layout's names, and the names that do not lie under it.
+    """Strip the prefix that stands before a known layout's names; returns the state, and the names outside the prefix.
 
     Data parallel and compiled networks, Lightning's modules, detectors and segmenters put one there, or several:
     `module.`, `_orig_mod.`, `model.`, `net.backbone.`.
     """
-    for wrapper in _WRAPPERS * 2:
-        if all(key.startswith(wrapper) for key in state):
-            state = {key.removeprefix(wrapper): tensor for key, tensor in state.items()}
+    while state and (wrapper := next((w for w in _WRAPPERS if all(key.startswith(w) for key in state)), None)):
+        state = {key.removeprefix(wrapper): tensor for key, tensor in state.items()}
     prefixes = {key.removesuffix(stem) for key in state for stem in _STEMS if key.endswith(stem)} | {""}
 
     def known(prefix: str) -> int:

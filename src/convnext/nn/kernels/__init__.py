@@ -3,8 +3,8 @@
 import torch
 
 
-def looked_into() -> bool:
-    """Whether somebody traces or exports the network, and is to see PyTorch's layers, not our operators.
+def is_exporting() -> bool:
+    """Whether the network is being traced or exported, by what must see PyTorch's layers instead of our operators.
 
     `torch.compiler.is_exporting` says yes inside torch.compile too, up to torch 2.11.
     """

@@ -21,7 +21,7 @@ log = logging.getLogger("convnext")
 
 
 def convolve(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """The convolution, of the input's shape and type; sums are in fp32.
+    """Depthwise 7x7 convolution, of the input's shape and type; sums are in fp32.
 
     Args:
         x: contiguous `[N, H, W, C]`.
@@ -72,7 +72,7 @@ def row_chunks(work: float, height: int, capacity: int) -> int:
 
 @functools.cache
 def capacity(device: torch.device) -> int:
-    """Blocks that run at a time."""
+    """Number of thread blocks that a device runs at a time."""
     return torch.cuda.get_device_properties(device).multi_processor_count * RESIDENT
 
 

@@ -155,9 +155,16 @@ def apply_backward(
 
 @triton.jit(do_not_specialize=SIZES)
 def _square_sums(
-    hidden, sums, positions, chunks, WIDE: tl.constexpr, RUN: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
+    hidden,
+    sums,
+    positions,
+    chunks,
+    WIDE: tl.constexpr,
+    RUN: tl.constexpr,
+    ROWS: tl.constexpr,
+    BLOCK: tl.constexpr,
     EXACT: tl.constexpr,
-):  # fmt: skip
+):
     first, last, c, there, image, number = _place(positions, chunks, WIDE, RUN, BLOCK)
     total = tl.full((ROWS, BLOCK), 0, sums.dtype.element_ty)
     for row in range(first, last, ROWS):
@@ -181,9 +188,19 @@ def _scale(sums, gamma, gx, scale, chunks, WIDE: tl.constexpr, BLOCK: tl.constex
 
 @triton.jit(do_not_specialize=SIZES)
 def _apply(
-    hidden, scale, beta, out, positions, chunks, WIDE: tl.constexpr, RUN: tl.constexpr, ROWS: tl.constexpr,
-    BLOCK: tl.constexpr, EXACT: tl.constexpr, GRN: tl.constexpr,
-):  # fmt: skip
+    hidden,
+    scale,
+    beta,
+    out,
+    positions,
+    chunks,
+    WIDE: tl.constexpr,
+    RUN: tl.constexpr,
+    ROWS: tl.constexpr,
+    BLOCK: tl.constexpr,
+    EXACT: tl.constexpr,
+    GRN: tl.constexpr,
+):
     first, last, c, there, image, _ = _place(positions, chunks, WIDE, RUN, BLOCK)
     if GRN:
         factor = tl.load(scale + image * WIDE + c, mask=there)[None, :]
@@ -200,9 +217,17 @@ def _apply(
 
 @triton.jit(do_not_specialize=SIZES)
 def _scale_sums(
-    grad, hidden, sums, positions, chunks, WIDE: tl.constexpr, RUN: tl.constexpr, ROWS: tl.constexpr,
-    BLOCK: tl.constexpr, EXACT: tl.constexpr,
-):  # fmt: skip
+    grad,
+    hidden,
+    sums,
+    positions,
+    chunks,
+    WIDE: tl.constexpr,
+    RUN: tl.constexpr,
+    ROWS: tl.constexpr,
+    BLOCK: tl.constexpr,
+    EXACT: tl.constexpr,
+):
     first, last, c, there, image, number = _place(positions, chunks, WIDE, RUN, BLOCK)
     total = tl.full((ROWS, BLOCK), 0, sums.dtype.element_ty)
     for row in range(first, last, ROWS):
@@ -233,9 +258,22 @@ def _scale_backward(sums, gx, gamma, scale, through, dgamma, chunks, WIDE: tl.co
 
 @triton.jit(do_not_specialize=SIZES)
 def _apply_backward(
-    grad, hidden, scale, through, beta, out, sums, positions, chunks, WIDE: tl.constexpr, RUN: tl.constexpr,
-    ROWS: tl.constexpr, BLOCK: tl.constexpr, EXACT: tl.constexpr, GRN: tl.constexpr,
-):  # fmt: skip
+    grad,
+    hidden,
+    scale,
+    through,
+    beta,
+    out,
+    sums,
+    positions,
+    chunks,
+    WIDE: tl.constexpr,
+    RUN: tl.constexpr,
+    ROWS: tl.constexpr,
+    BLOCK: tl.constexpr,
+    EXACT: tl.constexpr,
+    GRN: tl.constexpr,
+):
     first, last, c, there, image, number = _place(positions, chunks, WIDE, RUN, BLOCK)
     total = tl.full((ROWS, BLOCK), 0, sums.dtype.element_ty)
     if GRN:
@@ -278,7 +316,7 @@ def _tile(row, last, image, positions, c, there, WIDE: tl.constexpr, ROWS: tl.co
 
 @triton.jit
 def _whole_image(sums, image, chunks, c, there, WIDE: tl.constexpr):
-    """The sum over an image's runs."""
+    """Add up the sums of an image's runs of positions."""
     total = tl.full(c.shape, 0, sums.dtype.element_ty)
     for chunk in range(chunks):
         total += tl.load(sums + (image * chunks + chunk).to(tl.int64) * WIDE + c, mask=there, other=0)
