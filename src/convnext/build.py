@@ -35,7 +35,8 @@ log = logging.getLogger("convnext")
 
 
 def folder() -> Path:
-    """Where code is kept: ~/.cache/convnext/kernels, whatever `CONVNEXT_CACHE` is, which others may share."""
+    """The folder of compiled C libraries, ~/.cache/convnext/kernels; `CONVNEXT_CACHE` does not move it, as a
+    cache of data may be shared with other users."""
     return Path.home() / ".cache" / "convnext" / "kernels"
 
 
@@ -93,7 +94,7 @@ def is_whole(path: Path) -> bool:
 
 
 def _keep(built: str, path: Path) -> None:
-    """Move a library to its place, with its checksum, both on the disk before they are there."""
+    """Move a compiled library and its checksum to their places, after both are flushed to the disk."""
     checksum = Path(built).with_suffix(".sha256")
     checksum.write_text(hashlib.sha256(Path(built).read_bytes()).hexdigest())
     for file in (Path(built), checksum):
@@ -106,7 +107,7 @@ def _keep(built: str, path: Path) -> None:
 
 @functools.cache
 def _say_unread() -> None:
-    """Once, where older releases kept code in a folder that may be shared."""
+    """Warn, once, that libraries which older releases kept in `CONVNEXT_CACHE` are not loaded."""
     if os.environ.get("CONVNEXT_CACHE") and (cache_folder() / "kernels").exists():
         log.warning("code in %s is not loaded: it is kept in ~/.cache/convnext/kernels", cache_folder() / "kernels")
 

@@ -210,7 +210,7 @@ def add_run_options(command: argparse.ArgumentParser, recipe: str, *, out: bool 
 
 
 def add_size_options(command: argparse.ArgumentParser) -> None:
-    """How images are seen, where not as in training."""
+    """Add the options for another image size or crop than the model was trained with."""
     command.add_argument(
         "--image-size",
         type=int,

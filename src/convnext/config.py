@@ -20,8 +20,10 @@ log = logging.getLogger("convnext")
 
 
 def loading_processes() -> int:
-    """Beside an NVIDIA GPU all cores but two, beside a CPU that trains two; asked of the system, not of torch, which
-    takes a second to import."""
+    """Default number of processes that load images: all cores but two beside an NVIDIA GPU, else two.
+
+    The system is asked for a GPU, not torch, which takes a second to import.
+    """
     return max(2, (os.cpu_count() or 1) - 2) if Path("/dev/nvidia0").exists() else 2
 
 

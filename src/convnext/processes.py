@@ -15,7 +15,7 @@ import torch.distributed as dist
 STOP_SIGNALS = tuple(
     getattr(signal, name) for name in ("SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2") if hasattr(signal, name)
 )
-"""What schedulers send before they take a machine away, and terminals when they are closed."""
+"""Signals to stop: schedulers send them before they take a machine away, terminals when they are closed."""
 PATIENCE = timedelta(hours=2)
 """How long the others wait for one that evaluates or writes."""
 

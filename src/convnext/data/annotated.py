@@ -179,7 +179,7 @@ class WholeImage:
         return normalise(functional.resize(functional.pil_to_tensor(image), size, antialias=True))
 
     def resized(self, short: int) -> WholeImage:
-        """The same at another short side, and a long one of the same proportion."""
+        """A transform to another short side, in pixels, with the limit of the long side in the same proportion."""
         if short < 1:
             raise InputError(f"an image's short side must be at least 1 pixel, not {short}")
         if short != self.short:

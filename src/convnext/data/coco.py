@@ -225,7 +225,10 @@ def _categories(path: Path, content: Any, used: Collection[Id | None], faults: F
 def _labels(
     path: Path, categories: Mapping[Id, str], used: Collection[Id | None], classes: Sequence[str] | None
 ) -> tuple[dict[Id, int], tuple[str, ...], tuple[Id, ...]]:
-    """The class of each category, the names of the classes, and their ids here; those it lacks get ids of no other."""
+    """The class of each category id, the names of the classes, and a category id for each class.
+
+    Classes that the JSON lacks get ids that no category has.
+    """
     if classes is None:
         return {id: label for label, id in enumerate(categories)}, tuple(categories.values()), tuple(categories)
     place = {name: label for label, name in enumerate(classes)}
@@ -239,14 +242,14 @@ def _labels(
 
 
 class _Finder:
-    """Where the files lie that a JSON names: in the folder of the images, beside it, or where an absolute path says."""
+    """Finds the image files that a JSON names: in the folder of images, the folder above it, or at an absolute path."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.listed = cache(lambda place: {p.name.lower(): p.name for p in place.iterdir()} if place.is_dir() else {})
 
     def key(self, name: str) -> str:
-        """The file's name relative to the data."""
+        """The path of an image relative to the data, by which it may be held out."""
         path = Path(_slashes(name))
         return path.name if path.is_absolute() else path.as_posix().removeprefix(f"{self.folder.name}/")
 
@@ -258,7 +261,7 @@ class _Finder:
         return next((path for path in tried if path.is_file()), None)
 
     def hint(self, name: str) -> str:
-        """The name, with the one it may have been meant for."""
+        """A file name for an error message, with a file of the same name in other case if there is one."""
         path = self.folder / _slashes(name)
         other = self.listed(path.parent).get(path.name.lower())
         return f"{name}, where there is {other}" if name and other else name

@@ -26,23 +26,24 @@ def read_id(value: Any) -> Id | None:
 
 
 def order_of(id: Id) -> tuple[bool, int, str]:
-    """Where an id stands among others: numbers first."""
+    """The sorting key of an id: numbers come before text."""
     return (True, 0, id) if isinstance(id, str) else (False, id, "")
 
 
 def read_side(value: Any) -> int | None:
-    """A width or height in pixels; None if it is none."""
+    """The width or height of an image in pixels; None if the value is no such number."""
     side = read_id(value)
     return side if isinstance(side, int) and 0 < side <= LARGEST_SIDE else None
 
 
 def is_number(value: Any) -> bool:
-    """Whether a value is a position in an image."""
+    """Whether a value can be a coordinate in an image, in pixels."""
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < LARGEST  # nor nan
 
 
 class Outline(NamedTuple):
-    """What can be used of an outline: polygons or a run-length code, None if nothing; and what was wrong with it."""
+    """The outline of an object: `usable` holds polygons or a run-length code, or None; `scraps` says that polygons of
+    fewer than three points were dropped, `malformed` that the value is no outline."""
 
     usable: Any
     scraps: bool = False
@@ -68,7 +69,7 @@ def read_outline(value: Any, width: int, height: int) -> Outline:
 
 
 def is_code(code: dict[str, Any], width: int, height: int) -> bool:
-    """Whether it is a run-length code of an image of that size."""
+    """Whether a value is a run-length code of an image of that size."""
     size = code.get("size")
     if not isinstance(size, list) or [read_side(side) for side in size] != [height, width]:
         return False
@@ -102,7 +103,7 @@ def _runs(code: str) -> list[int] | None:
 
 
 def read_box(value: Any) -> Box | None:
-    """x, y, width and height in pixels; None for what is not four numbers."""
+    """A box as x, y, width and height in pixels; None if the value is not four numbers."""
     if isinstance(value, list) and len(value) == 4 and all(map(is_number, value)):
         return (float(value[0]), float(value[1]), float(value[2]), float(value[3]))
     return None

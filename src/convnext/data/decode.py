@@ -74,11 +74,11 @@ _OTHERS = {
     b"icns": "ICNS",
     b"\x76\x2f\x31\x01": "OpenEXR",
 }
-"""How files of formats begin that are not read: Pillow's parsers of them are never started."""
+"""First bytes of formats that are not read; Pillow's parsers of these formats are never started."""
 _HANDED_OVER = ("/dev/stdin", "/dev/fd/", "/proc/self/fd/")
-"""What a shell gives for `<(command)`: the only files that are read though they are none."""
+"""Beginnings of the paths that a shell gives for `<(command)`: pipes, and yet read."""
 _STRIP = 2**22
-"""Pixels that are converted at a time."""
+"""Pixels of an image that are converted at a time, to bound memory."""
 _header_lock = threading.Lock()
 
 
@@ -190,7 +190,7 @@ def upright_size(content: bytes, *, name: str) -> tuple[int, int]:
 
 
 def orientation(content: bytes) -> int:
-    """What EXIF says of how the image in a file's content lies: 1, upright, to 8; 1 where it says nothing."""
+    """The EXIF orientation of the image in a file's content, 1 (upright) to 8; 1 if the file has none."""
     _ignore_pillow_warnings()
     try:
         return Image.open(BytesIO(content), formats=_FORMATS).getexif().get(ExifTags.Base.Orientation, 1)
@@ -288,8 +288,8 @@ def _turn_upright(image: Image.Image) -> None:
 
 
 def _grey(image: Image.Image, mode: str, white: int | None) -> Image.Image:
-    """Numbers to 8 bits: from 0 to `white`, or without it to the smallest of 1, 255 and 65535 that holds them; those
-    that no 16 bits hold from their minimum to their maximum."""
+    """Scale an image of numbers to 8 bits: from 0 to `white`, or if that is None to the smallest of 1, 255 and 65535
+    that holds them; numbers outside of 16 bits from their minimum to their maximum."""
 
     def strip(rows: slice) -> np.ndarray:
         part = np.asarray(image.crop((0, rows.start, image.width, rows.stop)))
@@ -311,7 +311,7 @@ def _grey(image: Image.Image, mode: str, white: int | None) -> Image.Image:
 
 
 def _over_white(image: Image.Image, mode: str) -> Image.Image:
-    """An image with transparency on white."""
+    """Lay an image with transparency over white."""
     out = Image.new(mode, image.size)
     for rows in _strips(*image.size):
         part = image.crop((0, rows.start, image.width, rows.stop)).convert("RGBA")
@@ -321,7 +321,7 @@ def _over_white(image: Image.Image, mode: str) -> Image.Image:
 
 
 def _strips(width: int, height: int) -> list[slice]:
-    """Rows of an image, some at a time: whole images in wide types would take gigabytes."""
+    """Cut an image into strips of rows of at most `_STRIP` pixels."""
     step = max(1, _STRIP // max(1, width))
     return [slice(first, min(first + step, height)) for first in range(0, height, step)]
 

@@ -1,4 +1,4 @@
-"""What every form of data is read into first: a list of sources with class names and a part."""
+"""The list of labelled images that folders, tables and shards are all read into."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ class Finish:
         self.noise = torch.cat(drawn) if drawn else torch.empty(0)
 
     def pin_memory(self) -> Finish:
-        """What a loader of PyTorch calls where a GPU is: the copy to it then waits for nothing."""
+        """Put the noise into pinned memory, so that its copy to a GPU is asynchronous; PyTorch's loader calls this."""
         self.noise = self.noise.pin_memory()
         return self
 
@@ -86,5 +86,5 @@ class Finish:
 
 @functools.lru_cache(maxsize=16)
 def constants(values: tuple[float, ...], device: torch.device) -> Tensor:
-    """One number a channel, `[C, 1, 1]`, kept on the device: to copy it there would wait for all that runs."""
+    """The values of the channels as `[C, 1, 1]` on a device, copied there once: each copy would wait for the GPU."""
     return torch.tensor(values, device=device)[:, None, None]

@@ -1,4 +1,4 @@
-"""What is wrong with some data, and what was assumed of it, for people."""
+"""Counts of what is wrong with a data set, as lines for people."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ EXAMPLES = 3
 
 @dataclass
 class _Counted:
-    """Of each kind how often it was found, and its first examples."""
+    """Counts findings by kind, and keeps the first examples of each."""
 
     found: dict[str, list[str]] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
@@ -25,23 +25,23 @@ class _Counted:
 
 @dataclass
 class Faults:
-    """What was found wrong in some data: what had to be left out, and what could be taken all the same."""
+    """Faults found while a data set was read: what was left out, and what was used all the same."""
 
     left_out: _Counted = field(default_factory=_Counted)
     taken: _Counted = field(default_factory=_Counted)
 
     def add(self, kind: str, example: str) -> None:
-        """Something that is left out."""
+        """Count something that is left out."""
         self.left_out.add(kind, example)
 
     def note(self, kind: str, example: str) -> None:
-        """Something that is taken, by an assumption or in part."""
+        """Count something that is used in part, or by an assumption."""
         self.taken.add(kind, example)
 
     def lines(self) -> list[str]:
-        """A line for each kind that was left out."""
+        """One line for each kind of thing that was left out."""
         return self.left_out.lines()
 
     def notes(self) -> list[str]:
-        """A line for each kind that was taken all the same."""
+        """One line for each kind of thing that was used all the same."""
         return self.taken.lines()

@@ -32,13 +32,13 @@ def find_images(folder: str | Path, unread: Counter[str] | None = None) -> list[
 
 
 def say_unread(unread: Counter[str]) -> None:
-    """One line of what `find_images` passed over, if anything."""
+    """Log the counts of files that `find_images` passed over, if any."""
     if unread:
         log.warning("%s", describe_unread(unread))
 
 
 def describe_unread(unread: Counter[str]) -> str:
-    """How many files of each kind are not read, and what helps."""
+    """A sentence with the number of unread files of each kind, and what would read them."""
     kinds = ", ".join(f"{count} {kind}" for kind, count in unread.most_common())
     advice = "pip install 'convnext[heic]' reads HEIC" if "HEIC" in unread else "convert them to PNG or JPEG"
     return f"{kinds} files are not read: {advice}"

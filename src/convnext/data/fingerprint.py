@@ -1,4 +1,4 @@
-"""What a run's training data were: enough to tell, when it is resumed, whether they are the same, wherever they lie."""
+"""Fingerprints of training data, by which a resumed run knows whether they are the same, wherever they lie."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ from convnext.data.label_maps import LabelMaps
 from convnext.data.samples import Samples
 
 READERS = 16
-"""Threads that ask for sizes: of a million files behind a network one would take minutes."""
+"""Threads that ask the file system for sizes; one thread would take minutes for a million files on a network."""
 
 
 def of_samples(data: str, samples: Samples, *, labels: bool = True) -> dict[str, Any]:
-    """Of classified images, or without `labels` of images alone."""
+    """Fingerprint of labelled images; without `labels`, of the images alone."""
     targets: Iterable[Any] = samples.targets if labels else [None] * len(samples)
     on_disc = samples.images is None and samples.members is None
     return _fingerprint(data, samples.sources, targets, samples.classes if labels else (), on_disc)
 
 
 def of_annotated(data: str, images: Annotated) -> dict[str, Any]:
-    """Of images with objects."""
+    """Fingerprint of images and their annotated objects."""
     objects = ([(a.label, *a.box) for a in image.annotations] for image in images.images)
     return _fingerprint(data, [str(image.file) for image in images.images], objects, images.classes, True)
 
 
 def of_label_maps(data: str, images: LabelMaps) -> dict[str, Any]:
-    """Of images with label maps, which count by their size."""
+    """Fingerprint of images and their label maps, each of which counts by its size in bytes."""
     maps = _sizes([str(image.map) for image in images.images])
     return _fingerprint(data, [str(image.file) for image in images.images], maps, images.classes, True)
 
 
 def difference(then: dict[str, Any], now: dict[str, Any]) -> str | None:
-    """What has changed, in words; None if nothing has."""
+    """The difference between two fingerprints, in words; None if they are equal."""
     if then == now:
         return None
     if then["classes"] != now["classes"]:
@@ -50,10 +50,10 @@ def difference(then: dict[str, Any], now: dict[str, Any]) -> str | None:
 
 
 def what_changed(state: dict[str, Any], now: dict[str, Any], *, data: str, begun: str, steps: int) -> str | None:
-    """What is different from the data that a checkpoint's `state.json` is of, in words; None if nothing is.
+    """The difference between training data and those of a checkpoint, in words; None if they are the same.
 
-    Checkpoints of before have no fingerprint: then `data` must be the place where the run was begun, and an epoch's
-    `steps` fit those that were made.
+    Older checkpoints have no fingerprint: then `data` must be the place `begun`, and the number of `steps` in an epoch
+    must fit the steps that were made.
     """
     if "data" in state:
         return difference(state["data"], now)
@@ -80,7 +80,7 @@ def _fingerprint(
 
 
 def _sizes(files: Sequence[str]) -> list[int]:
-    """Bytes of each file; -1 of one that cannot be looked at, which is said when it is read."""
+    """Size of each file, in bytes; -1 for a file that cannot be looked at, which an error names when it is read."""
 
     def size(file: str) -> int:
         try:

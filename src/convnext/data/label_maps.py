@@ -242,7 +242,7 @@ def look_up(table: np.ndarray, numbers: np.ndarray) -> np.ndarray:
 
 
 def _counted(numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The numbers that occur, and how often."""
+    """The distinct numbers of a label map, and the count of each."""
     if numbers.dtype in (np.uint8, np.uint16):
         counts = np.bincount(numbers.ravel())
         return np.flatnonzero(counts), counts[counts > 0]

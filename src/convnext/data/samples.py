@@ -62,7 +62,7 @@ class Samples:
         return decode_image(self.content(index), mode, name=self.sources[index], white=white)
 
     def open_pixels(self, index: int, mode: str, white: int, reduction: Reduction) -> Image.Image | Tensor:
-        """The same for training, perhaps smaller (`decode_pixels`)."""
+        """Image `index` for training, perhaps decoded at a lower resolution (`decode_pixels`)."""
         if self.images is not None:
             return self.open(index, mode)
         return decode_pixels(self.content(index), mode, name=self.sources[index], reduction=reduction, white=white)
@@ -94,7 +94,7 @@ class Samples:
 
 
 class TrainingData(NamedTuple):
-    """What is trained on, what is held out, and what of it is stored with the weights."""
+    """Training and validation images, and the record of them that is stored with the weights."""
 
     train: Samples
     val: Samples
@@ -153,7 +153,8 @@ def read_train_val(
 
 
 def _identity(listing: Listing, index: int) -> bytes:
-    """What tells an image from another of its name: the file's content; in shards its size, so that none is fetched."""
+    """Bytes that tell an image from another of the same name: the file's content, or in shards its size, so that no
+    shard is fetched."""
     if listing.images is not None:
         return listing.images[index].tobytes()
     if listing.members is not None:

@@ -63,19 +63,20 @@ class Members:
     """Where N images lie in tar files."""
 
     files: tuple[str, ...]
-    """Paths, or addresses."""
+    """Path or address of each tar file."""
     lengths: tuple[int, ...]
-    """Theirs, in bytes."""
+    """Size of each tar file, in bytes."""
     kept: Path | None
-    """Where what is behind addresses is kept."""
+    """Folder that fetched tar files are kept in; None for local ones."""
     shard: np.ndarray
-    """Of each image, a position in `files`."""
+    """Position in `files` of each image's tar file."""
     offset: np.ndarray
+    """Position of each image in its tar file, in bytes."""
     size: np.ndarray
-    """Likewise, in bytes."""
+    """Size of each image, in bytes."""
 
     def take(self, chosen: list[int] | slice) -> Members:
-        """Some of them."""
+        """The chosen images alone."""
         return replace(self, shard=self.shard[chosen], offset=self.offset[chosen], size=self.size[chosen])
 
     def read(self, index: int) -> bytes:

@@ -16,7 +16,7 @@ from convnext.errors import ImageError
 LOOKED_AT = 32
 """Images of a set that are looked at, spread over it."""
 NARROW = 4
-"""A range is narrow that uses less than this part of it: what is read is nearly black."""
+"""Images that use at most one part in so many of the range are nearly black."""
 
 log = logging.getLogger("convnext")
 
@@ -35,14 +35,14 @@ def brightest(readers: Iterable[Callable[[], bytes]]) -> int | None:
 
 
 def say_if_narrow(samples: Samples, white: int) -> None:
-    """One line where 16-bit images use at most a quarter of 0 to `white`."""
+    """Warn where 16-bit images use at most a quarter of 0 to `white`."""
     few = samples.spread(LOOKED_AT)
     if few.images is None:
         _say([partial(few.content, i) for i in range(len(few))], white)
 
 
 def say_if_files_narrow(files: Sequence[Path], white: int) -> None:
-    """The same of files."""
+    """Warn where 16-bit image files use at most a quarter of 0 to `white`."""
     _say([partial(read_bytes, file) for file in files[:: -(-len(files) // LOOKED_AT) or 1]], white)
 
 

@@ -102,7 +102,7 @@ class BoxStage(nn.Module):
     def sample(
         self, regions: list[Regions], objects: list[Objects], keys: list[int]
     ) -> tuple[list[Regions], list[Tensor], list[Tensor]]:
-        """Of each image, regions to learn from, their labels (0: background, else class + 1), and their objects.
+        """Choose regions of each image to learn from, with their labels (0: background, else class + 1) and objects.
 
         The objects' own boxes are among the regions. An image's key and the regions' numbers say which are drawn.
         """
@@ -125,8 +125,8 @@ class BoxStage(nn.Module):
     def losses(
         self, logits: Tensor, codes: Tensor, regions: Tensor, labels: Tensor, targets: Tensor, weights: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Of class and box, over regions `[R, 4]` with labels `[R]`, their objects' boxes `[R, 4]` and weights `[R]`
-        in the sums."""
+        """Losses of class and box, summed over regions `[R, 4]` with labels `[R]`, boxes of their objects `[R, 4]` and
+        weights `[R]`."""
         class_loss = (F.cross_entropy(logits, labels, reduction="none") * weights).sum()
         positive = torch.where(labels > 0)[0]
         own = codes[positive, 0 if self.head.agnostic else labels[positive] - 1]

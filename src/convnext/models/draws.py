@@ -42,5 +42,5 @@ def mixed(x: Tensor) -> Tensor:
 
 
 def _shifted(x: Tensor, places: int) -> Tensor:
-    """Shifted right without the sign."""
+    """Shift int64 right, filling with zeros."""
     return (x >> places) & ((1 << (64 - places)) - 1)

@@ -20,12 +20,12 @@ from convnext.models.draws import draw_balanced
 RATIOS = (0.5, 1.0, 2.0)
 """Height to width of the anchors at a point."""
 LEARNT = 256
-"""Anchors of an image that are learnt from, half of them at most on objects."""
+"""Number of an image's anchors in the loss, at most half of them on objects."""
 NMS_IOU = 0.7
 BEST_OF_A_LEVEL, PROPOSED = {True: 2000, False: 1000}, 1000
-"""The anchors of a map that are looked at, in training and after it, and the regions of an image that are proposed."""
+"""Number of a map's best anchors that go into NMS, in training and after it; and of regions proposed in an image."""
 SMALLEST = 1e-3
-"""Side of a box that is still one, in pixels."""
+"""Least side of a proposed box, in pixels."""
 
 
 class Regions(NamedTuple):
@@ -46,7 +46,7 @@ class Scored(NamedTuple):
 
 
 class Anchors(AnchorGenerator):
-    """torchvision's, in fp32 whatever the maps' type: boxes in bf16 would lie pixels off."""
+    """torchvision's generator of anchors, in fp32 whatever the maps' type: boxes in bf16 would lie pixels off."""
 
     def forward(self, image_list: ImageList, feature_maps: list[Tensor]) -> list[Tensor]:
         return super().forward(image_list, [x[:, :1].float() for x in feature_maps])
@@ -101,7 +101,7 @@ class ProposalNetwork(nn.Module):
         return Regions(boxes[kept], ids[kept])
 
     def losses(self, scored: Scored, truth: list[Tensor], keys: list[int]) -> dict[str, Tensor]:
-        """Of scores and boxes, each the mean of the images' own; `truth` are the boxes `[n, 4]` of objects."""
+        """Losses of scores and boxes, means over the images; `truth` has the boxes `[n, 4]` of each image's objects."""
         rows = zip(scored.logits, scored.codes, scored.anchors, truth, keys, strict=True)
         objectness, boxes = zip(*(self.image_losses(*row) for row in rows), strict=True)
         return {"loss_objectness": torch.stack(objectness).mean(), "loss_rpn_box_reg": torch.stack(boxes).mean()}
@@ -109,7 +109,7 @@ class ProposalNetwork(nn.Module):
     def image_losses(
         self, logits: Tensor, codes: Tensor, anchors: Tensor, truth: Tensor, key: int
     ) -> tuple[Tensor, Tensor]:
-        """Of one image, over the anchors that are drawn by its key."""
+        """Losses of scores and boxes in one image, over the anchors that are drawn by its key."""
         if len(truth):
             matches = self.matcher(box_iou(truth, anchors))  # -1: background, -2: neither
             labels = torch.where(matches >= 0, 1, matches + 1)

@@ -177,7 +177,7 @@ class RCNN(nn.Module):
         sizes: list[tuple[int, int]],
         keys: list[int],
     ) -> dict[str, Tensor]:
-        """Of classes, boxes and masks, by stage, each the mean of the images' own mean over their regions."""
+        """Losses of classes, boxes and masks by stage: means over the images, of an image over its regions."""
         losses: dict[str, Tensor] = {}
         for i, stage in enumerate(self.box_stages):
             sampled, labels, matches = stage.sample(regions, objects, keys)

@@ -44,7 +44,7 @@ class Classification:
         self.mixup = self.build_mixup()
 
     def fingerprint(self) -> dict[str, Any]:
-        """What the training data are."""
+        """Fingerprint of the training images and their labels."""
         return of_samples(self.config.data, self.train)
 
     def build_model(self) -> Classifier:

@@ -96,7 +96,7 @@ class Detection:
         }
 
     def fingerprint(self) -> dict[str, Any]:
-        """What the training data are."""
+        """Fingerprint of the training images and their objects."""
         return of_annotated(self.config.data, self.train)
 
     def build_model(self) -> nn.Module:

@@ -52,7 +52,7 @@ class Pretraining:
             self.probe = read_train_val(config.probe, hold_out=HoldOut(rule=config.hold_out_rule))[:2]
 
     def fingerprint(self) -> dict[str, Any]:
-        """What the training data are."""
+        """Fingerprint of the images, whose labels do not count."""
         return of_samples(self.config.data, self.images, labels=False)
 
     def build_model(self) -> FCMAE:

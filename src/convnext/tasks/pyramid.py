@@ -33,7 +33,7 @@ def synchronised(model: nn.Module, device: str) -> nn.Module:
 
 
 def refuse_deterministic(config: TrainConfig) -> None:
-    """`InputError` where `--deterministic` is asked for and cannot be had."""
+    """Refuse `--deterministic` on a GPU with an `InputError`: dense tasks have no deterministic operators there."""
     if config.deterministic and pick_device(config.device).type == "cuda":
         raise InputError(
             "on a GPU, operators of detection and segmentation have no deterministic form: leave --deterministic out"
@@ -41,8 +41,10 @@ def refuse_deterministic(config: TrainConfig) -> None:
 
 
 def take_over(model: nn.Module, init: str | None) -> nn.Module:
-    """With `init` a detector or segmenter, what of its neck and heads fits the model, by name and shape; how much that
-    is, is said. The backbone is `create_encoder`'s to take."""
+    """Copy neck and heads of the detector or segmenter `init` onto a model, where name and shape fit; logs how many.
+
+    The backbone is loaded by `create_encoder`.
+    """
     if init is None or read_meta(init).get("task") not in ("detect", "segment"):
         return model
     own, given = model.state_dict(), read_tensors(init)

@@ -68,7 +68,7 @@ class Segmentation:
         }
 
     def fingerprint(self) -> dict[str, Any]:
-        """What the training data are."""
+        """Fingerprint of the training images and their label maps."""
         return of_label_maps(self.config.data, self.train)
 
     def build_model(self) -> nn.Module:
@@ -78,7 +78,8 @@ class Segmentation:
         return synchronised(take_over(model, config.init), config.device)
 
     def compile(self, network: Any) -> Any:
-        """All of it, for crops, which have one size; test images have many, and are measured uncompiled."""
+        """Compile the whole network for training crops, which have one size; test images have many, and are measured
+        uncompiled."""
         return torch.compile(network)
 
     def train_loader(self) -> TrainLoader:

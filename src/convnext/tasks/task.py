@@ -36,7 +36,7 @@ class Task(Protocol):
         """The number of training images."""
 
     def fingerprint(self) -> dict[str, Any]:
-        """What the training data are (`data.fingerprint`): a run is resumed on the same."""
+        """Fingerprint of the training data (`data.fingerprint`): a run is resumed on the same data alone."""
 
     def build_model(self) -> Any:
         """The network, with its first weights: an `nn.Module` that knows its encoder's `depths`."""
