@@ -39,9 +39,14 @@ from timing import machine, medians
 from torch import Tensor
 
 import convnext
+from convnext.data.loader import train_loader
+from convnext.data.preprocessing import Preprocessing
+from convnext.data.samples import read_images
+from convnext.data.transforms import train_transform
 from convnext.nn import block as block_module
 from convnext.nn import depthwise_dense
 from convnext.nn.block import Block
+from convnext.train.cuda_graph import BEFORE
 from convnext.variants import find_variant
 
 
@@ -113,17 +118,24 @@ def cases(sizes: Sizes) -> dict[str, tuple[Callable[[], Callable[[], object]], t
     """Steps by name: what builds one, and which of our kernels it does without."""
     found: dict[str, Any] = {}
     for compiled in sizes.compiled:
-        how = "compiled" if compiled else "eager"
-        case = train.Case(sizes.model, sizes.batch, sizes.side, True, compiled)
-        for side in train.SIDES:
-            found[f"fine-tune, {side}, {how}"] = (lambda c=case, s=side: train.step(c, s, sizes.device), ())
-        found[f"fine-tune, without our kernels, {how}"] = (
-            lambda c=case: train.step(c, "convnext", sizes.device),
-            ("mlp", "depthwise"),
-        )
-        pre = pretrain.Case(sizes.large, sizes.batch, True, compiled)
-        for side in ("visible", "dense"):
-            found[f"pre-train, {side}, {how}"] = (lambda c=pre, s=side: pretrain.step(c, s, sizes.device), ())
+        for graphed in sizes.graphed:
+            how = ("compiled" if compiled else "eager") + (", graph" if graphed else "")
+            case = train.Case(sizes.model, sizes.batch, sizes.side, True, compiled)
+            for side in train.SIDES:
+                found[f"fine-tune, {side}, {how}"] = (
+                    lambda c=case, s=side, g=graphed: train.step(c, s, sizes.device, g),
+                    (),
+                )
+            found[f"fine-tune, without our kernels, {how}"] = (
+                lambda c=case, g=graphed: train.step(c, "convnext", sizes.device, g),
+                ("mlp", "depthwise"),
+            )
+            pre = pretrain.Case(sizes.large, sizes.batch, True, compiled)
+            for side in ("visible", "dense"):
+                found[f"pre-train, {side}, {how}"] = (
+                    lambda c=pre, s=side, g=graphed: pretrain.step(c, s, sizes.device, g),
+                    (),
+                )
     return found
 
 
@@ -134,12 +146,49 @@ def steps(sizes: Sizes) -> Iterator[Row]:
         row: Row = {"step": name}
         with without(*left_out), guarded(row, "images/s"):
             step = build()
+            for _ in range(BEFORE + 1):
+                step()
             (taken,) = medians([step], sizes.repeats)
             row |= {"ms": taken, "images/s": sizes.batch / taken * 1e3, "MiB": peak(sizes, step)}
             del step
         if sizes.device == "cuda":
             torch.cuda.empty_cache()
         yield row
+
+
+PROFILED = (
+    "fine-tune, convnext, eager, graph",
+    "fine-tune, convnext, compiled, graph",
+    "pre-train, visible, eager, graph",
+)
+
+
+def profile(sizes: Sizes) -> Iterator[Row]:
+    """The kernels that take a step's time, and the share of it in which any ran."""
+    for name, (build, left_out) in cases(sizes).items():
+        if sizes.device == "cuda" and name not in PROFILED:
+            continue
+        torch._dynamo.reset()
+        row: Row = {"step": name}
+        with without(*left_out), guarded(row, "kernel"):
+            step = build()
+            for _ in range(BEFORE + 2):
+                step()
+            with torch.profiler.profile() as profiler:
+                start = time.perf_counter()
+                for _ in range(3):
+                    step()
+                if sizes.device == "cuda":
+                    torch.cuda.synchronize()
+                wall = (time.perf_counter() - start) / 3
+            events = [event for event in profiler.key_averages() if event.self_device_time_total]
+            busy = sum(event.self_device_time_total for event in events) / 3 / 1e6
+            yield {**row, "kernel": "all", "ms": 1e3 * busy, "share": busy / wall}
+            for event in sorted(events, key=lambda event: -event.self_device_time_total)[:16]:
+                own = event.self_device_time_total / 3e3
+                yield {**row, "kernel": event.key[:70], "ms": own, "calls": event.count // 3}
+        if "kernel" in row:
+            yield row
 
 
 def inference(sizes: Sizes) -> Iterator[Row]:
@@ -174,21 +223,61 @@ def draw(place: tuple[Path, int]) -> None:
     Image.fromarray(np.clip(np.asarray(coarse) + noise, 0, 255).astype(np.uint8)).save(path, quality=90)
 
 
-def trainer(sizes: Sizes) -> Iterator[Row]:
-    """The real trainer on JPEG files: images a second by epoch."""
+@contextlib.contextmanager
+def photographs(sizes: Sizes) -> Iterator[Path]:
+    """Inside, a folder of JPEG files in two classes, of which a thousand differ."""
     with tempfile.TemporaryDirectory() as folder:
-        root, cores = Path(folder) / "images", os.cpu_count() or 1
+        root = Path(folder) / "images"
         for name in ("a", "b"):
             (root / name).mkdir(parents=True)
         files = [(root / "ab"[i % 2] / f"{i}.jpg", i) for i in range(min(1000, sizes.images))]
-        with ProcessPoolExecutor(cores, get_context("forkserver")) as pool:
+        with ProcessPoolExecutor(os.cpu_count() or 1, get_context("forkserver")) as pool:
             list(pool.map(draw, files, chunksize=16))
         for i in range(len(files), sizes.images):
             (root / "ab"[i % 2] / f"{i}.jpg").symlink_to(files[i % len(files)][0])
+        yield root
+
+
+def loading(sizes: Sizes) -> Iterator[Row]:
+    """The loader by itself: images a second by the number of its processes, to the CPU's memory and to the card."""
+    ways = {
+        "pre-training": {"scale": (0.2, 1.0), "rand_augment": None, "random_erasing": 0.0},
+        "fine-tuning": {"scale": (0.08, 1.0), "rand_augment": "rand-m9-mstd0.5-inc1", "random_erasing": 0.25},
+    }
+    cores = os.cpu_count() or 1
+    torch.zeros(1, device=sizes.device)  # so that batches come in pinned memory
+    with photographs(sizes) as root:
+        samples = read_images(str(root))
+        for kind, how in ways.items():
+            transform = train_transform(Preprocessing.standard(sizes.side), **how)
+            for workers in (2, max(2, cores // 2), max(2, cores - 2)) if sizes.device == "cuda" else (1,):
+                for place in dict.fromkeys(("cpu", sizes.device)):
+                    row: Row = {"transforms": kind, "processes": workers, "to": place}
+                    with guarded(row, "images/s"):
+                        loader = train_loader(
+                            samples, transform, batch_size=sizes.batch, workers=workers, seed=0, mode="RGB"
+                        )
+                        batches = iter(loader)
+                        next(batches)
+                        start, count, most = time.perf_counter(), 0, 2000 if workers > 2 else 500
+                        for batch in batches:
+                            batch.on(place)
+                            count += len(batch.indices)
+                            if count >= most:
+                                break
+                        row["images/s"] = count / (time.perf_counter() - start)
+                        del batches, loader
+                    yield row
+
+
+def trainer(sizes: Sizes) -> Iterator[Row]:
+    """The real trainer on JPEG files, its steps as CUDA graphs, uncompiled: images a second by epoch."""
+    with photographs(sizes) as root, tempfile.TemporaryDirectory() as folder:
+        cores = os.cpu_count() or 1
         options = ["--model", sizes.model, "--batch-size", str(sizes.batch), "--epochs", "3", "--val-fraction", "0.05"]
         options += ["--image-size", str(sizes.side), "--device", sizes.device]
         if sizes.device == "cuda":
-            options += ["--precision", "bf16", "--compile", "true", "--workers", str(max(2, cores - 2))]
+            options += ["--precision", "bf16", "--compile", "false", "--workers", str(max(2, cores - 2))]
         command = [sys.executable, "-m", "convnext.cli", "train", "classify", str(root), "--out", f"{folder}/run"]
         subprocess.run([*command, *options], check=True, capture_output=True, text=True, timeout=150)
         lines = (Path(folder) / "run" / "metrics.jsonl").read_text().splitlines()
@@ -203,6 +292,8 @@ PARTS: dict[str, Callable[[Sizes], Iterator[Row]]] = {
     "depthwise": depthwise,
     "blocks": blocks,
     "steps": steps,
+    "profile": profile,
+    "loading": loading,
     "trainer": trainer,
     "inference": inference,
 }
@@ -211,7 +302,7 @@ PARTS: dict[str, Callable[[Sizes], Iterator[Row]]] = {
 def warm(sizes: Sizes, seconds_left: float) -> None:
     """Compile the steps in processes of their own, side by side."""
     command = [sys.executable, __file__, "--device", sizes.device, "--large", sizes.large, "--warm"]
-    names = [name for name in cases(sizes) if name.endswith("compiled")]
+    names = [name for name in cases(sizes) if "compiled" in name and "graph" not in name]
     names += [f"kernel {stage} {which}" for stage in range(4) for which in ("forward", "weight gradient")]
     os.environ["TORCHINDUCTOR_COMPILE_THREADS"] = "6"
     started = [subprocess.Popen([*command, name], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) for name in names]

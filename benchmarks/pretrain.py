@@ -30,11 +30,13 @@ import torch
 from memory import peak_in_a_process, peak_mib
 from timing import machine, medians
 from torch import Tensor, nn
+from train import Parts
 
 import convnext
 from convnext.models.fcmae import FCMAE
 from convnext.nn.masked_dense import masked_block
 from convnext.nn.visible import VisiblePatches, random_patches
+from convnext.train.cuda_graph import GraphedStep
 from convnext.weights.layouts import from_official
 
 SIZE, PATCH, RATIO = 224, 32, 0.6
@@ -146,8 +148,8 @@ def loss_of(side: str, model: Callable, images: Tensor, patches: VisiblePatches)
     return model(images).loss if side == "ViT-MAE" else model(images, patches)[0]
 
 
-def step(case: Case, side: str, device: str) -> Callable[[], Tensor]:
-    """What is timed; returns the loss."""
+def step(case: Case, side: str, device: str, graphed: bool = False) -> Callable[[], Tensor]:
+    """What is timed; returns the loss. `graphed`: its forward and backward pass as a CUDA graph."""
     model = build(case, side).to(device)
     run = torch.compile(model) if case.compiled else model
     generator = torch.Generator().manual_seed(0)
@@ -155,15 +157,20 @@ def step(case: Case, side: str, device: str) -> Callable[[], Tensor]:
     images = images.contiguous(memory_format=torch.channels_last).to(device)
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-6, fused=True)
 
+    def compute(part: tuple[Tensor, VisiblePatches]) -> Tensor:
+        with torch.autocast(device, torch.bfloat16, enabled=case.bf16):
+            loss = loss_of(side, run, *part)
+        loss.backward()
+        return loss.detach()
+
+    work = GraphedStep(compute, model, Parts()) if graphed else compute
+
     def one() -> Tensor:
         grid = (SIZE // PATCH, SIZE // PATCH)
-        patches = random_patches(case.batch, grid, RATIO, generator=generator, device=device)
-        with torch.autocast(device, torch.bfloat16, enabled=case.bf16):
-            loss = loss_of(side, run, images, patches)
-        loss.backward()
+        loss = work((images, random_patches(case.batch, grid, RATIO, generator=generator, device=device)))
         optimizer.step()
         optimizer.zero_grad()
-        return loss.detach()
+        return loss
 
     return one
 

@@ -24,6 +24,8 @@ from memory import peak_in_a_process, peak_mib
 from timing import machine, medians
 from torch.nn import functional as F
 
+from convnext.train.cuda_graph import GraphedStep
+
 
 @dataclass(frozen=True)
 class Case(forward.Case):
@@ -51,8 +53,15 @@ BATCHES = (32, 64, 128, 256, 512)
 SIDES = ("convnext", "timm")
 
 
-def step(case: Case, side: str, device: str) -> Callable[[], None]:
-    """What is timed."""
+class Parts:
+    """What `GraphedStep` is told of a part: it is a tuple of tensors, and visible patches."""
+
+    def inputs(self, part: tuple) -> list[torch.Tensor]:
+        return [each if isinstance(each, torch.Tensor) else each.index for each in part]
+
+
+def step(case: Case, side: str, device: str, graphed: bool = False) -> Callable[[], None]:
+    """What is timed; `graphed`: its forward and backward pass as a CUDA graph."""
     ours, theirs = build_pair(case.model)
     ours.checkpointing = case.checkpointing
     theirs.set_grad_checkpointing(case.checkpointing)
@@ -64,10 +73,16 @@ def step(case: Case, side: str, device: str) -> Callable[[], None]:
     labels = torch.randint(1000, (case.batch,), device=device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)
 
-    def one() -> None:
+    def compute(part: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
         with torch.autocast(device, torch.bfloat16, enabled=case.bf16):
-            loss = F.cross_entropy(run(images), labels)
+            loss = F.cross_entropy(run(part[0]), part[1])
         loss.backward()
+        return loss.detach()
+
+    work = GraphedStep(compute, model, Parts()) if graphed else compute
+
+    def one() -> None:
+        work((images, labels))
         optimizer.step()
         optimizer.zero_grad()
 

@@ -83,6 +83,7 @@ class TrainConfig:
         "auto", "type of the activations; auto: bf16 on a GPU that is fast in it, else fp32"
     )
     compile: bool | None = option(None, "torch.compile the network; auto: on a GPU, where the run is long")
+    cuda_graph: bool = option(True, "on a GPU, record a step once and start it whole, where its images have one size")
     checkpointing: bool = option(False, "recompute activations to save memory")
     workers: int = field(
         default_factory=loading_processes,

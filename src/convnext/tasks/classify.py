@@ -118,6 +118,10 @@ class Classification:
         for part in zip(images.chunk(parts), targets.chunk(parts), strict=True):
             yield len(part[0]), part
 
+    def inputs(self, part: tuple[Tensor, Tensor]) -> list[Tensor]:
+        """Images and targets."""
+        return list(part)
+
     def loss(self, model: Any, part: tuple[Tensor, Tensor]) -> Tensor:
         """Cross-entropy, or binary cross-entropy for multi-label; mean over the part's images."""
         images, targets = part

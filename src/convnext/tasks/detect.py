@@ -150,6 +150,9 @@ class Detection:
             part = images[first : first + size], objects[first : first + size], keys[first : first + size]
             yield len(part[0]), part
 
+    def inputs(self, part: Any) -> None:
+        """None: images of a batch are as large as its largest, and have any number of objects."""
+
     def loss(self, model: Any, part: tuple[list[Tensor], list[Objects], list[int]]) -> Tensor:
         """The sum of all losses: of proposals, classes, boxes and masks; a mean over the images."""
         return torch.stack(list(model(*part).values())).sum()

@@ -113,6 +113,10 @@ class Pretraining:
         for part, places in zip(images.chunk(config.accumulate), index.chunk(config.accumulate), strict=True):
             yield len(part), (part, VisiblePatches(places, drawn.grid))
 
+    def inputs(self, part: tuple[Tensor, VisiblePatches]) -> list[Tensor]:
+        """Images and the places of their visible patches."""
+        return [part[0], part[1].index]
+
     def loss(self, model: Any, part: tuple[Tensor, VisiblePatches]) -> Tensor:
         """Mean squared error of the hidden patches' pixels."""
         return model(*part)[0]

@@ -115,6 +115,10 @@ class Segmentation:
         for part in zip(images.chunk(parts), labels.chunk(parts), strict=True):
             yield len(part[0]), part
 
+    def inputs(self, part: tuple[Tensor, Tensor]) -> list[Tensor]:
+        """Crops and their labels."""
+        return list(part)
+
     def loss(self, model: Any, part: tuple[Tensor, Tensor]) -> Tensor:
         """The head's loss and a share of the auxiliary head's."""
         images, labels = part

@@ -53,6 +53,9 @@ class Task(Protocol):
         `shared` draws the same numbers in every process.
         """
 
+    def inputs(self, part: Any) -> list[Tensor] | None:
+        """The tensors of a part, if their shapes are the same in every step and `loss` does not wait for a GPU."""
+
     def loss(self, model: Any, part: Any) -> Tensor:
         """Mean loss over a part's images."""
 

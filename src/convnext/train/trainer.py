@@ -25,6 +25,7 @@ from convnext.run import Run
 from convnext.tasks.task import Task
 from convnext.train import parallel
 from convnext.train.checkpoint import Checkpoints, tensors_of
+from convnext.train.cuda_graph import GraphedStep
 from convnext.train.ema import AveragedModel
 from convnext.train.faults import Interruption, NonFinite, StopSignal, agreed
 from convnext.train.optim import build_optimizers, set_learning_rate
@@ -78,6 +79,8 @@ class Trainer:
         # A GPU decides by itself whether to leave a step out, and goes on before that is read here: fused AdamW can.
         self.late = self.device.type == "cuda" and not sharded and not self.scaler.is_enabled() and config.muon is None
         self.waiting: Outcome | None = None
+        alone = self.late and processes.count() == config.accumulate == 1 and not config.checkpointing
+        self.graphed = GraphedStep(self.forward_backward, self.model, task) if alone and config.cuda_graph else None
         self.losses = 0.0  # their sum over the `counted` steps of this epoch
         self.counted = 0
         self.best_score = -math.inf
@@ -226,10 +229,7 @@ class Trainer:
         total = torch.zeros((), device=self.device)
         for number, (count, part) in enumerate(parts, 1):
             with parallel.gradients_kept(self.network, number < len(parts)):
-                with autocast(self.device, self.precision):
-                    part_loss = self.task.loss(self.step_network, part) * (count / images)
-                self.scaler.scale(part_loss).backward()
-            total += part_loss.detach()
+                total += self.graphed(part) if self.graphed else self.forward_backward(part, count / images)
         for optimizer in self.optimizers:
             self.scaler.unscale_(optimizer)
         norm = parallel.total_norm([p.grad for p in self.model.parameters() if p.grad is not None])
@@ -241,6 +241,13 @@ class Trainer:
         self.model.zero_grad(set_to_none=True)
         known, self.waiting = (self.waiting, outcome) if self.late else (outcome, None)
         return math.nan if known is None else self.settle(known)
+
+    def forward_backward(self, part: Any, share: float = 1.0) -> Tensor:
+        """Add the gradient of a part's loss, times the part's share of the batch; returns that loss."""
+        with autocast(self.device, self.precision):
+            loss = self.task.loss(self.step_network, part) * share
+        self.scaler.scale(loss).backward()
+        return loss.detach()
 
     def update(self, norm: Tensor, nonfinite: Tensor) -> None:
         """Move the weights, and their average; on a GPU, where `nonfinite` is 1 weights stay as they are."""

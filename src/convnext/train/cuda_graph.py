@@ -1,0 +1,118 @@
+"""Forward and backward pass as a CUDA graph: recorded once, and then started whole, without a launch for each kernel.
+
+A GPU computes most kernels of a small network faster than a CPU can launch them.
+"""
+
+from __future__ import annotations
+
+import copy
+import gc
+import logging
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+BEFORE = 3
+"""Calls before the recorded one: operators are chosen, compiled, and given their memory in them."""
+
+Replay = Callable[[], object]
+
+
+class Inputs(Protocol):
+    """What a task says of a part of a batch."""
+
+    def inputs(self, part: Any) -> list[Tensor] | None: ...
+
+
+log = logging.getLogger("convnext")
+
+
+class GraphedStep:
+    """Calls `compute`, which leaves gradients in the parameters and returns the loss; after a few calls, by its record.
+
+    A recorded pass reads its inputs where they lay then, so those of each call are copied there. It writes its
+    gradients, which are not added to others, and its loss to the same places every time. Random numbers are the ones
+    that `compute` would draw.
+
+    Args:
+        compute: forward and backward pass, without waiting for the GPU. It finds no gradients in the parameters.
+        model: whose gradients it computes.
+        task: says which tensors `compute`'s argument holds. One with other shapes than the first is not recorded.
+        record: calls a function, and returns its result and what will do the same again.
+    """
+
+    def __init__(
+        self,
+        compute: Callable[[Any], Tensor],
+        model: nn.Module,
+        task: Inputs,
+        record: Callable[[Callable[[], Tensor]], tuple[Tensor, Replay]] | None = None,
+    ) -> None:
+        self.compute, self.parameters, self.inputs = compute, list(model.parameters()), task.inputs
+        self.record = record or record_on_gpu
+        self.calls, self.works = 0, True
+        self.shapes: list[tuple[torch.Size, torch.dtype]] | None = None
+        self.replay: Replay | None = None
+
+    def __call__(self, argument: Any) -> Tensor:
+        """The loss. It is overwritten by the next call."""
+        tensors = self.inputs(argument)
+        if tensors is None or not self.works:
+            return self.compute(argument)
+        shapes = [(t.shape, t.dtype) for t in tensors]
+        self.shapes = self.shapes or shapes
+        if shapes != self.shapes:
+            return self.compute(argument)
+        self.calls += 1
+        if self.calls <= BEFORE:
+            return self.compute(argument)
+        if self.replay is None:
+            self.begin(argument)
+            if self.replay is None:
+                return self.compute(argument)
+        for place, tensor in zip(self.places, tensors, strict=True):
+            place.copy_(tensor)
+        self.replay()
+        for parameter, gradient in self.gradients:
+            parameter.grad = gradient
+        return self.loss
+
+    def begin(self, argument: Any) -> None:
+        """Record the pass; where that cannot be done, say so once."""
+        state = torch.cuda.get_rng_state() if torch.cuda.is_initialized() else None
+        own = copy.deepcopy(argument)  # what is computed of it while recording is there only after a replay
+        try:
+            loss, replay = self.record(lambda: self.compute(own))
+        except RuntimeError as error:
+            reason = str(error).split("\n")[0]
+            log.warning("a step cannot be recorded as a CUDA graph (%s): kernels are launched one by one", reason)
+            self.works = False
+            for parameter in self.parameters:
+                parameter.grad = None
+            if state is not None:
+                forget_recording(state)
+            return
+        self.argument, self.places, self.loss, self.replay = own, self.inputs(own) or [], loss, replay
+        self.gradients = [(p, p.grad) for p in self.parameters if p.grad is not None]
+
+
+def record_on_gpu(work: Callable[[], Tensor]) -> tuple[Tensor, Replay]:
+    """Record a function's kernels, which run when they are replayed. `RuntimeError` if it waits for the GPU."""
+    torch.cuda.synchronize()
+    gc.collect()
+    torch.cuda.empty_cache()
+    graph = torch.cuda.CUDAGraph()
+    # Threads that load images may do meanwhile what a recording may not.
+    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+        result = work()
+    return result, graph.replay
+
+
+def forget_recording(state: Tensor) -> None:
+    """Give the GPU a generator of random numbers that takes no part in a recording that failed."""
+    device = torch.cuda.current_device()
+    generator = torch.cuda.default_generators[device]
+    generator.graphsafe_set_state(torch.Generator(device=f"cuda:{device}").graphsafe_get_state())
+    generator.set_state(state)

@@ -1,0 +1,78 @@
+"""Steps recorded as CUDA graphs: the steps that would have been computed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from making import FAST, FAST_SEGMENT, make_folder, make_scenes
+from safetensors.torch import load_file
+
+from convnext import cli
+from convnext.run import Run
+from convnext.train.cuda_graph import GraphedStep
+
+TASKS = {
+    "classify": (make_folder, ["train", "classify"], [*FAST, "--deterministic", "true"]),
+    "pretrain": (
+        make_folder,
+        ["pretrain"],
+        ["--image-size", "64", "--epochs", "3", "--batch-size", "8", "--deterministic", "true"],
+    ),
+    "segment": (make_scenes, ["train", "segment"], [*FAST_SEGMENT, "--ignore-index", "9", "--epochs", "3"]),
+}
+
+
+@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("compiled", ["false", "true"])
+def test_recorded_steps_are_the_same_steps(
+    name: str, compiled: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Drop path's and dropout's random numbers too: bit by bit where operators repeat every bit."""
+    make, command, options = TASKS[name]
+    data = str(make(tmp_path / "data"))
+    losses, weights = [], []
+    for graph in ("true", "false"):
+        run = tmp_path / graph
+        shared = ["--device", "cuda", "--workers", "2", "--precision", "bf16", "--compile", compiled]
+        assert cli.main([*command, data, "--out", str(run), *options, *shared, "--cuda-graph", graph]) == 0
+        losses.append([row["loss"] for row in Run(run).rows()])
+        weights.append(load_file(run / "model.safetensors"))
+    assert "cannot be recorded" not in caplog.text
+    if name == "segment":
+        assert losses[0] == pytest.approx(losses[1], rel=0.05)
+        return
+    assert losses[0] == losses[1]
+    assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
+
+
+class Whole:
+    def inputs(self, part: Any) -> list[torch.Tensor]:
+        return [part]
+
+
+def test_a_step_that_waits_for_the_gpu_is_computed_and_draws_random_numbers(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    model = torch.nn.Linear(4, 4, device="cuda")
+
+    def compute(x: torch.Tensor) -> torch.Tensor:
+        loss = (torch.nn.functional.dropout(model(x)) ** 2).mean()
+        assert loss.item() >= 0  # waits
+        loss.backward()
+        return loss.detach()
+
+    step, losses = GraphedStep(compute, model, Whole()), []
+    for graphed in (True, False):
+        torch.manual_seed(0)
+        found = []
+        for _ in range(6):
+            found.append(
+                float(step(torch.ones(8, 4, device="cuda")) if graphed else compute(torch.ones(8, 4, device="cuda")))
+            )
+            model.zero_grad()
+        losses.append(found)
+    assert losses[0] == losses[1]
+    assert caplog.text.count("cannot be recorded") == 1
