@@ -142,6 +142,8 @@ def cases(sizes: Sizes) -> dict[str, tuple[Callable[[], Callable[[], object]], t
 def steps(sizes: Sizes) -> Iterator[Row]:
     """Whole training steps: images a second and memory."""
     for name, (build, left_out) in cases(sizes).items():
+        if sizes.rows and name not in sizes.rows:
+            continue
         torch._dynamo.reset()
         row: Row = {"step": name}
         with without(*left_out), guarded(row, "images/s"):
@@ -149,7 +151,9 @@ def steps(sizes: Sizes) -> Iterator[Row]:
             for _ in range(BEFORE + 1):
                 step()
             (taken,) = medians([step], sizes.repeats)
-            row |= {"ms": taken, "images/s": sizes.batch / taken * 1e3, "MiB": peak(sizes, step)}
+            row |= {"ms": taken, "images/s": sizes.batch / taken * 1e3}
+            if "graph" not in name:  # whose memory is taken for good
+                row["MiB"] = peak(sizes, step)
             del step
         if sizes.device == "cuda":
             torch.cuda.empty_cache()
@@ -274,7 +278,7 @@ def trainer(sizes: Sizes) -> Iterator[Row]:
     """The real trainer on JPEG files, its steps as CUDA graphs, uncompiled: images a second by epoch."""
     with photographs(sizes) as root, tempfile.TemporaryDirectory() as folder:
         cores = os.cpu_count() or 1
-        options = ["--model", sizes.model, "--batch-size", str(sizes.batch), "--epochs", "3", "--val-fraction", "0.05"]
+        options = ["--model", sizes.model, "--batch-size", str(sizes.batch), "--epochs", "2", "--val-fraction", "0.05"]
         options += ["--image-size", str(sizes.side), "--device", sizes.device]
         if sizes.device == "cuda":
             options += ["--precision", "bf16", "--compile", "false", "--workers", str(max(2, cores - 2))]
@@ -303,6 +307,7 @@ def warm(sizes: Sizes, seconds_left: float) -> None:
     """Compile the steps in processes of their own, side by side."""
     command = [sys.executable, __file__, "--device", sizes.device, "--large", sizes.large, "--warm"]
     names = [name for name in cases(sizes) if "compiled" in name and "graph" not in name]
+    names = [name for name in names if not sizes.rows or {name, f"{name}, graph"} & set(sizes.rows)]
     names += [f"kernel {stage} {which}" for stage in range(4) for which in ("forward", "weight gradient")]
     os.environ["TORCHINDUCTOR_COMPILE_THREADS"] = "6"
     started = [subprocess.Popen([*command, name], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) for name in names]
@@ -334,10 +339,12 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", default=list(PARTS), choices=list(PARTS))
     parser.add_argument("--large", default="convnextv2_base", help="the model that is pre-trained")
     parser.add_argument("--compile-seconds", type=float, default=150, help="for compiling beforehand, at most")
+    parser.add_argument("--rows", nargs="+", default=[], help="of steps, these alone")
+    parser.add_argument("--compile-only", action="store_true", help="into the cache; a later call takes 0 seconds")
     parser.add_argument("--warm", help=argparse.SUPPRESS)
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
-    sizes, end = Sizes(args.device, args.large), time.monotonic() + 60 * args.minutes
+    sizes, end = Sizes(args.device, args.large, args.rows), time.monotonic() + 60 * args.minutes
     warnings.filterwarnings("ignore")
     if args.warm:
         if args.warm.startswith("kernel"):
@@ -353,10 +360,12 @@ def main() -> None:
     head = f"{machine()}; Python {sys.version.split()[0]}, torch {torch.__version__}, timm {timm.__version__}"
     print(head, f"convnext {convnext.__version__}", flush=True)
     results: dict[str, Any] = {"machine": head}
-    if {"steps"} & set(args.only) and sizes.device == "cuda":
+    if "steps" in args.only and sizes.device == "cuda" and args.compile_seconds:
         start = time.monotonic()
         warm(sizes, args.compile_seconds)
         print(f"compiled in {time.monotonic() - start:.0f} s", flush=True)
+    if args.compile_only:
+        return
     for name in args.only:
         start, rows = time.monotonic(), results.setdefault(name, [])
         failure: Row = {}

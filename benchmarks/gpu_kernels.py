@@ -26,8 +26,9 @@ ROTATED = 200e6  # bytes of inputs that calls of a kernel take turns in
 class Sizes:
     """What is measured, on a GPU or in a test."""
 
-    def __init__(self, device: str, large: str = "convnextv2_base") -> None:
+    def __init__(self, device: str, large: str = "convnextv2_base", rows: list[str] | None = None) -> None:
         small = device == "cpu"
+        self.rows = rows or []  # of steps, if not all
         self.device = device
         self.batch = 2 if small else 128
         self.side = 64 if small else 224
@@ -35,7 +36,7 @@ class Sizes:
         self.models = list(dict.fromkeys([self.model, self.large]))
         self.dtype = torch.bfloat16
         self.repeats = 2 if small else 10
-        self.images = 8 if small else 6000
+        self.images = 8 if small else 20000
         self.compiled = (False,) if small else (False, True)
         self.graphed = (False,) if small else (False, True)
 
@@ -175,10 +176,29 @@ def visible_ways(sizes: Sizes, dim: int, side: int) -> dict[str, dict[str, Any]]
     weight, bias = torch.randn(dim, 1, 7, 7, device=sizes.device), torch.randn(dim, device=sizes.device)
     sets = rotated(sizes, *[(sizes.batch, visible, p, p, dim)] * 2)
     tables = place_tables(sets[0][0], patches)
+    inputs = [tuple(s) for s in sets]
+    gradients = {"ours": (lambda x, grad: gradient(x, grad, tables), inputs)}
+    if sizes.device == "cuda":
+        for count in (2048, 4096):
+            gradients[f"{count} programs"] = (programs(count, lambda x, grad: gradient(x, grad, tables)), inputs)
     return {
-        "forward": {"ours": (lambda x, _: convolve(x, weight, bias, tables), [tuple(s) for s in sets])},
-        "weight gradient": {"ours": (lambda x, grad: gradient(x, grad, tables), [tuple(s) for s in sets])},
+        "forward": {"ours": (lambda x, _: convolve(x, weight, bias, tables), inputs)},
+        "weight gradient": gradients,
     }
+
+
+def programs(count: int, call: Callable[..., object]) -> Callable[..., object]:
+    """The call, with about so many programs of the weight gradient."""
+    from convnext.nn.kernels import visible_depthwise as kernels
+
+    def function(*arguments: Any) -> object:
+        before, kernels.WEIGHT_GRADIENT_PROGRAMS = kernels.WEIGHT_GRADIENT_PROGRAMS, count
+        try:
+            return call(*arguments)
+        finally:
+            kernels.WEIGHT_GRADIENT_PROGRAMS = before
+
+    return function
 
 
 def correctness(sizes: Sizes) -> Iterator[Row]:

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from convnext.nn.depthwise_dense import KERNEL_SIZE, PADDING, depthwise_conv
 from convnext.nn.kernels import gpu, native
+from convnext.nn.norm import column_sums
 from convnext.nn.visible import VisiblePatches
 
 
@@ -56,7 +57,7 @@ class _VisibleDepthwise(torch.autograd.Function):
         if ctx.needs_input_grad[1]:
             dweight = torch.ops.convnext.visible_depthwise_weight_gradient(x, grad, tables).to(weight.dtype)
         if ctx.needs_input_grad[2]:
-            dbias = grad.sum(dim=(0, 1, 2, 3), dtype=weight.dtype)
+            dbias = column_sums(grad).to(weight.dtype)
         return dx, dweight, dbias, *[None] * len(tables)
 
 

@@ -7,9 +7,14 @@ autocast the autocast's: activations are as wide on a GPU as on a CPU.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
+
+from convnext.nn.kernels import gpu, is_exporting
 
 EPS = 1e-6  # of both
 
@@ -22,13 +27,41 @@ class LayerNorm(nn.LayerNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         """`[N, ..., C]` to the same shape."""
-        if not (x.device.type == "cuda" and torch.is_autocast_enabled("cuda")):
+        if x.device.type != "cuda":
             return super().forward(x)
-        dtype = torch.get_autocast_dtype("cuda")
+        if torch.is_autocast_enabled("cuda"):
+            x = x.to(torch.get_autocast_dtype("cuda"))
+        if takes_kernel(x):
+            return _LayerNorm.apply(x.contiguous(), self.weight, self.bias, self.eps)
         with torch.autocast("cuda", enabled=False):  # which would take fp32, and give it
-            return F.layer_norm(
-                x.to(dtype), self.normalized_shape, self.weight.to(dtype), self.bias.to(dtype), self.eps
-            )
+            weight, bias = (t.to(x.dtype) for t in (self.weight, self.bias))
+            return F.layer_norm(x, self.normalized_shape, weight, bias, self.eps)
+
+
+def takes_kernel(x: Tensor) -> bool:
+    """Whether LayerNorm of a tensor on CUDA is our kernel; a compiler's own code is as good."""
+    return not (torch.compiler.is_compiling() or is_exporting()) and gpu.available()
+
+
+class _LayerNorm(torch.autograd.Function):
+    """LayerNorm over the last axis by the Triton kernels, which take weights of any type."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+        out, mean, inverse = torch.ops.convnext.layer_norm(x.view(-1, x.shape[-1]), weight, bias, eps)
+        ctx.save_for_backward(x, weight, mean, inverse)
+        return out.view(x.shape)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, mean, inverse = ctx.saved_tensors
+        rows = (-1, x.shape[-1])
+        found = torch.ops.convnext.layer_norm_backward(
+            grad.contiguous().view(rows), x.view(rows), weight, mean, inverse
+        )
+        dx, dweight, dbias = found
+        return dx.view(x.shape), dweight.to(weight.dtype), dbias.to(weight.dtype), None
 
 
 def grn_scale(gx: Tensor, gamma: Tensor) -> Tensor:
@@ -53,3 +86,52 @@ class GRN(nn.Module):
         positions = tuple(range(1, x.ndim - 1))
         gx = torch.linalg.vector_norm(x, dim=positions, keepdim=True, dtype=torch.promote_types(x.dtype, torch.float32))
         return torch.addcmul(self.beta.to(x.dtype), x, grn_scale(gx, self.gamma).to(x.dtype))
+
+
+def column_sums(x: Tensor) -> Tensor:
+    """Sums over all axes but the last, `[..., C]` to `[C]`, in fp32 or more."""
+    if x.device.type == "cuda" and takes_kernel(x):
+        return torch.ops.convnext.column_sums(x.reshape(-1, x.shape[-1]).contiguous())
+    return x.flatten(0, -2).sum(0, dtype=torch.promote_types(x.dtype, torch.float32))
+
+
+def _norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+    from convnext.nn.kernels import norm
+
+    return norm.layer_norm(x, weight, bias, eps)
+
+
+def _norm_backward(grad: Tensor, x: Tensor, weight: Tensor, mean: Tensor, inverse: Tensor) -> tuple[Tensor, ...]:
+    from convnext.nn.kernels import norm
+
+    return norm.layer_norm_backward(grad, x, weight, mean, inverse)
+
+
+def _sums(x: Tensor) -> Tensor:
+    from convnext.nn.kernels import norm
+
+    return norm.column_sums(x)
+
+
+def _full(x: Tensor, *shape: int) -> Tensor:
+    return x.new_empty(shape, dtype=torch.promote_types(x.dtype, torch.float32))
+
+
+_library = torch.library.Library("convnext", "FRAGMENT")
+_library.define("layer_norm(Tensor x, Tensor weight, Tensor bias, float eps) -> (Tensor, Tensor, Tensor)")
+_library.define(
+    "layer_norm_backward(Tensor grad, Tensor x, Tensor weight, Tensor mean, Tensor inverse) -> (Tensor, Tensor, Tensor)"
+)
+_library.define("column_sums(Tensor x) -> Tensor")
+_library.impl("layer_norm", _norm, "CUDA")
+_library.impl("layer_norm_backward", _norm_backward, "CUDA")
+_library.impl("column_sums", _sums, "CUDA")
+torch.library.register_fake(
+    "convnext::layer_norm", lambda x, *_: (torch.empty_like(x), _full(x, len(x)), _full(x, len(x))), lib=_library
+)
+torch.library.register_fake(
+    "convnext::layer_norm_backward",
+    lambda _, x, *__: (torch.empty_like(x), _full(x, x.shape[1]), _full(x, x.shape[1])),
+    lib=_library,
+)
+torch.library.register_fake("convnext::column_sums", lambda x: _full(x, x.shape[1]), lib=_library)

@@ -79,7 +79,8 @@ class Trainer:
         # A GPU decides by itself whether to leave a step out, and goes on before that is read here: fused AdamW can.
         self.late = self.device.type == "cuda" and not sharded and not self.scaler.is_enabled() and config.muon is None
         self.waiting: Outcome | None = None
-        alone = self.late and processes.count() == config.accumulate == 1 and not config.checkpointing
+        # A resumed run computes its first steps unrecorded, and cuBLAS may choose other algorithms then.
+        alone = self.late and processes.count() == config.accumulate == 1 and not config.deterministic
         self.graphed = GraphedStep(self.forward_backward, self.model, task) if alone and config.cuda_graph else None
         self.losses = 0.0  # their sum over the `counted` steps of this epoch
         self.counted = 0

@@ -55,7 +55,7 @@ def weight_gradient(x: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
     sizes = [images, height, width, strips, chunks, rows]
     launch("weight_gradient", x, (across, down, 1), (32, PARTS, 1), [x, grad, sums, *sizes])
     total = sums.sum(0)
-    return total[:49].t().reshape(channels, 1, 7, 7), total[49]
+    return total[:49].t().contiguous().view(channels, 1, 7, 7), total[49]
 
 
 def row_chunks(work: float, height: int, capacity: int) -> int:

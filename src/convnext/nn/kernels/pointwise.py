@@ -20,6 +20,7 @@ import triton.language as tl
 from torch import Tensor
 
 from convnext.nn.norm import EPS as GRN_EPS
+from convnext.nn.norm import column_sums
 
 EPS = tl.constexpr(GRN_EPS)
 ROWS = 16  # positions that a program has in registers at a time
@@ -57,7 +58,7 @@ def mlp_backward(
     small1, small2 = w1.to(x.dtype), w2.to(x.dtype)
     rows, grad = x.view(-1, dim), grad.contiguous().view(-1, dim)
     full = torch.promote_types(x.dtype, torch.float32)
-    db2 = grad.sum(0, dtype=full)
+    db2 = column_sums(grad)
     dnormed = (grad @ small2).view(hidden.shape)
     scale = through = None
     dgamma = dbeta = db2.new_empty(wide)
