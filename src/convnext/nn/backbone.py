@@ -46,7 +46,8 @@ class PatchConv(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         if x.ndim == 4:
-            return super().forward(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+            # Where a library gives channels-first memory, one copy here saves one in each layer to come.
+            return super().forward(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1).contiguous()
         # Visible patches are many small maps, for which convolution kernels are not made: a matrix product.
         side = self.kernel_size[0]
         squares = x.unflatten(-2, (-1, side)).unflatten(-4, (-1, side)).transpose(-4, -3).flatten(-3)
