@@ -30,7 +30,7 @@ import torch
 from memory import peak_in_a_process, peak_mib
 from timing import machine, medians
 from torch import Tensor, nn
-from train import Parts
+from train import inputs
 
 import convnext
 from convnext.models.fcmae import FCMAE
@@ -163,7 +163,7 @@ def step(case: Case, side: str, device: str, graphed: bool = False) -> Callable[
         loss.backward()
         return loss.detach()
 
-    work = GraphedStep(compute, model, Parts()) if graphed else compute
+    work = GraphedStep(compute, model, inputs) if graphed else compute
 
     def one() -> Tensor:
         grid = (SIZE // PATCH, SIZE // PATCH)

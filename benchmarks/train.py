@@ -53,11 +53,9 @@ BATCHES = (32, 64, 128, 256, 512)
 SIDES = ("convnext", "timm")
 
 
-class Parts:
-    """What `GraphedStep` is told of a part: it is a tuple of tensors, and visible patches."""
-
-    def inputs(self, part: tuple) -> list[torch.Tensor]:
-        return [each if isinstance(each, torch.Tensor) else each.index for each in part]
+def inputs(part: tuple) -> list[torch.Tensor]:
+    """What `GraphedStep` is told of a part: its tensors, and the places of visible patches."""
+    return [each if isinstance(each, torch.Tensor) else each.index for each in part]
 
 
 def step(case: Case, side: str, device: str, graphed: bool = False) -> Callable[[], None]:
@@ -79,7 +77,7 @@ def step(case: Case, side: str, device: str, graphed: bool = False) -> Callable[
         loss.backward()
         return loss.detach()
 
-    work = GraphedStep(compute, model, Parts()) if graphed else compute
+    work = GraphedStep(compute, model, inputs) if graphed else compute
 
     def one() -> None:
         work((images, labels))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -42,11 +41,6 @@ def test_recorded_steps_are_the_same_steps(
     assert losses[0] == pytest.approx(losses[1], rel=0.01)
 
 
-class Whole:
-    def inputs(self, part: Any) -> list[torch.Tensor]:
-        return [part]
-
-
 def test_a_step_that_waits_for_the_gpu_is_computed_and_draws_random_numbers(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -58,7 +52,7 @@ def test_a_step_that_waits_for_the_gpu_is_computed_and_draws_random_numbers(
         loss.backward()
         return loss.detach()
 
-    step, losses = GraphedStep(compute, model, Whole()), []
+    step, losses = GraphedStep(compute, model, lambda x: [x]), []
     for graphed in (True, False):
         torch.manual_seed(0)
         found = []

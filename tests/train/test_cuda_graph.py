@@ -11,13 +11,6 @@ from torch import Tensor, nn
 from convnext.train.cuda_graph import BEFORE, GraphedStep
 
 
-class Pairs:
-    """A task whose parts are pairs of tensors."""
-
-    def inputs(self, part: tuple[Tensor, Tensor]) -> list[Tensor]:
-        return list(part)
-
-
 class Recorder:
     """Does what a GPU does: a replay reads and writes the tensors of the recording, and adds to none."""
 
@@ -49,7 +42,7 @@ def trained(recorder: Callable | None, sizes: list[int]) -> tuple[list[float], l
         return loss.detach()
 
     record = recorder(model) if recorder is not None else None
-    step = GraphedStep(compute, model, Pairs(), record) if record is not None else compute
+    step = GraphedStep(compute, model, list, record) if record is not None else compute
     optimizer, losses = torch.optim.AdamW(model.parameters(), lr=0.1), []
     for size in sizes:
         losses.append(float(step((torch.randn(size, 5), torch.randint(3, (size,))))))

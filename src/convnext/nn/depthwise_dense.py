@@ -19,6 +19,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from convnext.nn.kernels import cuda, is_exporting, native
+from convnext.nn.norm import OWN_ELEMENTS
 
 KERNEL_SIZE = 7
 PADDING = KERNEL_SIZE // 2
@@ -26,8 +27,6 @@ PADDING = KERNEL_SIZE // 2
 # Images whose weight gradients are computed in one call, as channels side by side: enough work for a call
 # to pay, and small enough for the cache.
 GROUP_ELEMENTS = 2**18
-
-OWN_ELEMENTS = 2**20  # of maps on CUDA, below which it takes longer to start our kernels than cuDNN's to run
 
 
 def depthwise_conv(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from convnext.nn.kernels import gpu, is_exporting
 
 EPS = 1e-6  # of both
+OWN_ELEMENTS = 2**20  # of a tensor on CUDA, from which our kernels pay
 
 
 class LayerNorm(nn.LayerNorm):
@@ -39,8 +40,9 @@ class LayerNorm(nn.LayerNorm):
 
 
 def takes_kernel(x: Tensor) -> bool:
-    """Whether LayerNorm of a tensor on CUDA is our kernel; a compiler's own code is as good."""
-    return not (torch.compiler.is_compiling() or is_exporting()) and gpu.available()
+    """Whether LayerNorm of a tensor on CUDA is our kernel. A compiler's own code is as good; and PyTorch's kernel takes
+    less time to start, which counts where there are few elements."""
+    return x.numel() >= OWN_ELEMENTS and not (torch.compiler.is_compiling() or is_exporting()) and gpu.available()
 
 
 class _LayerNorm(torch.autograd.Function):

@@ -61,6 +61,8 @@ def why_unused(images: Iterable[AnnotatedImage], masks: bool) -> list[str]:
 class Detection:
     """Trains and measures a detector on `train` and `val`; `origin` is stored with the weights."""
 
+    inputs = None  # images of a batch are as large as its largest, and have any number of objects
+
     def __init__(self, config: DetectConfig, train: Annotated, val: Annotated, origin: Origin) -> None:
         refuse_deterministic(config)
         self.train = replace(train, images=tuple(image for image in train.images if is_usable(image, config.masks)))
@@ -149,9 +151,6 @@ class Detection:
         for first in range(0, len(images), size):
             part = images[first : first + size], objects[first : first + size], keys[first : first + size]
             yield len(part[0]), part
-
-    def inputs(self, part: Any) -> None:
-        """None: images of a batch are as large as its largest, and have any number of objects."""
 
     def loss(self, model: Any, part: tuple[list[Tensor], list[Objects], list[int]]) -> Tensor:
         """The sum of all losses: of proposals, classes, boxes and masks; a mean over the images."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol
 
 import torch
@@ -53,8 +53,9 @@ class Task(Protocol):
         `shared` draws the same numbers in every process.
         """
 
-    def inputs(self, part: Any) -> list[Tensor] | None:
-        """The tensors of a part, if their shapes are the same in every step and `loss` does not wait for a GPU."""
+    @property
+    def inputs(self) -> Callable[[Any], list[Tensor]] | None:
+        """Gives the tensors of a part; None where their shapes differ from step to step, or `loss` waits for a GPU."""
 
     def loss(self, model: Any, part: Any) -> Tensor:
         """Mean loss over a part's images."""

@@ -9,21 +9,18 @@ import copy
 import gc
 import logging
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from convnext import processes
+from convnext.config import TrainConfig
 
 BEFORE = 3
 """Calls before the recorded one: operators are chosen, compiled, and given their memory in them."""
 
 Replay = Callable[[], object]
-
-
-class Inputs(Protocol):
-    """What a task says of a part of a batch."""
-
-    def inputs(self, part: Any) -> list[Tensor] | None: ...
 
 
 log = logging.getLogger("convnext")
@@ -39,7 +36,7 @@ class GraphedStep:
     Args:
         compute: forward and backward pass, without waiting for the GPU. It finds no gradients in the parameters.
         model: whose gradients it computes.
-        task: says which tensors `compute`'s argument holds. One with other shapes than the first is not recorded.
+        inputs: the tensors that an argument of `compute` holds. One with other shapes than the first is not recorded.
         record: calls a function, and returns its result and what will do the same again.
     """
 
@@ -47,10 +44,10 @@ class GraphedStep:
         self,
         compute: Callable[[Any], Tensor],
         model: nn.Module,
-        task: Inputs,
+        inputs: Callable[[Any], list[Tensor]],
         record: Callable[[Callable[[], Tensor]], tuple[Tensor, Replay]] | None = None,
     ) -> None:
-        self.compute, self.parameters, self.inputs = compute, list(model.parameters()), task.inputs
+        self.compute, self.parameters, self.inputs = compute, list(model.parameters()), inputs
         self.record = record or record_on_gpu
         self.calls, self.works = 0, True
         self.shapes: list[tuple[torch.Size, torch.dtype]] | None = None
@@ -59,11 +56,9 @@ class GraphedStep:
     def __call__(self, argument: Any) -> Tensor:
         """The loss. It is overwritten by the next call."""
         tensors = self.inputs(argument)
-        if tensors is None or not self.works:
-            return self.compute(argument)
         shapes = [(t.shape, t.dtype) for t in tensors]
         self.shapes = self.shapes or shapes
-        if shapes != self.shapes:
+        if not self.works or shapes != self.shapes:
             return self.compute(argument)
         self.calls += 1
         if self.calls <= BEFORE:
@@ -94,8 +89,16 @@ class GraphedStep:
             if state is not None:
                 forget_recording(state)
             return
-        self.argument, self.places, self.loss, self.replay = own, self.inputs(own) or [], loss, replay
+        self.argument, self.places, self.loss, self.replay = own, self.inputs(own), loss, replay
         self.gradients = [(p, p.grad) for p in self.parameters if p.grad is not None]
+
+
+def pays(config: TrainConfig) -> bool:
+    """Whether a run's steps are to be recorded, on a GPU.
+
+    With `deterministic` they are not: a resumed run's first steps are unrecorded, and nobody promises the same bits.
+    """
+    return config.cuda_graph and not config.deterministic and processes.count() == config.accumulate == 1
 
 
 def record_on_gpu(work: Callable[[], Tensor]) -> tuple[Tensor, Replay]:

@@ -23,7 +23,7 @@ from convnext.device import autocast, choose_compile, choose_precision, pick_dev
 from convnext.errors import InputError, Stopped
 from convnext.run import Run
 from convnext.tasks.task import Task
-from convnext.train import parallel
+from convnext.train import cuda_graph, parallel
 from convnext.train.checkpoint import Checkpoints, tensors_of
 from convnext.train.cuda_graph import GraphedStep
 from convnext.train.ema import AveragedModel
@@ -70,20 +70,19 @@ class Trainer:
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
         self.loader = task.train_loader()
         self.fingerprint = processes.gather(task.fingerprint() if processes.rank() == 0 else None)[0]
-        compiled = choose_compile(self.device, config.epochs * len(self.loader), config.compile)
-        self.step_network = task.compile(self.network) if compiled else self.network
-        if processes.rank() == 0 and self.device.type == "cuda":
-            how = "compiled" if compiled else "not compiled"
-            log.info("on %s: %s, %s, %d loading processes", self.device, self.precision, how, config.workers)
-        self.epoch = self.step = 0
         # A GPU decides by itself whether to leave a step out, and goes on before that is read here: fused AdamW can.
         self.late = self.device.type == "cuda" and not sharded and not self.scaler.is_enabled() and config.muon is None
+        self.graphed: GraphedStep | None = None
+        if self.late and task.inputs is not None and cuda_graph.pays(config):
+            self.graphed = GraphedStep(self.forward_backward, self.model, task.inputs)
+        compiled = choose_compile(self.device, config.epochs * len(self.loader), config.compile, bool(self.graphed))
+        self.step_network = task.compile(self.network) if compiled else self.network
+        if processes.rank() == 0 and self.device.type == "cuda":
+            how = ("compiled" if compiled else "not compiled") + (", as a CUDA graph" if self.graphed else "")
+            log.info("on %s: %s, %s, %d loading processes", self.device, self.precision, how, config.workers)
+        self.epoch = self.step = 0
         self.waiting: Outcome | None = None
-        # A resumed run computes its first steps unrecorded, and cuBLAS may choose other algorithms then.
-        alone = self.late and processes.count() == config.accumulate == 1 and not config.deterministic
-        self.graphed = GraphedStep(self.forward_backward, self.model, task) if alone and config.cuda_graph else None
-        self.losses = 0.0  # their sum over the `counted` steps of this epoch
-        self.counted = 0
+        self.losses, self.counted = 0.0, 0  # the sum of this epoch's losses, and of how many steps
         self.best_score = -math.inf
         self.unreadable: dict[str, str] = {}  # known to all processes
         self.found: dict[str, str] = {}  # by this one, since the last checkpoint
