@@ -288,3 +288,13 @@ def test_predict_loads_nothing_it_does_not_need(run, colours):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stderr.strip() == "[]"
+
+
+@pytest.mark.parametrize("task", ["detect", "segment"])
+def test_options_that_have_one_value_are_not_offered(task: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["train", task, "--help"])
+    said = capsys.readouterr().out
+    assert "--fpn-dim" in said
+    assert "--in-chans" not in said
+    assert "--stem-patch" not in said

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from convnext.config import DetectConfig, PretrainConfig, SegmentConfig, TrainConfig
 from convnext.files import whole_file
+from convnext.printing import printable
 from convnext.variants import find_variant
 
 LICENCE = """If the first weights
@@ -18,7 +20,12 @@ def _first_weights(config: TrainConfig) -> str:
 
 
 def _names(classes: Sequence[str]) -> str:
-    return ", ".join(classes[:20]) + (f" and {len(classes) - 20} more" if len(classes) > 20 else "")
+    return ", ".join(map(escaped, classes[:20])) + (f" and {len(classes) - 20} more" if len(classes) > 20 else "")
+
+
+def escaped(name: str) -> str:
+    """A name as Markdown shows it, and no link, picture or HTML."""
+    return re.sub(r"([\\`*_{}\[\]<>()#+!|~&])", r"\\\1", " ".join(printable(name).split()))
 
 
 def write_card(

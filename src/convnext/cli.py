@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 from convnext import __version__, commands
 from convnext.config import ClassifyConfig, DetectConfig, PretrainConfig, SegmentConfig, TrainConfig
 from convnext.errors import InputError, Stopped
+from convnext.printing import PlainFormatter, complain
 
 
 class Parser(argparse.ArgumentParser):
@@ -35,17 +36,19 @@ def execute(args: argparse.Namespace) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # a terminal may lack what names of files and classes have
             stream.reconfigure(errors="backslashreplace")
-    logging.basicConfig(format="%(message)s", stream=sys.stderr)
+    logging.basicConfig(stream=sys.stderr)
+    for handler in logging.getLogger().handlers:
+        handler.setFormatter(PlainFormatter("%(message)s"))
     logging.getLogger("convnext").setLevel(logging.INFO)
     try:
         if getattr(args, "slurm", None) is not None:
             return submit(args)
         return args.command(args) or 0
     except InputError as error:
-        print(f"convnext: {error}", file=sys.stderr)
+        complain(error)
         return 2
     except Stopped as stop:
-        print(f"convnext: {stop}", file=sys.stderr)
+        complain(stop)
         return 128 + stop.signal
     except BrokenPipeError:  # `convnext predict ... | head`
         sys.stderr.close()
@@ -233,7 +236,7 @@ def add_config_options(command: argparse.ArgumentParser, config: type[TrainConfi
     """A flag for each field; none has a default here, for the recipe gives it."""
     group = command.add_argument_group("recipe values", "what the recipe says, unless given here")
     for field in dataclasses.fields(config):
-        if field.name not in ("recipe", "data"):
+        if field.name not in ("recipe", "data", *config.FIXED):
             flag = group.add_argument(
                 f"--{field.name.replace('_', '-')}",
                 metavar="",

@@ -11,6 +11,7 @@ from typing import Any
 
 from convnext.config import ClassifyConfig, DetectConfig, PretrainConfig, SegmentConfig, TrainConfig, parse
 from convnext.errors import InputError
+from convnext.printing import to_json
 from convnext.variants import VARIANTS
 
 
@@ -159,7 +160,7 @@ def evaluate(args: argparse.Namespace) -> None:
     if os.environ.get("RANK", "0") != "0":  # the first process speaks for all
         return
     if args.json:
-        print(json.dumps(metrics))
+        print(to_json(metrics))
     else:
         for name, value in metrics.items():
             print(f"{name:<16}{value:.4f}" if isinstance(value, float) else f"{name:<16}{value}")

@@ -39,6 +39,8 @@ class TrainConfig:
     TASK: ClassVar[str]
     OLD_RULE: ClassVar[int] = 1
     """The `hold_out_rule` of runs made when there was no such option."""
+    FIXED: ClassVar[tuple[str, ...]] = ()
+    """Fields that have but one value in this task."""
 
     recipe: str = option("", "the recipe these values came from")
     data: str = option("", "the data to train on")
@@ -237,6 +239,7 @@ class DetectConfig(TrainConfig):
 
     TASK: ClassVar[str] = "detect"
     OLD_RULE: ClassVar[int] = 0
+    FIXED: ClassVar[tuple[str, ...]] = ("in_chans", "stem_patch")
 
     val_fraction: float = option(0.2, "share held out for validation where the data has no split of its own")
     masks: bool = option(True, "draw outlines too; false: boxes alone")
@@ -287,6 +290,7 @@ class SegmentConfig(TrainConfig):
 
     TASK: ClassVar[str] = "segment"
     OLD_RULE: ClassVar[int] = 0
+    FIXED: ClassVar[tuple[str, ...]] = ("in_chans", "stem_patch")
 
     val_fraction: float = option(0.2, "share held out for validation where the data has no split of its own")
     ignore_index: int = option(255, "number of pixels in a label map that are ignored")

@@ -15,6 +15,11 @@ def cache_folder() -> Path:
     return Path(os.environ.get("CONVNEXT_CACHE") or Path.home() / ".cache" / "convnext")
 
 
+def short(name: str, most: int = 180) -> str:
+    """The start of a name, of at most so many bytes: file systems take 255, and something may be added to it."""
+    return os.fsdecode(os.fsencode(name)[:most]) if len(os.fsencode(name)) > most else name
+
+
 @contextmanager
 def whole_file(path: str | Path) -> Iterator[Path]:
     """A temporary path beside `path` to write to; it takes `path`'s place only when the block ends well.
@@ -23,7 +28,7 @@ def whole_file(path: str | Path) -> Iterator[Path]:
         InputError: the folder cannot be written or the disk is full; what was at `path` is untouched.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{short(path.name, 64)}.{os.getpid()}.tmp")
     try:
         yield temporary
         with open(temporary, "rb") as file:

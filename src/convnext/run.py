@@ -15,6 +15,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import math
 import os
 import platform
 import shutil
@@ -30,6 +31,7 @@ from convnext import processes
 from convnext.config import Config, TrainConfig
 from convnext.errors import InputError
 from convnext.files import whole_file
+from convnext.printing import to_json
 
 log = logging.getLogger("convnext")
 
@@ -137,7 +139,7 @@ class Run:
 
     def write_json(self, name: str, value: Any) -> None:
         """Write a file of the run."""
-        self.write_text(name, json.dumps(value, indent=2) + "\n")
+        self.write_text(name, to_json(value, indent=2) + "\n")
 
     def write_text(self, name: str, text: str) -> None:
         """Write a file of the run."""
@@ -159,19 +161,20 @@ class Run:
 
     def log(self, row: dict[str, Any]) -> None:
         """Add one epoch to `metrics.jsonl`."""
-        self.write_text("metrics.jsonl", "".join(json.dumps(r) + "\n" for r in [*self.rows(), row]))
+        self.write_text("metrics.jsonl", "".join(to_json(r) + "\n" for r in [*self.rows(), row]))
 
     def rows(self) -> list[dict[str, Any]]:
-        """All epochs so far; lines that are damaged are left out."""
+        """All epochs so far, nan where a number was not finite; lines that are damaged are left out."""
         if not self.metrics.is_file():
             return []
         found = (parsed(line) for line in self.metrics.read_text(errors="replace").splitlines())
-        return [row for row in found if isinstance(row.get("epoch"), int) and isinstance(row.get("step"), int)]
+        rows = [row for row in found if isinstance(row.get("epoch"), int) and isinstance(row.get("step"), int)]
+        return [{name: math.nan if value is None else value for name, value in row.items()} for row in rows]
 
     def forget_after(self, epoch: int, step: int) -> None:
         """Drop what was written of later epochs and steps: a resumed run writes it again."""
         rows = [row for row in self.rows() if row["epoch"] <= epoch]
-        self.write_text("metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+        self.write_text("metrics.jsonl", "".join(to_json(row) + "\n" for row in rows))
         if self.nonfinite.is_file():
             lines = self.nonfinite.read_text(errors="replace").splitlines()
             kept = [line for line in lines if isinstance(at := parsed(line).get("step"), int) and at <= step]

@@ -1,6 +1,7 @@
 """A folder per class, in its three layouts, and every way to get it wrong."""
 
 import os
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -165,6 +166,34 @@ def test_val_without_train(tmp_path: Path):
 def test_nothing_held_out(tmp_path: Path):
     fill(tmp_path, "a/1.jpg", "b/1.jpg")
     assert refusal(tmp_path) == f"{tmp_path}: no images in the val part"
+
+
+def test_what_operating_systems_leave_is_no_class(tmp_path: Path):
+    fill(
+        tmp_path,
+        "train/a/1.jpg",
+        "train/b/1.jpg",
+        "train/a/@eaDir/1.jpg",
+        "train/@eaDir/1.jpg",
+        "__MACOSX/train/x/1.jpg",
+    )
+    fill(tmp_path, "val/a/1.jpg", "val/__MACOSX/1.jpg")
+    train, val, _ = read_train_val(tmp_path)
+    assert (train.classes, len(train), len(val)) == (("a", "b"), 2, 1)
+
+
+def test_names_of_one_class_on_two_systems(tmp_path: Path):
+    """A Mac writes "é" as "e" and an accent."""
+    composed, decomposed = "Café", unicodedata.normalize("NFD", "Café")
+    fill(tmp_path, f"train/{composed}/1.jpg", "train/b/1.jpg", f"val/{decomposed}/1.jpg")
+    train, val, _ = read_train_val(tmp_path)
+    assert train.classes == ("Café", "b")
+    assert val.targets == [0]
+
+
+def test_data_that_lie_one_folder_deeper(tmp_path: Path):
+    fill(tmp_path, "wrapped/train/a/1.jpg", "wrapped/train/b/1.jpg", "wrapped/val/a/1.jpg")
+    assert refusal(tmp_path).endswith(f"is {tmp_path}/wrapped the data?")
 
 
 @pytest.mark.skipif("CONVNEXT_DATA" not in os.environ, reason="CONVNEXT_DATA names no folder of real images")

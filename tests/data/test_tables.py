@@ -1,5 +1,6 @@
 """CSV, TSV and Parquet of path, label and split, and every way to get them wrong."""
 
+import os
 from pathlib import Path
 
 import pyarrow
@@ -171,3 +172,36 @@ def test_files_that_are_no_table(tmp_path: Path):
     assert refusal(write(tmp_path, "hello", "t.txt")) == "neither a folder nor a table (.csv, .tsv, .parquet)"
     (tmp_path / "t.csv").write_bytes(b"\xff\xd8\xff\xe0 a JPEG")
     assert refusal(tmp_path / "t.csv").startswith("not a table in UTF-8 text (")
+
+
+def test_tables_made_by_strangers(tmp_path: Path):
+    """Each is one line: nothing of a table is a traceback, and none fills the memory."""
+    table = tmp_path / "t.csv"
+    table.write_text("path,label\na\0b.png,x\nc.png,y\n")
+    assert refusal(table) == "row 2: a path cannot hold the character NUL"
+    (tmp_path / "classes.txt").write_text("x\ny\n")
+    table.write_text("path,label\na.png," + "9" * 5000 + "\nc.png,1\n")
+    assert "is not in" in refusal(table)
+    (tmp_path / "classes.txt").unlink()
+    os.mkfifo(tmp_path / "fifo.csv")
+    assert "not a file" in refusal(tmp_path / "fifo.csv")
+    same = pyarrow.DictionaryArray.from_arrays(pyarrow.array([0] * 10**6, pyarrow.int32()), pyarrow.array(["a"]))
+    parquet.write_table(pyarrow.table({"path": same, "label": same}), tmp_path / "many.parquet")
+    assert "1000000 rows" in refusal(tmp_path / "many.parquet")
+    bad = pyarrow.Array.from_buffers(
+        pyarrow.string(), 1, [None, pyarrow.py_buffer(b"\0\0\0\0\2\0\0\0"), pyarrow.py_buffer(b"\xff\xfe")]
+    )
+    parquet.write_table(pyarrow.table({"path": bad, "label": ["x"]}), tmp_path / "bytes.parquet")
+    assert refusal(tmp_path / "bytes.parquet").startswith("not a readable Parquet file")
+    late = pyarrow.array([2**62], pyarrow.timestamp("us"))
+    parquet.write_table(pyarrow.table({"path": ["a.png"], "label": late}), tmp_path / "late.parquet")
+    assert refusal(tmp_path / "late.parquet").startswith("not a readable Parquet file")
+
+
+def test_columns_are_known_however_their_names_are_written(tmp_path: Path):
+    (tmp_path / "t.csv").write_text("Path,LABEL,Split,Note\na.png,x,train,1\nc.png,y,train,3\nb.png,y,val,2\n")
+    train, val, _ = read_train_val(tmp_path / "t.csv")
+    assert (len(train), len(val)) == (2, 1)
+    table = pyarrow.table({"Path": ["a.png", "b.png", "c.png"], "Label": [*"xyy"], "SPLIT": ["train", "val", "train"]})
+    parquet.write_table(table, tmp_path / "t.parquet")
+    assert len(read_train_val(tmp_path / "t.parquet")[1]) == 1

@@ -156,3 +156,9 @@ def test_a_large_jpeg_is_decoded_smaller_and_looks_the_same(real_images):
         results.append(way(read).pixels.float() / 255)
     assert sizes[0][1] <= 1000
     assert (results[0] - results[1]).abs().mean() < 0.005
+
+
+@pytest.mark.parametrize("policy", ["rand-zzz", "rand-m", "random", "rand-m9-mstd0.5-inc1x", "augmix-m3"])
+def test_policies_that_timm_would_pass_over_are_refused(policy: str) -> None:
+    with pytest.raises(InputError, match=r"rand-m9-mstd0\.5-inc1"):
+        train_transform(Preprocessing.standard(32), rand_augment=policy)

@@ -111,3 +111,16 @@ def test_torchvision_is_not_given_what_it_dies_of(value):
     found, whole = (elsewhere(7, pyramid(4), each) for each in (boxes, regions()))
     others = torch.arange(len(whole)) != 3
     assert torch.equal(found[others], whole[others])
+
+
+def test_sizes_are_checked_where_python_meets_c() -> None:
+    features = {str(n): torch.randn(2, 4, 64 >> n, 64 >> n) for n in range(4)}
+    boxes = [torch.tensor([[0.0, 0.0, 30.0, 30.0]])] * 2
+    for side, maps, regions in (
+        (65, features, boxes),
+        (7, features, [*boxes, boxes[0]]),
+        (7, {**features, "2": torch.randn(2, 5, 16, 16)}, boxes),
+        (7, {**features, "3": torch.randn(2, 4, 0, 0)}, boxes),
+    ):
+        with pytest.raises(ValueError, match=r"regions|maps"):
+            RegionPool(side)(maps, regions)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,8 @@ from making import FAST, FAST_DETECT, FAST_SEGMENT, fails, make_folder, make_obj
 from safetensors.torch import load_file, save_file
 
 import convnext
-from convnext import WeightsError, cli
+from convnext import InputError, WeightsError, cli
+from convnext.data.preprocessing import Preprocessing
 from convnext.weights import load_weights, read_state
 from convnext.weights.io import META_KEY
 from convnext.weights.layouts import from_official
@@ -150,3 +153,27 @@ def test_a_run_of_a_dense_task_starts_others(task: str, tmp_path: Path, caplog: 
     arguments = ["train", "classify", str(folder), "--init", str(first), "--out", str(tmp_path / "classifier"), *FAST]
     assert cli.main([*arguments, "--epochs", "1"]) == 0
     assert "tensors that are not the backbone's" in caplog.text
+
+
+def test_files_made_to_cost_are_a_line(state: dict, tmp_path: Path) -> None:
+    """A compressed archive, numbers that are one number, more tensors than a network has, a pipe, a huge image size."""
+    torch.save(state, tmp_path / "plain.pth")
+    packed = zipfile.ZipFile(tmp_path / "packed.pth", "w", zipfile.ZIP_DEFLATED)
+    with zipfile.ZipFile(tmp_path / "plain.pth") as plain, packed:
+        for name in plain.namelist():
+            packed.writestr(name, plain.read(name))
+    torch.save({**state, "head.weight": torch.zeros(1).expand(10**8, 320)}, tmp_path / "expanded.pth")
+    save_file({str(number): torch.zeros(0) for number in range(20_001)}, tmp_path / "many.safetensors")
+    os.mkfifo(tmp_path / "pipe.pth")
+    os.mkfifo(tmp_path / "pipe.safetensors")
+    for name, words in {
+        "packed.pth": "compressed archive",
+        "expanded.pth": "the file holds fewer",
+        "many.safetensors": "20001 tensors",
+        "pipe.pth": "is not a file",
+        "pipe.safetensors": "is not a file",
+    }.items():
+        with pytest.raises(WeightsError, match=words):
+            convnext.load(tmp_path / name)
+    with pytest.raises(InputError, match="at most 4096"):
+        Preprocessing.standard(20_000)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,10 +43,15 @@ class Listing:
     members: Members | None = None
 
 
+def class_name(text: str) -> str:
+    """The class that a folder's name or a label stands for: in NFC, as a Mac writes "é" as two characters elsewhere."""
+    return unicodedata.normalize("NFC", text)
+
+
 def in_class_order(names: Iterable[str]) -> tuple[str, ...]:
     """Distinct class names sorted by name, or as numbers if all of them are integers."""
     distinct = sorted(set(names))
-    if all(name.isascii() and name.isdigit() for name in distinct):
+    if all(name.isascii() and name.isdigit() and len(name) < 19 for name in distinct):
         distinct.sort(key=int)
     return tuple(distinct)
 
@@ -56,4 +62,4 @@ def read_class_names(path: Path) -> tuple[str, ...]:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read: {error}") from None
-    return tuple(line.strip() for line in lines if line.strip())
+    return tuple(class_name(line.strip()) for line in lines if line.strip())

@@ -19,7 +19,15 @@ UNREAD = {
 }
 """Suffixes of files that hold images and are not read, with what people call them."""
 
+LITTER = ("__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "lost+found")
+"""Folders that operating systems leave beside what is theirs who use them; no classes, and thumbnails are no images."""
+
 log = logging.getLogger("convnext")
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder of this name is passed over."""
+    return name.startswith(".") or name in LITTER
 
 
 def find_images(folder: str | Path, unread: Counter[str] | None = None) -> list[Path]:
@@ -53,7 +61,7 @@ def _walk(folder: Path, above: frozenset[Path], unread: Counter[str]) -> Iterato
     except OSError as error:
         raise InputError(f"{folder}: cannot be listed: {(error.strerror or str(error)).lower()}") from None
     for entry in entries:
-        if entry.name.startswith("."):
+        if is_hidden(entry.name):
             continue
         kind = _kind(entry)
         if kind == "folder":

@@ -6,8 +6,8 @@ import logging
 from collections import Counter
 from pathlib import Path
 
-from convnext.data.entries import Entry, Listing, in_class_order
-from convnext.data.find import describe_unread, find_images, say_unread
+from convnext.data.entries import Entry, Listing, class_name, in_class_order
+from convnext.data.find import describe_unread, find_images, is_hidden, say_unread
 from convnext.data.splits import PART_NAMES, UNDIVIDED, held_out_part, part_of_name
 from convnext.errors import InputError
 
@@ -42,6 +42,8 @@ def read_folder(folder: Path, training: bool) -> Listing:
         if extra:
             raise InputError(f"{found[held_out]}: classes that {found['train']} lacks: {_names(extra)}")
     listed = in_class_order(name for names in classes.values() for name in names)
+    if training and len(listed) == 1 and (below := folder / listed[0]).is_dir() and len(_subfolders(below)) > 1:
+        raise InputError(f"{folder}: only one class ({listed[0]}), with folders in it: is {below} the data?")
     if training:
         trained = {entry.labels[0] for entry in entries if entry.part in ("train", UNDIVIDED)}
         bare = [name for name in listed if name not in trained]
@@ -79,15 +81,17 @@ def read_unlabelled(folder: Path) -> Listing:
 
 
 def _read_part(folder: Path, part: str) -> tuple[list[Entry], tuple[str, ...]]:
-    classes = in_class_order(_subfolders(folder))
+    names = sorted(_subfolders(folder))
+    classes = in_class_order(map(class_name, names))
     if not classes:
         layout = "expected a folder per class, as in DATA/train/cat/1.jpg and DATA/val/cat/2.jpg, or DATA/cat/1.jpg"
         what = "images lie directly inside" if find_images(folder) else "no class folders inside"
         raise InputError(f"{folder}: {what if any(folder.iterdir()) else 'empty folder'}; {layout}")
+    position = {name: number for number, name in enumerate(classes)}
     unread = Counter[str]()
     entries = [
-        Entry(str(path), (name,), part, path.relative_to(folder).as_posix())
-        for name in classes
+        Entry(str(path), (class_name(name),), part, path.relative_to(folder).as_posix())
+        for name in sorted(names, key=lambda name: position[class_name(name)])
         for path in find_images(folder / name, unread)
     ]
     if not entries:
@@ -98,7 +102,7 @@ def _read_part(folder: Path, part: str) -> tuple[list[Entry], tuple[str, ...]]:
 
 
 def _subfolders(folder: Path) -> list[str]:
-    return [path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
+    return [path.name for path in folder.iterdir() if path.is_dir() and not is_hidden(path.name)]
 
 
 def _names(names: list[str]) -> str:

@@ -8,13 +8,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from convnext.data.entries import Entry, Listing, in_class_order, read_class_names
+from convnext.data.entries import Entry, Listing, class_name, in_class_order, read_class_names
 from convnext.data.splits import PART_NAMES, UNDIVIDED, part_of_name
 from convnext.errors import InputError
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".parquet")
 _PATH_COLUMNS = ("path", "file", "filename", "image")
 _LABEL_COLUMNS = ("label", "labels")
+_COLUMNS = (*_PATH_COLUMNS, *_LABEL_COLUMNS, "split")
+_NUMBER = re.compile(r"-?\d{1,18}")
+
+MOST_ROWS_A_BYTE = 10
+"""Rows of a Parquet file for each of its bytes: more are rows that repeat, made to fill the memory."""
 
 
 def read_table(table: Path, classes: Sequence[str] | None, multi_label: bool) -> Listing:
@@ -26,6 +31,8 @@ def read_table(table: Path, classes: Sequence[str] | None, multi_label: bool) ->
     part (`splits.PART_NAMES`); without the column, and where all rows are of train, rows are undivided. Errors name the
     row, the header being row 1.
     """
+    if not table.is_file():
+        raise InputError(f"{table} is not a file that can be read as a table")
     header, rows = _read_parquet(table) if table.suffix.lower() == ".parquet" else _read_csv(table)
     path_column, label_column = _column(table, header, _PATH_COLUMNS), _column(table, header, _LABEL_COLUMNS)
     if not rows:
@@ -38,6 +45,8 @@ def read_table(table: Path, classes: Sequence[str] | None, multi_label: bool) ->
             raise InputError(f"{table}: row {number}: column {path_column!r} holds {type(path).__name__}, not a path")
         if not path:
             raise InputError(f"{table}: row {number}: empty path")
+        if "\0" in path:
+            raise InputError(f"{table}: row {number}: a path cannot hold the character NUL")
         if count != 1 and not multi_label:
             raise InputError(f"{table}: row {number}: {count or 'no'} labels, expected one (or a multi-label task)")
     labels, known = _resolve(table, labels, classes)
@@ -54,7 +63,7 @@ def _read_csv(table: Path) -> tuple[list[str], list[tuple[int, dict[str, Any]]]]
             lines = list(csv.reader(file, delimiter="\t" if table.suffix.lower() == ".tsv" else ","))
     except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{table}: not a table in UTF-8 text ({error})") from None
-    header = [name.strip() for name in lines[0]] if lines else []
+    header = [_known_name(name) for name in lines[0]] if lines else []
     _refuse_twins(table, header)
     rows = []
     for number, line in enumerate(lines[1:], start=2):
@@ -72,12 +81,26 @@ def _read_parquet(table: Path) -> tuple[list[str], list[tuple[int, dict[str, Any
 
     try:
         with parquet.ParquetFile(table) as file:
-            header = list(file.schema_arrow.names)
+            names = list(file.schema_arrow.names)
+            header = [_known_name(name) for name in names]
             _refuse_twins(table, header)
-            wanted = [name for name in header if name in (*_PATH_COLUMNS, *_LABEL_COLUMNS, "split")]
-            return header, list(enumerate(file.read(columns=wanted).to_pylist(), start=2))
-    except (pyarrow.ArrowException, OSError) as error:
+            if file.metadata.num_rows > MOST_ROWS_A_BYTE * table.stat().st_size:
+                raise InputError(
+                    f"{table}: {file.metadata.num_rows} rows in {table.stat().st_size} bytes are no images"
+                )
+            wanted = [name for name, known in zip(names, header, strict=True) if known in _COLUMNS]
+            rows = file.read(columns=wanted).to_pylist()
+            return header, [(n, {_known_name(k): v for k, v in row.items()}) for n, row in enumerate(rows, start=2)]
+    except InputError:
+        raise
+    except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:  # dates that Python lacks, bad UTF-8
         raise InputError(f"{table}: not a readable Parquet file ({str(error).splitlines()[0]})") from None
+
+
+def _known_name(column: str) -> str:
+    """The name of a column; one that is read here in small letters, however it is written."""
+    name = column.strip()
+    return name.lower() if name.lower() in _COLUMNS else name
 
 
 def _refuse_twins(table: Path, header: list[str]) -> None:
@@ -102,7 +125,7 @@ def _labels(value: Any, several: bool) -> tuple[str, ...]:
     else:
         text = "" if value is None else str(value)
         parts = re.split(r"[|;]", text) if several else [text]
-    return tuple(dict.fromkeys(part.strip() for part in parts if part.strip()))
+    return tuple(dict.fromkeys(class_name(part.strip()) for part in parts if part.strip()))
 
 
 def _resolve(
@@ -116,10 +139,10 @@ def _resolve(
     used = in_class_order(label for names in labels.values() for label in names)
     if classes is not None and set(used) <= set(classes):
         return labels, tuple(classes)
-    if listed and classes is not None and not all(re.fullmatch(r"-?\d+", label) for label in used):
+    if listed and classes is not None and not all(_NUMBER.fullmatch(label) for label in used):
         number, label = next((n, label) for n in labels for label in labels[n] if label not in classes)
         raise InputError(f"{table}: row {number}: label {label!r} is not in {beside}")
-    if classes is None or not all(re.fullmatch(r"-?\d+", label) for label in used):
+    if classes is None or not all(_NUMBER.fullmatch(label) for label in used):
         return labels, used
     for number, names in labels.items():
         for label in names:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -17,6 +18,8 @@ from convnext.data.decode import Reduction
 from convnext.data.erasing import Finish, RandomErasing, Rectangle
 from convnext.data.preprocessing import Preprocessing
 from convnext.errors import InputError
+
+_POLICY = re.compile(r"rand(-(m|n|mstd|mmax|w|inc|t|p)\d+(\.\d+)?)*")  # timm passes over what it does not know
 
 MARGIN = 2
 """How many times larger than needed a reduced image is at least; from there on Pillow calls it nearly the same."""
@@ -154,7 +157,7 @@ def train_transform(
     from timm.data.transforms import MaybeToTensor
 
     size = preprocessing.image_size
-    if rand_augment is not None and not rand_augment.startswith("rand"):
+    if rand_augment is not None and not _POLICY.fullmatch(rand_augment):
         raise InputError(f"rand_augment is a string such as rand-m9-mstd0.5-inc1, not {rand_augment!r}")
     steps = create_transform(
         input_size=(preprocessing.in_chans, size, size),

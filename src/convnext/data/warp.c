@@ -65,7 +65,7 @@ INLINE void warp_bands(const uint8_t *in, uint8_t *out, float *padded, const dou
         for (int64_t x = 0; x < width; x++, out += channels) {
             double u = matrix[0] * (x + 0.5) + matrix[1] * (y + 0.5) + matrix[2];
             double v = matrix[3] * (x + 0.5) + matrix[4] * (y + 0.5) + matrix[5];
-            if (u < 0 || u >= width || v < 0 || v >= height) {
+            if (!(u >= 0 && u < width && v >= 0 && v < height)) { /* nor where they are no numbers */
                 memcpy(out, fill, channels);
                 continue;
             }

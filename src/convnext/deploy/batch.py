@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import glob
 import io
-import json
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from convnext.data.find import describe_unread, find_images, say_unread
 from convnext.deploy.predictor import Predictor, load
 from convnext.device import pick_device
 from convnext.errors import ImageError, InputError
+from convnext.printing import complain, printable, to_json
 from convnext.weights import read_meta
 
 BATCH = 16
@@ -65,13 +65,14 @@ def predict_inputs(
     for name, answer in answers(predictor, images, top_k):
         if isinstance(answer, ImageError):
             bad += 1
-            print(f"convnext: {answer}", file=sys.stderr)
+            complain(answer)
             if as_json and not single:
-                print(json.dumps({"image": name, "error": str(answer)}))
+                print(to_json({"image": name, "error": str(answer)}))
         elif as_json:
-            print(json.dumps(answer if single else {"image": name, "labels": answer}), flush=True)
+            print(to_json(answer if single else {"image": name, "labels": answer}), flush=True)
         else:
-            print(f"{name}\n" + "".join(f"  {label['score']:.4f}  {label['label']}\n" for label in answer), end="")
+            lines = "".join(f"  {label['score']:.4f}  {label['label']}\n" for label in answer)
+            print(printable(f"{name}\n{lines}"), end="")
     if bad and not single:
         print(f"convnext: {bad} of {len(images)} images could not be read", file=sys.stderr)
     return 0 if not bad else 2 if bad == len(images) else 1

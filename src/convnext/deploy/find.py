@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from convnext.deploy.outputs import Outputs, Readable
 from convnext.deploy.tiles import find_in_tiles
 from convnext.errors import InputError
 from convnext.files import whole_file
+from convnext.printing import printable, to_json
 
 
 def find_in_inputs(
@@ -44,18 +44,19 @@ def find_in_inputs(
         found = _find(detector, image, tile, threshold)
         own = [_row(detector, each) for each in found]
         if as_json:
-            print(json.dumps({"image": name, "objects": own}), flush=True)
+            print(to_json({"image": name, "objects": own}), flush=True)
         else:
             lines = (f"  {each.score:.4f}  {detector.classes[each.label]}  {_box(each)}\n" for each in found)
-            print(f"{name}\n{''.join(lines)}", end="")
+            print(printable(f"{name}\n{''.join(lines)}"), end="")
         if outputs is not None:
-            rows += [{"image_id": number, "file_name": name, **row} for row in own]
+            drawing = f"{outputs.stem(name)}.png"
+            rows += [{"image_id": number, "file_name": name, "drawing": drawing, **row} for row in own]
             shown = [Drawn(detector.classes[each.label], each.score, each.box, each.mask) for each in found]
-            with whole_file(outputs.folder / f"{outputs.stem(name)}.png") as temporary:
+            with whole_file(outputs.folder / drawing) as temporary:
                 draw_objects(image, shown).save(temporary, format="PNG")
     if outputs is not None:
         with whole_file(outputs.folder / "detections.json") as path:
-            path.write_text(json.dumps(rows))
+            path.write_text(to_json(rows))
     return readable.status()
 
 

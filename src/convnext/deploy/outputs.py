@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -12,6 +11,8 @@ from PIL import Image
 
 from convnext.data.decode import read_image
 from convnext.errors import ImageError, InputError
+from convnext.files import short
+from convnext.printing import complain, to_json
 
 
 class Readable:
@@ -26,9 +27,9 @@ class Readable:
                 image = read_image(source, white=self.white)
             except ImageError as error:
                 self.bad += 1
-                print(f"convnext: {error}", file=sys.stderr)
+                complain(error)
                 if self.as_json:
-                    print(json.dumps({"image": name, "error": str(error)}))
+                    print(to_json({"image": name, "error": str(error)}))
                 continue
             yield number, name, image
 
@@ -54,7 +55,7 @@ class Outputs:
 
     def stem(self, name: str) -> str:
         """What to call the files about an image: two images of one name, in two folders, have two."""
-        stem = first = Path(name).stem if name != "-" else "stdin"
+        stem = first = short(Path(name).stem) if name != "-" else "stdin"
         number = 1
         while stem in self.taken:
             number += 1

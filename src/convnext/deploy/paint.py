@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from convnext.deploy.draw import colours, draw_labels
 from convnext.deploy.outputs import Outputs, Readable
 from convnext.deploy.segmenter import Segmenter
 from convnext.files import whole_file
+from convnext.printing import printable, to_json
 
 
 def paint_inputs(
@@ -33,10 +33,10 @@ def paint_inputs(
         found = shares(labels, segmenter.classes)
         own = {"image": name, "shares": found}
         if as_json:
-            print(json.dumps(own), flush=True)
+            print(to_json(own), flush=True)
         else:
             lines = (f"  {share:.4f}  {label}\n" for label, share in found.items())
-            print(f"{name}\n{''.join(lines)}", end="")
+            print(printable(f"{name}\n{''.join(lines)}"), end="")
         if outputs is not None:
             stem = outputs.stem(name)
             rows.append({**own, "file": f"{stem}.png"})
@@ -46,7 +46,7 @@ def paint_inputs(
                 draw_labels(image, labels, segmenter.classes).save(path, format="PNG")
     if outputs is not None:
         with whole_file(outputs.folder / "shares.json") as path:
-            path.write_text(json.dumps(rows))
+            path.write_text(to_json(rows))
     return readable.status()
 
 

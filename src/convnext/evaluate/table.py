@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -31,4 +32,10 @@ class Table:
         ):
             writer = csv.DictWriter(file, fieldnames=names)
             writer.writeheader()
-            writer.writerows(rows)
+            writer.writerows({name: harmless(value) for name, value in row.items()} for row in rows)
+
+
+def harmless(value: Any) -> Any:
+    """Text that a spreadsheet would take for a formula, behind an apostrophe: class names come from anyone."""
+    is_formula = isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r")
+    return "'" + value if is_formula and not re.fullmatch(r"[+-]?[\d.]+", value) else value

@@ -25,6 +25,7 @@ LEVELS = ("0", "1", "2", "3")
 STRIDES = (4, 8, 16, 32)
 """Of those levels."""
 SOURCE = Path(__file__).with_name("roi_align.c")
+MAX_SIDE = 64  # cells, as in roi_align.c
 
 
 class RegionPool(nn.Module):
@@ -89,7 +90,12 @@ class _Level(ctypes.Structure):
 
 def _call(name: str, maps: Sequence[Tensor], regions: Tensor, image: Tensor, level: Tensor, pooled: Tensor) -> None:
     tensors = (regions, image, level, pooled)
-    assert all(t.is_contiguous() for t in (*maps, *tensors))
+    if not all(t.is_contiguous() for t in (*maps, *tensors)) or pooled.shape[1] > MAX_SIDE:
+        raise ValueError(f"regions are pooled to {MAX_SIDE} cells a side at most, from contiguous tensors")
+    if len({(x.shape[0], x.shape[3], x.dtype) for x in (*maps,)}) != 1 or min(map(min, (x.shape for x in maps))) < 1:
+        raise ValueError(f"maps {[list(x.shape) for x in maps]} are not of the same images and channels, or empty")
+    if len(image) and not (int(image.min()) >= 0 and int(image.max()) < len(maps[0])):
+        raise ValueError(f"there are regions of images that {len(maps[0])} maps do not have")
     levels = (_Level * len(maps))(*[_Level(*x.shape[1:3], 1 / stride) for x, stride in zip(maps, STRIDES, strict=True)])
     getattr(build.library(SOURCE), name)(
         (ctypes.c_void_p * len(maps))(*[x.data_ptr() for x in maps]),

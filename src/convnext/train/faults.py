@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import threading
 from collections.abc import Iterator
@@ -10,6 +9,7 @@ from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any, Self
 
+from convnext.printing import to_json
 from convnext.processes import STOP_SIGNALS
 from convnext.run import Run
 
@@ -77,7 +77,7 @@ class NonFinite:
 
     def record(self, row: dict[str, Any]) -> None:
         """Write down a step whose loss or gradient is not finite, with its images."""
-        self.run.append(self.run.nonfinite, json.dumps(row))
+        self.run.append(self.run.nonfinite, to_json(row))
 
     def advice(self) -> str:
         """What to tell who started the run."""

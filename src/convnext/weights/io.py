@@ -37,6 +37,8 @@ BIN_FILE = "pytorch_model.bin"
 _CONTAINERS = ("model_ema", "state_dict_ema", "model", "state_dict", "module")
 _NUMBERS: list[Any] = [np.dtype, *{type(np.dtype(code)) for code in "?bBhHiIlLqQefd"}, np.float64(0).__reduce__()[0]]
 """Types that a pickled NumPy number is made of, as training scripts save beside weights; none of them runs code."""
+MOST_TENSORS = 20_000
+"""Tensors of a file, at most; the largest network here has some hundreds, a checkpoint several times as many."""
 _DECODER = ("decoder.", "proj.", "pred.", "mask_token")
 _NON_COMMERCIAL_HUB = re.compile(r"models--(facebook--convnextv2-|timm--convnextv2_)")
 
@@ -59,6 +61,8 @@ def locate(source: str | Path) -> Path:
             )
         return found
     if path.exists():
+        if not path.is_file():
+            raise WeightsError(f"{path} is not a file")
         return path
     if entry := zoo.lookup(name):
         return zoo.download(entry)
@@ -212,10 +216,14 @@ def _open_safetensors(path: Path) -> safe_open:
 
 def _read_safetensors(path: Path) -> State:
     with _open_safetensors(path) as file:
-        return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
+        keys = list(file.keys())
+        if len(keys) > MOST_TENSORS:
+            raise WeightsError(f"{path} holds {len(keys)} tensors: more than any network here has")
+        return {key: file.get_tensor(key) for key in keys}
 
 
 def _read_pickle(path: Path) -> object:
+    _refuse_compressed(path)
     try:
         with warnings.catch_warnings(), torch.serialization.safe_globals([argparse.Namespace, *_NUMBERS]):
             # Training scripts, the official ones too, save their arguments beside the weights.
@@ -227,6 +235,17 @@ def _read_pickle(path: Path) -> object:
                 f"{path} holds a pickle that could run code; refused; ask for a safetensors file"
             ) from None
         raise WeightsError(f"{path} is not a PyTorch weight file, or was damaged or cut short") from None
+
+
+def _refuse_compressed(path: Path) -> None:
+    """`WeightsError` for a zip file with compressed members, which PyTorch does not write: 15 MB can become 2 GB."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            compressed = any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist())
+    except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError):  # what reads it says what is wrong with it
+        return
+    if compressed:
+        raise WeightsError(f"{path} is a compressed archive, which PyTorch's weight files are not")
 
 
 def _is_pickle(path: Path) -> bool:
@@ -249,4 +268,8 @@ def _unwrap(content: object, path: Path) -> tuple[State, list[str]]:
         state = {key: value for key, value in content.items() if isinstance(key, str) and isinstance(value, Tensor)}
     if not state:
         raise WeightsError(f"{path} holds no tensors; pass a file of model weights")
+    for key, tensor in state.items():
+        # A number seen through strides of 0 is as large as its shape once it is copied.
+        if tensor.layout == torch.strided and tensor.untyped_storage().nbytes() < tensor.nbytes:
+            raise WeightsError(f"{path}: '{key}' is {list(tensor.shape)} numbers, of which the file holds fewer")
     return state, notes

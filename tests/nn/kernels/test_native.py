@@ -62,3 +62,21 @@ def test_other_defaults_of_torch_change_nothing():
         assert torch.equal(native.depthwise_weight_gradient(x, grad, tile_table(8, 8), 1), expected)
     finally:
         torch.set_default_dtype(torch.float32)
+
+
+def test_sizes_are_checked_where_python_meets_c() -> None:
+    x, table = torch.zeros(4, 8), torch.zeros(1, 8, 8, dtype=torch.int32)
+    weight = torch.zeros(8, 1, 7, 7)
+    for arguments in (
+        (x, weight[:4], None, table, 1),
+        (x, weight, torch.zeros(3), table, 1),
+        (x.double(), weight, None, table, 1),
+        (x, weight, None, table.long(), 1),
+        (x, weight, None, torch.zeros(1, 20, 8, dtype=torch.int32), 1),
+        (torch.zeros(8, 4).t(), weight, None, table, 1),
+    ):
+        with pytest.raises(ValueError, match=r"weights|kernel|contiguous"):
+            native.depthwise(*arguments)
+    for grad in (torch.zeros(4, 4), x.bfloat16(), torch.zeros(2, 8)):
+        with pytest.raises(ValueError, match="differ"):
+            native.depthwise_weight_gradient(x, grad, table, 1)

@@ -46,6 +46,8 @@ def depthwise(x: Tensor, weight: Tensor, bias: Tensor | None, table: Tensor, ima
         images: images of the same number of rows, to each of which the table applies.
     """
     channels = x.shape[-1]
+    if weight.shape != (channels, 1, 7, 7) or (bias is not None and bias.shape != (channels,)):
+        raise ValueError(f"{list(weight.shape)} are no weights of {channels} channels, or the bias is of others")
     out = torch.empty_like(x)
     weight, bias = weight.float().contiguous(), None if bias is None else bias.float().contiguous()
     packed = torch.empty(81 * -(-channels // BLOCK) * BLOCK, dtype=torch.float32, device=x.device)
@@ -55,6 +57,8 @@ def depthwise(x: Tensor, weight: Tensor, bias: Tensor | None, table: Tensor, ima
 
 def depthwise_weight_gradient(x: Tensor, grad: Tensor, table: Tensor, images: int) -> Tensor:
     """fp32 `[C, 1, 7, 7]`, from input and output gradient `[..., C]`, both contiguous and of one type."""
+    if x.shape != grad.shape or x.dtype != grad.dtype:
+        raise ValueError(f"input {x.dtype} {list(x.shape)} and gradient {grad.dtype} {list(grad.shape)} differ")
     channels = x.shape[-1]
     blocks = -(-channels // BLOCK)
     groups = -(-64 // blocks)  # parts for threads to share, the same for any number of threads
@@ -71,7 +75,10 @@ def _lanes() -> int:
 
 
 def _call(name: str, tensors: list[Tensor | None], first: list[int], x: Tensor, table: Tensor, images: int) -> None:
-    assert all(t is None or (t.is_contiguous() and t.device.type == "cpu") for t in tensors)
+    if x.dtype not in DTYPES or table.dtype != torch.int32 or max(table.shape[1:]) > MAX_SIDE + 6:
+        raise ValueError(f"no kernel for {x.dtype} with a table {table.dtype} {list(table.shape)}")
+    if not all(t is None or (t.is_contiguous() and t.device.type == "cpu") for t in tensors):
+        raise ValueError("the kernels take contiguous tensors on the CPU")
     channels, (tiles, height, width) = x.shape[-1], table.shape
     sizes = [*first, images, x.numel() // max(1, channels * images), tiles, channels]
     getattr(library(), name)(

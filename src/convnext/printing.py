@@ -1,0 +1,46 @@
+"""What is printed: text that cannot steer a terminal, and JSON that every reader takes."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import sys
+from typing import Any
+
+
+def printable(text: object) -> str:
+    """Text with its control characters written out, as `\\x1b` for escape; names of strangers' files and classes hold
+    some. Tabs and line ends stay."""
+    return "".join(repr(c)[1:-1] if _is_control(c) else c for c in str(text))
+
+
+def _is_control(character: str) -> bool:
+    turns_text = "\u202a" <= character <= "\u202e" or "\u2066" <= character <= "\u2069"  # right to left and back
+    return turns_text or ((character < " " or "\x7f" <= character < "\xa0") and character not in "\n\t")
+
+
+class PlainFormatter(logging.Formatter):
+    """Log lines that cannot steer a terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
+
+
+def complain(problem: object) -> None:
+    """Print a problem on stderr, as one line."""
+    line = printable(problem).replace("\n", " ")
+    print(f"convnext: {line}", file=sys.stderr)
+
+
+def to_json(value: Any, indent: int | None = None) -> str:
+    """JSON in which numbers that are not finite are null: the standard has no others."""
+    return json.dumps(_finite(value), indent=indent, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(each) for key, each in value.items()}
+    return [_finite(each) for each in value] if isinstance(value, list | tuple) else value
