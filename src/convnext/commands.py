@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import logging
 import os
 import sys
 from typing import Any
@@ -13,6 +14,8 @@ from convnext.config import ClassifyConfig, DetectConfig, PretrainConfig, Segmen
 from convnext.errors import InputError
 from convnext.printing import to_json
 from convnext.variants import VARIANTS
+
+log = logging.getLogger("convnext")
 
 
 def given_options(args: argparse.Namespace, config: type[TrainConfig]) -> dict[str, Any]:
@@ -32,12 +35,16 @@ def set_options(pairs: list[str]) -> dict[str, str]:
 
 def trained(args: argparse.Namespace, build_task: Any, config: type[TrainConfig]) -> dict[str, float]:
     """Train as the command line says; the final metrics, or none where another process speaks for all."""
+    from convnext.run import Run
     from convnext.train.launch import launch
 
     given = given_options(args, config)
-    return launch(
+    metrics = launch(
         build_task, args.data, args.out, given, recipe=args.recipe, resume=args.resume, overwrite=args.overwrite
     )
+    if metrics and (unread := Run(args.out).unreadable).is_file():
+        log.warning("%d training images could not be read: %s", len(unread.read_bytes().splitlines()), unread)
+    return metrics
 
 
 def demo(args: argparse.Namespace) -> None:

@@ -7,7 +7,7 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
-from convnext.data.samples import read_split, read_train_val
+from convnext.data.samples import read_images, read_split, read_train_val
 from convnext.errors import InputError
 
 
@@ -205,3 +205,11 @@ def test_columns_are_known_however_their_names_are_written(tmp_path: Path):
     table = pyarrow.table({"Path": ["a.png", "b.png", "c.png"], "Label": [*"xyy"], "SPLIT": ["train", "val", "train"]})
     parquet.write_table(table, tmp_path / "t.parquet")
     assert len(read_train_val(tmp_path / "t.parquet")[1]) == 1
+
+
+def test_images_to_pre_train_on(tmp_path: Path):
+    """Labels are not needed, and rows of other parts are left out."""
+    (tmp_path / "t.csv").write_text("file\na.png\nsub/b.png\n")
+    assert [Path(s).name for s in read_images(tmp_path / "t.csv").sources] == ["a.png", "b.png"]
+    (tmp_path / "t.csv").write_text("path,label,split\na.png,x,train\nb.png,y,val\nc.png,,train\n")
+    assert [Path(s).name for s in read_images(tmp_path / "t.csv").sources] == ["a.png", "c.png"]

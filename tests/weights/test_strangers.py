@@ -177,3 +177,13 @@ def test_files_made_to_cost_are_a_line(state: dict, tmp_path: Path) -> None:
             convnext.load(tmp_path / name)
     with pytest.raises(InputError, match="at most 4096"):
         Preprocessing.standard(20_000)
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_weights_that_diverged_are_a_line(state: dict, value: float, tmp_path: Path) -> None:
+    """Every answer would be nan."""
+    broken = {key: tensor.clone() for key, tensor in state.items()}
+    broken["norm.weight"][3] = value
+    save_file(broken, tmp_path / "w.safetensors")
+    with pytest.raises(WeightsError, match=r"'norm.weight' holds numbers that are not finite"):
+        convnext.load(tmp_path / "w.safetensors")

@@ -31,7 +31,7 @@ from convnext.data.splits import (
     measured_parts,
     origin_of,
 )
-from convnext.data.tables import TABLE_SUFFIXES, read_table
+from convnext.data.tables import TABLE_SUFFIXES, read_table, read_unlabelled_table
 from convnext.errors import ImageError, InputError
 
 
@@ -179,7 +179,8 @@ def _groups(listing: Listing, multi_label: bool) -> list[str] | None:
 
 
 def read_images(data: str | Path) -> Samples:
-    """All images under a folder, flat or nested, whatever their folders say; of "digits" and shards, those of "train".
+    """All images under a folder, flat or nested, whatever their folders say; of "digits", a table and shards, those of
+    "train".
 
     They have no classes, and a target of 0. `InputError` for a folder that is not there or holds no image.
     """
@@ -188,7 +189,8 @@ def read_images(data: str | Path) -> Samples:
     elif is_sharded(data):
         listing = read_shards(data)
     else:
-        listing = read_unlabelled(Path(data))
+        table = Path(data).suffix.lower() in TABLE_SUFFIXES and not Path(data).is_dir()
+        listing = read_unlabelled_table(Path(data)) if table else read_unlabelled(Path(data))
     chosen = [i for i, entry in enumerate(listing.entries) if entry.part in ("train", UNDIVIDED)]
     samples = _select(data, listing, chosen, None, True, "train")
     return replace(samples, classes=(), targets=[0] * len(samples), multi_label=False)

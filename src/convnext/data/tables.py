@@ -31,30 +31,53 @@ def read_table(table: Path, classes: Sequence[str] | None, multi_label: bool) ->
     part (`splits.PART_NAMES`); without the column, and where all rows are of train, rows are undivided. Errors name the
     row, the header being row 1.
     """
+    header, rows = _read(table)
+    label_column = _column(table, header, _LABEL_COLUMNS)
+    keys = _paths(table, header, rows)
+    labels = {number: _labels(row[label_column], multi_label or label_column == "labels") for number, row in rows}
+    for number, names in labels.items():
+        if len(names) != 1 and not multi_label:
+            raise InputError(
+                f"{table}: row {number}: {len(names) or 'no'} labels, expected one (or a multi-label task)"
+            )
+    labels, known = _resolve(table, labels, classes)
+
+    parts = _given_parts(table, rows) if "split" in header else [UNDIVIDED] * len(rows)
+    sources = [str(table.parent / key) for key in keys]
+    return Listing([Entry(*row) for row in zip(sources, labels.values(), parts, keys, strict=True)], known)
+
+
+def read_unlabelled_table(table: Path) -> Listing:
+    """The rows of a table whose labels, if it has any, do not count; of split, as `read_table` has it."""
+    header, rows = _read(table)
+    keys = _paths(table, header, rows)
+    parts = _given_parts(table, rows) if "split" in header else ["train"] * len(rows)
+    return Listing([Entry(str(table.parent / key), (), part, key) for key, part in zip(keys, parts, strict=True)], ())
+
+
+def _read(table: Path) -> tuple[list[str], list[tuple[int, dict[str, Any]]]]:
+    """The header, and the rows with their numbers, at least one."""
     if not table.is_file():
         raise InputError(f"{table} is not a file that can be read as a table")
     header, rows = _read_parquet(table) if table.suffix.lower() == ".parquet" else _read_csv(table)
-    path_column, label_column = _column(table, header, _PATH_COLUMNS), _column(table, header, _LABEL_COLUMNS)
+    _column(table, header, _PATH_COLUMNS)
     if not rows:
         raise InputError(f"{table}: no rows under the header")
+    return header, rows
 
-    labels = {number: _labels(row[label_column], multi_label or label_column == "labels") for number, row in rows}
+
+def _paths(table: Path, header: list[str], rows: list[tuple[int, dict[str, Any]]]) -> list[str]:
+    """The paths of all rows, as they are written."""
+    column = _column(table, header, _PATH_COLUMNS)
     for number, row in rows:
-        path, count = row[path_column], len(labels[number])
+        path = row[column]
         if path is not None and not isinstance(path, str):
-            raise InputError(f"{table}: row {number}: column {path_column!r} holds {type(path).__name__}, not a path")
+            raise InputError(f"{table}: row {number}: column {column!r} holds {type(path).__name__}, not a path")
         if not path:
             raise InputError(f"{table}: row {number}: empty path")
         if "\0" in path:
             raise InputError(f"{table}: row {number}: a path cannot hold the character NUL")
-        if count != 1 and not multi_label:
-            raise InputError(f"{table}: row {number}: {count or 'no'} labels, expected one (or a multi-label task)")
-    labels, known = _resolve(table, labels, classes)
-
-    parts = _given_parts(table, rows) if "split" in header else [UNDIVIDED] * len(rows)
-    keys = [row[path_column] for _, row in rows]
-    sources = [str(table.parent / key) for key in keys]
-    return Listing([Entry(*row) for row in zip(sources, labels.values(), parts, keys, strict=True)], known)
+    return [row[column] for _, row in rows]
 
 
 def _read_csv(table: Path) -> tuple[list[str], list[tuple[int, dict[str, Any]]]]:

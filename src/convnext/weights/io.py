@@ -96,10 +96,16 @@ def read_tensors(source: str | Path) -> State:
 
 
 def _in_fp32(state: State) -> State:
-    """Convert floating-point weights of any width to fp32. `WeightsError` for complex, quantised or sparse tensors."""
+    """Convert floating-point weights of any width to fp32.
+
+    Raises:
+        WeightsError: complex, quantised or sparse tensors, or numbers that are not finite.
+    """
     for key, tensor in state.items():
         if tensor.is_complex() or tensor.is_quantized or tensor.is_sparse:
             raise WeightsError(f"'{key}' is of a kind that weights are not: {tensor.dtype}, {tensor.layout}")
+        if tensor.is_floating_point() and not tensor.float().isfinite().all():
+            raise WeightsError(f"'{key}' holds numbers that are not finite: these weights are of a run that diverged")
     return {key: tensor.float() if tensor.is_floating_point() else tensor for key, tensor in state.items()}
 
 
