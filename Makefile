@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # uv from the PATH, else one of the project's own
 UV = $(shell command -v uv || echo .tools/bin/uv)
 
-.PHONY: setup demo test test-oldest check bench docs lock clean
+.PHONY: setup demo test test-oldest fuzz check bench docs lock clean
 
 setup: $(VENV)/.done ## virtual environment with the locked dependencies
 
@@ -34,6 +34,9 @@ test-oldest: setup ## the core tests with the oldest supported releases
 	$(UV) venv --quiet --allow-existing --python $(BIN)/python .venv-oldest
 	$(UV) pip install --quiet --python .venv-oldest/bin/python "torch==2.11.*" "torchvision==0.26.*" --editable . --group test
 	OMP_NUM_THREADS=1 .venv-oldest/bin/python -m pytest -q -n auto --dist loadfile tests/nn tests/models tests/weights tests/data tests/train
+
+fuzz: setup ## files damaged and made up, 1,000 of each kind
+	CONVNEXT_FUZZ=1000 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q tests/faults/test_fuzz.py --timeout 1800 --hypothesis-show-statistics
 
 bench: setup ## speed against peers, as ratios
 	$(BIN)/python benchmarks/forward.py

@@ -1,13 +1,13 @@
 """Kill a training run at random moments, resume it each time, and compare with a run that nothing disturbed.
 
     python benchmarks/faults.py [--kills 25] [--terms 10] [--tasks classify pretrain detect segment]
-        [--data folder shards] [--seed 0]
+        [--data folder shards] [--large 10000] [--seed 0]
 
 A run is the command itself, on small images made here, with a checkpoint every third step. SIGKILL comes after a random
 time, and every third one while a checkpoint is being written; then the run goes on with `--resume auto`, and a random
 number of workers, until it ends. If it ends before all kills are spent, the next one is begun. At each end, weights,
 averaged weights, optimizer state, best weights and metrics must be those of the undisturbed run, bit by bit. SIGTERM
-likewise; the run must then end by itself, without a traceback.
+likewise; the run must then end by itself, without a traceback; also a run that measures 10,000 images after each epoch.
 """
 
 from __future__ import annotations
@@ -161,12 +161,39 @@ def measure(task: str, kind: str, number: int, count: int, data: Path, scratch: 
     return f"| {task}, {kind} | {name} | {sent} | {writing} | {runs} | {runs} | {slowest} |"
 
 
+def measure_stops(count: int, images: Path, large: int, scratch: Path) -> str:
+    """Stop a run with many validation images at moments spread over it, most of them while it measures or reports."""
+    data = scratch / "large"
+    shutil.copytree(images / "train", data / "train")
+    for name in ("dark", "light"):
+        (data / "val" / name).mkdir(parents=True)
+        for number in range(large // 2):
+            (data / "val" / name / f"{number}.png").symlink_to(images / "val" / name / f"{number % 6}.png")
+    began = time.monotonic()
+    finish(start("classify", data, scratch / "whole"))
+    whole = time.monotonic() - began
+    ends: list[float] = []
+    for number in range(count):
+        run = scratch / f"run{number}"
+        process = start("classify", data, run)
+        time.sleep(whole * (number + 0.5) / count)
+        process.send_signal(signal.SIGTERM)
+        asked = time.monotonic()
+        error = process.communicate(timeout=120)[1]
+        ends.append(time.monotonic() - asked)
+        if process.returncode not in (0, 128 + signal.SIGTERM) or "Traceback" in error:
+            raise SystemExit(f"ended with {process.returncode}:\n{error}")
+        shutil.rmtree(run, ignore_errors=True)
+    return f"| classify, {large} validation images, {whole:.0f} s | SIGTERM | {count} | | | | {max(ends):.1f} s |"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=25)
     parser.add_argument("--terms", type=int, default=10)
     parser.add_argument("--tasks", nargs="+", default=list(TASKS), choices=TASKS)
     parser.add_argument("--data", nargs="+", default=["folder", "shards"], choices=["folder", "shards"])
+    parser.add_argument("--large", type=int, default=10_000, help="validation images of a run that is stopped alone")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     random.seed(args.seed)
@@ -180,6 +207,8 @@ def main() -> None:
             ("detect", "folder"): make_objects(Path(folder) / "objects", train=12),
             ("segment", "folder"): make_scenes(Path(folder) / "scenes", train=24),
         }
+        if args.large:
+            print(measure_stops(max(args.terms, 4), images, args.large, Path(folder) / "stops"), flush=True)
         shards = pack_images(images, Path(folder) / "shards")
         places |= {(task, "shards"): shards for task in ("classify", "pretrain")}
         for (task, kind), data in places.items():

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from convnext.data.decode import as_mode, read_image
+from convnext.data.costly import refuse_large_tiles
+from convnext.data.decode import as_mode, decode_pixels, read_image
 from convnext.errors import ImageError
 
 LARGE = 178_000_000  # pixels, as many as are read
@@ -94,3 +96,39 @@ def test_formats_that_are_not_read_are_not_opened(
 def test_a_zero_in_a_path_is_a_line() -> None:
     with pytest.raises(ImageError, match="cannot be opened"):
         read_image("a\0b.png")
+
+
+def progressive(scans: int) -> bytes:
+    """A progressive JPEG of 64×64 pixels whose last scan is there that many times more."""
+    file = BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)).save(
+        file, format="JPEG", progressive=True
+    )
+    content = file.getvalue()
+    last = content.rindex(b"\xff\xda")
+    return content[:-2] + content[last:-2] * scans + content[-2:]
+
+
+def test_files_made_to_cost_are_refused_before_they_are_decoded() -> None:
+    plain = read_image(BytesIO(progressive(0)))
+    assert np.array_equal(
+        plain, decode_pixels(progressive(0), "RGB", name="x", reduction=lambda w, h: 1).permute(1, 2, 0)
+    )
+    with pytest.raises(ImageError, match="scans"):
+        read_image(BytesIO(progressive(300)))
+    with pytest.raises(ImageError, match="x: a JPEG of 3"):
+        decode_pixels(progressive(300), "RGB", name="x", reduction=lambda w, h: 1)
+    with pytest.raises(ImageError, match="PPM"):
+        read_image(BytesIO(b"P6 4000 4000 254\n" + bytes(48_000_000)))
+    with pytest.raises(ImageError, match="no PPM header"):
+        read_image(BytesIO(b"P6 " + b"#" * 10**6))
+    for content in (b"P6 #a\n# b\n2 2\n255\n" + bytes(12), b"P5 2 2 4095 " + bytes(8), b"P2 2 2 9 1 2 3 4 "):
+        assert read_image(BytesIO(content)).size == (2, 2)
+
+
+def test_tiles_larger_than_the_image_are_refused() -> None:
+    image = Image.new("L", (16, 16))
+    image.tag_v2 = {322: 40_000, 323: 30_000}
+    with pytest.raises(ImageError, match="40000×30000"):
+        refuse_large_tiles(image)
+    refuse_large_tiles(Image.new("L", (16, 16)))

@@ -1,0 +1,284 @@
+"""Files of all kinds, damaged or made up: each is read, or is an `InputError`; nothing else, and memory stays bounded.
+
+50 examples of each; `make fuzz` takes 1,000, and prints the counts.
+"""
+
+from __future__ import annotations
+
+import copy
+import io
+import json
+import os
+import resource
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, event, given, settings
+from hypothesis import strategies as st
+from making import FAST, make_folder, make_objects
+from PIL import Image
+from safetensors.torch import save_file
+
+import convnext
+from convnext import InputError, cli
+from convnext.config import ClassifyConfig, DetectConfig
+from convnext.data.decode import read_image
+from convnext.data.label_maps import read_map
+from convnext.data.pack import pack
+from convnext.data.samples import read_train_val
+from convnext.detect import check
+from convnext.models.classifier import create_model
+from convnext.run import Run, resumed_config
+from convnext.train.checkpoint import Checkpoints
+from convnext.weights.io import META_KEY
+
+EXAMPLES = int(os.environ.get("CONVNEXT_FUZZ", "50"))
+MOST = 2 * 2**30
+"""Bytes that the process may grow by over all examples of a test."""
+
+fuzzed = settings(
+    max_examples=EXAMPLES,
+    deadline=None,
+    database=None,
+    suppress_health_check=list(HealthCheck),
+)
+numbers = st.integers(-(2**70), 2**70) | st.integers(-3, 300) | st.floats()
+odd = st.recursive(
+    st.none() | st.booleans() | numbers | st.text(max_size=20) | st.sampled_from(["", "\0", "../x", "nan", "1e999"]),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=6), inner, max_size=4),
+    max_leaves=6,
+)
+
+
+@pytest.fixture(autouse=True)
+def bounded_memory() -> Iterator[None]:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    yield
+    assert 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) < MOST
+
+
+def ends_well(call: Callable[[], object]) -> None:
+    """Only an `InputError` of one line may come out of a call."""
+    message = None
+    try:
+        call()
+    except InputError as error:
+        message = str(error)
+    event("read" if message is None else "refused")
+    assert message is None or 0 < len(message.strip()) < 2000
+
+
+def places(value: Any, at: tuple = ()) -> list[tuple]:
+    """Where each value of a JSON document stands."""
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [at, *(place for key, each in inner for place in places(each, (*at, key)))]
+
+
+@st.composite
+def changed(draw: st.DrawFn, document: Any) -> Any:
+    """A document of which up to three values are others, missing or there twice."""
+    document = copy.deepcopy(document)
+    for _ in range(draw(st.integers(1, 3))):
+        *above, last = draw(st.sampled_from([place for place in places(document) if place] or [("x",)]))
+        holder = document
+        for key in above:
+            holder = holder[key]
+        how = draw(st.sampled_from(["other", "other", "missing", "twice"]))
+        if how == "other" or not isinstance(holder, list | dict) or last == "x":
+            if isinstance(holder, dict | list) and last != "x":
+                holder[last] = draw(odd)
+        elif how == "missing":
+            del holder[last]
+        elif isinstance(holder, list):
+            holder.append(copy.deepcopy(holder[last]))
+    return document
+
+
+@st.composite
+def damaged(draw: st.DrawFn, content: bytes) -> bytes:
+    """Bytes of which some are others, some are missing, or the end is cut off."""
+    changed = bytearray(content)
+    for _ in range(draw(st.integers(1, 8))):
+        at = draw(st.integers(0, max(0, len(changed) - 1)))
+        how = draw(st.sampled_from(["other", "cut", "hole", "more"]))
+        if how == "other" and changed:
+            changed[at] = draw(st.integers(0, 255))
+        elif how == "cut":
+            del changed[draw(st.integers(0, len(changed))) :]
+        elif how == "hole":
+            del changed[at : at + draw(st.integers(1, 64))]
+        else:
+            changed[at:at] = draw(st.binary(max_size=16))
+    return bytes(changed)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("run")
+    data = str(make_folder(folder / "data"))
+    assert cli.main(["train", "classify", data, "--out", str(folder / "run"), *FAST, "--epochs", "1"]) == 0
+    return folder / "run"
+
+
+@fuzzed
+@given(st.data())
+def test_run_directories(run: Path, data: st.DataObject) -> None:
+    """Config, logs, weights and checkpoints, each damaged or changed."""
+    copied = run.parent / "copy"
+    shutil.rmtree(copied, ignore_errors=True)
+    shutil.copytree(run, copied)
+    files = sorted(path for path in copied.rglob("*") if path.suffix in (".json", ".jsonl", ".safetensors"))
+    file = data.draw(st.sampled_from(files))
+    if file.suffix == ".json" and data.draw(st.booleans()):
+        file.write_text(json.dumps(data.draw(changed(json.loads(file.read_text())))))
+    else:
+        file.write_bytes(data.draw(damaged(file.read_bytes())))
+    opened = Run(copied)
+
+    def use() -> None:
+        opened.rows()
+        config = resumed_config(ClassifyConfig, str(run.parent / "data"), copied, {})
+        model = create_model(config.model, num_classes=2, stem_patch=config.stem_patch)
+        Checkpoints(opened.checkpoints, 2).load(model, None, [])
+        convnext.load(copied)
+
+    ends_well(use)
+
+
+@pytest.fixture(scope="module")
+def weights() -> dict[str, torch.Tensor]:
+    return create_model("convnextv2_atto", num_classes=3).state_dict()
+
+
+META = {
+    "task": "classify",
+    "classes": ["a", "b", "c"],
+    "descriptions": {"a": "an a"},
+    "multi_label": False,
+    "preprocessing": {"image_size": 32, "crop": 1.0, "mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bicubic"},
+    "origin": {"rule": 2, "fraction": 0.2},
+}
+
+
+@fuzzed
+@given(meta=changed(META))
+def test_metadata_of_weights(weights: dict, meta: Any, tmp_path_factory: pytest.TempPathFactory) -> None:
+    path = tmp_path_factory.getbasetemp() / "meta.safetensors"
+    save_file(weights, path, {META_KEY: json.dumps(meta)})
+    ends_well(lambda: convnext.load(path)(Image.new("RGB", (40, 40))))
+
+
+@pytest.fixture(scope="module")
+def objects(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_objects(tmp_path_factory.mktemp("objects") / "data", train=3, val=2)
+
+
+@fuzzed
+@given(data=st.data())
+def test_coco_files(objects: Path, data: st.DataObject) -> None:
+    path = next(path for path in sorted(objects.rglob("*.json")) if "train" in str(path))
+    original = path.read_bytes()
+    try:
+        if data.draw(st.integers(0, 3)):
+            path.write_text(json.dumps(data.draw(changed(json.loads(original)))))
+        else:
+            path.write_bytes(data.draw(damaged(original)))
+        ends_well(lambda: check(DetectConfig(data=str(objects))))
+    finally:
+        path.write_bytes(original)
+
+
+@fuzzed
+@given(
+    mode=st.sampled_from(["L", "P", "RGB", "1", "I;16", "I", "F", "RGBA", "LA", "CMYK"]),
+    seed=st.integers(0, 2**32 - 1),
+    sides=st.tuples(st.integers(1, 40), st.integers(1, 40)),
+    data=st.data(),
+)
+def test_label_maps(mode: str, seed: int, sides: tuple, data: st.DataObject) -> None:
+    random = np.random.default_rng(seed)
+    levels = {"I;16": np.uint16, "I": np.int32, "F": np.float32}.get(mode, np.uint8)
+    channels = {"RGB": (3,), "RGBA": (4,), "LA": (2,), "CMYK": (4,)}.get(mode, ())
+    pixels = random.integers(0, 255, (*sides, *channels)).astype(levels)
+    image = Image.fromarray(pixels > 127) if mode == "1" else Image.fromarray(pixels)
+    image = image.convert("P") if mode == "P" else image
+    file = io.BytesIO()
+    image.save(file, format="TIFF")
+    content = data.draw(damaged(file.getvalue())) if data.draw(st.booleans()) else file.getvalue()
+    path = Path(os.environ.get("PYTEST_DEBUG_TEMPROOT", "/tmp")) / f"convnext-fuzz-{os.getpid()}.tif"
+    path.write_bytes(content)
+    try:
+        ends_well(lambda: read_map(path))
+    finally:
+        path.unlink()
+
+
+@fuzzed
+@given(data=st.data())
+def test_tables(data: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:
+    path = tmp_path_factory.getbasetemp() / "table.csv"
+    text = "path,label,split\na.png,x,train\nb.png,y,val\nc.png,y,train\n"
+    if data.draw(st.booleans()):
+        path.write_bytes(data.draw(damaged(text.encode())))
+    else:
+        cell = st.text(max_size=12) | st.sampled_from(["", "a\0b", "9" * 5000, "=1", "é", "\ufeff", "/etc/passwd"])
+        rows = data.draw(st.lists(st.lists(cell, min_size=1, max_size=4), max_size=5))
+        lines = "\n".join(",".join(row) for row in rows)
+        path.write_bytes(f"path,label\n{lines}\n".encode("utf-8", errors="surrogatepass"))
+    ends_well(lambda: read_train_val(path))
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("shards")
+    pack(str(make_folder(folder / "data", train=3, val=1)), folder / "shards", shard_bytes=10**6)
+    return folder / "shards"
+
+
+@fuzzed
+@given(data=st.data())
+def test_indices_of_shards(shards: Path, data: st.DataObject) -> None:
+    path = data.draw(st.sampled_from(sorted(path for path in shards.iterdir() if path.suffix != ".tar")))
+    original = path.read_bytes()
+
+    def use() -> None:
+        train, val, _ = read_train_val(str(shards))
+        for samples in (train, val):
+            for number in range(min(3, len(samples))):
+                samples.open(number, "RGB")
+
+    try:
+        if path.suffix == ".json" and data.draw(st.booleans()):
+            path.write_text(json.dumps(data.draw(changed(json.loads(original)))))
+        else:
+            path.write_bytes(data.draw(damaged(original)))
+        ends_well(use)
+    finally:
+        path.write_bytes(original)
+
+
+def image_files() -> dict[str, bytes]:
+    """Small images of every format, by name."""
+    pixels = np.random.default_rng(0).integers(0, 255, (24, 31, 3), np.uint8)
+    files = {}
+    for name in ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "PPM"):
+        file = io.BytesIO()
+        Image.fromarray(pixels).save(file, format=name)
+        files[name] = file.getvalue()
+    real = Path(os.environ.get("CONVNEXT_DATA", ".")) / "imagenette"
+    for path in sorted(real.rglob("*.JPEG"))[:3] if real.is_dir() else []:
+        files[path.name] = path.read_bytes()
+    return files
+
+
+@fuzzed
+@given(data=st.data(), mode=st.sampled_from(["RGB", "L"]))
+def test_images(data: st.DataObject, mode: str) -> None:
+    files = image_files()
+    content = data.draw(damaged(files[data.draw(st.sampled_from(sorted(files)))]))
+    ends_well(lambda: read_image(io.BytesIO(content), mode))
