@@ -34,7 +34,8 @@ from convnext.data.samples import read_train_val
 from convnext.detect import check
 from convnext.models.classifier import create_model
 from convnext.run import Run, resumed_config
-from convnext.train.checkpoint import Checkpoints
+from convnext.tasks.classify import Classification
+from convnext.train.trainer import Trainer
 from convnext.weights.io import META_KEY
 
 EXAMPLES = int(os.environ.get("CONVNEXT_FUZZ", "50"))
@@ -99,21 +100,27 @@ def changed(draw: st.DrawFn, document: Any) -> Any:
     return document
 
 
-@st.composite
-def damaged(draw: st.DrawFn, content: bytes) -> bytes:
-    """Bytes of which some are others, some are missing, or the end is cut off."""
+# Not the damaged bytes themselves, which Hypothesis would keep of every example.
+damages = st.lists(
+    st.tuples(st.sampled_from(["other", "cut", "hole", "more"]), st.floats(0, 1), st.binary(min_size=1, max_size=16)),
+    min_size=1,
+    max_size=8,
+)
+
+
+def damaged(content: bytes, how: list[tuple[str, float, bytes]]) -> bytes:
+    """Bytes of which some are others, some are missing or added, or the end is cut off."""
     changed = bytearray(content)
-    for _ in range(draw(st.integers(1, 8))):
-        at = draw(st.integers(0, max(0, len(changed) - 1)))
-        how = draw(st.sampled_from(["other", "cut", "hole", "more"]))
-        if how == "other" and changed:
-            changed[at] = draw(st.integers(0, 255))
-        elif how == "cut":
-            del changed[draw(st.integers(0, len(changed))) :]
-        elif how == "hole":
-            del changed[at : at + draw(st.integers(1, 64))]
+    for kind, place, new in how:
+        at = int(place * len(changed))
+        if kind == "other":
+            changed[at : at + 1] = new[:1]
+        elif kind == "cut":
+            del changed[at:]
+        elif kind == "hole":
+            del changed[at : at + 4 * len(new)]
         else:
-            changed[at:at] = draw(st.binary(max_size=16))
+            changed[at:at] = new
     return bytes(changed)
 
 
@@ -137,14 +144,14 @@ def test_run_directories(run: Path, data: st.DataObject) -> None:
     if file.suffix == ".json" and data.draw(st.booleans()):
         file.write_text(json.dumps(data.draw(changed(json.loads(file.read_text())))))
     else:
-        file.write_bytes(data.draw(damaged(file.read_bytes())))
+        file.write_bytes(damaged(file.read_bytes(), data.draw(damages)))
     opened = Run(copied)
 
     def use() -> None:
         opened.rows()
         config = resumed_config(ClassifyConfig, str(run.parent / "data"), copied, {})
-        model = create_model(config.model, num_classes=2, stem_patch=config.stem_patch)
-        Checkpoints(opened.checkpoints, 2).load(model, None, [])
+        task = Classification(config, *read_train_val(config.data))
+        Trainer(task, Run.reopen(copied), resume=True)
         convnext.load(copied)
 
     ends_well(use)
@@ -187,7 +194,7 @@ def test_coco_files(objects: Path, data: st.DataObject) -> None:
         if data.draw(st.integers(0, 3)):
             path.write_text(json.dumps(data.draw(changed(json.loads(original)))))
         else:
-            path.write_bytes(data.draw(damaged(original)))
+            path.write_bytes(damaged(original, data.draw(damages)))
         ends_well(lambda: check(DetectConfig(data=str(objects))))
     finally:
         path.write_bytes(original)
@@ -209,7 +216,7 @@ def test_label_maps(mode: str, seed: int, sides: tuple, data: st.DataObject) -> 
     image = image.convert("P") if mode == "P" else image
     file = io.BytesIO()
     image.save(file, format="TIFF")
-    content = data.draw(damaged(file.getvalue())) if data.draw(st.booleans()) else file.getvalue()
+    content = damaged(file.getvalue(), data.draw(damages)) if data.draw(st.booleans()) else file.getvalue()
     path = Path(os.environ.get("PYTEST_DEBUG_TEMPROOT", "/tmp")) / f"convnext-fuzz-{os.getpid()}.tif"
     path.write_bytes(content)
     try:
@@ -224,7 +231,7 @@ def test_tables(data: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -
     path = tmp_path_factory.getbasetemp() / "table.csv"
     text = "path,label,split\na.png,x,train\nb.png,y,val\nc.png,y,train\n"
     if data.draw(st.booleans()):
-        path.write_bytes(data.draw(damaged(text.encode())))
+        path.write_bytes(damaged(text.encode(), data.draw(damages)))
     else:
         cell = st.text(max_size=12) | st.sampled_from(["", "a\0b", "9" * 5000, "=1", "é", "\ufeff", "/etc/passwd"])
         rows = data.draw(st.lists(st.lists(cell, min_size=1, max_size=4), max_size=5))
@@ -256,7 +263,7 @@ def test_indices_of_shards(shards: Path, data: st.DataObject) -> None:
         if path.suffix == ".json" and data.draw(st.booleans()):
             path.write_text(json.dumps(data.draw(changed(json.loads(original)))))
         else:
-            path.write_bytes(data.draw(damaged(original)))
+            path.write_bytes(damaged(original, data.draw(damages)))
         ends_well(use)
     finally:
         path.write_bytes(original)
@@ -280,5 +287,5 @@ def image_files() -> dict[str, bytes]:
 @given(data=st.data(), mode=st.sampled_from(["RGB", "L"]))
 def test_images(data: st.DataObject, mode: str) -> None:
     files = image_files()
-    content = data.draw(damaged(files[data.draw(st.sampled_from(sorted(files)))]))
+    content = damaged(files[data.draw(st.sampled_from(sorted(files)))], data.draw(damages))
     ends_well(lambda: read_image(io.BytesIO(content), mode))
