@@ -104,7 +104,7 @@ def parser() -> Parser:
     add_config_options(command, SegmentConfig)
 
     command = add(first, "evaluate", commands.evaluate, "measure a model on labelled images")
-    command.add_argument("source", metavar="SOURCE", help="run directory, weight file, published name or hub id")
+    command.add_argument("source", metavar="SOURCE", help="run directory, weight file, published name or hf:ORG/NAME")
     command.add_argument("data", metavar="DATA", help="what `train` takes")
     command.add_argument(
         "--split",
@@ -129,7 +129,7 @@ def parser() -> Parser:
     command.add_argument("--json", action="store_true", help="one JSON object")
 
     command = add(first, "predict", commands.predict, "label images, find objects in them, or say what pixels show")
-    command.add_argument("source", metavar="SOURCE", help="run directory, weight file, published name or hub id")
+    command.add_argument("source", metavar="SOURCE", help="run directory, weight file, published name or hf:ORG/NAME")
     command.add_argument(
         "inputs",
         metavar="INPUT",

@@ -45,7 +45,7 @@ class TrainConfig:
     recipe: str = option("", "the recipe these values came from")
     data: str = option("", "the data to train on")
     model: str = option("convnextv2_atto", "a name of `convnext models`")
-    init: str | None = option(None, "weights to start from: run directory, file, published name or hub id")
+    init: str | None = option(None, "weights to start from: run directory, file, published name or hf:ORG/NAME")
     in_chans: Literal[1, 3] = option(3, "channels images are read with: 3 colour, 1 grey")
     white: int = option(65535, "value of 16-bit images that is white: 4095 where they hold 12 bits")
     stem_patch: Literal[1, 2, 4] = option(4, "side of the stem's patches; 2 or 1 for small images")

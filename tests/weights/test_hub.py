@@ -11,8 +11,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from safetensors.torch import save_file
 
-from convnext import create_model
+from convnext import WeightsError, create_model
 from convnext.weights import hub, read_meta
+from convnext.weights.io import locate
 from convnext.weights.layouts import from_official
 
 CONFIG = {"id2label": {"1": "dog", "0": "cat"}}
@@ -86,7 +87,7 @@ def server(files):
 
 def test_a_hub_model_is_downloaded_with_its_classes_and_preprocessing(server, tmp_path):
     environment = {"HF_ENDPOINT": server, "HF_HUB_CACHE": str(tmp_path)}
-    answer, err = read("facebook/convnextv2-atto-test", **environment)
+    answer, err = read("hf:facebook/convnextv2-atto-test", **environment)
     assert answer["head"] == [2, 320]
     assert answer["meta"]["classes"] == ["cat", "dog"]
     assert answer["meta"]["preprocessing"] == {
@@ -98,19 +99,43 @@ def test_a_hub_model_is_downloaded_with_its_classes_and_preprocessing(server, tm
         "in_chans": 3,
     }
     assert "CC-BY-NC" in err
-    assert read("facebook/convnextv2-atto-test", HF_HUB_OFFLINE="1", HF_HUB_CACHE=str(tmp_path))[0] == answer
+    assert read("hf:facebook/convnextv2-atto-test", HF_HUB_OFFLINE="1", HF_HUB_CACHE=str(tmp_path))[0] == answer
 
 
 def test_what_the_hub_does_not_have_is_said_in_one_line(server, tmp_path):
     for environment in ({"HF_ENDPOINT": server}, {"HF_HUB_OFFLINE": "1"}):
-        message, _ = read("someone/nothing", HF_HUB_CACHE=str(tmp_path), **environment)
+        message, said = read("hf:someone/nothing", HF_HUB_CACHE=str(tmp_path), **environment)
         assert "'someone/nothing' is no file or folder here, and cannot be fetched" in message
         assert "\n" not in message
+        assert "Retrying" not in said
 
 
-@pytest.mark.parametrize(("name", "expected"), [("a/b", True), ("a/b.pt", False), ("a", False), ("a/b/c", False)])
-def test_hub_ids(name, expected):
-    assert hub.is_hub_id(name) is expected
+@pytest.mark.parametrize(
+    "name", ["a/b.pt", "a", "a/b/c", "runs/mine", "Checkpoints/x", "./a/b", "../b", "~/b", "a/" + "b" * 5000]
+)
+def test_paths_are_not_asked_for_on_the_hub(name, caplog):
+    assert hub.repository_of(name) is None
+    assert not caplog.records
+
+
+def test_repositories(tmp_path, monkeypatch, caplog):
+    assert hub.repository_of("hf:a/b.c") == "a/b.c"
+    assert hub.repository_of("hf:runs/mine") == "runs/mine"
+    assert not caplog.records
+    assert hub.repository_of("a/b") == "a/b"
+    assert "write hf:a/b" in caplog.text
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a").mkdir()
+    assert hub.repository_of("a/b") is None
+    for name in ("hf:a", "hf:", "hf:a/b/c", "hf:a/b c"):
+        with pytest.raises(WeightsError, match="hf:ORGANISATION/NAME"):
+            hub.repository_of(name)
+
+
+@pytest.mark.parametrize("name", ["runs/mine", "a/" + "b" * 5000])
+def test_a_run_that_is_not_there_is_a_line(name):
+    with pytest.raises(WeightsError, match="no such weight file or run directory"):
+        locate(name)
 
 
 def test_timm_configurations(tmp_path):

@@ -91,8 +91,8 @@ class Predictor:
 
 
 def load(source: str | Path) -> Any:
-    """A Predictor from a run directory, a weight file, a published name or a hub id; of a detector, a `Detector`; of a
-    segmenter, a `Segmenter`.
+    """A Predictor from a run directory, a weight file, a published name or `hf:ORG/NAME`; of a detector, a `Detector`;
+    of a segmenter, a `Segmenter`.
 
     Weights without classes of their own get ImageNet's where they have 1000 outputs, else "0", "1", ...;
     weights without preprocessing get the paper's at the size they were trained at, where that is known, else 224.

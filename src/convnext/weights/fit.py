@@ -45,7 +45,7 @@ def load_weights(model: nn.Module, source: str | Path) -> LoadReport:
 
     Args:
         model: any module whose parameters have the official names; a masked autoencoder takes its decoder too.
-        source: a weight file in any known layout, a run directory, published weights by name, or a hub id.
+        source: a weight file in any known layout, a run directory, published weights by name, or `hf:ORG/NAME`.
 
     Returns:
         What was left out, adapted or chosen; also logged.

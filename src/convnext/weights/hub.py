@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 from contextlib import suppress
 from pathlib import Path
@@ -11,12 +12,48 @@ from convnext.errors import WeightsError
 from convnext.weights.labels import published_classes
 
 _PILLOW_FILTERS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}
-_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_ID = re.compile(r"[\w-][\w.-]{0,95}/[\w-][\w.-]{0,95}")
+_FOLDERS = (
+    "run",
+    "runs",
+    "out",
+    "output",
+    "outputs",
+    "model",
+    "models",
+    "checkpoints",
+    "weights",
+    "data",
+    "demo",
+    "tmp",
+)
+
+PREFIX = "hf:"
+
+log = logging.getLogger("convnext")
 
 
-def is_hub_id(name: str) -> bool:
-    """Whether `name` has the form `organisation/model` and does not look like a file."""
-    return _ID.fullmatch(name) is not None and Path(name).suffix not in {".safetensors", ".pt", ".pth", ".bin"}
+def repository_of(source: str) -> str | None:
+    """The repository that `hf:ORGANISATION/NAME` names, or for one release more the bare form; None for a path.
+
+    A bare name whose first part is what folders are called, or lies here, is a path: whoever owns that name on the hub
+    would answer for a run that is not there.
+
+    Raises:
+        WeightsError: `hf:` before what is no repository.
+    """
+    if source.startswith(PREFIX):
+        name = source.removeprefix(PREFIX)
+        if _ID.fullmatch(name) is None:
+            raise WeightsError(f"{source} names no repository; the form is {PREFIX}ORGANISATION/NAME")
+        return name
+    first, suffix = source.split("/")[0], Path(source).suffix
+    if _ID.fullmatch(source) is None or suffix in {".safetensors", ".pt", ".pth", ".bin"}:
+        return None
+    if first.lower() in _FOLDERS or Path(first).is_dir():
+        return None
+    log.warning("%s is looked for on the Hugging Face hub; write %s%s", source, PREFIX, source)
+    return source
 
 
 def download(repository: str) -> Path:
@@ -29,6 +66,7 @@ def download(repository: str) -> Path:
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError
 
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # without a network: 22 lines of retries
     try:
         try:
             path = hf_hub_download(repository, "model.safetensors")

@@ -47,12 +47,14 @@ def locate(source: str | Path) -> Path:
     """The weight file `source` stands for, downloaded if need be.
 
     Args:
-        source: a weight file, a folder with `model.safetensors`, the name of published weights, or a hub id.
+        source: a weight file, a folder with `model.safetensors`, the name of published weights, or `hf:ORG/NAME`.
 
     Raises:
         WeightsError: there is no such thing, or it cannot be downloaded.
     """
     path, name = Path(source), str(source)
+    if len(max(name.split("/"), key=len)) > 255:
+        raise WeightsError(f"no such weight file or run directory: {name[:100]}…")
     if path.is_dir():
         found = next((path / name for name in (RUN_FILE, BIN_FILE) if (path / name).is_file()), None)
         if found is None:
@@ -66,8 +68,8 @@ def locate(source: str | Path) -> Path:
         return path
     if entry := zoo.lookup(name):
         return zoo.download(entry)
-    if hub.is_hub_id(name) and not path.parent.is_dir():
-        return hub.download(name)
+    if repository := hub.repository_of(name):
+        return hub.download(repository)
     if path.name == name and not path.suffix:
         zoo.find(name)
     raise WeightsError(f"no such weight file or run directory: {name}")
