@@ -1,4 +1,5 @@
 import json
+from typing import Any
 
 import pytest
 
@@ -44,3 +45,29 @@ def test_values_that_cannot_work_are_refused(options: dict, message: str) -> Non
 def test_config_of_another_version_names_what_it_does_not_know() -> None:
     with pytest.raises(InputError, match="does not know: wings"):
         ClassifyConfig.from_dict({"wings": 2})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("crop_scale", [None, 1.0]),
+        ("crop_scale", [0.1]),
+        ("epochs", "3"),
+        ("epochs", 3.5),
+        ("epochs", True),
+        ("epochs", None),
+        ("decay", "fast"),
+        ("multi_label", 1),
+        ("model", 7),
+        ("clip_grad", "x"),
+    ],
+)
+def test_a_stored_value_is_of_its_fields_type(name: str, value: Any) -> None:
+    stored = json.loads(json.dumps(ClassifyConfig().to_dict()))
+    assert ClassifyConfig.from_dict(stored) == ClassifyConfig()
+    with pytest.raises(ValueError, match=f"{name} cannot be"):
+        ClassifyConfig.from_dict({**stored, name: value})
+
+
+def test_whole_numbers_are_stored_fractions() -> None:
+    assert ClassifyConfig.from_dict({**ClassifyConfig().to_dict(), "weight_decay": 0, "ema": 1}).ema == 1

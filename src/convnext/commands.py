@@ -10,8 +10,9 @@ import os
 import sys
 from typing import Any
 
-from convnext.config import ClassifyConfig, DetectConfig, PretrainConfig, SegmentConfig, TrainConfig, parse
+from convnext.config import ClassifyConfig, DetectConfig, PretrainConfig, SegmentConfig, TrainConfig
 from convnext.errors import InputError
+from convnext.parsing import parse
 from convnext.printing import to_json
 from convnext.variants import VARIANTS
 

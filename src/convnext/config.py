@@ -8,13 +8,12 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
-import types
-import typing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Literal, Self, TypeVar, get_type_hints
 
 from convnext.errors import InputError, nearest
+from convnext.parsing import fits, parse
 
 log = logging.getLogger("convnext")
 
@@ -117,13 +116,17 @@ class TrainConfig:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
-        """The inverse of `to_dict`, after a trip through JSON."""
+        """The inverse of `to_dict`, after a trip through JSON. `ValueError` for a value of another type."""
         known = {f.name for f in dataclasses.fields(cls)}
         unknown = sorted(set(values) - known)
         if unknown:
             raise InputError(f"config.json has options this version does not know: {', '.join(unknown)}")
         values = {"hold_out_rule": cls.OLD_RULE, **values}
         as_fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        hints = get_type_hints(cls)
+        for name, value in as_fields.items():
+            if not fits(value, hints[name]):
+                raise ValueError(f"{name} cannot be {value!r}")
         return cls(**as_fields)
 
     def __post_init__(self) -> None:
@@ -361,33 +364,3 @@ def fit_batch(config: Config, images: int, *, processes: int = 1, even: bool = F
     if batch != config.batch_size:
         log.info("batch size %d instead of %d: there are %d training images", batch, config.batch_size, images)
     return dataclasses.replace(config, batch_size=batch)
-
-
-def parse(name: str, text: str, kind: Any) -> Any:
-    """Read `text` as a field's type: `InputError` naming the option and what it takes."""
-    origin, args = get_origin(kind), get_args(kind)
-    if origin in (typing.Union, types.UnionType):
-        if text.lower() in ("none", "auto"):
-            return None
-        (kind,) = (a for a in args if a is not type(None))
-        return parse(name, text, kind)
-    if origin is Literal:
-        for choice in args:
-            if text == str(choice):
-                return choice
-        raise InputError(f"{name} takes {', '.join(map(str, args))}, not '{text}'")
-    if origin is tuple:
-        parts = text.replace(",", " ").split()
-        if args[1:] == (...,):
-            args = args[:1] * max(1, len(parts))
-        if len(parts) != len(args):
-            raise InputError(f"{name} takes {len(args)} numbers, not '{text}'")
-        return tuple(parse(name, part, a) for part, a in zip(parts, args, strict=True))
-    if kind is bool:
-        if text.lower() in ("true", "yes", "1", "false", "no", "0"):
-            return text.lower() in ("true", "yes", "1")
-        raise InputError(f"{name} takes true or false, not '{text}'")
-    try:
-        return kind(text)
-    except ValueError:
-        raise InputError(f"{name} takes {kind.__name__}, not '{text}'") from None

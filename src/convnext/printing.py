@@ -8,6 +8,9 @@ import math
 import sys
 from typing import Any
 
+LONGEST = 1000
+"""Characters of a problem, at most: a name in it may be of any length."""
+
 
 def printable(text: object) -> str:
     """Text with its control characters written out, as `\\x1b` for escape; names of strangers' files and classes hold
@@ -30,6 +33,7 @@ class PlainFormatter(logging.Formatter):
 def complain(problem: object) -> None:
     """Print a problem on stderr, as one line."""
     line = printable(problem).replace("\n", " ")
+    line = line if len(line) <= LONGEST else line[: LONGEST - 1] + "…"
     print(f"convnext: {line}", file=sys.stderr)
 
 

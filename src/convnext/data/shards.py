@@ -180,6 +180,8 @@ def _check_index(files: list[dict[str, Any]], classes: tuple[str, ...], table: A
     """`ValueError` for places outside the folder, or outside its files: an index may be a stranger's."""
     if not all(isinstance(name, str) for name in classes):
         raise ValueError("its classes are no names")
+    if not all(isinstance(file["split"], str) for file in files):
+        raise ValueError("its splits are no names")
     for file in files:
         name, length = file["file"], file["bytes"]
         if not isinstance(name, str) or name != Path(name).name or name in ("", ".", "..") or "\0" in name:
