@@ -70,4 +70,4 @@ def test_a_stored_value_is_of_its_fields_type(name: str, value: Any) -> None:
 
 
 def test_whole_numbers_are_stored_fractions() -> None:
-    assert ClassifyConfig.from_dict({**ClassifyConfig().to_dict(), "weight_decay": 0, "ema": 1}).ema == 1
+    assert ClassifyConfig.from_dict({**ClassifyConfig().to_dict(), "weight_decay": 0, "clip_grad": 1}).clip_grad == 1
