@@ -14,10 +14,39 @@ from torch import Tensor
 def to_code(outline: Any, width: int, height: int) -> dict[str, Any]:
     """Polygons, or either form of run-length code, as one compressed code."""
     if isinstance(outline, list):
-        return codes.merge(codes.frPyObjects(outline, height, width))
+        near = [part for polygon in outline if len(part := bounded(polygon, width, height)) >= 6]
+        nothing = [[0.0, 0.0, 0.0, 0.0, 0.0, 0.0]]
+        return codes.merge(codes.frPyObjects(near or nothing, height, width))
     if isinstance(outline["counts"], list):
         return codes.frPyObjects(outline, height, width)
     return outline
+
+
+def bounded(polygon: list[float], width: int, height: int) -> list[float]:
+    """A polygon x, y, x, y, … without what lies more than the image's size beyond it: inside, it is the same.
+
+    Drawing takes memory by the length of the outline, and a stranger's points may lie anywhere. It is clipped at one
+    side after the other (Sutherland and Hodgman 1974).
+    """
+    points = list(zip(polygon[0::2], polygon[1::2], strict=True))
+    for axis, size in ((0, width), (1, height)):
+        for sign, limit in ((1, 2 * size), (-1, size)):
+            if all(sign * point[axis] <= limit for point in points):
+                continue
+            kept = []
+            for before, point in zip([points[-1], *points[:-1]], points, strict=True):
+                inside = sign * point[axis] <= limit
+                if inside != (sign * before[axis] <= limit):
+                    share = (sign * limit - before[axis]) / (point[axis] - before[axis])
+                    kept.append(
+                        (before[0] + share * (point[0] - before[0]), before[1] + share * (point[1] - before[1]))
+                    )
+                if inside:
+                    kept.append(point)
+            points = kept
+            if not points:
+                return []
+    return [value for point in points for value in point]
 
 
 def to_masks(outlines: Sequence[Any], width: int, height: int) -> Tensor:
