@@ -2,60 +2,134 @@
 
 from __future__ import annotations
 
+import base64
 import http.client
-import shutil
-from contextlib import nullcontext
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError, URLError
-from urllib.request import Request, urlopen
+from urllib.parse import urlsplit, urlunsplit
+from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from convnext.errors import InputError
 from convnext.files import whole_file
+from convnext.printing import printable
 
 TIMEOUT = 30  # seconds without an answer
 PASSING = (408, 429)  # refusals of a server that is busy
+PATIENCE, SLOWEST = 60.0, 1000.0
+"""Seconds after which a transfer of fewer bytes a second on average is given up."""
+MOST = 2**37
+"""Bytes of a file whose size nobody knows, at most."""
 
 
 class Refused(InputError):
     """The server has no such file, or does not give it: asking again will not help."""
 
 
-def download(url: str, path: Path, *, show: bool = False) -> None:
+class _Redirects(HTTPRedirectHandler):
+    """Follows redirects to http and https, from https to https alone."""
+
+    def http_error_302(self, req: Request, fp: Any, code: int, msg: str, headers: Any) -> Any:
+        try:
+            return super().http_error_302(req, fp, code, msg, headers)
+        except ValueError:  # no address
+            fp.close()
+            raise
+
+    http_error_301 = http_error_303 = http_error_307 = http_error_308 = http_error_302
+
+    def redirect_request(self, req: Request, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Request | None:
+        found = urlsplit(newurl)
+        if found.scheme not in ("http", "https") or (req.type == "https" and found.scheme != "https"):
+            here, there = map(without_password, (req.full_url, newurl))
+            raise Refused(f"{here} leads to {there}, which is not followed")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def download(url: str, path: Path, *, most: int = MOST, show: bool = False) -> None:
     """Copy `url` to `path`; with `show`, under a progress bar on stderr.
 
+    A user and password in the address are sent as basic authentication, and are in no message.
+
     Raises:
-        Refused: no such file on the server.
-        InputError: no network, a transfer that was cut short, or no room for it.
+        Refused: no such file on the server, no address, or more than `most` bytes.
+        InputError: no network, a transfer that was cut short or too slow, or no room for it.
     """
+    said = without_password(url)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"cannot write {path.parent}: {error.strerror or error}") from None
     with whole_file(path) as part:
         try:
-            _copy(url, part, show)
+            _copy(url, part, most, show)
         except HTTPError as error:
             error.close()
             kind = Refused if 400 <= error.code < 500 and error.code not in PASSING else InputError
-            raise kind(f"cannot download {url}: the server answers {error.code} {error.reason}") from None
+            raise kind(f"cannot download {said}: the server answers {error.code} {_line(error.reason)}") from None
         except (URLError, TimeoutError, ConnectionError, http.client.HTTPException) as error:
-            raise InputError(f"cannot download {url}: no network? ({getattr(error, 'reason', error)})") from None
+            raise InputError(
+                f"cannot download {said}: no network? ({_line(getattr(error, 'reason', error))})"
+            ) from None
+        except InputError:
+            raise
+        except ValueError as error:  # what is no address, here or in a redirect
+            raise Refused(f"cannot download {said}: {_line(error)}") from None
 
 
-def _copy(url: str, path: Path, show: bool) -> None:
-    with urlopen(Request(url, headers={"User-Agent": "convnext"}), timeout=TIMEOUT) as response:
-        size = int(response.headers.get("Content-Length") or 0)
-        bar = _bar(response, size, Path(url).name) if show else nullcontext(response)
-        with bar as source, open(path, "wb") as target:
-            shutil.copyfileobj(source, target, 1 << 20)
-    received = path.stat().st_size
+def without_password(url: str) -> str:
+    """An address without the user and the password in it."""
+    try:
+        found = urlsplit(url)
+        return urlunsplit(found._replace(netloc=found.netloc.rpartition("@")[2]))
+    except ValueError:
+        return url
+
+
+def _line(problem: object) -> str:
+    """What a server or a library says, as a short line."""
+    return printable(problem).split("\n")[0][:200]
+
+
+def _copy(url: str, path: Path, most: int, show: bool) -> None:
+    user = urlsplit(url).netloc.rpartition("@")[0]
+    request = Request(without_password(url), headers={"User-Agent": "convnext"})
+    if user:
+        request.add_unredirected_header("Authorization", f"Basic {base64.b64encode(user.encode()).decode()}")
+    with build_opener(_Redirects).open(request, timeout=TIMEOUT) as response:
+        text = response.headers.get("Content-Length") or "0"
+        if not text.isdecimal():
+            raise ConnectionError(f"the server names a length of '{text}'")
+        size, received, began = int(text), 0, time.monotonic()
+        if size > most:
+            raise Refused(f"{without_password(url)} has {size} bytes, more than {most}")
+        with _bar(size, path.name, show) as advance, open(path, "wb") as target:
+            while content := response.read1(1 << 20):
+                target.write(content)
+                received += len(content)
+                advance(len(content))
+                if received > most:
+                    raise Refused(f"{without_password(url)} does not end after {most} bytes")
+                taken = time.monotonic() - began
+                if taken > PATIENCE and received < SLOWEST * taken:
+                    raise ConnectionError(f"{received} bytes came in {taken:.0f} seconds")
     if size and received != size:  # urllib takes an early end for the end
         raise ConnectionError(f"the transfer ended after {received} of {size} bytes")
 
 
-def _bar(response: Any, size: int, name: str) -> Any:
+@contextmanager
+def _bar(size: int, name: str, show: bool) -> Iterator[Any]:
+    """A progress bar on stderr; inside, call what it gives with the bytes that came."""
+    if not show:
+        yield lambda count: None
+        return
     from rich.console import Console
-    from rich.progress import wrap_file
+    from rich.progress import DownloadColumn, Progress, TransferSpeedColumn
 
-    return wrap_file(response, total=size, description=name, console=Console(stderr=True))
+    columns = (*Progress.get_default_columns(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task(name, total=size or None)
+        yield lambda count: progress.advance(task, count)

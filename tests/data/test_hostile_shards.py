@@ -3,6 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import tarfile
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +20,10 @@ from making import fails, make_folder
 from pyarrow import parquet
 
 from convnext import cli
+from convnext.data import cache
+from convnext.data.samples import read_split
 from convnext.data.shards import INDEX, PLACES, read_shards
+from convnext.data.shards import _opened as opened
 from convnext.errors import InputError
 
 
@@ -84,3 +95,78 @@ def test_what_is_no_image_is_not_packed(tmp_path: Path, capsys: pytest.CaptureFi
     assert b"password" not in b"".join(path.read_bytes() for path in (tmp_path / "shards").iterdir())
     (tmp_path / "all.csv").write_text(f"path,label\n{secret},red\n/dev/zero,blue\n")
     assert "can be" in fails(capsys, "pack", tmp_path / "all.csv", "--out", tmp_path / "none")
+
+
+def fetched(address: str) -> bytes:
+    """The bytes of the first image of shards behind an address."""
+    opened.cache_clear()
+    return read_split(address, "train").members.read(0)
+
+
+@pytest.fixture
+def mirrors(shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, str]]:
+    """Addresses of the shards, and of a mirror with the same index and other bytes."""
+    evil = tmp_path / "evil"
+    shutil.copytree(shards, evil)
+    for path in evil.glob("*.tar"):
+        path.write_bytes(b"\xee" * path.stat().st_size)
+    monkeypatch.setenv("CONVNEXT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(cache, "PAUSES", (0,))
+    handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
+    monkeypatch.setattr(SimpleHTTPRequestHandler, "log_message", lambda *_: None)
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as http:
+        threading.Thread(target=http.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{http.server_port}/shards", f"http://127.0.0.1:{http.server_port}/evil"
+        http.shutdown()
+
+
+def test_a_mirror_with_other_bytes_is_found_out(mirrors: tuple[str, str], tmp_path: Path) -> None:
+    official, evil = mirrors
+    with pytest.raises(InputError, match="its SHA-256 differs"):
+        fetched(evil)
+    assert not list((tmp_path / "cache").rglob("*.tar"))
+    assert b"\xee" * 16 not in fetched(official)
+
+
+def test_without_hashes_an_address_does_not_poison_another(mirrors: tuple[str, str], tmp_path: Path) -> None:
+    """Shards of before have none."""
+    for place in ("shards", "evil"):
+        path = tmp_path / place / INDEX
+        index = json.loads(path.read_text())
+        for file in index["shards"]:
+            del file["sha256"]
+        path.write_text(json.dumps(index))
+    official, evil = mirrors
+    assert b"\xee" * 16 in fetched(evil)
+    assert b"\xee" * 16 not in fetched(official)
+
+
+def test_a_cache_that_cannot_be_written_is_read(
+    mirrors: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another user filled it. As root, whom no mode keeps out, what fails is played."""
+    expected = fetched(mirrors[0])
+
+    def refuse(*arguments: Any, **options: Any) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(cache, "FileLock", refuse)
+    monkeypatch.setattr(cache.os, "access", lambda *_: False)
+    opened.cache_clear()
+    kept = next((tmp_path / "cache").rglob("*.tar"))
+    assert fetched(mirrors[0]) == expected
+    number = cache.open_fetched(f"{mirrors[0]}/{kept.name}", kept, kept.stat().st_size, None)
+    os.close(number)
+    with pytest.raises(InputError, match="Permission denied"):
+        cache.open_fetched(f"{mirrors[0]}/{kept.name}", kept, 7, None)
+
+
+@pytest.mark.parametrize("size", [5000, 300_000_000])
+def test_a_class_has_a_short_name(size: int, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    folder = tmp_path / "tars"
+    folder.mkdir()
+    with tarfile.open(folder / "train.tar", "w") as tar:
+        member = tarfile.TarInfo("1.cls")
+        member.size = size
+        tar.addfile(member, BytesIO(bytes(size)))
+    assert "too many for a class" in fails(capsys, "index", folder)

@@ -127,6 +127,7 @@ def test_the_order_begins_shards_one_after_the_other() -> None:
     members = shards.Members(
         tuple(map(str, range(count))),
         (0,) * count,
+        (None,) * count,
         None,
         np.repeat(np.arange(count), each),
         *np.zeros((2, count * each), int),

@@ -6,6 +6,7 @@ longest ago are deleted where there are more gigabytes of them; a process keeps 
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from convnext.download import Refused, download
+from convnext.download import Refused, download, without_password
 from convnext.errors import InputError
 from convnext.files import cache_folder
 
@@ -32,18 +33,50 @@ def folder() -> Path:
     return cache_folder() / "shards"
 
 
-def fetch(url: str, path: Path, *, again: bool = False) -> Path:
-    """`path`, with what lies at `url`: fetched if it is not there yet, or `again`. `InputError` if it cannot be."""
+def fetch(url: str, path: Path, *, most: int, again: bool = False) -> Path:
+    """`path`, with what lies at `url`: fetched if it is not there yet, or `again`. `InputError` if it cannot be, or has
+    more than `most` bytes."""
+    if _of_another(path):
+        return path
     with _locked(url, path):
-        _fetch(url, path, None, again)
+        if again or _size(path) is None:
+            _replace(url, path, most)
+        _touch(path)
     return path
 
 
-def open_fetched(url: str, path: Path, size: int) -> int:
-    """The number of an open file with what lies at `url`. `InputError` also if it has not `size` bytes."""
-    with _locked(url, path):
-        _fetch(url, path, size)
+def open_fetched(url: str, path: Path, size: int, digest: str | None) -> int:
+    """The number of an open file with what lies at `url`.
+
+    Raises:
+        InputError: it cannot be fetched, has not `size` bytes, or another SHA-256 than `digest`, if that is known.
+    """
+    if _size(path) == size and _of_another(path):
         return os.open(path, os.O_RDONLY)
+    with _locked(url, path):
+        if _size(path) != size:
+            _replace(url, path, size)
+            if (found := _size(path)) != size:
+                path.unlink()
+                said = f"{without_password(url)} has {found} bytes, and {size} by the index"
+                raise InputError(f"{said}: it has been replaced")
+            if digest is not None and sha256_of(path) != digest:
+                path.unlink()
+                raise InputError(f"{without_password(url)} is not the file that the index names: its SHA-256 differs")
+            _make_room(path)
+        _touch(path)
+        return os.open(path, os.O_RDONLY)
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file's content, in hexadecimal digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _of_another(path: Path) -> bool:
+    """Whether a file is there, in another user's cache: nothing can be locked in it, and nothing replaced."""
+    return path.is_file() and not os.access(path.parent, os.W_OK)
 
 
 @contextmanager
@@ -54,23 +87,23 @@ def _locked(url: str, path: Path) -> Iterator[None]:
         with FileLock(_lock(path)):
             yield
     except OSError as error:
-        raise InputError(f"cannot keep {url} in {path.parent}: {error.strerror or error}") from None
+        said = f"cannot keep {without_password(url)} in {path.parent}: {error.strerror or error}"
+        raise InputError(said) from None
 
 
 def _lock(path: Path) -> Path:
     return path.with_name(f".{path.name}.lock")
 
 
-def _fetch(url: str, path: Path, size: int | None, again: bool = False) -> None:
-    if again or _size(path) is None or size not in (None, _size(path)):
-        for unfinished in path.parent.glob(f".{path.name}.*.tmp"):  # of a process that was killed
-            unfinished.unlink()
-        _patiently(url, path)
-        if size is not None and (found := _size(path)) != size:
-            path.unlink()
-            raise InputError(f"{url} has {found} bytes, and {size} by the index: it has been replaced")
-        _make_room(path)
-    os.utime(path)
+def _replace(url: str, path: Path, most: int) -> None:
+    for unfinished in path.parent.glob(f".{path.name}.*.tmp"):  # of a process that was killed
+        unfinished.unlink()
+    _patiently(url, path, most)
+
+
+def _touch(path: Path) -> None:
+    with suppress(PermissionError):  # another user's, in a folder of several
+        os.utime(path)
 
 
 def _size(path: Path) -> int | None:
@@ -81,15 +114,15 @@ def _size(path: Path) -> int | None:
         return None
 
 
-def _patiently(url: str, path: Path) -> None:
+def _patiently(url: str, path: Path, most: int) -> None:
     for pause in PAUSES:
         try:
-            return download(url, path)
+            return download(url, path, most=most)
         except Refused:
             raise
         except InputError:
             time.sleep(pause)
-    download(url, path)
+    download(url, path, most=most)
 
 
 def _make_room(newest: Path) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 
+from convnext.data.cache import sha256_of
 from convnext.data.decode import IMAGE_SUFFIXES, read_bytes, stored_mode
 from convnext.data.entries import Entry, in_class_order, read_class_names
 from convnext.data.folders import read_unlabelled
@@ -26,6 +27,7 @@ from convnext.errors import ImageError, InputError
 from convnext.files import whole_file
 
 BLOCK = 512  # bytes; tar files are made of these
+MOST_CLASS = 4096  # bytes of the name of a class
 
 
 @dataclass
@@ -166,7 +168,14 @@ def write_index(out: Path, position: Mapping[str, int], shards: list[Shard]) -> 
     with whole_file(out / PLACES) as unfinished:
         parquet.write_table(pyarrow.table(columns), unfinished)
     files = [
-        {"file": s.path.name, "split": s.split, "images": len(s.names), "bytes": s.path.stat().st_size} for s in shards
+        {
+            "file": s.path.name,
+            "split": s.split,
+            "images": len(s.names),
+            "bytes": s.path.stat().st_size,
+            "sha256": sha256_of(s.path),
+        }
+        for s in shards
     ]
     with whole_file(out / INDEX) as unfinished:
         unfinished.write_text(json.dumps({"format": FORMAT, "classes": list(position), "shards": files}, indent=1))
@@ -217,13 +226,15 @@ def _index_shard(shard: Shard, known: Mapping[str, int]) -> None:
                 folder, _, file = member.name.rpartition("/")
                 stem, _, suffix = file.partition(".")
                 key = f"{folder}/{stem}"
-                if not member.isfile() or not stem:
-                    continue
+                if not member.isfile() or not stem or (member.issparse() and suffix != "cls"):
+                    continue  # of a sparse file the tar holds less than it seems to
                 if f".{suffix.lower()}" in IMAGE_SUFFIXES:
                     if key in images:
                         raise InputError(f"{shard.path}: {images[key].name} and {member.name} are of one sample")
                     images[key] = member
                 elif suffix == "cls":
+                    if member.size > MOST_CLASS or member.issparse():
+                        raise InputError(f"{shard.path}: {member.name} has {member.size} bytes, too many for a class")
                     content = tar.extractfile(member)
                     assert content is not None  # of a regular file it never is
                     text = content.read().decode("utf-8", "replace").strip()

@@ -26,10 +26,13 @@ from convnext.data.ahead import ReadAhead
 from convnext.data.decode import MAX_BYTES
 from convnext.data.entries import Entry, Listing
 from convnext.data.splits import UNDIVIDED, held_out_part
+from convnext.download import without_password
 from convnext.errors import ImageError, InputError
 
 INDEX, PLACES = "shards.json", "shards.parquet"
 FORMAT = 1
+MOST_INDEX, MOST_PLACES = 2**26, 2**33
+"""Bytes of the index's two files, at most."""
 MIXED = 16
 """Shards whose images are mixed."""
 
@@ -48,14 +51,14 @@ class _File:
 
 
 @lru_cache(maxsize=2 * MIXED)
-def _opened(path: str, size: int, kept: Path | None) -> _File:
+def _opened(path: str, size: int, digest: str | None, kept: Path | None) -> _File:
     if kept is None:
         return _File(os.open(path, os.O_RDONLY))
-    return _File(_fetched(path, size, kept))
+    return _File(_fetched(path, size, digest, kept))
 
 
-def _fetched(path: str, size: int, kept: Path) -> int:
-    return cache.open_fetched(path, kept / path.rsplit("/", 1)[1], size)
+def _fetched(path: str, size: int, digest: str | None, kept: Path) -> int:
+    return cache.open_fetched(path, kept / path.rsplit("/", 1)[1], size, digest)
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,8 @@ class Members:
     """Path or address of each tar file."""
     lengths: tuple[int, ...]
     """Size of each tar file, in bytes."""
+    digests: tuple[str | None, ...]
+    """SHA-256 of each tar file; None where the index does not have it, as those of before."""
     kept: Path | None
     """Folder that fetched tar files are kept in; None for local ones."""
     shard: np.ndarray
@@ -84,7 +89,7 @@ class Members:
         shard, offset, size = int(self.shard[index]), int(self.offset[index]), int(self.size[index])
         path = self.files[shard]
         try:
-            content = _opened(path, self.lengths[shard], self.kept).read(offset, size)
+            content = _opened(path, self.lengths[shard], self.digests[shard], self.kept).read(offset, size)
         except OSError as error:
             raise InputError(f"{path} cannot be read: {(error.strerror or str(error)).lower()}") from None
         if len(content) != size:
@@ -98,7 +103,7 @@ class Members:
         return ReadAhead(self.shard, order, partial(self._fetch, self.kept))
 
     def _fetch(self, kept: Path, shard: int) -> None:
-        os.close(_fetched(self.files[shard], self.lengths[shard], kept))
+        os.close(_fetched(self.files[shard], self.lengths[shard], self.digests[shard], kept))
 
     def shuffled(self, rng: np.random.Generator) -> np.ndarray:
         """All positions in a random order that reads from a few shards at a time.
@@ -125,9 +130,12 @@ def read_shards(data: str | Path) -> Listing:
         index = _read_index(base, Path(base) / INDEX, Path(base) / PLACES)
         return _listing(index, tuple(f"{base}/{file}" for file in index.files), None)
     found = cache.folder() / sha256(base.encode()).hexdigest()[:16]
-    first = cache.fetch(f"{base}/{INDEX}", found / INDEX, again=True)
-    kept = cache.folder() / sha256(first.read_bytes()).hexdigest()[:16]  # another index, other files
-    index = _read_index(base, first, cache.fetch(f"{base}/{PLACES}", kept / PLACES))
+    first = cache.fetch(f"{base}/{INDEX}", found / INDEX, most=MOST_INDEX, again=True)
+    content = first.read_bytes()
+    # Another index, other files; and where the index does not say what its files hold, another address too.
+    key = content if b'"sha256"' in content else content + base.encode()
+    kept = cache.folder() / sha256(key).hexdigest()[:16]
+    index = _read_index(base, first, cache.fetch(f"{base}/{PLACES}", kept / PLACES, most=MOST_PLACES))
     return _listing(index, tuple(f"{base}/{quote(file)}" for file in index.files), kept)
 
 
@@ -138,6 +146,7 @@ class _Index:
     classes: tuple[str, ...]
     files: tuple[str, ...]
     lengths: tuple[int, ...]
+    digests: tuple[str | None, ...]
     splits: tuple[str, ...]
     names: list[str]
     labels: list[tuple[str, ...]]
@@ -163,6 +172,7 @@ def _read_index(base: str, first: Path, second: Path) -> _Index:
             classes=classes,
             files=tuple(file["file"] for file in files),
             lengths=tuple(file["bytes"] for file in files),
+            digests=tuple(file.get("sha256") for file in files),
             splits=tuple(file["split"] for file in files),
             names=table.column("name").to_pylist(),
             labels=[tuple(classes[label] for label in labels) for labels in table.column("labels").to_pylist()],
@@ -188,6 +198,8 @@ def _check_index(files: list[dict[str, Any]], classes: tuple[str, ...], table: A
             raise ValueError(f"{name!r} is no file of its folder")
         if type(length) is not int or length < 0:
             raise ValueError(f"{name} has no length")
+        if not isinstance(file.get("sha256", ""), str):
+            raise ValueError(f"{name} has no SHA-256")
     columns = {name: table.column(name).to_numpy() for name in ("shard", "offset", "size")}
     if not all(np.issubdtype(column.dtype, np.integer) for column in columns.values()):
         raise ValueError(f"{PLACES} does not hold whole numbers")
@@ -205,9 +217,10 @@ def _listing(index: _Index, files: tuple[str, ...], kept: Path | None) -> Listin
         _check_files(files, index.lengths)
     divided = held_out_part(index.splits) is not None
     parts = [index.splits[at] if divided else UNDIVIDED for at in index.shard.tolist()]
-    sources = [f"{files[at]}/{name}" for at, name in zip(index.shard.tolist(), index.names, strict=True)]
+    said = [without_password(file) if cache.is_address(file) else file for file in files]
+    sources = [f"{said[at]}/{name}" for at, name in zip(index.shard.tolist(), index.names, strict=True)]
     entries = [Entry(*row) for row in zip(sources, index.labels, parts, index.names, strict=True)]
-    members = Members(files, index.lengths, kept, index.shard, index.offset, index.size)
+    members = Members(files, index.lengths, index.digests, kept, index.shard, index.offset, index.size)
     return Listing(entries, index.classes, members=members)
 
 
