@@ -122,6 +122,7 @@ def train_detect(args: argparse.Namespace) -> int | None:
     if not metrics:
         return None
     figures = "  ".join(f"{name} {value:.2f}" for name, value in metrics.items() if name.endswith(("AP", "AP50")))
+    figures = figures or "val has no objects: nothing was measured"
     print(f"{figures}\n{args.out}: curves, precision and recall, and a gallery are there; next:")
     print(f"  convnext evaluate {args.out} {args.data}\n  convnext predict {args.out} IMAGES --out FOLDER")
     return None

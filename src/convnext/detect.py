@@ -26,7 +26,7 @@ from convnext.deploy.detector import Detector
 from convnext.deploy.predictor import load
 from convnext.device import Precision, autocast, pick_device
 from convnext.errors import ImageError, InputError
-from convnext.evaluate.coco_ap import KINDS, coco_eval, detect, figures, merge, percent
+from convnext.evaluate.coco_ap import KINDS, coco_eval, detect, merge, metrics_of
 from convnext.evaluate.matching import IMAGE_COLUMNS, OBJECT_COLUMNS, matched
 from convnext.evaluate.measuring import origin_of_model
 from convnext.evaluate.table import Table
@@ -144,10 +144,10 @@ def evaluate_source(
             processes=processes.count(),
         )
         results = merge(processes.gather(detect(detector, batches, part)))
-    metrics: dict[str, Any] = {}
-    for kind in KINDS:
-        if kind == "box" or detector.model.mask_heads:
-            metrics |= percent(figures(coco_eval(part, results, KINDS[kind])), kind)
+    kinds = [kind for kind in KINDS if kind == "box" or detector.model.mask_heads]
+    metrics: dict[str, Any] = metrics_of(part, {kind: coco_eval(part, results, KINDS[kind]) for kind in kinds})
+    if not metrics.get("objects", 1):
+        log.warning("%s has no objects: nothing is measured", name)
     if tables and processes.rank() == 0:
         images, objects = matched(part, results)
         for table, rows, columns in zip(tables, (images, objects), (IMAGE_COLUMNS, OBJECT_COLUMNS), strict=True):

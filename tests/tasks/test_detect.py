@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -232,3 +233,18 @@ def test_boxes_alone(objects: Path, tmp_path: Path) -> None:
     assert set(json.loads((out / "result.json").read_text())) >= {"box_AP"}
     found = convnext.load(out)(objects / "val" / "0.png", threshold=0.0)
     assert all("mask" not in each for each in found)
+
+
+def test_a_val_part_without_objects(objects: Path, tmp_path: Path, capsys, caplog: pytest.LogCaptureFixture) -> None:
+    """Nothing is measured, which is said; all else is as usual."""
+    data = tmp_path / "data"
+    shutil.copytree(objects, data)
+    content = json.loads((data / "val.json").read_text())
+    (data / "val.json").write_text(json.dumps({**content, "annotations": []}))
+    run = tmp_path / "run"
+    assert cli.main(["train", "detect", str(data), "--out", str(run), *FAST_DETECT, "--epochs", "1"]) == 0
+    assert "val has no objects: nothing was measured" in capsys.readouterr().out
+    assert json.loads((run / "result.json").read_text()) == {"objects": 0}
+    assert cli.main(["evaluate", str(run), str(data), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["objects"] == 0
+    assert caplog.text.count("has no objects: nothing is measured") == 2

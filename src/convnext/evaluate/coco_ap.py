@@ -133,6 +133,16 @@ def coco_eval(data: Annotated, results: Sequence[Result], kind: Kind) -> COCOeva
     return evaluation
 
 
+def metrics_of(data: Annotated, evaluations: dict[str, COCOeval_faster | None]) -> dict[str, float]:
+    """COCO's figures in percent, by evaluations of "mask" and "box"; without objects to find, `objects` 0 alone."""
+    if not any(not a.crowd for image in data.images for a in image.annotations):
+        return {"objects": 0}
+    metrics: dict[str, float] = {}
+    for name, evaluation in evaluations.items():
+        metrics |= percent(figures(evaluation), name)
+    return metrics
+
+
 def figures(evaluation: COCOeval_faster | None) -> dict[str, float]:
     """`FIGURES`, from 0 to 1; -1 where there is no object to measure it on."""
     if evaluation is None:

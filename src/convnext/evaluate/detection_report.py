@@ -50,10 +50,9 @@ def plot_precision(evaluations: dict[str, Any], path: Path) -> None:
     figure = Figure(figsize=(4.5 * len(evaluations), 3.6))
     panels = figure.subplots(1, len(evaluations), squeeze=False)[0]
     for axes, (name, evaluation) in zip(panels, evaluations.items(), strict=True):
-        if evaluation is not None:
-            precision = evaluation.eval["precision"][:, :, :, 0, -1]
+        precision = None if evaluation is None else evaluation.eval["precision"][:, :, :, 0, -1]
+        if precision is not None and (there := precision[0, 0] > -1).any():
             recalls = np.linspace(0, 1, precision.shape[1])
-            there = precision[0, 0] > -1
             for overlap, colour in ((0, ORANGE), (5, BLUE)):
                 mean = precision[overlap][:, there].mean(1)
                 axes.plot(recalls, mean, color=colour, label=f"overlap {0.5 + 0.05 * overlap:.2f}")

@@ -28,7 +28,7 @@ from convnext.data.splits import Origin
 from convnext.deploy.detector import Detector
 from convnext.deploy.predictor import load
 from convnext.errors import InputError
-from convnext.evaluate.coco_ap import KINDS, as_coco, coco_eval, detect, figures, merge, percent
+from convnext.evaluate.coco_ap import KINDS, as_coco, coco_eval, detect, merge, metrics_of
 from convnext.evaluate.detection_report import write_detection_report
 from convnext.models.rcnn import RCNN, create_detector
 from convnext.run import Run
@@ -72,10 +72,13 @@ class Detection:
                 "%d of %d training images are not used: %s", len(train) - len(self.train), len(train), "; ".join(unused)
             )
         if not len(self.train):
-            advice = "; --masks false takes boxes alone" if config.masks else ""
+            outlines = any("without outline" in reason for reason in unused)
+            advice = "; --masks false takes boxes alone" if outlines else ""
             raise InputError(f"no training image can be used: {'; '.join(unused)}{advice}")
         self.config = fit_batch(config, len(self.train), processes=processes.count())
         self.val, self.train_size, self.origin = val, len(self.train), origin
+        if not any(image.annotations for image in val.images):
+            log.warning("%s: val has no objects: nothing is measured", config.data)
         self.kinds = KINDS if config.masks else {"box": KINDS["box"]}
         self.score = f"{next(iter(self.kinds))}_AP"
         self.transform = WholeImage(config.test_short, config.max_side, config.white)
@@ -173,10 +176,7 @@ class Detection:
         detector = self.detector(model)
         own = detect(detector, self.val_loader(processes.rank(), processes.count()), self.val)
         results = merge(processes.gather(own))
-        metrics: dict[str, float] = {}
-        for name, kind in self.kinds.items():
-            metrics |= percent(figures(coco_eval(self.val, results, kind)), name)
-        return metrics
+        return metrics_of(self.val, {name: coco_eval(self.val, results, kind) for name, kind in self.kinds.items()})
 
     def detector(self, model: RCNN) -> Detector:
         """The model as everyone after sees it."""
@@ -212,9 +212,7 @@ class Detection:
         detector.model.to(device)
         results = detect(detector, self.val_loader(), self.val)
         evaluations = {name: coco_eval(self.val, results, kind) for name, kind in self.kinds.items()}
-        metrics: dict[str, float] = {}
-        for name, evaluation in evaluations.items():
-            metrics |= percent(figures(evaluation), name)
+        metrics = metrics_of(self.val, evaluations)
         run.write_json("result.json", metrics)
         run.write_json("detections.json", as_coco(self.val, results))
         write_detection_report(run.path, run.rows(), evaluations, self.val, results)
