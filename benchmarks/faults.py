@@ -181,7 +181,10 @@ def measure_stops(count: int, images: Path, large: int, scratch: Path) -> str:
         asked = time.monotonic()
         error = process.communicate(timeout=120)[1]
         ends.append(time.monotonic() - asked)
-        if process.returncode not in (0, 128 + signal.SIGTERM) or "Traceback" in error:
+        begun = run.exists()  # before, there is nothing to save, and Python itself ends
+        if process.returncode not in (0, 128 + signal.SIGTERM, *([] if begun else [-signal.SIGTERM])):
+            raise SystemExit(f"ended with {process.returncode}:\n{error}")
+        if "Traceback" in error:
             raise SystemExit(f"ended with {process.returncode}:\n{error}")
         shutil.rmtree(run, ignore_errors=True)
     return f"| classify, {large} validation images, {whole:.0f} s | SIGTERM | {count} | | | | {max(ends):.1f} s |"
