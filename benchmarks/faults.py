@@ -64,12 +64,12 @@ def pack_images(images: Path, folder: Path) -> Path:
     return folder
 
 
-def start(task: str, data: Path, out: Path) -> subprocess.Popen:
+def start(task: str, data: Path, out: Path, *more: str) -> subprocess.Popen:
     """The command, which goes on where there is something to go on from."""
     workers = str(random.randrange(3))
     return subprocess.Popen(
         [sys.executable, "-m", "convnext.cli", *TASKS[task], str(data), "--out", str(out), "--resume", "auto",
-         "--workers", workers],
+         "--workers", workers, *more],
         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
         start_new_session=True,
     )  # fmt: skip
@@ -163,19 +163,19 @@ def measure(task: str, kind: str, number: int, count: int, data: Path, scratch: 
 
 def measure_stops(count: int, images: Path, large: int, scratch: Path) -> str:
     """Stop a run with many validation images at moments spread over it, most of them while it measures or reports."""
-    data = scratch / "large"
+    data, epochs = scratch / "large", ("--epochs", "2")
     shutil.copytree(images / "train", data / "train")
     for name in ("dark", "light"):
         (data / "val" / name).mkdir(parents=True)
         for number in range(large // 2):
             (data / "val" / name / f"{number}.png").symlink_to(images / "val" / name / f"{number % 6}.png")
     began = time.monotonic()
-    finish(start("classify", data, scratch / "whole"))
+    finish(start("classify", data, scratch / "whole", *epochs))
     whole = time.monotonic() - began
     ends: list[float] = []
     for number in range(count):
         run = scratch / f"run{number}"
-        process = start("classify", data, run)
+        process = start("classify", data, run, *epochs)
         time.sleep(whole * (number + 0.5) / count)
         process.send_signal(signal.SIGTERM)
         asked = time.monotonic()
