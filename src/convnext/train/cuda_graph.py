@@ -96,9 +96,11 @@ class GraphedStep:
 def pays(config: TrainConfig) -> bool:
     """Whether a run's steps are to be recorded, on a GPU.
 
-    With `deterministic` they are not: a resumed run's first steps are unrecorded, and nobody promises the same bits.
+    With `deterministic` they are not: a resumed run's first steps are unrecorded, and nobody promises the same bits. Nor
+    with `checkpointing`, which keeps the state of the random numbers as no recording can.
     """
-    return config.cuda_graph and not config.deterministic and processes.count() == config.accumulate == 1
+    kept_apart = config.deterministic or config.checkpointing
+    return config.cuda_graph and not kept_apart and processes.count() == config.accumulate == 1
 
 
 def record_on_gpu(work: Callable[[], Tensor]) -> tuple[Tensor, Replay]:
