@@ -96,8 +96,8 @@ class GraphedStep:
 def pays(config: TrainConfig) -> bool:
     """Whether a run's steps are to be recorded, on a GPU.
 
-    With `deterministic` they are not: a resumed run's first steps are unrecorded, and nobody promises the same bits. Nor
-    with `checkpointing`, which keeps the state of the random numbers as no recording can.
+    With `deterministic` they are not: a resumed run's first steps are unrecorded, and nobody promises the same bits.
+    Nor with `checkpointing`, which keeps the state of the random numbers as no recording can.
     """
     kept_apart = config.deterministic or config.checkpointing
     return config.cuda_graph and not kept_apart and processes.count() == config.accumulate == 1
