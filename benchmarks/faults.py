@@ -163,7 +163,7 @@ def measure(task: str, kind: str, number: int, count: int, data: Path, scratch: 
 
 def measure_stops(count: int, images: Path, large: int, scratch: Path) -> str:
     """Stop a run with many validation images at moments spread over it, most of them while it measures or reports."""
-    data, epochs = scratch / "large", ("--epochs", "2")
+    data, epochs = scratch / "large", ("--epochs", "1")
     shutil.copytree(images / "train", data / "train")
     for name in ("dark", "light"):
         (data / "val" / name).mkdir(parents=True)

@@ -271,12 +271,12 @@ def resolve_resume(out: Path, resume: bool | str, overwrite: bool) -> tuple[bool
 
 def resumed_config(kind: type[Config], data: str, out: Path, given: dict[str, Any]) -> Config:
     """The config of the run at `out`. `InputError` where `data` or `given` contradict it."""
-    values = Run.reopen(out).read_config()
+    run = Run.reopen(out)
     if (task := task_of(out)) != kind.TASK:
         command = "pretrain" if task == "pretrain" else f"train {task}"
         raise InputError(f"{out} was begun by `convnext {command}`, which also resumes it")
     try:
-        stored = kind.from_dict(values)
+        stored = kind.from_dict(run.read_config())
     except (TypeError, ValueError) as error:
         if isinstance(error, InputError):
             raise

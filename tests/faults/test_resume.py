@@ -243,3 +243,10 @@ def test_where_files_cannot_be_locked_it_trains_with_a_word(
     data = make_folder(tmp_path / "data", train=3, val=1)
     assert cli.main(["train", "classify", str(data), "--out", str(tmp_path / "run"), *FAST, "--epochs", "1"]) == 0
     assert "where files cannot be locked" in caplog.text
+
+
+def test_a_config_that_is_no_text_is_one_line(begun: tuple[str, Path], capsys: pytest.CaptureFixture) -> None:
+    task, root = begun
+    path = root / "run" / "config.json"
+    path.write_bytes(path.read_bytes().replace(b'"seed"', b'"se\x80d"'))
+    assert "config.json is damaged" in fails(capsys, *resume(task, root / "data", root / "run"))
