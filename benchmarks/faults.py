@@ -181,8 +181,9 @@ def measure_stops(count: int, images: Path, large: int, scratch: Path) -> str:
         asked = time.monotonic()
         error = process.communicate(timeout=120)[1]
         ends.append(time.monotonic() - asked)
-        begun = run.exists()  # before, there is nothing to save, and Python itself ends
-        if process.returncode not in (0, 128 + signal.SIGTERM, *([] if begun else [-signal.SIGTERM])):
+        # Before a run is begun, and when all of it is written, there is nothing to save, and Python itself ends.
+        itself = not run.exists() or (run / "README.md").is_file()
+        if process.returncode not in (0, 128 + signal.SIGTERM, *([-signal.SIGTERM] if itself else [])):
             raise SystemExit(f"ended with {process.returncode}:\n{error}")
         if "Traceback" in error:
             raise SystemExit(f"ended with {process.returncode}:\n{error}")
