@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import base64
 import http.client
+import io
+import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError, URLError
-from urllib.parse import urlsplit, urlunsplit
-from urllib.request import HTTPRedirectHandler, Request, build_opener
+from urllib.parse import unquote_to_bytes, urlsplit
+from urllib.request import HTTPHandler, HTTPRedirectHandler, HTTPSHandler, Request, build_opener
 
 from convnext.errors import InputError
 from convnext.files import whole_file
@@ -20,7 +22,7 @@ from convnext.printing import printable
 TIMEOUT = 30  # seconds without an answer
 PASSING = (408, 429)  # refusals of a server that is busy
 PATIENCE, SLOWEST = 60.0, 1000.0
-"""Seconds after which a transfer of fewer bytes a second on average is given up."""
+"""Seconds, and bytes a second: a transfer that was slower for so long is given up."""
 MOST = 2**37
 """Bytes of a file whose size nobody knows, at most."""
 
@@ -45,12 +47,68 @@ class _Redirects(HTTPRedirectHandler):
         found = urlsplit(newurl)
         if found.scheme not in ("http", "https") or (req.type == "https" and found.scheme != "https"):
             here, there = map(without_password, (req.full_url, newurl))
-            raise Refused(f"{here} leads to {there}, which is not followed")
+            raise Refused(f"{here} leads to {_line(there)}, which is not followed")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
-def download(url: str, path: Path, *, most: int = MOST, show: bool = False) -> None:
+class _Measured(io.RawIOBase):
+    """What comes from a socket, as long as it comes fast enough."""
+
+    def __init__(self, socket: io.RawIOBase) -> None:
+        self._socket = socket
+        self._since, self._received = time.monotonic(), 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        count = self._socket.readinto(buffer)
+        self._received += count or 0
+        taken = time.monotonic() - self._since
+        if taken > PATIENCE and count:
+            if self._received < SLOWEST * taken:
+                raise ConnectionError(f"{self._received} bytes came in {taken:.0f} seconds")
+            self._since, self._received = time.monotonic(), 0
+        return count
+
+    def close(self) -> None:
+        self._socket.close()
+        super().close()
+
+
+class _Answer(http.client.HTTPResponse):
+    """An answer that is given up where it comes too slowly, and be it in its headers."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.fp = io.BufferedReader(_Measured(self.fp.detach()))
+
+
+def _measured(kind: Callable[..., Any]) -> Callable[..., Any]:
+    def connect(*arguments: Any, **options: Any) -> Any:
+        connection = kind(*arguments, **options)
+        connection.response_class = _Answer
+        return connection
+
+    return connect
+
+
+class _Http(HTTPHandler):
+    def do_open(self, http_class: Any, *arguments: Any, **options: Any) -> Any:
+        return super().do_open(_measured(http_class), *arguments, **options)
+
+
+class _Https(HTTPSHandler):
+    def do_open(self, http_class: Any, *arguments: Any, **options: Any) -> Any:
+        return super().do_open(_measured(http_class), *arguments, **options)
+
+
+def download(
+    url: str, path: Path, *, most: int = MOST, check: Callable[[Path], None] | None = None, show: bool = False
+) -> None:
     """Copy `url` to `path`; with `show`, under a progress bar on stderr.
+
+    `check` is called with the copy before it takes its place, and keeps it from there by an `InputError`.
 
     A user and password in the address are sent as basic authentication, and are in no message.
 
@@ -66,6 +124,8 @@ def download(url: str, path: Path, *, most: int = MOST, show: bool = False) -> N
     with whole_file(path) as part:
         try:
             _copy(url, part, most, show)
+            if check is not None:
+                check(part)
         except HTTPError as error:
             error.close()
             kind = Refused if 400 <= error.code < 500 and error.code not in PASSING else InputError
@@ -82,11 +142,7 @@ def download(url: str, path: Path, *, most: int = MOST, show: bool = False) -> N
 
 def without_password(url: str) -> str:
     """An address without the user and the password in it."""
-    try:
-        found = urlsplit(url)
-        return urlunsplit(found._replace(netloc=found.netloc.rpartition("@")[2]))
-    except ValueError:
-        return url
+    return re.sub("(?<=://)[^/?#]*@", "", url, count=1)  # by itself, for what cannot be parsed may hold one too
 
 
 def _line(problem: object) -> str:
@@ -98,12 +154,12 @@ def _copy(url: str, path: Path, most: int, show: bool) -> None:
     user = urlsplit(url).netloc.rpartition("@")[0]
     request = Request(without_password(url), headers={"User-Agent": "convnext"})
     if user:
-        request.add_unredirected_header("Authorization", f"Basic {base64.b64encode(user.encode()).decode()}")
-    with build_opener(_Redirects).open(request, timeout=TIMEOUT) as response:
+        request.add_unredirected_header("Authorization", f"Basic {base64.b64encode(unquote_to_bytes(user)).decode()}")
+    with build_opener(_Redirects, _Http, _Https).open(request, timeout=TIMEOUT) as response:
         text = response.headers.get("Content-Length") or "0"
         if not text.isdecimal():
             raise ConnectionError(f"the server names a length of '{text}'")
-        size, received, began = int(text), 0, time.monotonic()
+        size, received = int(text), 0
         if size > most:
             raise Refused(f"{without_password(url)} has {size} bytes, more than {most}")
         with _bar(size, path.name, show) as advance, open(path, "wb") as target:
@@ -113,9 +169,6 @@ def _copy(url: str, path: Path, most: int, show: bool) -> None:
                 advance(len(content))
                 if received > most:
                     raise Refused(f"{without_password(url)} does not end after {most} bytes")
-                taken = time.monotonic() - began
-                if taken > PATIENCE and received < SLOWEST * taken:
-                    raise ConnectionError(f"{received} bytes came in {taken:.0f} seconds")
     if size and received != size:  # urllib takes an early end for the end
         raise ConnectionError(f"the transfer ended after {received} of {size} bytes")
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import shutil
+import subprocess
 import tarfile
+import tempfile
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -17,14 +20,16 @@ from typing import Any
 import pyarrow
 import pytest
 from making import fails, make_folder
+from PIL import Image
 from pyarrow import parquet
 
 from convnext import cli
 from convnext.data import cache
+from convnext.data import shards as module
 from convnext.data.samples import read_split
 from convnext.data.shards import INDEX, PLACES, read_shards
 from convnext.data.shards import _opened as opened
-from convnext.errors import InputError
+from convnext.errors import ImageError, InputError
 
 
 @pytest.fixture
@@ -128,17 +133,54 @@ def test_a_mirror_with_other_bytes_is_found_out(mirrors: tuple[str, str], tmp_pa
     assert b"\xee" * 16 not in fetched(official)
 
 
+def test_a_mirror_with_other_labels_is_found_out(mirrors: tuple[str, str], shards: Path, tmp_path: Path) -> None:
+    official, evil = mirrors
+    relabel(tmp_path / "evil")
+    with pytest.raises(InputError, match="its SHA-256 differs"):
+        read_shards(evil)
+    assert labels(official) == labels(shards)
+
+
+def relabel(folder: Path) -> None:
+    """Give all images of some shards the first class."""
+    table = parquet.read_table(folder / PLACES)
+    column = pyarrow.array([[0]] * len(table), pyarrow.list_(pyarrow.int32()))
+    parquet.write_table(table.set_column(table.column_names.index("labels"), "labels", column), folder / PLACES)
+
+
+def labels(data: str | Path) -> list[tuple[str, ...]]:
+    return [entry.labels for entry in read_shards(data).entries]
+
+
+def forget_hashes(folder: Path, *, hashed: int = 0, parquet_too: bool = True) -> None:
+    """Leave those of the first files alone, as shards of before have none."""
+    index = json.loads((folder / INDEX).read_text())
+    index["classes"][-1] = "sha256"  # a class may be called so
+    for file in index["shards"][hashed:]:
+        del file["sha256"]
+    if parquet_too:
+        del index["parquet_sha256"]
+    (folder / INDEX).write_text(json.dumps(index))
+
+
 def test_without_hashes_an_address_does_not_poison_another(mirrors: tuple[str, str], tmp_path: Path) -> None:
-    """Shards of before have none."""
     for place in ("shards", "evil"):
-        path = tmp_path / place / INDEX
-        index = json.loads(path.read_text())
-        for file in index["shards"]:
-            del file["sha256"]
-        path.write_text(json.dumps(index))
+        forget_hashes(tmp_path / place)
     official, evil = mirrors
     assert b"\xee" * 16 in fetched(evil)
     assert b"\xee" * 16 not in fetched(official)
+
+
+@pytest.mark.parametrize(("hashed", "parquet_too"), [(0, True), (1, True), (1, False), (2, True)])
+def test_nor_does_it_where_some_have_hashes(
+    hashed: int, parquet_too: bool, mirrors: tuple[str, str], shards: Path, tmp_path: Path
+) -> None:
+    for place in ("shards", "evil"):
+        forget_hashes(tmp_path / place, hashed=hashed, parquet_too=parquet_too)
+    relabel(tmp_path / "evil")
+    official, evil = mirrors
+    assert labels(evil) != labels(official)
+    assert labels(official) == labels(shards)
 
 
 def test_a_cache_that_cannot_be_written_is_read(
@@ -159,6 +201,112 @@ def test_a_cache_that_cannot_be_written_is_read(
     os.close(number)
     with pytest.raises(InputError, match="Permission denied"):
         cache.open_fetched(f"{mirrors[0]}/{kept.name}", kept, 7, None)
+
+
+def test_a_lock_of_another_user_keeps_nobody_from_reading(
+    mirrors: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a folder that several write to."""
+    expected = fetched(mirrors[0])
+
+    def refuse(*arguments: Any, **options: Any) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(cache, "FileLock", refuse)
+    monkeypatch.setattr(cache.os, "utime", refuse)
+    assert fetched(mirrors[0]) == expected
+    next((tmp_path / "cache").rglob("*.tar")).unlink()
+    with pytest.raises(InputError, match="Permission denied"):
+        fetched(mirrors[0])
+
+
+def read_as_nobody(path: Path) -> None:
+    os.setuid(65534)
+    number = cache.open_fetched("http://127.0.0.1:9/a.tar", path, 7, None)
+    assert os.read(number, 9) == b"content"
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can be another user")
+@pytest.mark.parametrize(("mode", "locked"), [(0o755, False), (0o755, True), (0o1777, True)])
+def test_another_user_reads_a_cache(mode: int, locked: bool) -> None:
+    with tempfile.TemporaryDirectory() as folder:  # nobody else may look into pytest's own
+        path = Path(folder, "a.tar")
+        path.write_bytes(b"content")
+        if locked:
+            path.with_name(".a.tar.lock").touch(0o644)
+        os.chmod(folder, mode)
+        process = multiprocessing.get_context("fork").Process(target=read_as_nobody, args=(path,))
+        process.start()
+        process.join()
+        assert process.exitcode == 0
+
+
+@pytest.mark.parametrize("pressed", ["--format=gnu", "--format=posix"])
+def test_sparse_images_are_left_out(pressed: str, tmp_path: Path) -> None:
+    """Their bytes in the tar are fewer than their size, and others follow."""
+    folder, loose = tmp_path / "tars", tmp_path / "loose"
+    folder.mkdir()
+    loose.mkdir()
+    Image.new("RGB", (8, 8)).save(loose / "2.png")
+    shutil.copy(loose / "2.png", loose / "1.png")
+    os.truncate(loose / "1.png", 1 << 20)
+    command = ["tar", "--sparse", pressed, "-C", str(loose), "-cf", str(folder / "train.tar"), "1.png", "2.png"]
+    subprocess.run(command, check=True)
+    assert (folder / "train.tar").stat().st_size < 1 << 20
+    assert cli.main(["index", str(folder)]) == 0
+    assert [entry.key for entry in read_shards(folder).entries] == ["2.png"]
+
+
+def test_a_sparse_class_is_a_line(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """8 GB in 512 bytes were a MemoryError."""
+    folder = tmp_path / "tars"
+    folder.mkdir()
+    (tmp_path / "1.cls").touch()
+    os.truncate(tmp_path / "1.cls", 1 << 33)
+    subprocess.run(["tar", "-S", "-C", str(tmp_path), "-cf", str(folder / "train.tar"), "1.cls"], check=True)
+    assert "too many for a class" in fails(capsys, "index", folder)
+
+
+def test_a_password_in_an_address_is_not_said(
+    mirrors: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    data = mirrors[0].replace("//", "//ann:secret@")
+    listing = read_shards(data)
+    assert not any("secret" in entry.source for entry in listing.entries)
+    listing.members.read(0)
+    for path in (tmp_path / "cache").rglob("*.tar"):
+        os.truncate(path, 0)
+    with pytest.raises(ImageError, match="ends after") as caught:
+        listing.members.read(0)
+    assert "secret" not in str(caught.value)
+    (tmp_path / "shards" / INDEX).write_text("{")
+    assert "secret" not in fails(capsys, "train", "classify", data, "--out", tmp_path / "run")
+    assert "secret" not in fails(capsys, "train", "classify", f"{data}/none", "--out", tmp_path / "run")
+    assert "secret" not in fails(capsys, "pack", data, "--out", tmp_path / "new")
+
+
+@pytest.mark.parametrize("data", ["http://[::1", "http://", "http://a b/c", "https://[::1/x"])
+def test_data_that_is_no_address_is_a_line(
+    data: str, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CONVNEXT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(cache, "PAUSES", ())
+    assert "cannot download" in fails(capsys, "train", "classify", data, "--out", tmp_path / "run")
+
+
+def test_an_index_has_some_megabytes_at_most(mirrors: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    for limit in ("MOST_INDEX", "MOST_PLACES"):
+        with monkeypatch.context() as patch:
+            patch.setattr(module, limit, 100)
+            with pytest.raises(InputError, match="more than 100"):
+                read_shards(mirrors[0])
+
+
+def test_an_index_of_many_levels_is_a_line(mirrors: tuple[str, str], shards: Path) -> None:
+    (shards / INDEX).write_text("[" * 100_000)
+    for data in (shards, mirrors[0]):
+        with pytest.raises(InputError, match="the index cannot be read"):
+            read_shards(data)
 
 
 @pytest.mark.parametrize("size", [5000, 300_000_000])

@@ -9,7 +9,7 @@ import torch
 
 from convnext import WeightsError, create_model, load_weights
 from convnext.variants import VARIANTS
-from convnext.weights import find, list_weights, read_meta, read_state
+from convnext.weights import find, list_weights, read_meta, read_state, zoo
 from convnext.weights.labels import classes_for, imagenet_classes, published_classes
 
 ATTO = "convnextv2_atto_1k_224"
@@ -154,6 +154,20 @@ def test_no_server(monkeypatch, tmp_path):
     message = refusal()
     assert f"cannot download http://127.0.0.1:9{ATTO_PATH}: no network?" in message
     assert message.endswith("download it elsewhere and pass the file")
+    assert cached(tmp_path) == []
+
+
+@pytest.mark.parametrize("address", ["notaurl", "http://[::1", "ssh://a/b", ""])
+def test_a_mirror_that_is_no_address(address, monkeypatch, tmp_path):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("CONVNEXT_WEIGHTS_URL", address)
+    assert "cannot download" in refusal()
+
+
+def test_a_mirror_that_does_not_end(server, monkeypatch, tmp_path):
+    put_atto(server, tmp_path)
+    monkeypatch.setattr(zoo, "MOST", 1000)
+    assert "more than 1000" in refusal()
     assert cached(tmp_path) == []
 
 

@@ -6,11 +6,13 @@ longest ago are deleted where there are more gigabytes of them; a process keeps 
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -33,14 +35,15 @@ def folder() -> Path:
     return cache_folder() / "shards"
 
 
-def fetch(url: str, path: Path, *, most: int, again: bool = False) -> Path:
-    """`path`, with what lies at `url`: fetched if it is not there yet, or `again`. `InputError` if it cannot be, or has
-    more than `most` bytes."""
-    if _of_another(path):
-        return path
-    with _locked(url, path):
-        if again or _size(path) is None:
-            _replace(url, path, most)
+def fetch(url: str, path: Path, *, most: int, digest: str | None = None, again: bool = False) -> Path:
+    """`path`, with what lies at `url`: fetched if it is not there yet, or `again`.
+
+    Raises:
+        InputError: it cannot be fetched, or has more than `most` bytes, or another SHA-256 than `digest` (None: any).
+    """
+    with _locked(url, path) as held:
+        if held and (again or _size(path) is None):
+            _replace(url, path, most, None, digest)
         _touch(path)
     return path
 
@@ -51,18 +54,11 @@ def open_fetched(url: str, path: Path, size: int, digest: str | None) -> int:
     Raises:
         InputError: it cannot be fetched, has not `size` bytes, or another SHA-256 than `digest`, if that is known.
     """
-    if _size(path) == size and _of_another(path):
-        return os.open(path, os.O_RDONLY)
-    with _locked(url, path):
+    with _locked(url, path) as held:
         if _size(path) != size:
-            _replace(url, path, size)
-            if (found := _size(path)) != size:
-                path.unlink()
-                said = f"{without_password(url)} has {found} bytes, and {size} by the index"
-                raise InputError(f"{said}: it has been replaced")
-            if digest is not None and sha256_of(path) != digest:
-                path.unlink()
-                raise InputError(f"{without_password(url)} is not the file that the index names: its SHA-256 differs")
+            if not held:
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+            _replace(url, path, size, size, digest)
             _make_room(path)
         _touch(path)
         return os.open(path, os.O_RDONLY)
@@ -74,18 +70,22 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _of_another(path: Path) -> bool:
-    """Whether a file is there, in another user's cache: nothing can be locked in it, and nothing replaced."""
-    return path.is_file() and not os.access(path.parent, os.W_OK)
-
-
 @contextmanager
-def _locked(url: str, path: Path) -> Iterator[None]:
-    """Inside, no other process fetches or deletes `path`."""
+def _locked(url: str, path: Path) -> Iterator[bool]:
+    """Inside, no other process fetches or deletes `path`; or, as False says, it is there in a cache that another user
+    keeps, where nothing can be locked or replaced."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(_lock(path)):
-            yield
+        with ExitStack() as stack:
+            held = os.access(path.parent, os.W_OK) or not path.is_file()
+            if held:
+                try:
+                    stack.enter_context(FileLock(_lock(path)))
+                except PermissionError:  # the lock is another user's
+                    if not path.is_file():
+                        raise
+                    held = False
+            yield held
     except OSError as error:
         said = f"cannot keep {without_password(url)} in {path.parent}: {error.strerror or error}"
         raise InputError(said) from None
@@ -95,14 +95,29 @@ def _lock(path: Path) -> Path:
     return path.with_name(f".{path.name}.lock")
 
 
-def _replace(url: str, path: Path, most: int) -> None:
+def _replace(url: str, path: Path, most: int, size: int | None, digest: str | None) -> None:
     for unfinished in path.parent.glob(f".{path.name}.*.tmp"):  # of a process that was killed
         unfinished.unlink()
-    _patiently(url, path, most)
+    get = partial(download, url, path, most=most, check=partial(_check, without_password(url), size, digest))
+    for pause in PAUSES:
+        try:
+            return get()
+        except Refused:
+            raise
+        except InputError:
+            time.sleep(pause)
+    get()
+
+
+def _check(said: str, size: int | None, digest: str | None, path: Path) -> None:
+    if size is not None and (found := _size(path)) != size:
+        raise Refused(f"{said} has {found} bytes, and {size} by the index: it has been replaced")
+    if digest is not None and sha256_of(path) != digest:
+        raise Refused(f"{said} is not the file that the index names: its SHA-256 differs")
 
 
 def _touch(path: Path) -> None:
-    with suppress(PermissionError):  # another user's, in a folder of several
+    with suppress(OSError):  # another user's, or on a disk that is only read
         os.utime(path)
 
 
@@ -112,17 +127,6 @@ def _size(path: Path) -> int | None:
         return path.stat().st_size
     except FileNotFoundError:
         return None
-
-
-def _patiently(url: str, path: Path, most: int) -> None:
-    for pause in PAUSES:
-        try:
-            return download(url, path, most=most)
-        except Refused:
-            raise
-        except InputError:
-            time.sleep(pause)
-    download(url, path, most=most)
 
 
 def _make_room(newest: Path) -> None:
@@ -140,5 +144,6 @@ def _make_room(newest: Path) -> None:
     for _, size, path in sorted(found, reverse=True):
         left -= size
         if left < 0 and path != newest:
-            with suppress(Timeout), FileLock(_lock(path), timeout=0):  # one that is being opened stays
+            # What is being opened stays, and what is another user's.
+            with suppress(Timeout, PermissionError), FileLock(_lock(path), timeout=0):
                 path.unlink(missing_ok=True)

@@ -21,8 +21,9 @@ from convnext.data.decode import IMAGE_SUFFIXES, read_bytes, stored_mode
 from convnext.data.entries import Entry, in_class_order, read_class_names
 from convnext.data.folders import read_unlabelled
 from convnext.data.samples import divide_listing, read_listing
-from convnext.data.shards import FORMAT, INDEX, PLACES, is_sharded
+from convnext.data.shards import FORMAT, INDEX, PLACES, PLACES_DIGEST, is_sharded
 from convnext.data.splits import HoldOut, part_of_name
+from convnext.download import without_password
 from convnext.errors import ImageError, InputError
 from convnext.files import whole_file
 
@@ -68,7 +69,7 @@ def pack(
     if shard_bytes < 1:
         raise InputError(f"a shard must have a size, not {shard_bytes} bytes")
     if is_sharded(data):
-        raise InputError(f"{data} is packed already")
+        raise InputError(f"{without_password(data)} is packed already")
     if labels:
         listing, _ = divide_listing(read_listing(data, None, multi_label), HoldOut(val_fraction), multi_label)
     else:
@@ -178,7 +179,8 @@ def write_index(out: Path, position: Mapping[str, int], shards: list[Shard]) -> 
         for s in shards
     ]
     with whole_file(out / INDEX) as unfinished:
-        unfinished.write_text(json.dumps({"format": FORMAT, "classes": list(position), "shards": files}, indent=1))
+        stored = {"format": FORMAT, "classes": list(position), PLACES_DIGEST: sha256_of(out / PLACES), "shards": files}
+        unfinished.write_text(json.dumps(stored, indent=1))
 
 
 def index(folder: Path) -> list[Shard]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
@@ -31,6 +31,7 @@ from convnext.errors import ImageError, InputError
 
 INDEX, PLACES = "shards.json", "shards.parquet"
 FORMAT = 1
+PLACES_DIGEST = "parquet_sha256"
 MOST_INDEX, MOST_PLACES = 2**26, 2**33
 """Bytes of the index's two files, at most."""
 MIXED = 16
@@ -46,8 +47,8 @@ class _File:
     def read(self, offset: int, size: int) -> bytes:
         return os.pread(self.number, size, offset)
 
-    def __del__(self) -> None:
-        os.close(self.number)
+    def __del__(self, close: Callable[[int], None] = os.close) -> None:  # by itself: at Python's end `os` may be gone
+        close(self.number)
 
 
 @lru_cache(maxsize=2 * MIXED)
@@ -91,9 +92,12 @@ class Members:
         try:
             content = _opened(path, self.lengths[shard], self.digests[shard], self.kept).read(offset, size)
         except OSError as error:
-            raise InputError(f"{path} cannot be read: {(error.strerror or str(error)).lower()}") from None
+            said = without_password(path)
+            raise InputError(f"{said} cannot be read: {(error.strerror or str(error)).lower()}") from None
         if len(content) != size:
-            raise ImageError(f"{path} ends after {offset + len(content)} bytes, before this image does")
+            raise ImageError(
+                f"{without_password(path)} ends after {offset + len(content)} bytes, before this image does"
+            )
         return content
 
     def read_ahead(self, order: Sequence[int]) -> AbstractContextManager[ReadAhead | None]:
@@ -126,17 +130,29 @@ def read_shards(data: str | Path) -> Listing:
     `InputError` for an index that cannot be read, or files that are not as it says.
     """
     base = str(data).rstrip("/")
-    if not cache.is_address(base):
+    if not cache.is_address(data):
         index = _read_index(base, Path(base) / INDEX, Path(base) / PLACES)
         return _listing(index, tuple(f"{base}/{file}" for file in index.files), None)
-    found = cache.folder() / sha256(base.encode()).hexdigest()[:16]
+    said = without_password(base)
+    found = cache.folder() / sha256(said.encode()).hexdigest()[:16]
     first = cache.fetch(f"{base}/{INDEX}", found / INDEX, most=MOST_INDEX, again=True)
     content = first.read_bytes()
-    # Another index, other files; and where the index does not say what its files hold, another address too.
-    key = content if b'"sha256"' in content else content + base.encode()
-    kept = cache.folder() / sha256(key).hexdigest()[:16]
-    index = _read_index(base, first, cache.fetch(f"{base}/{PLACES}", kept / PLACES, most=MOST_PLACES))
+    # Another index, other files; and where the index does not say what all of them hold, another address too.
+    digest = _digest_of_places(content)
+    kept = cache.folder() / sha256(content if digest else content + said.encode()).hexdigest()[:16]
+    places = cache.fetch(f"{base}/{PLACES}", kept / PLACES, most=MOST_PLACES, digest=digest)
+    index = _read_index(said, first, places)
     return _listing(index, tuple(f"{base}/{quote(file)}" for file in index.files), kept)
+
+
+def _digest_of_places(content: bytes) -> str | None:
+    """The SHA-256 of `shards.parquet`, where an index has one of each file; those of before have none."""
+    try:
+        stored = json.loads(content)
+        found = [stored[PLACES_DIGEST], *(file["sha256"] for file in stored["shards"])]
+    except (ValueError, LookupError, TypeError, RecursionError):  # what cannot be read is said by who reads it
+        return None
+    return found[0] if all(isinstance(digest, str) for digest in found) else None
 
 
 @dataclass(frozen=True)
@@ -180,7 +196,7 @@ def _read_index(base: str, first: Path, second: Path) -> _Index:
             offset=table.column("offset").to_numpy(),
             size=table.column("size").to_numpy(),
         )
-    except (OSError, ValueError, LookupError, TypeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"{base}: the index cannot be read: {next(iter(str(error).splitlines()), error)}") from None

@@ -73,7 +73,7 @@ def download(repository: str) -> Path:
         except EntryNotFoundError:  # older repositories; read without running code from it
             path = hf_hub_download(repository, "pytorch_model.bin")
     except (OSError, ValueError, EntryNotFoundError) as error:
-        reason = str(error).strip().splitlines()[0]
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise WeightsError(
             f"'{repository}' is no file or folder here, and cannot be fetched from the Hugging Face hub: {reason}"
         ) from None
