@@ -246,6 +246,7 @@ class DetectConfig(TrainConfig):
 
     val_fraction: float = option(0.2, "share held out for validation where the data has no split of its own")
     masks: bool = option(True, "draw outlines too; false: boxes alone")
+    negatives: bool = option(False, "train on images without objects too")
     cascade: bool = option(False, "Cascade R-CNN's three stages, with GIoU, instead of one")
     agnostic: bool = option(False, "one box for all classes instead of one for each")
     fpn_dim: int = option(256, "channels of the feature pyramid and the heads")

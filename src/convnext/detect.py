@@ -32,7 +32,7 @@ from convnext.evaluate.measuring import origin_of_model
 from convnext.evaluate.table import Table
 from convnext.recipes import build_config, detect_recipe
 from convnext.run import resumed_config
-from convnext.tasks.detect import EVAL_BATCH, Detection, why_unused
+from convnext.tasks.detect import EVAL_BATCH, Detection, training_images
 from convnext.weights import are_trained
 
 log = logging.getLogger("convnext")
@@ -66,9 +66,6 @@ def build_task(data: str, out: Path, given: dict[str, Any], recipe: str | None, 
     if not resume:
         name = recipe or detect_recipe(config.model, images=len(train), trained=are_trained(config.init))
         config = build_config(name, config.model, DetectConfig).override({**given, "data": data})
-    drawn = any(a.outline is not None for image in train.images for a in image.annotations)
-    if config.masks and not drawn:
-        raise InputError(f"{data}: no annotation has an outline; train on boxes alone with --masks false")
     say_if_files_narrow([image.file for image in train.images], config.white)
     return Detection(config, train, val, origin)
 
@@ -79,6 +76,7 @@ def check(config: DetectConfig) -> tuple[list[str], list[str]]:
     Every image is opened. `InputError` for what `build_task` would refuse.
     """
     train, val, _, faults = read(config)
+    _, unused = training_images(train, config)
     summary = []
     for name, part in (("train", train), ("val", val)):
         objects = [a for image in part.images for a in image.annotations]
@@ -101,8 +99,7 @@ def check(config: DetectConfig) -> tuple[list[str], list[str]]:
     if lacking:
         more = f" and {len(lacking) - 20} more" if len(lacking) > 20 else ""
         summary.append(f"{len(lacking)} classes without an object in train: {', '.join(lacking[:20])}{more}")
-    summary += [f"not trained on: {line}" for line in why_unused(train.images, config.masks)]
-    return [*summary, *faults.notes()], faults.lines()
+    return [*summary, *unused, *faults.notes()], faults.lines()
 
 
 def evaluate_source(

@@ -149,6 +149,15 @@ def test_batches_are_of_one_shape_and_the_same_again(coco: Annotated) -> None:
     assert sum(len(shape) > 1 for shape in shapes) <= 1
 
 
+def test_images_without_objects_are_in_the_batches_too(tmp_path: Path) -> None:
+    image = marked(tmp_path, (10, 20, 40, 50))
+    data = Annotated(("a",), (1,), (image, replace(image, annotations=())))
+    (batch,) = detection_train_loader(data, JITTER, batch_size=2, workers=0, seed=0)
+    assert sorted(batch.indices) == [0, 1]
+    (empty,) = [each for index, each in zip(batch.indices, batch.objects, strict=True) if index]
+    assert (len(empty.boxes), len(empty.labels), len(empty.masks)) == (0, 0, 0)
+
+
 def test_an_image_of_another_size_is_unreadable(tmp_path: Path) -> None:
     image = replace(marked(tmp_path, (10, 20, 40, 50)), width=60, height=90)
     with pytest.raises(ImageError, match="90×60 pixels, where its annotations are for 60×90"):

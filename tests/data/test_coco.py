@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from convnext.data.coco import Annotated, find_parts, read_annotated, read_coco
-from convnext.data.coco_fields import is_code
+from convnext.data.coco_fields import is_code, read_id
 from convnext.data.faults import Faults
 from convnext.data.outlines import to_masks
 from convnext.errors import InputError
@@ -285,6 +285,66 @@ def test_right_data_are_read_as_they_were(
     assert all(a.outline is not None for a in found)
     assert not faults.lines()
     assert not faults.notes()
+
+
+@pytest.mark.parametrize("groups", [1, 7, 13])
+def test_runs_of_padded_numbers_are_read_as_they_are_drawn(groups: int) -> None:
+    """A number may take up to 13 groups of five bits."""
+    code = {"size": [24, 32], "counts": padded([700, 68], groups)}
+    assert is_code(code, 32, 24)
+    assert int(to_masks([code], 32, 24).sum()) == 68
+
+
+@pytest.mark.parametrize("counts", [14, 15, "o" * 10**7])
+def test_runs_of_more_groups_are_malformed(folder: Path, counts: int | str) -> None:
+    """They cannot be drawn; and reading on would take quadratic time."""
+    text = counts if isinstance(counts, str) else padded([700, 68], counts)
+    rows = content()
+    rows["annotations"].append(box(9, segmentation={"size": [24, 32], "counts": text}))
+    data, faults = read(folder, rows)
+    assert data.images[0].annotations[1].outline is None
+    assert faults.notes() == [MALFORMED]
+
+
+def padded(runs: list[int], groups: int) -> str:
+    """COCO's compressed code of two run lengths, each in at least so many groups."""
+    text = ""
+    for run in runs:
+        parts = [run & 31]
+        while run > 15 or len(parts) < groups:
+            run >>= 5
+            parts.append(run & 31)
+        text += "".join(chr(48 + part + 32 * (i + 1 < len(parts))) for i, part in enumerate(parts))
+    return text
+
+
+@pytest.mark.parametrize(
+    ("side", "said"),
+    [
+        (2**31 - 1, "images of more pixels than are read: 1 (image 2: 2147483647×2147483647)"),
+        (10**5, "images of more pixels than are read: 1 (image 2: 100000×100000)"),
+        (2**31, "images without width and height: 1 (image 2)"),
+        (10**30, "images without width and height: 1 (image 2)"),
+    ],
+)
+def test_sizes_that_no_image_has_are_left_out(folder: Path, side: int, said: str) -> None:
+    """Outlines would be drawn at the size the JSON says."""
+    rows = content()
+    rows["images"][1] |= {"width": side, "height": side}
+    data, faults = read(folder, rows)
+    assert [image.id for image in data.images] == [1]
+    assert faults.lines() == [said]
+
+
+def test_negative_and_huge_ids_are_ids(folder: Path) -> None:
+    assert (read_id("-1"), read_id(" 07"), read_id("-"), read_id("--1")) == (-1, 7, "-", "--1")
+    rows = content()
+    for old, new in ((1, -1), (2, 2**70)):
+        rows["images"][old - 1]["id"] = new
+        rows["annotations"][old - 1]["image_id"] = str(new) if new < 0 else new
+    data, faults = read(folder, rows)
+    assert [(image.id, len(image.annotations)) for image in data.images] == [(-1, 1), (2**70, 1)]
+    assert not faults.lines()
 
 
 def test_no_data(tmp_path: Path) -> None:

@@ -122,6 +122,31 @@ def test_figures_do_not_depend_on_the_order_in_which_images_were_seen(data: Anno
     assert figures(coco_eval(data, merge(parts), "bbox")) == expected
 
 
+@pytest.mark.parametrize("kind", ["bbox", "segm"])
+def test_ids_of_images_may_be_any(data: Annotated, kind: str) -> None:
+    """The evaluation's own code takes 64 bits."""
+    ids = [-1, 2**70, "a", *range(-len(data), -3)]
+    other = replace(data, images=tuple(replace(i, id=id) for i, id in zip(data.images, ids, strict=True)))
+    rows = detections(other, noise=0.15)
+    assert figures(coco_eval(other, rows, kind)) == figures(coco_eval(data, rows, kind))
+    assert as_coco(other, rows)[0]["image_id"] == ids[rows[0].image]
+
+
+def test_masks_of_a_class_without_outlines_are_not_measured(data: Annotated) -> None:
+    """Its row would hold numpy's mean of nothing."""
+    first = data.images[0].annotations[0].label
+    images = [
+        replace(i, annotations=tuple(replace(a, outline=None) if a.label == first else a for a in i.annotations))
+        for i in data.images
+    ]
+    bare = replace(data, images=tuple(images))
+    rows = detections(data, noise=0)
+    names = {row["category"] for row in per_category(coco_eval(bare, rows, "segm"), bare)}
+    assert names == {row["category"] for row in per_category(coco_eval(data, rows, "segm"), data)} - {
+        data.classes[first]
+    }
+
+
 def test_parts_that_share_ids_can_be_joined(data: Annotated) -> None:
     twice = replace(data, images=(*data.images, *data.images))
     rows = detections(twice, noise=0)

@@ -114,6 +114,40 @@ def test_a_batchs_loss_and_gradient_are_the_mean_of_its_images(version: int, par
             torch.testing.assert_close(gradient / scale, expected[name] / scale, atol=1e-3, rtol=0, msg=name)
 
 
+@pytest.mark.parametrize("parts", [{}, {"cascade": True, "box_convs": 1, "norm": "group"}])
+def test_an_image_without_objects_is_all_background(parts: dict) -> None:
+    """Its own losses are those written out here, and in a batch each counts half."""
+    model, given, truth = detector(2, regions=2000, **parts).train(), images(), objects()
+    answers: list[Tensor] = []
+    for stage in model.box_stages:
+        stage.head.register_forward_hook(lambda _, __, found: answers.append(found[0]))
+    negative = model([given[2]], [truth[2]], [KEYS[2]])
+    weights = [1.0, 0.5, 0.25]
+    for i, logits in enumerate(answers):  # of all regions that were proposed
+        assert len(logits) > 10
+        assert negative[f"class_{i}"].item() == pytest.approx(-weights[i] * logits.log_softmax(1)[:, 0].mean().item())
+    for name, loss in negative.items():
+        assert loss.isfinite()
+        assert loss == 0 or name == "loss_objectness" or name.startswith("class_")
+    positive = model([given[0]], [truth[0]], [KEYS[0]])
+    assert all(loss > 0 for loss in positive.values())
+    for order in ([0, 2], [2, 0]):
+        both = model([given[i] for i in order], [truth[i] for i in order], [KEYS[i] for i in order])
+        assert both.keys() == negative.keys()
+        for name, loss in both.items():
+            alone = (negative[name].item() + positive[name].item()) / 2
+            assert loss.item() == pytest.approx(alone, rel=1e-4, abs=1e-6), name
+
+
+def test_anchors_of_an_image_without_objects_are_all_background() -> None:
+    proposals = detector(2).rpn
+    logits, codes = torch.linspace(-3, 3, 100), torch.randn(100, 4)
+    anchors = torch.tensor([0.0, 0, 9, 9]) + torch.arange(100.0)[:, None]
+    scores, boxes = proposals.image_losses(logits, codes, anchors, torch.zeros(0, 4), 5)
+    assert scores.item() == pytest.approx(F.softplus(logits).mean().item())
+    assert boxes == 0
+
+
 def test_padding_would_change_the_answer() -> None:
     """What the tests above would see: the same image on a larger canvas has other maps."""
     model = detector(2).eval()

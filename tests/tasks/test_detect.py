@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -233,6 +234,114 @@ def test_boxes_alone(objects: Path, tmp_path: Path) -> None:
     assert set(json.loads((out / "result.json").read_text())) >= {"box_AP"}
     found = convnext.load(out)(objects / "val" / "0.png", threshold=0.0)
     assert all("mask" not in each for each in found)
+
+
+def edited(root: Path, part: str, change: Callable[[list[dict]], object]) -> Path:
+    """`make_objects` whose annotations of a part are changed in place."""
+    data = make_objects(root)
+    rows = json.loads((data / f"{part}.json").read_text())
+    change(rows["annotations"])
+    (data / f"{part}.json").write_text(json.dumps(rows))
+    return data
+
+
+def spoilt(rows: list[dict]) -> None:
+    """Of six images, two without objects, one with an object without outline, and one with a crowd alone."""
+    rows[:] = [row for row in rows if row["image_id"] > 2]
+    next(row for row in rows if row["image_id"] == 4)["segmentation"] = []
+    for row in rows:
+        row["iscrowd"] = int(row["image_id"] == 5)
+
+
+def test_what_is_not_trained_on_is_counted(tmp_path: Path, capsys, caplog: pytest.LogCaptureFixture) -> None:
+    data = edited(tmp_path / "data", "train", spoilt)
+    empty, bare, crowds = (
+        f"images {reason}, not trained on: {count}"
+        for reason, count in (
+            ("without objects", 2),
+            ("with an object without outline", 1),
+            ("with nothing but crowds", 1),
+        )
+    )
+    for options, expected in (
+        ([], [empty, bare, crowds]),
+        (["--masks", "false"], [empty, crowds]),
+        (["--negatives", "true"], [bare, crowds]),
+    ):
+        assert cli.main(["train", "detect", str(data), "--check", *options]) == 0
+        said = capsys.readouterr().out.splitlines()
+        assert [line for line in said if "not trained on" in line] == expected
+        config = DetectConfig(data=str(data)).override(given(options))
+        train, val, origin, _ = read(config)
+        caplog.clear()
+        task = Detection(config, train, val, origin)
+        logged = [record.getMessage() for record in caplog.records if "not trained on" in record.getMessage()]
+        assert logged == [f"{data}: {line}" for line in expected]
+        assert len(task.train) == 6 - sum(int(line[-1]) for line in expected)
+
+
+def given(options: list[str]) -> dict[str, bool]:
+    return {name[2:]: value == "true" for name, value in zip(options[::2], options[1::2], strict=True)}
+
+
+def test_images_without_objects_are_trained_on_if_wished(tmp_path: Path) -> None:
+    data, out = edited(tmp_path / "data", "train", spoilt), tmp_path / "run"
+    command = ["train", "detect", str(data), "--out", str(out), *FAST_DETECT, "--negatives", "true"]
+    assert cli.main(command) == 0
+    rows = Run(out).rows()
+    assert all(math.isfinite(row["loss"]) for row in rows)
+    assert rows[-1]["step"] == 4  # of two batches an epoch: two images have objects, and two have none
+
+
+@pytest.mark.parametrize("options", [[], ["--check"], ["--negatives", "true"]])
+def test_why_nothing_is_left_to_train_on_is_said(options: list[str], tmp_path: Path, capsys) -> None:
+    """Not that masks are in the way where they are not."""
+    for name, change, said, masks in (
+        ("crowds", {"iscrowd": 1, "segmentation": []}, "images with nothing but crowds, not trained on: 6", False),
+        ("bare", {"segmentation": []}, "images with an object without outline, not trained on: 6", True),
+    ):
+        data = edited(tmp_path / name, "train", lambda rows, change=change: [row.update(change) for row in rows])
+        command = ["train", "detect", data, "--out", tmp_path / "run", *options]
+        line = fails(capsys, *command)
+        assert said in line
+        assert ("--masks false" in line) == masks
+    assert said not in fails(capsys, *command[:2], tmp_path / "crowds", *command[3:], "--masks", "false")
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    ("change", "said", "figures"),
+    [
+        ({"segmentation": []}, "val has no outlines: boxes alone are measured", "box_AP "),
+        ({"iscrowd": 1}, "val has no objects: nothing is measured", "val has no objects: nothing was measured"),
+    ],
+)
+def test_a_val_part_on_which_little_can_be_measured(
+    change: dict, said: str, figures: str, tmp_path: Path, capsys, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = edited(tmp_path / "data", "val", lambda rows: [row.update(change) for row in rows])
+    run = tmp_path / "run"
+    assert cli.main(["train", "detect", str(data), "--out", str(run), *FAST_DETECT, "--epochs", "1"]) == 0
+    printed = capsys.readouterr().out
+    assert figures in printed
+    assert f"convnext predict {run}" in printed
+    assert "mask_AP" not in printed
+    assert caplog.text.count(said) == 1
+
+
+def test_a_val_part_with_ids_and_outlines_of_any_size(tmp_path: Path) -> None:
+    """They were an error after the first epoch."""
+    data, out = make_objects(tmp_path / "data"), tmp_path / "run"
+    rows = json.loads((data / "val.json").read_text())
+    other = {1: -1, 2: 2**70, 3: 3}
+    for row in rows["images"]:
+        row["id"] = other[row["id"]]
+    for row in rows["annotations"]:
+        row |= {"image_id": other[row["image_id"]], "segmentation": [[999_999, -999_999, -999_999, 999_999] * 50]}
+    (data / "val.json").write_text(json.dumps(rows))
+    assert cli.main(["train", "detect", str(data), "--out", str(out), *FAST_DETECT, "--epochs", "1"]) == 0
+    assert "mask_AP" in json.loads((out / "result.json").read_text())
+    assert cli.main(["evaluate", str(out), str(data)]) == 0
 
 
 def test_a_val_part_without_objects(objects: Path, tmp_path: Path, capsys, caplog: pytest.LogCaptureFixture) -> None:

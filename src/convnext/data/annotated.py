@@ -239,27 +239,26 @@ def detection_train_loader(
 ) -> Loader:
     """Shuffled batches as `loader.train_loader` makes them, each of wide images or of tall ones, to pad them little.
 
-    Images without annotations are left out.
+    All images of `data` are in them, also those without objects.
     """
-    used = [index for index, image in enumerate(data.images) if any(not a.crowd for a in image.annotations)]
-    wide = np.array([data.images[index].width >= data.images[index].height for index in used])
-    size = min(batch_size, len(used))
-    order = partial(_by_shape, np.array(used), wide, size, seed)
-    batches = Batches(order, len(used) // size, size, share.own_places(size, rank, processes))
+    wide = np.array([image.width >= image.height for image in data.images])
+    size = min(batch_size, len(data))
+    order = partial(_by_shape, wide, size, seed)
+    batches = Batches(order, len(data) // size, size, share.own_places(size, rank, processes))
     return Loader(_Dataset(data, transform, seed, refill=True), batches, workers, persistent=True)
 
 
-def _by_shape(used: np.ndarray, wide: np.ndarray, size: int, seed: int, epoch: int) -> list[int]:
+def _by_shape(wide: np.ndarray, size: int, seed: int, epoch: int) -> list[int]:
     """A random order in which as many batches as can be are of one shape."""
-    places = torch.randperm(len(used), generator=torch.Generator().manual_seed(mix(seed, epoch))).numpy()
+    places = torch.randperm(len(wide), generator=torch.Generator().manual_seed(mix(seed, epoch))).numpy()
     groups = [places[wide[places]], places[~wide[places]]]
     whole = [group[: len(group) // size * size].reshape(-1, size) for group in groups]
     rest = np.concatenate([group[len(group) // size * size :] for group in groups])
     full = np.concatenate([*whole, rest[: len(rest) // size * size].reshape(-1, size)])
     # In the order of each batch's first image, which is random.
-    rank_of = np.empty(len(used), dtype=np.int64)
+    rank_of = np.empty(len(wide), dtype=np.int64)
     rank_of[places] = np.arange(len(places))
-    return used[full[rank_of[full[:, 0]].argsort()].reshape(-1)].tolist()
+    return full[rank_of[full[:, 0]].argsort()].reshape(-1).tolist()
 
 
 def detection_eval_loader(

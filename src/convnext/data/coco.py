@@ -28,6 +28,7 @@ from convnext.data.coco_fields import (
     read_side,
     twice,
 )
+from convnext.data.decode import MAX_PIXELS
 from convnext.data.faults import Faults
 from convnext.data.splits import UNDIVIDED, held_out_part, part_of_name
 from convnext.errors import InputError
@@ -151,6 +152,8 @@ def read_coco(path: Path, folder: Path, faults: Faults, *, classes: Sequence[str
         width, height = read_side(row.get("width")), read_side(row.get("height"))
         if width is None or height is None:
             faults.add("images without width and height", f"image {id}")
+        elif width * height > MAX_PIXELS:  # not only unreadable: outlines are drawn at this size, whatever the file's
+            faults.add("images of more pixels than are read", f"image {id}: {width}×{height}")
         elif (file := find(name)) is None:
             faults.add(f"images that are not in {folder}", find.hint(name) or f"image {id}")
         else:

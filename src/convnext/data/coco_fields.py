@@ -16,12 +16,13 @@ Box = tuple[float, float, float, float]
 
 
 def read_id(value: Any) -> Id | None:
-    """An id, by its value: 9, 9.0 and "9" are one. Other text stays text; None for anything else."""
+    """An id, by its value: -9, -9.0 and "-9" are one. Other text stays text; None for anything else."""
     if isinstance(value, float) and value.is_integer():
         return int(value)
     if isinstance(value, str):
         text = value.strip()
-        return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else text or None
+        digits = text.removeprefix("-")
+        return int(text) if digits.isascii() and digits.isdigit() and len(digits) < 19 else text or None
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 

@@ -151,7 +151,7 @@ def figures(evaluation: COCOeval_faster | None) -> dict[str, float]:
 
 
 def per_category(evaluation: COCOeval_faster | None, data: Annotated) -> list[dict[str, Any]]:
-    """`AP` and `AP50` in percent of each category that has objects, with their number."""
+    """`AP` and `AP50` in percent of each category that has objects to measure it on, with their number."""
     counts = np.zeros(len(data.classes), dtype=int)
     for image in data.images:
         for annotation in image.annotations:
@@ -162,9 +162,10 @@ def per_category(evaluation: COCOeval_faster | None, data: Annotated) -> list[di
             continue
         row = {"category": name, "objects": int(counts[label]), "AP": 0.0, "AP50": 0.0}
         if evaluation is not None:
-            precision = evaluation.eval["precision"][
-                :, :, label, 0, -1
-            ]  # IoU, recall, category, any area, 100 an image
+            # IoU, recall, category, any area, 100 an image
+            precision = evaluation.eval["precision"][:, :, label, 0, -1]
+            if not (precision > -1).any():  # masks are measured, and none of its objects has an outline
+                continue
             for column, values in (("AP", precision), ("AP50", precision[0])):
                 row[column] = round(100 * float(values[values > -1].mean()), 2)
         rows.append(row)

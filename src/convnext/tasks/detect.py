@@ -40,22 +40,37 @@ EVAL_BATCH = 4
 log = logging.getLogger("convnext")
 
 
-def is_usable(image: AnnotatedImage, masks: bool) -> bool:
-    """Whether a detector can learn from an image: it has objects, and with `masks` an outline of each, as an object
-    without would be taught as background."""
+def why_unused(image: AnnotatedImage, config: DetectConfig) -> str | None:
+    """Why an image is not trained on; None where it is.
+
+    With `config.masks` each of its objects has an outline: one without would be taught as background.
+    """
     objects = [a for a in image.annotations if not a.crowd]
-    return bool(objects) and not (masks and any(a.outline is None for a in objects))
+    if not image.annotations:
+        return None if config.negatives else "without objects"
+    if not objects:
+        return "with nothing but crowds"
+    return "with an object without outline" if config.masks and any(a.outline is None for a in objects) else None
 
 
-def why_unused(images: Iterable[AnnotatedImage], masks: bool) -> list[str]:
-    """How many images are not trained on, a line for each reason."""
-    reasons = Counter[str]()
-    for image in images:
-        if not is_usable(image, masks):
-            objects = [a for a in image.annotations if not a.crowd]
-            crowds = "with nothing but crowds" if image.annotations else "without objects"
-            reasons["with an object without outline" if objects else crowds] += 1
-    return [f"{count} images {reason}" for reason, count in reasons.items()]
+def training_images(train: Annotated, config: DetectConfig) -> tuple[Annotated, list[str]]:
+    """The images that are trained on, and how many are not, a line for each reason.
+
+    `InputError` where no image with objects is left.
+    """
+    reasons = [why_unused(image, config) for image in train.images]
+    counts = Counter(reason for reason in reasons if reason)
+    unused = [f"images {reason}, not trained on: {count}" for reason, count in counts.items()]
+    used = replace(train, images=tuple(i for i, reason in zip(train.images, reasons, strict=True) if not reason))
+    if not any(image.annotations for image in used.images):
+        advice = "; --masks false takes boxes alone" if counts["with an object without outline"] else ""
+        raise InputError(f"{config.data}: no image with objects to train on: {'; '.join(unused) or 'none'}{advice}")
+    return used, unused
+
+
+def has_objects(data: Annotated, *, outlined: bool = False) -> bool:
+    """Whether there is anything to find, or with `outlined` any outline; crowds are not searched for."""
+    return any(not a.crowd and (a.outline or not outlined) for image in data.images for a in image.annotations)
 
 
 class Detection:
@@ -65,21 +80,16 @@ class Detection:
 
     def __init__(self, config: DetectConfig, train: Annotated, val: Annotated, origin: Origin) -> None:
         refuse_deterministic(config)
-        self.train = replace(train, images=tuple(image for image in train.images if is_usable(image, config.masks)))
-        unused = why_unused(train.images, config.masks)
-        if unused and len(self.train):
-            log.info(
-                "%d of %d training images are not used: %s", len(train) - len(self.train), len(train), "; ".join(unused)
-            )
-        if not len(self.train):
-            outlines = any("without outline" in reason for reason in unused)
-            advice = "; --masks false takes boxes alone" if outlines else ""
-            raise InputError(f"no training image can be used: {'; '.join(unused)}{advice}")
+        self.train, unused = training_images(train, config)
+        for line in unused:
+            log.warning("%s: %s", config.data, line)
         self.config = fit_batch(config, len(self.train), processes=processes.count())
         self.val, self.train_size, self.origin = val, len(self.train), origin
-        if not any(image.annotations for image in val.images):
+        if not has_objects(val):
             log.warning("%s: val has no objects: nothing is measured", config.data)
-        self.kinds = KINDS if config.masks else {"box": KINDS["box"]}
+        elif config.masks and not has_objects(val, outlined=True):
+            log.warning("%s: val has no outlines: boxes alone are measured", config.data)
+        self.kinds = KINDS if config.masks and has_objects(val, outlined=True) else {"box": KINDS["box"]}
         self.score = f"{next(iter(self.kinds))}_AP"
         self.transform = WholeImage(config.test_short, config.max_side, config.white)
 
