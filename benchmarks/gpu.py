@@ -139,6 +139,14 @@ def cases(sizes: Sizes) -> dict[str, tuple[Callable[[], Callable[[], object]], t
     return found
 
 
+def begun(build: Callable[[], Callable[[], object]]) -> Callable[[], object]:
+    """A step that was taken so often that it is compiled, and recorded as a CUDA graph."""
+    step = build()
+    for _ in range(BEFORE + 2):
+        step()
+    return step
+
+
 def steps(sizes: Sizes) -> Iterator[Row]:
     """Whole training steps: images a second and memory."""
     for name, (build, left_out) in cases(sizes).items():
@@ -147,9 +155,7 @@ def steps(sizes: Sizes) -> Iterator[Row]:
         torch._dynamo.reset()
         row: Row = {"step": name}
         with without(*left_out), guarded(row, "images/s"):
-            step = build()
-            for _ in range(BEFORE + 1):
-                step()
+            step = begun(build)
             (taken,) = medians([step], sizes.repeats)
             row |= {"ms": taken, "images/s": sizes.batch / taken * 1e3}
             if "graph" not in name:  # whose memory is taken for good
@@ -175,9 +181,7 @@ def profile(sizes: Sizes) -> Iterator[Row]:
         torch._dynamo.reset()
         row: Row = {"step": name}
         with without(*left_out), guarded(row, "kernel"):
-            step = build()
-            for _ in range(BEFORE + 2):
-                step()
+            step = begun(build)
             with torch.profiler.profile() as profiler:
                 start = time.perf_counter()
                 for _ in range(3):

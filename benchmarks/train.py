@@ -54,7 +54,7 @@ SIDES = ("convnext", "timm")
 
 
 def inputs(part: tuple) -> list[torch.Tensor]:
-    """What `GraphedStep` is told of a part: its tensors, and the places of visible patches."""
+    """Tensors of a part of a batch, for `GraphedStep`; of visible patches, their places."""
     return [each if isinstance(each, torch.Tensor) else each.index for each in part]
 
 

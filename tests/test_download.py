@@ -14,8 +14,9 @@ from urllib.request import Request
 import pytest
 
 from convnext import download as module
-from convnext.download import Refused, download, without_password
+from convnext.download import Refused, download
 from convnext.errors import InputError
+from convnext.printing import without_password
 
 
 def endless(request: BaseHTTPRequestHandler) -> None:

@@ -19,6 +19,7 @@ def test_control_characters_are_written_out() -> None:
     assert printable("\x1b]0;pwn\x07.png") == "\\x1b]0;pwn\\x07.png"
     assert printable("a\u202egnp.exe") == "a\\u202egnp.exe"
     assert printable("Müsli\tmit\nÄpfeln 梨") == "Müsli\tmit\nÄpfeln 梨"
+    assert printable("http://ann:se@cret@host/x?y=a@b of https://u@h") == "http://host/x?y=a@b of https://h"
     record = logging.LogRecord("convnext", logging.INFO, "", 0, "class \x9b2J", (), None)
     assert PlainFormatter("%(message)s").format(record) == "class \\x9b2J"
 

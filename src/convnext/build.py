@@ -21,7 +21,7 @@ from pathlib import Path
 
 import torch
 
-from convnext.files import cache_folder
+from convnext.files import cache_folder, sha256_of
 
 PATIENCE = 120
 """Seconds that a compiler may take."""
@@ -88,7 +88,7 @@ def is_whole(path: Path) -> bool:
     try:
         if who_else_writes(path) or who_else_writes(checksum):
             return False
-        return hashlib.sha256(path.read_bytes()).hexdigest() == checksum.read_text()
+        return sha256_of(path) == checksum.read_text()
     except (OSError, ValueError):
         return False
 
@@ -96,7 +96,7 @@ def is_whole(path: Path) -> bool:
 def _keep(built: str, path: Path) -> None:
     """Move a compiled library and its checksum to their places, after both are flushed to the disk."""
     checksum = Path(built).with_suffix(".sha256")
-    checksum.write_text(hashlib.sha256(Path(built).read_bytes()).hexdigest())
+    checksum.write_text(sha256_of(built))
     for file in (Path(built), checksum):
         os.chmod(file, 0o600)
         with open(file, "rb") as opened:

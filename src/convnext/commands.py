@@ -7,13 +7,12 @@ import dataclasses
 import json
 import logging
 import os
-import sys
 from typing import Any
 
 from convnext.config import ClassifyConfig, DetectConfig, PretrainConfig, SegmentConfig, TrainConfig
 from convnext.errors import InputError
 from convnext.parsing import parse
-from convnext.printing import to_json
+from convnext.printing import complain, say, to_json
 from convnext.variants import VARIANTS
 
 log = logging.getLogger("convnext")
@@ -81,9 +80,9 @@ def pretrain(args: argparse.Namespace) -> None:
         return
     config = PretrainConfig.from_dict(Run(args.out).read_config())
     figures = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
-    print(f"{figures}\n{args.out}: curves and reconstructions are there; next:")
-    print(f"  {config.follow_up(args.out)}")
-    print(f"  convnext analyze reconstruct {args.out} IMAGES --out FOLDER")
+    say(f"{figures}\n{args.out}: curves and reconstructions are there; next:")
+    say(f"  {config.follow_up(args.out)}")
+    say(f"  convnext analyze reconstruct {args.out} IMAGES --out FOLDER")
 
 
 def reconstruct(args: argparse.Namespace) -> int:
@@ -91,9 +90,9 @@ def reconstruct(args: argparse.Namespace) -> int:
 
     files, failures = reconstruct(args.source, args.inputs, args.out, device=args.device, seed=args.seed)
     for failure in failures:
-        print(f"convnext: {failure}", file=sys.stderr)
+        complain(failure)
     for file in files:
-        print(file)
+        say(file)
     return 1 if failures else 0
 
 
@@ -104,8 +103,8 @@ def train_classify(args: argparse.Namespace) -> None:
     if not metrics:
         return
     figures = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
-    print(f"{figures}\n{args.out}: curves, confusion matrix and mistakes are there; next:")
-    print(f"  convnext evaluate {args.out} {args.data}\n  convnext predict {args.out} IMAGE")
+    say(f"{figures}\n{args.out}: curves, confusion matrix and mistakes are there; next:")
+    say(f"  convnext evaluate {args.out} {args.data}\n  convnext predict {args.out} IMAGE")
 
 
 def train_detect(args: argparse.Namespace) -> int | None:
@@ -114,7 +113,7 @@ def train_detect(args: argparse.Namespace) -> int | None:
     if args.check:
         config = DetectConfig().override({**given_options(args, DetectConfig), "data": args.data})
         summary, faults = check(config)
-        print("\n".join([*summary, *(f"left out {line}" for line in faults)]))
+        say("\n".join([*summary, *(f"left out {line}" for line in faults)]))
         return 1 if faults else 0
     if args.out is None:
         raise InputError("--out says where the run goes")
@@ -123,8 +122,8 @@ def train_detect(args: argparse.Namespace) -> int | None:
         return None
     figures = "  ".join(f"{name} {value:.2f}" for name, value in metrics.items() if name.endswith(("AP", "AP50")))
     figures = figures or "val has no objects: nothing was measured"
-    print(f"{figures}\n{args.out}: curves, precision and recall, and a gallery are there; next:")
-    print(f"  convnext evaluate {args.out} {args.data}\n  convnext predict {args.out} IMAGES --out FOLDER")
+    say(f"{figures}\n{args.out}: curves, precision and recall, and a gallery are there; next:")
+    say(f"  convnext evaluate {args.out} {args.data}\n  convnext predict {args.out} IMAGES --out FOLDER")
     return None
 
 
@@ -134,7 +133,7 @@ def train_segment(args: argparse.Namespace) -> int | None:
     if args.check:
         config = SegmentConfig().override({**given_options(args, SegmentConfig), "data": args.data})
         summary, faults = check(config)
-        print("\n".join([*summary, *(f"left out {line}" for line in faults)]))
+        say("\n".join([*summary, *(f"left out {line}" for line in faults)]))
         return 1 if faults else 0
     if args.out is None:
         raise InputError("--out says where the run goes")
@@ -142,8 +141,8 @@ def train_segment(args: argparse.Namespace) -> int | None:
     if not metrics:
         return None
     figures = "  ".join(f"{name} {value:.2f}" for name, value in metrics.items())
-    print(f"{figures}\n{args.out}: curves, confusion matrix and a gallery are there; next:")
-    print(f"  convnext evaluate {args.out} {args.data}\n  convnext predict {args.out} IMAGES --out FOLDER")
+    say(f"{figures}\n{args.out}: curves, confusion matrix and a gallery are there; next:")
+    say(f"  convnext evaluate {args.out} {args.data}\n  convnext predict {args.out} IMAGES --out FOLDER")
     return None
 
 
@@ -205,7 +204,7 @@ def pack(args: argparse.Namespace) -> int:
         seed=args.seed,
     )
     for failure in failures:
-        print(f"convnext: {failure}", file=sys.stderr)
+        complain(failure)
     command = "pretrain" if args.no_labels else "train classify"
     print(
         f"{args.out}: {count(shards)} images in {len(shards)} shards; next:\n  convnext {command} {args.out} --out RUN"
@@ -217,7 +216,7 @@ def index(args: argparse.Namespace) -> None:
     from convnext.data.pack import count, index
 
     shards = index(args.folder)
-    print(f"{args.folder}: {count(shards)} images in {len(shards)} shards")
+    say(f"{args.folder}: {count(shards)} images in {len(shards)} shards")
 
 
 def recipes(args: argparse.Namespace) -> None:

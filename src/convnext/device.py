@@ -28,7 +28,7 @@ def choose_precision(device: torch.device, precision: Precision | Literal["auto"
 
 
 def choose_compile(device: torch.device, steps: int, compiled: bool | None, graphed: bool = False) -> bool:
-    """What None means on a device: to compile on GPUs, for runs whose steps outweigh the minute or two it takes.
+    """Whether to compile the network; None: on GPUs, for runs so long that they win back the minute or two it takes.
 
     `graphed`: steps are recorded as a CUDA graph.
     """

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import http.client
 import io
-import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ from urllib.request import HTTPHandler, HTTPRedirectHandler, HTTPSHandler, Reque
 
 from convnext.errors import InputError
 from convnext.files import whole_file
-from convnext.printing import printable
+from convnext.printing import printable, without_password
 
 TIMEOUT = 30  # seconds without an answer
 PASSING = (408, 429)  # refusals of a server that is busy
@@ -52,7 +51,7 @@ class _Redirects(HTTPRedirectHandler):
 
 
 class _Measured(io.RawIOBase):
-    """What comes from a socket, as long as it comes fast enough."""
+    """A socket's stream; reading it fails once less than `SLOWEST` bytes a second came for `PATIENCE` seconds."""
 
     def __init__(self, socket: io.RawIOBase) -> None:
         self._socket = socket
@@ -77,7 +76,7 @@ class _Measured(io.RawIOBase):
 
 
 class _Answer(http.client.HTTPResponse):
-    """An answer that is given up where it comes too slowly, and be it in its headers."""
+    """An HTTP response that is read by `_Measured`, headers included."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -140,13 +139,8 @@ def download(
             raise Refused(f"cannot download {said}: {_line(error)}") from None
 
 
-def without_password(url: str) -> str:
-    """An address without the user and the password in it."""
-    return re.sub("(?<=://)[^/?#]*@", "", url, count=1)  # by itself, for what cannot be parsed may hold one too
-
-
 def _line(problem: object) -> str:
-    """What a server or a library says, as a short line."""
+    """The first line of a message of a server or a library, cut to 200 characters."""
     return printable(problem).split("\n")[0][:200]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -13,6 +14,12 @@ from convnext.errors import InputError
 def cache_folder() -> Path:
     """What can be fetched or made again lies here: `CONVNEXT_CACHE`, or ~/.cache/convnext."""
     return Path(os.environ.get("CONVNEXT_CACHE") or Path.home() / ".cache" / "convnext")
+
+
+def sha256_of(path: str | Path) -> str:
+    """The SHA-256 of a file's content, in hexadecimal digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def short(name: str, most: int = 180) -> str:

@@ -1,10 +1,11 @@
-"""What is printed: text that cannot steer a terminal, and JSON that every reader takes."""
+"""Printing names of files, classes and addresses safely, and JSON without NaN."""
 
 from __future__ import annotations
 
 import json
 import logging
 import math
+import re
 import sys
 from typing import Any
 
@@ -13,9 +14,16 @@ LONGEST = 1000
 
 
 def printable(text: object) -> str:
-    """Text with its control characters written out, as `\\x1b` for escape; names of strangers' files and classes hold
-    some. Tabs and line ends stay."""
-    return "".join(repr(c)[1:-1] if _is_control(c) else c for c in str(text))
+    """Text with its control characters written out, as `\\x1b` for escape, and addresses without passwords.
+
+    Names of strangers' files and classes may hold some. Tabs and line ends stay.
+    """
+    return "".join(repr(c)[1:-1] if _is_control(c) else c for c in without_password(str(text)))
+
+
+def without_password(text: str) -> str:
+    """A text whose addresses have no user and password in them, also one that cannot be parsed."""
+    return re.sub(r"(?<=://)[^/?#\s]*@", "", text)
 
 
 def _is_control(character: str) -> bool:
@@ -28,6 +36,11 @@ class PlainFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         return printable(super().format(record))
+
+
+def say(text: object) -> None:
+    """Print text on stdout, of which parts may be a stranger's."""
+    print(printable(text))
 
 
 def complain(problem: object) -> None:

@@ -72,7 +72,7 @@ ANYTIME = (
         "max_nonfinite",
         "max_unreadable",
     ),  # do not change results
-    *("base_lr", "clip_grad", "precision"),  # may save a run that fails
+    *("base_lr", "clip_grad", "precision", "cuda_graph"),  # may save a run that fails
 )
 """Options that a resumed run may change."""
 

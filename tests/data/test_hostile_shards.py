@@ -19,7 +19,7 @@ from typing import Any
 
 import pyarrow
 import pytest
-from making import fails, make_folder
+from making import FAST, fails, make_folder
 from PIL import Image
 from pyarrow import parquet
 
@@ -183,14 +183,15 @@ def test_nor_does_it_where_some_have_hashes(
     assert labels(official) == labels(shards)
 
 
+def refuse(*arguments: Any, **options: Any) -> None:
+    raise PermissionError(13, "Permission denied")
+
+
 def test_a_cache_that_cannot_be_written_is_read(
     mirrors: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another user filled it. As root, whom no mode keeps out, what fails is played."""
     expected = fetched(mirrors[0])
-
-    def refuse(*arguments: Any, **options: Any) -> None:
-        raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(cache, "FileLock", refuse)
     monkeypatch.setattr(cache.os, "access", lambda *_: False)
@@ -208,9 +209,6 @@ def test_a_lock_of_another_user_keeps_nobody_from_reading(
 ) -> None:
     """In a folder that several write to."""
     expected = fetched(mirrors[0])
-
-    def refuse(*arguments: Any, **options: Any) -> None:
-        raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(cache, "FileLock", refuse)
     monkeypatch.setattr(cache.os, "utime", refuse)
@@ -274,14 +272,18 @@ def test_a_password_in_an_address_is_not_said(
     listing = read_shards(data)
     assert not any("secret" in entry.source for entry in listing.entries)
     listing.members.read(0)
+    assert cli.main(["train", "classify", data, "--out", str(tmp_path / "run"), *FAST, "--epochs", "1"]) == 0
+    said = capsys.readouterr()
+    assert mirrors[0] in said.out  # in the commands that may come next
+    assert "secret" not in said.out + said.err
     for path in (tmp_path / "cache").rglob("*.tar"):
         os.truncate(path, 0)
     with pytest.raises(ImageError, match="ends after") as caught:
         listing.members.read(0)
     assert "secret" not in str(caught.value)
     (tmp_path / "shards" / INDEX).write_text("{")
-    assert "secret" not in fails(capsys, "train", "classify", data, "--out", tmp_path / "run")
-    assert "secret" not in fails(capsys, "train", "classify", f"{data}/none", "--out", tmp_path / "run")
+    assert "secret" not in fails(capsys, "train", "classify", data, "--out", tmp_path / "other")
+    assert "secret" not in fails(capsys, "train", "classify", f"{data}/none", "--out", tmp_path / "other")
     assert "secret" not in fails(capsys, "pack", data, "--out", tmp_path / "new")
 
 

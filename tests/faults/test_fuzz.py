@@ -208,7 +208,9 @@ def test_coco_files(objects: Path, data: st.DataObject) -> None:
     sides=st.tuples(st.integers(1, 40), st.integers(1, 40)),
     data=st.data(),
 )
-def test_label_maps(mode: str, seed: int, sides: tuple, data: st.DataObject) -> None:
+def test_label_maps(
+    mode: str, seed: int, sides: tuple, data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     random = np.random.default_rng(seed)
     levels = {"I;16": np.uint16, "I": np.int32, "F": np.float32}.get(mode, np.uint8)
     channels = {"RGB": (3,), "RGBA": (4,), "LA": (2,), "CMYK": (4,)}.get(mode, ())
@@ -218,12 +220,9 @@ def test_label_maps(mode: str, seed: int, sides: tuple, data: st.DataObject) -> 
     file = io.BytesIO()
     image.save(file, format="TIFF")
     content = damaged(file.getvalue(), data.draw(damages)) if data.draw(st.booleans()) else file.getvalue()
-    path = Path(os.environ.get("PYTEST_DEBUG_TEMPROOT", "/tmp")) / f"convnext-fuzz-{os.getpid()}.tif"
+    path = tmp_path_factory.getbasetemp() / "map.tif"
     path.write_bytes(content)
-    try:
-        ends_well(lambda: read_map(path))
-    finally:
-        path.unlink()
+    ends_well(lambda: read_map(path))
 
 
 @fuzzed

@@ -7,7 +7,6 @@ longest ago are deleted where there are more gigabytes of them; a process keeps 
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import time
 from collections.abc import Iterator
@@ -17,9 +16,10 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from convnext.download import Refused, download, without_password
+from convnext.download import Refused, download
 from convnext.errors import InputError
-from convnext.files import cache_folder
+from convnext.files import cache_folder, sha256_of
+from convnext.printing import without_password
 
 PAUSES = (1, 4, 16)
 """Seconds between attempts: a server may be busy."""
@@ -62,12 +62,6 @@ def open_fetched(url: str, path: Path, size: int, digest: str | None) -> int:
             _make_room(path)
         _touch(path)
         return os.open(path, os.O_RDONLY)
-
-
-def sha256_of(path: Path) -> str:
-    """The SHA-256 of a file's content, in hexadecimal digits."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager

@@ -14,28 +14,20 @@ SLOW_BYTES = 8 * 2**20
 _PPM_HEADER = re.compile(rb"P([1-6])((?:\s|#[^\n]*\n)+\d+){2}(?:(?:\s|#[^\n]*\n)+(\d+))?\s")
 
 
-def refuse_costly(content: bytes) -> None:
-    """`ImageError` for a file whose decoding takes far longer than its size promises."""
+def reason_to_refuse(content: bytes) -> str | None:
+    """Why a file is not decoded, as it would take far longer than its size promises; None if it is."""
     if content[:2] == b"\xff\xd8":
         scans = content.count(b"\xff\xda")  # the data between never hold this pair
         if scans > MOST_SCANS:
-            raise ImageError(f"a JPEG of {scans} scans, the limit is {MOST_SCANS}; save it again")
+            return f"a JPEG of {scans} scans, the limit is {MOST_SCANS}; save it again"
     elif content[:1] == b"P" and content[1:2] in b"123456" and content[2:3].isspace():
         header = _PPM_HEADER.match(content[:4096])
         if header is None:
-            raise ImageError("damaged or unsupported image (no PPM header in its first 4096 bytes)")
+            return "damaged or unsupported image (no PPM header in its first 4096 bytes)"
         plain, most = header[1] in b"123", header[3]
         if len(content) > SLOW_BYTES and (plain or (header[1] in b"56" and most not in (b"255", b"65535"))):
-            raise ImageError("a large PPM written as text or with an unusual white; convert it to PNG")
-
-
-def is_costly(content: bytes) -> bool:
-    """Whether `refuse_costly` refuses a file."""
-    try:
-        refuse_costly(content)
-    except ImageError:
-        return True
-    return False
+            return "a large PPM written as text or with an unusual white; convert it to PNG"
+    return None
 
 
 def refuse_large_tiles(image: Any) -> None:

@@ -20,7 +20,7 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from convnext.data.costly import is_costly, refuse_costly, refuse_large_tiles
+from convnext.data.costly import reason_to_refuse, refuse_large_tiles
 from convnext.data.jpeg import decode_plain, plain_size
 from convnext.errors import ImageError
 
@@ -161,7 +161,8 @@ def decode_image(
     Without `upright`, the pixels are as they are stored.
     """
     try:
-        refuse_costly(content)
+        if reason := reason_to_refuse(content):
+            raise ImageError(reason)
         image = _decode(BytesIO(content), reduction, upright)
         return image if mode is None else as_mode(image, mode, white)
     except ImageError as error:
@@ -173,7 +174,7 @@ def decode_pixels(
 ) -> Image.Image | Tensor:
     """`decode_image` for training: a plain JPEG comes as uint8 `[3, H, W]`, and sooner."""
     size = plain_size(content) if mode == "RGB" else None
-    if size is not None and size[0] * size[1] <= MAX_PIXELS and not is_costly(content):
+    if size is not None and size[0] * size[1] <= MAX_PIXELS and reason_to_refuse(content) is None:
         pixels = decode_plain(content, size, reduction(*size))
         if pixels is not None:
             return pixels

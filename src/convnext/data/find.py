@@ -20,7 +20,7 @@ UNREAD = {
 """Suffixes of files that hold images and are not read, with what people call them."""
 
 LITTER = ("__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "lost+found")
-"""Folders that operating systems leave beside what is theirs who use them; no classes, and thumbnails are no images."""
+"""Folders that operating systems leave among people's own: no classes, and their thumbnails no images."""
 
 log = logging.getLogger("convnext")
 

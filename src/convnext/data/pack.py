@@ -16,16 +16,15 @@ import numpy as np
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 
-from convnext.data.cache import sha256_of
 from convnext.data.decode import IMAGE_SUFFIXES, read_bytes, stored_mode
 from convnext.data.entries import Entry, in_class_order, read_class_names
 from convnext.data.folders import read_unlabelled
 from convnext.data.samples import divide_listing, read_listing
 from convnext.data.shards import FORMAT, INDEX, PLACES, PLACES_DIGEST, is_sharded
 from convnext.data.splits import HoldOut, part_of_name
-from convnext.download import without_password
 from convnext.errors import ImageError, InputError
-from convnext.files import whole_file
+from convnext.files import sha256_of, whole_file
+from convnext.printing import without_password
 
 BLOCK = 512  # bytes; tar files are made of these
 MOST_CLASS = 4096  # bytes of the name of a class

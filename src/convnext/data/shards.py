@@ -26,8 +26,8 @@ from convnext.data.ahead import ReadAhead
 from convnext.data.decode import MAX_BYTES
 from convnext.data.entries import Entry, Listing
 from convnext.data.splits import UNDIVIDED, held_out_part
-from convnext.download import without_password
 from convnext.errors import ImageError, InputError
+from convnext.printing import without_password
 
 INDEX, PLACES = "shards.json", "shards.parquet"
 FORMAT = 1

@@ -74,7 +74,7 @@ def predict_inputs(
             lines = "".join(f"  {label['score']:.4f}  {label['label']}\n" for label in answer)
             print(printable(f"{name}\n{lines}"), end="")
     if bad and not single:
-        print(f"convnext: {bad} of {len(images)} images could not be read", file=sys.stderr)
+        complain(f"{bad} of {len(images)} images could not be read")
     return 0 if not bad else 2 if bad == len(images) else 1
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -36,7 +35,7 @@ class Readable:
     def status(self) -> int:
         """How the command ends: 0, 1 if some image was unreadable, 2 if all were."""
         if self.bad and len(self.images) > 1:
-            print(f"convnext: {self.bad} of {len(self.images)} images could not be read", file=sys.stderr)
+            complain(f"{self.bad} of {len(self.images)} images could not be read")
         return 0 if not self.bad else 2 if self.bad == len(self.images) else 1
 
 

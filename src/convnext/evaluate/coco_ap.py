@@ -133,9 +133,14 @@ def coco_eval(data: Annotated, results: Sequence[Result], kind: Kind) -> COCOeva
     return evaluation
 
 
+def has_objects(data: Annotated, *, outlined: bool = False) -> bool:
+    """Whether there is anything to find, or with `outlined` any outline; crowds are not searched for."""
+    return any(not a.crowd and (a.outline or not outlined) for image in data.images for a in image.annotations)
+
+
 def metrics_of(data: Annotated, evaluations: dict[str, COCOeval_faster | None]) -> dict[str, float]:
     """COCO's figures in percent, by evaluations of "mask" and "box"; without objects to find, `objects` 0 alone."""
-    if not any(not a.crowd for image in data.images for a in image.annotations):
+    if not has_objects(data):
         return {"objects": 0}
     metrics: dict[str, float] = {}
     for name, evaluation in evaluations.items():

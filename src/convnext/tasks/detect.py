@@ -28,7 +28,7 @@ from convnext.data.splits import Origin
 from convnext.deploy.detector import Detector
 from convnext.deploy.predictor import load
 from convnext.errors import InputError
-from convnext.evaluate.coco_ap import KINDS, as_coco, coco_eval, detect, merge, metrics_of
+from convnext.evaluate.coco_ap import KINDS, as_coco, coco_eval, detect, has_objects, merge, metrics_of
 from convnext.evaluate.detection_report import write_detection_report
 from convnext.models.rcnn import RCNN, create_detector
 from convnext.run import Run
@@ -66,11 +66,6 @@ def training_images(train: Annotated, config: DetectConfig) -> tuple[Annotated, 
         advice = "; --masks false takes boxes alone" if counts["with an object without outline"] else ""
         raise InputError(f"{config.data}: no image with objects to train on: {'; '.join(unused) or 'none'}{advice}")
     return used, unused
-
-
-def has_objects(data: Annotated, *, outlined: bool = False) -> bool:
-    """Whether there is anything to find, or with `outlined` any outline; crowds are not searched for."""
-    return any(not a.crowd and (a.outline or not outlined) for image in data.images for a in image.annotations)
 
 
 class Detection:
