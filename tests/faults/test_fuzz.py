@@ -133,6 +133,38 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "run"
 
 
+def use_run(folder: Path, source: Path) -> None:
+    Run(folder).rows()
+    config = resumed_config(ClassifyConfig, str(source), folder, {})
+    Trainer(Classification(config, *read_train_val(config.data)), Run.reopen(folder), resume=True)
+    convnext.load(folder)
+
+
+def use_weights(weights: dict, meta: Any, path: Path) -> None:
+    save_file(weights, path, {META_KEY: json.dumps(meta)})
+    convnext.load(path)(Image.new("RGB", (40, 40)))
+
+
+def use_shards(folder: Path) -> None:
+    train, val, _ = read_train_val(str(folder))
+    for samples in (train, val):
+        for number in range(min(3, len(samples))):
+            samples.open(number, "RGB")
+
+
+def test_what_will_be_damaged_is_read(run: Path, weights: dict, objects: Path, shards: Path, tmp_path: Path) -> None:
+    """Else damage would only be refused for what was wrong before."""
+    whole = shutil.copytree(run, tmp_path / "run")
+    use_run(whole, run.parent / "data")
+    use_weights(weights, META, tmp_path / "meta.safetensors")
+    check(DetectConfig(data=str(objects)))
+    (tmp_path / "table.csv").write_text(TABLE)
+    read_train_val(tmp_path / "table.csv")
+    use_shards(shards)
+    for content in image_files().values():
+        read_image(io.BytesIO(content), "RGB")
+
+
 @fuzzed
 @given(st.data())
 def test_run_directories(run: Path, data: st.DataObject) -> None:
@@ -146,16 +178,7 @@ def test_run_directories(run: Path, data: st.DataObject) -> None:
         file.write_text(json.dumps(data.draw(changed(json.loads(file.read_text())))))
     else:
         file.write_bytes(damaged(file.read_bytes(), data.draw(damages)))
-    opened = Run(copied)
-
-    def use() -> None:
-        opened.rows()
-        config = resumed_config(ClassifyConfig, str(run.parent / "data"), copied, {})
-        task = Classification(config, *read_train_val(config.data))
-        Trainer(task, Run.reopen(copied), resume=True)
-        convnext.load(copied)
-
-    ends_well(use)
+    ends_well(lambda: use_run(copied, run.parent / "data"))
 
 
 @pytest.fixture(scope="module")
@@ -163,12 +186,21 @@ def weights() -> dict[str, torch.Tensor]:
     return create_model("convnextv2_atto", num_classes=3).state_dict()
 
 
+TABLE = "path,label,split\na.png,x,train\nb.png,y,val\nc.png,y,train\n"
 META = {
     "task": "classify",
     "classes": ["a", "b", "c"],
     "descriptions": {"a": "an a"},
     "multi_label": False,
-    "preprocessing": {"image_size": 32, "crop": 1.0, "mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bicubic"},
+    "preprocessing": {
+        "image_size": 32,
+        "crop": 1.0,
+        "mean": [0.5] * 3,
+        "std": [0.5] * 3,
+        "interpolation": "bicubic",
+        "in_chans": 3,
+        "white": 65535,
+    },
     "origin": {"rule": 2, "fraction": 0.2},
 }
 
@@ -177,8 +209,7 @@ META = {
 @given(meta=changed(META))
 def test_metadata_of_weights(weights: dict, meta: Any, tmp_path_factory: pytest.TempPathFactory) -> None:
     path = tmp_path_factory.getbasetemp() / "meta.safetensors"
-    save_file(weights, path, {META_KEY: json.dumps(meta)})
-    ends_well(lambda: convnext.load(path)(Image.new("RGB", (40, 40))))
+    ends_well(lambda: use_weights(weights, meta, path))
 
 
 @pytest.fixture(scope="module")
@@ -229,9 +260,8 @@ def test_label_maps(
 @given(data=st.data())
 def test_tables(data: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:
     path = tmp_path_factory.getbasetemp() / "table.csv"
-    text = "path,label,split\na.png,x,train\nb.png,y,val\nc.png,y,train\n"
     if data.draw(st.booleans()):
-        path.write_bytes(damaged(text.encode(), data.draw(damages)))
+        path.write_bytes(damaged(TABLE.encode(), data.draw(damages)))
     else:
         cell = st.text(max_size=12) | st.sampled_from(["", "a\0b", "9" * 5000, "=1", "é", "\ufeff", "/etc/passwd"])
         rows = data.draw(st.lists(st.lists(cell, min_size=1, max_size=4), max_size=5))
@@ -253,18 +283,12 @@ def test_indices_of_shards(shards: Path, data: st.DataObject) -> None:
     path = data.draw(st.sampled_from(sorted(path for path in shards.iterdir() if path.suffix != ".tar")))
     original = path.read_bytes()
 
-    def use() -> None:
-        train, val, _ = read_train_val(str(shards))
-        for samples in (train, val):
-            for number in range(min(3, len(samples))):
-                samples.open(number, "RGB")
-
     try:
         if path.suffix == ".json" and data.draw(st.booleans()):
             path.write_text(json.dumps(data.draw(changed(json.loads(original)))))
         else:
             path.write_bytes(damaged(original, data.draw(damages)))
-        ends_well(use)
+        ends_well(lambda: use_shards(shards))
     finally:
         path.write_bytes(original)
 

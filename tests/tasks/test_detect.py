@@ -293,6 +293,18 @@ def test_images_without_objects_are_trained_on_if_wished(tmp_path: Path) -> None
     assert rows[-1]["step"] == 4  # of two batches an epoch: two images have objects, and two have none
 
 
+def test_an_image_whose_objects_were_all_left_out_is_no_negative(tmp_path: Path, capsys) -> None:
+    def faulty(rows: list[dict]) -> None:
+        first = rows[0]["image_id"]
+        for row in rows:
+            if row["image_id"] == first:
+                row.update(bbox=[5, 5, 0, 0], segmentation=[])
+
+    data = edited(tmp_path / "data", "train", faulty)
+    cli.main(["train", "detect", str(data), "--check", "--negatives", "true"])
+    assert "images whose annotations were all left out, not trained on: 1" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("options", [[], ["--check"], ["--negatives", "true"]])
 def test_why_nothing_is_left_to_train_on_is_said(options: list[str], tmp_path: Path, capsys) -> None:
     """Not that masks are in the way where they are not."""

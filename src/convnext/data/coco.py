@@ -9,6 +9,7 @@ lie elsewhere). What makes the file meaningless is refused: no JSON, not COCO's,
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -51,7 +52,11 @@ class Annotation:
 
 @dataclass(frozen=True)
 class AnnotatedImage:
-    """One image; `file` is where it lies, `key` its name relative to the data."""
+    """One image; `file` is where it lies, `key` its name relative to the data.
+
+    `left_out` is how many annotations of it could not be used: an image of no annotations has no objects only if it
+    is 0.
+    """
 
     id: Id
     file: Path
@@ -59,6 +64,7 @@ class AnnotatedImage:
     width: int
     height: int
     annotations: tuple[Annotation, ...]
+    left_out: int = 0
 
 
 @dataclass(frozen=True)
@@ -162,6 +168,7 @@ def read_coco(path: Path, folder: Path, faults: Faults, *, classes: Sequence[str
         raise InputError(f"{path}: none of its {len(rows)} images can be used; {'; '.join(faults.lines())}")
     _note_repeated_ids(objects, faults)
     annotations: dict[Id, list[Annotation]] = {id: [] for id in there}
+    left_out: Counter[Id] = Counter()
     for number, row in enumerate(objects, start=1):
         name = f"annotation {row.get('id', number)}"
         image, category = read_id(row.get("image_id")), read_id(row.get("category_id"))
@@ -169,14 +176,16 @@ def read_coco(path: Path, folder: Path, faults: Faults, *, classes: Sequence[str
             faults.add("annotations of images that are not listed", f"{name}: image {row.get('image_id')}")
         elif category is None or category not in labels:
             faults.add("annotations of categories that are not listed", f"{name}: category {row.get('category_id')}")
+            left_out[image] += 1
         elif image in there:
             read = _annotation(row, name, labels[category], *there[image][2:], faults)
             if isinstance(read, str):
                 faults.add(read, name)
+                left_out[image] += 1
             else:
                 annotations[image].append(read)
     images = tuple(
-        AnnotatedImage(id, file, key, width, height, tuple(annotations[id]))
+        AnnotatedImage(id, file, key, width, height, tuple(annotations[id]), left_out[id])
         for id, (file, key, width, height) in there.items()
     )
     return Annotated(names, ids, images)

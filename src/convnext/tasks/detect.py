@@ -46,6 +46,8 @@ def why_unused(image: AnnotatedImage, config: DetectConfig) -> str | None:
     With `config.masks` each of its objects has an outline: one without would be taught as background.
     """
     objects = [a for a in image.annotations if not a.crowd]
+    if not image.annotations and image.left_out:
+        return "whose annotations were all left out"  # it shows objects, which would be taught as background
     if not image.annotations:
         return None if config.negatives else "without objects"
     if not objects:
