@@ -24,10 +24,10 @@ from torch import Tensor, nn
 from torchvision.models import segmentation
 
 from convnext.config import SegmentConfig
-from convnext.deploy.segmenter import Segmenter
-from convnext.evaluate.miou import figures, measure
-from convnext.models.segmentation_loss import segmentation_loss
-from convnext.segment import build_task
+from convnext.inference.segmenter import Segmenter
+from convnext.models.segmentation.losses import segmentation_loss
+from convnext.tasks.segment.commands import build_task
+from convnext.tasks.segment.metrics import figures, measure
 
 MODEL = "convnextv2_atto"
 NAMES = {

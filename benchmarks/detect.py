@@ -31,7 +31,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models.detection import maskrcnn_resnet50_fpn
 from torchvision.models.detection.image_list import ImageList
 
-from convnext.models.rcnn import LEVELS, RCNN, create_detector
+from convnext.models.detection.rcnn import LEVELS, RCNN, create_detector
 
 SIZES = ((800, 1333), (512, 512))
 CLASSES = 80

@@ -29,7 +29,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from convnext.data.pack import pack
+from convnext.data.shards.pack import pack
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
 from making import FAST_DETECT, FAST_SEGMENT, make_objects, make_scenes

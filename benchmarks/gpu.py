@@ -39,13 +39,13 @@ from timing import machine, medians
 from torch import Tensor
 
 import convnext
-from convnext.data.loader import train_loader
-from convnext.data.preprocessing import Preprocessing
-from convnext.data.samples import read_images
-from convnext.data.transforms import train_transform
+from convnext.data.augment.transforms import train_transform
+from convnext.data.image_set import read_images
+from convnext.data.images.preprocessing import Preprocessing
+from convnext.data.loading import train_loader
 from convnext.nn import block as block_module
-from convnext.nn import depthwise_dense
 from convnext.nn.block import Block
+from convnext.nn.depthwise import whole_maps as depthwise_dense
 from convnext.train.cuda_graph import BEFORE
 from convnext.variants import find_variant
 
@@ -286,7 +286,16 @@ def trainer(sizes: Sizes) -> Iterator[Row]:
         options += ["--image-size", str(sizes.side), "--device", sizes.device]
         if sizes.device == "cuda":
             options += ["--precision", "bf16", "--compile", "false", "--workers", str(max(2, cores - 2))]
-        command = [sys.executable, "-m", "convnext.cli", "train", "classify", str(root), "--out", f"{folder}/run"]
+        command = [
+            sys.executable,
+            "-m",
+            "convnext.cli",
+            "train",
+            "classify",
+            str(root),
+            "--out",
+            f"{folder}/run",
+        ]
         subprocess.run([*command, *options], check=True, capture_output=True, text=True, timeout=150)
         lines = (Path(folder) / "run" / "metrics.jsonl").read_text().splitlines()
         for line in lines:

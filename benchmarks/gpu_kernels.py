@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from convnext.native import depthwise_cuda as cuda
 from convnext.nn.block import Block
-from convnext.nn.depthwise_visible import place_tables
-from convnext.nn.kernels import cuda
-from convnext.nn.visible import random_patches
+from convnext.nn.depthwise.visible_patches import place_tables
+from convnext.nn.visible_patches import random_patches
 from convnext.variants import find_variant
 
 Row = dict[str, Any]
@@ -189,7 +189,7 @@ def visible_ways(sizes: Sizes, dim: int, side: int) -> dict[str, dict[str, Any]]
 
 def programs(count: int, call: Callable[..., object]) -> Callable[..., object]:
     """The call, with about so many programs of the weight gradient."""
-    from convnext.nn.kernels import visible_depthwise as kernels
+    from convnext.nn.triton import visible_depthwise as kernels
 
     def function(*arguments: Any) -> object:
         before, kernels.WEIGHT_GRADIENT_PROGRAMS = kernels.WEIGHT_GRADIENT_PROGRAMS, count

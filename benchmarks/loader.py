@@ -21,12 +21,12 @@ from timing import machine, medians
 from timm.data import create_loader
 from timm.data.dataset import ImageDataset
 
-from convnext.data.find import find_images
-from convnext.data.loader import train_loader
-from convnext.data.pack import pack
-from convnext.data.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
-from convnext.data.samples import read_images
-from convnext.data.transforms import mend_posterize, train_transform
+from convnext.data.augment.transforms import mend_posterize, train_transform
+from convnext.data.image_set import read_images
+from convnext.data.images.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
+from convnext.data.loading import train_loader
+from convnext.data.shards.pack import pack
+from convnext.data.sources.image_files import find_images
 
 BATCH = 64
 TRANSFORMS = {

@@ -32,14 +32,14 @@ from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from convnext.config import DetectConfig
-from convnext.data.annotated import Objects, Size
-from convnext.data.outlines import from_mask
-from convnext.deploy.detector import Detector, Found, place
-from convnext.detect import read
-from convnext.evaluate.coco_ap import KINDS, coco_eval, detect, figures, percent
-from convnext.models.rcnn import STRIDES, Detections
-from convnext.recipes import build_config
-from convnext.tasks.detect import Detection
+from convnext.data.rle import from_mask
+from convnext.inference.detector import Detector, Found, place
+from convnext.models.detection.rcnn import STRIDES, Detections
+from convnext.tasks.detect.commands import read
+from convnext.tasks.detect.data import Objects, Size
+from convnext.tasks.detect.metrics import KINDS, coco_eval, detect, figures, percent
+from convnext.tasks.detect.task import Detection
+from convnext.tasks.recipes import build_config
 
 MODEL = "convnextv2_atto"
 RECIPE = "detect_small_data"

@@ -18,7 +18,7 @@ from timing import machine, medians
 from torch import Tensor, nn
 from transformers import ConvNextV2Config, UperNetConfig, UperNetForSemanticSegmentation
 
-from convnext.models.upernet import create_segmenter
+from convnext.models.segmentation.upernet import create_segmenter
 from convnext.variants import find_variant
 
 CLASSES, SIDE = 150, 512

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from convnext import cli
-from convnext.run import Run
+from convnext.runs.directory import Run
 
 COLOURS = {"blue": (30, 60, 220), "green": (40, 200, 60), "red": (220, 40, 30)}
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from convnext import build
-from convnext.nn.kernels import native
+from convnext.native import compile as build
+from convnext.native import depthwise as native
 
 
 @pytest.fixture(autouse=True)
@@ -141,7 +141,7 @@ def test_the_compiler_may_have_arguments(monkeypatch):
 
 
 def test_several_processes_may_build_at_once(tmp_path):
-    code = "from convnext.nn.kernels import native; assert native.available()"
+    code = "from convnext.native import depthwise as native; assert native.available()"
     running = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(3)]
     assert [process.wait() for process in running] == [0, 0, 0]
     assert len(libraries(tmp_path)) == 1

@@ -243,7 +243,7 @@ def test_doctor_tells_versions_and_paths(capsys):
 
 
 def test_doctor_says_what_others_can_change(tmp_path, monkeypatch):
-    from convnext import doctor
+    from convnext.cli import doctor
 
     monkeypatch.setenv("HOME", str(tmp_path))
     assert "not there yet" in doctor.kernels_kept()

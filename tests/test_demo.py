@@ -3,8 +3,9 @@
 import functools
 import json
 
-from convnext import cli, demo
-from convnext.recipes import RECIPES
+from convnext import cli
+from convnext.cli import demo
+from convnext.tasks.recipes import RECIPES
 
 
 def short(recipe):

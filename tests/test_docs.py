@@ -9,7 +9,7 @@ import pytest
 
 import convnext
 from convnext import cli
-from convnext.recipes import RECIPES
+from convnext.tasks.recipes import RECIPES
 from convnext.weights.zoo import list_weights
 
 ROOT = Path(__file__).parents[1]
@@ -28,7 +28,7 @@ def commands() -> list[str]:
 
 @pytest.mark.parametrize("command", commands())
 def test_commands_in_the_documents_parse(command):
-    cli.parser().parse_args(shlex.split(command)[1:])
+    cli.build_parser().parse_args(shlex.split(command)[1:])
 
 
 def test_there_are_commands_to_check():
@@ -49,7 +49,7 @@ def commands_in_docstrings() -> list[str]:
 
 @pytest.mark.parametrize("command", commands_in_docstrings())
 def test_commands_in_docstrings_parse_and_name_weights_that_exist(command):
-    cli.parser().parse_args(shlex.split(command)[1:])
+    cli.build_parser().parse_args(shlex.split(command)[1:])
     for name in re.findall(r"--init (convnext\w+)", command):
         assert name in {entry.name for entry in list_weights()}
 

@@ -13,10 +13,10 @@ from urllib.request import Request
 
 import pytest
 
-from convnext import download as module
-from convnext.download import Refused, download
 from convnext.errors import InputError
 from convnext.printing import without_password
+from convnext.storage import download as module
+from convnext.storage.download import Refused, download
 
 
 def endless(request: BaseHTTPRequestHandler) -> None:

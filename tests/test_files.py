@@ -3,7 +3,7 @@ import errno
 import pytest
 
 from convnext.errors import InputError
-from convnext.files import whole_file
+from convnext.storage.files import whole_file
 
 
 def test_the_file_appears_whole(tmp_path):

@@ -15,8 +15,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from convnext import cli
-from convnext.run import Run
-from convnext.weights.io import META_KEY
+from convnext.runs.directory import Run
+from convnext.weights.files import META_KEY
 
 NEW_OPTIONS = {"hold_out_rule", "white", "deterministic"}
 TASKS = {

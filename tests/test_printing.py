@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from convnext import cli
-from convnext.files import short, whole_file
 from convnext.printing import PlainFormatter, printable, to_json
+from convnext.storage.files import short, whole_file
 
 
 def test_control_characters_are_written_out() -> None:

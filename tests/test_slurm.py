@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from making import FAST, fails
 
-from convnext import cli, slurm
-from convnext.run import Run
+from convnext import cli
+from convnext.cli import slurm
+from convnext.runs.directory import Run
 
 
 @pytest.fixture
@@ -74,7 +75,7 @@ def test_a_job_told_to_leave_is_queued_again(colours: Path, tmp_path: Path) -> N
     command = ["train", "classify", str(colours), *options]
     assert cli.main([*command, "--out", str(tmp_path / "whole")]) == 0
     out = tmp_path / "run"
-    args = cli.parser().parse_args([*command, "--out", str(out), "--slurm", "gpus=2"])
+    args = cli.build_parser().parse_args([*command, "--out", str(out), "--slurm", "gpus=2"])
     number, logs = slurm.submit(cli.execute, args, cluster="local")
     wait_for(lambda: len(Run(out).rows()) >= 3)
     _, second = Path(f"/proc/{number}/task/{number}/children").read_text().split()

@@ -6,8 +6,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from convnext.deploy.predictor import Predictor, load
     from convnext.errors import ImageError, InputError, WeightsError
+    from convnext.inference.classifier import Predictor, load
     from convnext.models.classifier import create_model
     from convnext.models.fcmae import create_fcmae
     from convnext.variants import list_models
@@ -18,12 +18,12 @@ __version__ = "0.1.0"
 _HOME = {
     "ImageError": "convnext.errors",
     "InputError": "convnext.errors",
-    "Predictor": "convnext.deploy.predictor",
+    "Predictor": "convnext.inference.classifier",
     "WeightsError": "convnext.errors",
     "create_fcmae": "convnext.models.fcmae",
     "create_model": "convnext.models.classifier",
     "list_models": "convnext.variants",
-    "load": "convnext.deploy.predictor",
+    "load": "convnext.inference.classifier",
     "load_weights": "convnext.weights",
     "save_weights": "convnext.weights",
 }

@@ -6,8 +6,8 @@ import torch
 from PIL import Image
 
 from convnext import create_fcmae
-from convnext.analysis.reconstruct import GAP, draw_reconstructions
-from convnext.data.preprocessing import Preprocessing
+from convnext.analysis.reconstructions import GAP, draw_reconstructions
+from convnext.data.images.preprocessing import Preprocessing
 
 
 @pytest.mark.parametrize("channels", [1, 3])

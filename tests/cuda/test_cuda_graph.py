@@ -9,7 +9,7 @@ import torch
 from making import FAST, FAST_SEGMENT, make_folder, make_scenes
 
 from convnext import cli
-from convnext.run import Run
+from convnext.runs.directory import Run
 from convnext.train.cuda_graph import GraphedStep
 
 TASKS = {

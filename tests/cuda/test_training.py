@@ -12,10 +12,10 @@ from safetensors.torch import load_file
 
 from convnext import cli
 from convnext.config import ClassifyConfig, PretrainConfig
-from convnext.data.samples import read_images, read_train_val
-from convnext.run import Run
-from convnext.tasks.classify import Classification
-from convnext.tasks.pretrain import Pretraining
+from convnext.data.image_set import read_images, read_train_val
+from convnext.runs.directory import Run
+from convnext.tasks.classify.task import Classification
+from convnext.tasks.pretrain.fcmae.task import Pretraining
 from convnext.train.trainer import Trainer
 
 TASKS = {

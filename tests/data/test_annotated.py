@@ -11,8 +11,11 @@ import torch
 from PIL import ExifTags, Image
 from torchvision.ops import masks_to_boxes
 
-from convnext.data import annotated
-from convnext.data.annotated import (
+from convnext.data.problems import Faults
+from convnext.data.sources.coco import Annotated, AnnotatedImage, Annotation, read_coco
+from convnext.errors import ImageError
+from convnext.tasks.detect import data as annotated
+from convnext.tasks.detect.data import (
     DetectionTransform,
     WholeImage,
     Window,
@@ -24,9 +27,6 @@ from convnext.data.annotated import (
     open_annotated,
     take,
 )
-from convnext.data.coco import Annotated, AnnotatedImage, Annotation, read_coco
-from convnext.data.faults import Faults
-from convnext.errors import ImageError
 
 JITTER = DetectionTransform((160,), 400, (0.3, 2.0), hflip=0.5, vflip=0.5, colour=0.2, masks=True)
 

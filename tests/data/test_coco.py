@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from convnext.data.coco import Annotated, find_parts, read_annotated, read_coco
-from convnext.data.coco_fields import is_code, read_id
-from convnext.data.faults import Faults
-from convnext.data.outlines import to_masks
+from convnext.data.problems import Faults
+from convnext.data.rle import to_masks
+from convnext.data.sources.coco import Annotated, find_parts, read_annotated, read_coco
+from convnext.data.sources.coco_fields import is_code, read_id
 from convnext.errors import InputError
 
 

@@ -11,8 +11,8 @@ import pytest
 import torch
 from PIL import ExifTags, Image
 
-from convnext.data.decode import MAX_PIXELS, as_mode, decode_pixels, read_image
-from convnext.data.find import find_images
+from convnext.data.images.decode import MAX_PIXELS, as_mode, decode_pixels, read_image
+from convnext.data.sources.image_files import find_images
 from convnext.errors import ImageError, InputError
 
 RED, GREEN, WHITE = (255, 0, 0), (0, 255, 0), (255, 255, 255)

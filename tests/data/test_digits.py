@@ -3,7 +3,7 @@
 import numpy as np
 from sklearn.datasets import load_digits
 
-from convnext.data.samples import read_split, read_train_val
+from convnext.data.image_set import read_split, read_train_val
 
 
 def test_split_is_fixed_and_stratified():

@@ -11,9 +11,10 @@ from making import FAST, FAST_DETECT, FAST_SEGMENT, fails, make_folder, make_obj
 from PIL import Image
 
 from convnext import cli
-from convnext.data import decode, find
-from convnext.data.decode import read_image
-from convnext.data.find import find_images
+from convnext.data.images import decode
+from convnext.data.images.decode import read_image
+from convnext.data.sources import image_files as find
+from convnext.data.sources.image_files import find_images
 
 
 @pytest.fixture

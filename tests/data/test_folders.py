@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from convnext.data.samples import Samples, read_split, read_train_val
+from convnext.data.image_set import Samples, read_split, read_train_val
 from convnext.data.splits import HoldOut
 from convnext.errors import InputError
 

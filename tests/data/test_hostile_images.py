@@ -12,15 +12,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from convnext.data.costly import refuse_large_tiles
-from convnext.data.decode import as_mode, decode_pixels, read_image
+from convnext.data.images.costly import refuse_large_tiles
+from convnext.data.images.decode import as_mode, decode_pixels, read_image
 from convnext.errors import ImageError
 
 LARGE = 178_000_000  # pixels, as many as are read
 
 MEASURE = """
 import resource, sys
-from convnext.data.decode import read_image
+from convnext.data.images.decode import read_image
 from convnext.errors import ImageError
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 try:
@@ -53,7 +53,7 @@ def test_strips_are_the_whole(mode: str, monkeypatch: pytest.MonkeyPatch) -> Non
         Image.fromarray(random.integers(-9, 99999, (37, 23), dtype=np.int32)),
     ]
     whole = [np.asarray(as_mode(image, mode)) for image in images]
-    monkeypatch.setattr("convnext.data.decode._STRIP", 50)
+    monkeypatch.setattr("convnext.data.images.decode._STRIP", 50)
     for image, expected in zip(images, whole, strict=True):
         assert np.array_equal(np.asarray(as_mode(image, mode)), expected)
 
@@ -73,7 +73,7 @@ def test_a_named_pipe_is_not_waited_for(tmp_path: Path) -> None:
 def test_what_a_shell_hands_over_is_read(tmp_path: Path) -> None:
     """`convnext predict RUN <(command)`."""
     Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
-    code = "import sys; from convnext.data.decode import read_image; print(read_image(sys.argv[1]).size)"
+    code = "import sys; from convnext.data.images.decode import read_image; print(read_image(sys.argv[1]).size)"
     command = f'"{sys.executable}" -c "{code}" <(cat "{tmp_path / "a.png"}")'
     assert subprocess.check_output(["bash", "-c", command], text=True) == "(4, 4)\n"
 

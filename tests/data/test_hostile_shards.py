@@ -24,12 +24,12 @@ from PIL import Image
 from pyarrow import parquet
 
 from convnext import cli
-from convnext.data import cache
-from convnext.data import shards as module
-from convnext.data.samples import read_split
-from convnext.data.shards import INDEX, PLACES, read_shards
-from convnext.data.shards import _opened as opened
+from convnext.data.image_set import read_split
+from convnext.data.shards import read as module
+from convnext.data.shards.read import INDEX, PLACES, read_shards
+from convnext.data.shards.read import _opened as opened
 from convnext.errors import ImageError, InputError
+from convnext.storage import cache
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ import pytest
 from making import make_scenes
 from PIL import Image
 
-from convnext.data.faults import Faults
-from convnext.data.label_maps import (
+from convnext.data.problems import Faults
+from convnext.data.sources.label_maps import (
     IGNORED,
     LOWEST,
     UNKNOWN,

@@ -13,10 +13,10 @@ import pytest
 import torch
 from PIL import Image
 
-from convnext.data.loader import Batch, eval_loader, train_loader
-from convnext.data.preprocessing import Preprocessing
-from convnext.data.samples import Samples
-from convnext.data.transforms import train_transform
+from convnext.data.augment.transforms import train_transform
+from convnext.data.image_set import Samples
+from convnext.data.images.preprocessing import Preprocessing
+from convnext.data.loading import Batch, eval_loader, train_loader
 from convnext.errors import InputError
 
 GREY = Preprocessing.standard(16, in_chans=1)
@@ -205,9 +205,9 @@ def test_workers_leave_ctrl_c_to_the_parent():
 
 def test_a_program_that_fails_ends(tmp_path: Path):
     program = """
-from convnext.data.loader import eval_loader
-from convnext.data.preprocessing import Preprocessing
-from convnext.data.samples import read_split
+from convnext.data.loading import eval_loader
+from convnext.data.images.preprocessing import Preprocessing
+from convnext.data.image_set import read_split
 
 loader = eval_loader(read_split("digits", "val"), Preprocessing.standard(16, in_chans=1), batch_size=8, workers=2)
 batches = iter(loader)

@@ -9,7 +9,7 @@ import pytest
 from faster_coco_eval.core import mask as codes
 from PIL import Image, ImageDraw
 
-from convnext.data.outlines import bounded, to_masks
+from convnext.data.rle import bounded, to_masks
 
 
 def test_points_near_the_image_are_left_as_they_are() -> None:

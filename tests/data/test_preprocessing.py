@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from convnext.data.preprocessing import Preprocessing
+from convnext.data.images.preprocessing import Preprocessing
 from convnext.errors import ImageError, InputError
 
 
@@ -106,7 +106,7 @@ def test_incomplete_settings_are_refused(values: object):
 
 def test_imports_nothing_heavy():
     code = (
-        "import convnext.data.loader, sys;"
+        "import convnext.data.loading, sys;"
         "heavy = {'torchvision', 'timm', 'sklearn', 'pyarrow', 'matplotlib', 'torch._dynamo'} & set(sys.modules);"
         "sys.exit(', '.join(sorted(heavy)) or None)"
     )

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from convnext.data.samples import Samples
+from convnext.data.image_set import Samples
 from convnext.errors import ImageError
 
 

@@ -21,14 +21,15 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from convnext import cli
-from convnext.data import cache, shards
-from convnext.data.ahead import AHEAD
-from convnext.data.loader import train_loader
-from convnext.data.pack import pack
-from convnext.data.preprocessing import Preprocessing
-from convnext.data.samples import Samples, read_images, read_split, read_train_val
+from convnext.data.image_set import Samples, read_images, read_split, read_train_val
+from convnext.data.images.preprocessing import Preprocessing
+from convnext.data.loading import train_loader
+from convnext.data.shards import read as shards
+from convnext.data.shards.pack import pack
+from convnext.data.shards.prefetch import AHEAD
 from convnext.errors import ImageError, InputError
-from convnext.run import Run
+from convnext.runs.directory import Run
+from convnext.storage import cache
 
 
 def packed(data: Path, out: Path, **options: object) -> Path:
@@ -282,8 +283,8 @@ def test_what_is_wrong_with_shards_is_said(server, small: Path, tmp_path: Path, 
 
 
 def test_a_shard_that_vanishes_stops_the_run(small: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    from convnext.data.loader import train_loader
-    from convnext.data.preprocessing import Preprocessing
+    from convnext.data.images.preprocessing import Preprocessing
+    from convnext.data.loading import train_loader
 
     samples = read_split(small, "train")
     loader = train_loader(samples, Preprocessing.standard(32), batch_size=8, workers=2, seed=0, mode="RGB")

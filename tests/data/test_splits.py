@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from convnext.data.entries import in_class_order
+from convnext.data.sources.records import in_class_order
 from convnext.data.splits import (
     HoldOut,
     Origin,

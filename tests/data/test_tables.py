@@ -7,7 +7,7 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
-from convnext.data.samples import read_images, read_split, read_train_val
+from convnext.data.image_set import read_images, read_split, read_train_val
 from convnext.errors import InputError
 
 

@@ -9,10 +9,10 @@ import pytest
 import torch
 from PIL import Image
 
-from convnext.data.decode import decode_pixels, read_image
-from convnext.data.erasing import RandomErasing
-from convnext.data.preprocessing import Preprocessing
-from convnext.data.transforms import train_transform
+from convnext.data.augment.erasing import RandomErasing
+from convnext.data.augment.transforms import train_transform
+from convnext.data.images.decode import decode_pixels, read_image
+from convnext.data.images.preprocessing import Preprocessing
 from convnext.errors import InputError
 
 

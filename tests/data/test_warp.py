@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 from timm.data.auto_augment import NAME_TO_OP
 
-from convnext import build
-from convnext.data.warp import SOURCE, WARPS
+from convnext.data.augment.warp import SOURCE, WARPS
+from convnext.native import compile as build
 
 
 @pytest.fixture(params=["AVX512", "AVX2", "DEFAULT", "Pillow"])

@@ -5,7 +5,7 @@ import torch
 from PIL import Image
 
 import convnext
-from convnext.data.preprocessing import Preprocessing
+from convnext.data.images.preprocessing import Preprocessing
 
 
 def test_answers_have_the_form_hf_pipelines_return(run, colours):

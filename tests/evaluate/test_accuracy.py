@@ -12,11 +12,11 @@ import torch
 from sklearn import metrics as sklearn_metrics
 from torch import Tensor
 
-from convnext.data.loader import Batch
-from convnext.data.samples import Samples
+from convnext.data.image_set import Samples
+from convnext.data.loading import Batch
 from convnext.errors import InputError
-from convnext.evaluate import accuracy as module
-from convnext.evaluate.accuracy import (
+from convnext.tasks.classify import metrics as module
+from convnext.tasks.classify.metrics import (
     Answers,
     Predictions,
     accuracy,
@@ -175,8 +175,8 @@ def test_a_process_without_a_readable_image_adds_nothing() -> None:
 
 WIDE = """
 import resource, sys, torch
-from convnext.data.loader import Batch
-from convnext.evaluate.accuracy import accuracy, predict
+from convnext.data.loading import Batch
+from convnext.tasks.classify.metrics import accuracy, predict
 images, classes = int(sys.argv[1]), 21841
 base = torch.randn(1, classes)
 

@@ -13,12 +13,13 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from convnext.data.annotated import DetectionBatch, WholeImage
-from convnext.data.coco import Annotated, read_coco
-from convnext.data.faults import Faults
-from convnext.data.outlines import from_mask, to_masks
-from convnext.deploy.detector import Detector
-from convnext.evaluate.coco_ap import (
+from convnext.data.problems import Faults
+from convnext.data.rle import from_mask, to_masks
+from convnext.data.sources.coco import Annotated, read_coco
+from convnext.inference.detector import Detector
+from convnext.models.detection.rcnn import create_detector
+from convnext.tasks.detect.data import DetectionBatch, WholeImage
+from convnext.tasks.detect.metrics import (
     FIGURES,
     Result,
     as_coco,
@@ -29,7 +30,6 @@ from convnext.evaluate.coco_ap import (
     per_category,
     truth_of,
 )
-from convnext.models.rcnn import create_detector
 
 
 @pytest.fixture(params=["coco100/train", "nuclei/val"])

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from convnext.data.coco import Annotated, AnnotatedImage, Annotation
-from convnext.evaluate.coco_ap import Result
-from convnext.evaluate.matching import matched
+from convnext.data.sources.coco import Annotated, AnnotatedImage, Annotation
+from convnext.tasks.detect.matching import matched
+from convnext.tasks.detect.metrics import Result
 
 
 def annotation(label: int, *box: float, crowd: bool = False) -> Annotation:

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torchmetrics.classification import MulticlassAccuracy, MulticlassJaccardIndex
 
-from convnext.data.label_maps import IGNORED
-from convnext.evaluate.miou import confusion, figures, per_class
+from convnext.data.sources.label_maps import IGNORED
+from convnext.tasks.segment.metrics import confusion, figures, per_class
 
 
 @pytest.fixture

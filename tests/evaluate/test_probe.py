@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from convnext import create_model
-from convnext.data.loader import eval_loader
-from convnext.data.preprocessing import Preprocessing
-from convnext.data.samples import read_train_val
-from convnext.evaluate.probe import linear_classes, nearest_classes, pooled_features, probe_accuracy
+from convnext.analysis.probe import linear_classes, nearest_classes, pooled_features, probe_accuracy
+from convnext.data.image_set import read_train_val
+from convnext.data.images.preprocessing import Preprocessing
+from convnext.data.loading import eval_loader
 
 
 @pytest.fixture(scope="module")

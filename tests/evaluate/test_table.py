@@ -5,8 +5,8 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
-from convnext.card import escaped
-from convnext.evaluate.table import Table
+from convnext.reports.card import escaped
+from convnext.reports.tables import Table
 
 
 def test_names_are_no_formulas(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import pytest
 from making import FAST, fails, wait_for_rows
 
 from convnext import cli
-from convnext.run import Run
+from convnext.runs.directory import Run
 from convnext.train.checkpoint import checkpoints
 
 LONG = [*FAST, "--epochs", "500", "--save-every", "2"]

@@ -17,7 +17,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from convnext import cli
-from convnext.run import OWN, Run, locked
+from convnext.runs.directory import OWN, Run, locked
 from convnext.train.checkpoint import checkpoints
 
 PRETRAIN = ["--image-size", "64", "--epochs", "2", "--batch-size", "8", "--workers", "0", "--look-every", "2"]

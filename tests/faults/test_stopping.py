@@ -18,18 +18,18 @@ from safetensors.torch import load_file
 
 from convnext import cli
 from convnext.config import ClassifyConfig
-from convnext.data.samples import read_train_val
+from convnext.data.image_set import read_train_val
 from convnext.errors import Stopped
-from convnext.run import Run
-from convnext.tasks.classify import Classification
+from convnext.runs.directory import Run
+from convnext.tasks.classify.task import Classification
 from convnext.train.checkpoint import checkpoints
 from convnext.train.trainer import Trainer
 
 WAIT = """
 import sys, time
 from convnext import cli
-from convnext.data.loader import Loader
-from convnext.tasks.classify import Classification
+from convnext.data.loading import Loader
+from convnext.tasks.classify.task import Classification
 
 def wait(*arguments, **options):
     print("waiting", flush=True)

@@ -10,15 +10,15 @@ import torch
 from torchvision.ops import masks_to_boxes
 
 import convnext
-from convnext.data.annotated import DetectionBatch, DetectionTransform, Objects, WholeImage, open_annotated
-from convnext.data.coco import Annotated, read_coco
-from convnext.data.faults import Faults
-from convnext.deploy.detector import Detector, paste, place
-from convnext.deploy.tiles import starts
-from convnext.evaluate.coco_ap import coco_eval, detect, figures
-from convnext.models.mask_head import mask_targets
-from convnext.models.rcnn import Detections, create_detector
-from convnext.models.soft_nms import soft_nms
+from convnext.data.problems import Faults
+from convnext.data.sources.coco import Annotated, read_coco
+from convnext.inference.detector import Detector, paste, place
+from convnext.inference.tiles import starts
+from convnext.models.detection.mask_head import mask_targets
+from convnext.models.detection.rcnn import Detections, create_detector
+from convnext.models.detection.soft_nms import soft_nms
+from convnext.tasks.detect.data import DetectionBatch, DetectionTransform, Objects, WholeImage, open_annotated
+from convnext.tasks.detect.metrics import coco_eval, detect, figures
 from convnext.weights import save_weights
 
 SMALL = {"dim": 64, "linear": 128, "mask_convs": 1}

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from convnext import build
-from convnext.models.region_pool import SOURCE, STRIDES, RegionPool, torchvision_pool
+from convnext.models.detection.roi_align import SOURCE, STRIDES, RegionPool, torchvision_pool
+from convnext.native import compile as build
 
 SIZE = (200, 264)
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from convnext.data.label_maps import IGNORED
-from convnext.models.segmentation_loss import class_weights, dice_loss, segmentation_loss
-from convnext.models.upernet import Conv, create_segmenter, enlarge, resize
+from convnext.data.sources.label_maps import IGNORED
+from convnext.models.segmentation.losses import class_weights, dice_loss, segmentation_loss
+from convnext.models.segmentation.upernet import Conv, create_segmenter, enlarge, resize
 
 SMALL = {"dim": 32, "aux_dim": 16}
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from convnext.nn.kernels import native
+from convnext.native import depthwise as native
 
 
 @pytest.fixture(params=["C", "PyTorch's"])

@@ -17,11 +17,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from convnext.models.classifier import create_model
+from convnext.models.detection.rcnn import create_detector
 from convnext.models.fcmae import create_fcmae
-from convnext.models.rcnn import create_detector
-from convnext.models.upernet import create_segmenter
-from convnext.nn.kernels import cuda, gpu
-from convnext.nn.visible import random_patches
+from convnext.models.segmentation.upernet import create_segmenter
+from convnext.native import depthwise_cuda as cuda
+from convnext.nn.triton import available as gpu
+from convnext.nn.visible_patches import random_patches
 
 
 class Count(TorchDispatchMode):

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from convnext.nn.depthwise import DepthwiseConv
+from convnext.nn.depthwise.layer import DepthwiseConv
 
 SHAPES = [
     (2, 12, 9, 16),

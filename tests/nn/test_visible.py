@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from convnext.nn.visible import VisiblePatches, random_patches, visible_count
+from convnext.nn.visible_patches import VisiblePatches, random_patches, visible_count
 
 
 def test_the_papers_count():

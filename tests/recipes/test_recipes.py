@@ -8,12 +8,12 @@ import torch
 
 from convnext import cli, list_models
 from convnext.config import ClassifyConfig, DetectConfig, PretrainConfig, SegmentConfig
-from convnext.data.samples import read_images, read_train_val
+from convnext.data.image_set import read_images, read_train_val
 from convnext.errors import InputError
-from convnext.recipes import RECIPES, build_config, classify_recipe, kind_of, models_of, pretrain_recipe
-from convnext.run import Run
-from convnext.tasks.classify import Classification
-from convnext.tasks.pretrain import Pretraining
+from convnext.runs.directory import Run
+from convnext.tasks.classify.task import Classification
+from convnext.tasks.pretrain.fcmae.task import Pretraining
+from convnext.tasks.recipes import RECIPES, build_config, classify_recipe, kind_of, models_of, pretrain_recipe
 from convnext.train.trainer import Trainer
 
 COMMON = {  # REFERENCE section 4, for all

@@ -9,8 +9,8 @@ from safetensors.torch import load_file
 import convnext
 from convnext import cli
 from convnext.config import ClassifyConfig
-from convnext.data.samples import Samples
-from convnext.tasks.classify import balanced_weights
+from convnext.data.image_set import Samples
+from convnext.tasks.classify.task import balanced_weights
 
 
 def rows(folder, split):

@@ -18,11 +18,11 @@ from safetensors.torch import load_file
 import convnext
 from convnext import cli
 from convnext.config import DetectConfig
-from convnext.data.decode import read_image
-from convnext.detect import read
-from convnext.recipes import RECIPES, build_config, detect_recipe, kind_of, models_of
-from convnext.run import Run
-from convnext.tasks.detect import Detection
+from convnext.data.images.decode import read_image
+from convnext.runs.directory import Run
+from convnext.tasks.detect.commands import read
+from convnext.tasks.detect.task import Detection
+from convnext.tasks.recipes import RECIPES, build_config, detect_recipe, kind_of, models_of
 from convnext.train.trainer import Trainer
 
 
@@ -101,7 +101,7 @@ def test_boxes_of_a_resized_copy_are_the_same_within_a_pixel(run: Path, objects:
 
 
 def test_tiles_find_what_lies_far_apart(run: Path, objects: Path, tmp_path: Path) -> None:
-    from convnext.deploy.tiles import find_in_tiles
+    from convnext.inference.tiles import find_in_tiles
 
     detector = convnext.load(run)
     image = read_image(objects / "val" / "0.png")

@@ -11,10 +11,10 @@ from safetensors.torch import load_file
 import convnext
 from convnext import cli
 from convnext.config import PretrainConfig
-from convnext.data.samples import read_images
+from convnext.data.image_set import read_images
 from convnext.models.fcmae import load_fcmae
-from convnext.run import Run
-from convnext.tasks.pretrain import Pretraining
+from convnext.runs.directory import Run
+from convnext.tasks.pretrain.fcmae.task import Pretraining
 from convnext.train.launch import train
 from convnext.train.trainer import Trainer
 from convnext.weights import read_state

@@ -17,13 +17,13 @@ from safetensors.torch import load_file
 import convnext
 from convnext import cli
 from convnext.config import SegmentConfig
-from convnext.data.decode import read_image
-from convnext.data.label_maps import examine
-from convnext.deploy.segmenter import Segmenter, label_at, starts
-from convnext.recipes import RECIPES, build_config, kind_of, models_of, segment_recipe
-from convnext.run import Run
-from convnext.segment import read, rules_of
-from convnext.tasks.segment import Segmentation
+from convnext.data.images.decode import read_image
+from convnext.data.sources.label_maps import examine
+from convnext.inference.segmenter import Segmenter, label_at, starts
+from convnext.runs.directory import Run
+from convnext.tasks.recipes import RECIPES, build_config, kind_of, models_of, segment_recipe
+from convnext.tasks.segment.commands import read, rules_of
+from convnext.tasks.segment.task import Segmentation
 from convnext.train.trainer import Trainer
 
 IGNORE = ["--ignore-index", "9"]
@@ -130,7 +130,7 @@ def test_scores_are_enlarged_in_parts_as_at_once(monkeypatch: pytest.MonkeyPatch
     for size in ((50, 61), (17, 23), (9, 70)):
         whole = torch.nn.functional.interpolate(scores[None], size=size, mode="bilinear", align_corners=False)[0]
         for rows in (1, 7, 1000):
-            monkeypatch.setattr("convnext.deploy.segmenter.ENLARGED", rows * 4 * size[1])
+            monkeypatch.setattr("convnext.inference.segmenter.ENLARGED", rows * 4 * size[1])
             assert (label_at(scores, size) == whole.argmax(0).numpy()).mean() > 0.999
 
 

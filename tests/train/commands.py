@@ -10,11 +10,12 @@ import sys
 
 import torch
 
-from convnext import cli, processes
+from convnext import cli
+from convnext.runtime import distributed
 from convnext.train import progress
 
 progress.EVERY = 1
-with processes.joined(torch.device("cpu")):
+with distributed.joined(torch.device("cpu")):
     for arguments in json.loads(sys.argv[1]):
         status = cli.main(arguments)
         if status:

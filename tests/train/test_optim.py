@@ -2,8 +2,8 @@ import pytest
 import torch
 
 from convnext import create_model, list_models
-from convnext.models.rcnn import create_detector
-from convnext.models.upernet import create_segmenter
+from convnext.models.detection.rcnn import create_detector
+from convnext.models.segmentation.upernet import create_segmenter
 from convnext.train.optim import build_optimizers, layer_of, parameter_groups, set_learning_rate
 
 

@@ -14,8 +14,8 @@ from PIL import Image
 from starting import losses, start
 
 from convnext import cli
-from convnext.processes import own_places
-from convnext.run import Run
+from convnext.runs.directory import Run
+from convnext.runtime.distributed import own_places
 from convnext.train import progress
 
 COMMON = ["--image-size", "32", "--stem-patch", "2", "--drop-path", "0", "--muon", "none", "--base-lr", "1e-3"]

@@ -14,10 +14,10 @@ from safetensors.torch import load_file
 
 from convnext import cli
 from convnext.config import ClassifyConfig
-from convnext.data.samples import read_train_val
+from convnext.data.image_set import read_train_val
 from convnext.errors import InputError, Stopped
-from convnext.run import Run
-from convnext.tasks.classify import Classification
+from convnext.runs.directory import Run
+from convnext.tasks.classify.task import Classification
 from convnext.train.launch import train
 from convnext.train.trainer import Trainer
 from convnext.variants import VARIANTS, Variant

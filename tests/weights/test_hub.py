@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 
 from convnext import WeightsError, create_model
 from convnext.weights import hub, read_meta
-from convnext.weights.io import locate
+from convnext.weights.files import locate
 from convnext.weights.layouts import from_official
 
 CONFIG = {"id2label": {"1": "dog", "0": "cat"}}

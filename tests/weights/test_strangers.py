@@ -16,9 +16,9 @@ from safetensors.torch import load_file, save_file
 
 import convnext
 from convnext import InputError, WeightsError, cli
-from convnext.data.preprocessing import Preprocessing
+from convnext.data.images.preprocessing import Preprocessing
 from convnext.weights import load_weights, read_state
-from convnext.weights.io import META_KEY
+from convnext.weights.files import META_KEY
 from convnext.weights.layouts import from_official
 
 

@@ -10,7 +10,7 @@ import torch
 from convnext import WeightsError, create_model, load_weights
 from convnext.variants import VARIANTS
 from convnext.weights import find, list_weights, read_meta, read_state, zoo
-from convnext.weights.labels import classes_for, imagenet_classes, published_classes
+from convnext.weights.class_names import classes_for, imagenet_classes, published_classes
 
 ATTO = "convnextv2_atto_1k_224"
 ATTO_PATH = "/convnextv2/im1k/convnextv2_atto_1k_224_ema.pt"

@@ -10,9 +10,9 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-from convnext.data.coco import Annotated
-from convnext.data.label_maps import LabelMaps
-from convnext.data.samples import Samples
+from convnext.data.image_set import Samples
+from convnext.data.sources.coco import Annotated
+from convnext.data.sources.label_maps import LabelMaps
 
 READERS = 16
 """Threads that ask the file system for sizes; one thread would take minutes for a million files on a network."""

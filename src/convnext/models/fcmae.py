@@ -17,7 +17,7 @@ from convnext.errors import WeightsError
 from convnext.nn.backbone import ConvNeXt, init_weights
 from convnext.nn.block import Block
 from convnext.nn.masked_dense import forward_masked_dense
-from convnext.nn.visible import VisiblePatches, random_patches
+from convnext.nn.visible_patches import VisiblePatches, random_patches
 from convnext.variants import find_variant
 
 Mask = Tensor | VisiblePatches | None
@@ -248,7 +248,7 @@ def load_fcmae(source: str | Path) -> tuple[FCMAE, dict[str, Any]]:
         WeightsError: nothing there, not a ConvNeXt, or no decoder inside.
     """
     from convnext.weights import describe, load_weights
-    from convnext.weights.io import locate, read_file, read_meta
+    from convnext.weights.files import locate, read_file, read_meta
 
     path = locate(source)
     state, _ = read_file(path, decoder=True)

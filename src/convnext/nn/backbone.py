@@ -17,9 +17,9 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from convnext.nn.block import Block
-from convnext.nn.depthwise_visible import place_tables
+from convnext.nn.depthwise.visible_patches import place_tables
 from convnext.nn.norm import LayerNorm
-from convnext.nn.visible import VisiblePatches
+from convnext.nn.visible_patches import VisiblePatches
 
 INIT_STD: dict[type[nn.Conv2d] | type[nn.Linear], float] = {
     # Truncated normal; biases, GRN's gamma and beta start at 0, norms at 1 (the official initialisation).

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from convnext.nn.depthwise import DepthwiseConv
+from convnext.nn.depthwise.layer import DepthwiseConv
 from convnext.nn.norm import GRN, LayerNorm
 from convnext.nn.pointwise import mlp, takes_operator
-from convnext.nn.visible import VisiblePatches
+from convnext.nn.visible_patches import VisiblePatches
 
 
 class DropPath(nn.Module):

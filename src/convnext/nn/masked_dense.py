@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from convnext.nn.backbone import ConvNeXt
 from convnext.nn.block import Block
 from convnext.nn.norm import grn_scale
-from convnext.nn.visible import VisiblePatches
+from convnext.nn.visible_patches import VisiblePatches
 
 
 def forward_masked_dense(backbone: ConvNeXt, images: Tensor, patches: VisiblePatches) -> Tensor:

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from convnext.nn.kernels import gpu, is_exporting
+from convnext.nn.exporting import is_exporting
+from convnext.nn.triton import available as gpu
 
 EPS = 1e-6  # of both
 OWN_ELEMENTS = 2**20  # of a tensor on CUDA, from which our kernels pay
@@ -98,19 +99,19 @@ def column_sums(x: Tensor) -> Tensor:
 
 
 def _norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
-    from convnext.nn.kernels import norm
+    from convnext.nn.triton import norm
 
     return norm.layer_norm(x, weight, bias, eps)
 
 
 def _norm_backward(grad: Tensor, x: Tensor, weight: Tensor, mean: Tensor, inverse: Tensor) -> tuple[Tensor, ...]:
-    from convnext.nn.kernels import norm
+    from convnext.nn.triton import norm
 
     return norm.layer_norm_backward(grad, x, weight, mean, inverse)
 
 
 def _sums(x: Tensor) -> Tensor:
-    from convnext.nn.kernels import norm
+    from convnext.nn.triton import norm
 
     return norm.column_sums(x)
 

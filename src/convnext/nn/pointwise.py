@@ -6,7 +6,7 @@ for them, than into the two matrix products. GRN looks no further than one image
 for the cache goes through all four layers before the next one starts, in memory that is used again. The backward pass
 goes the same way, and recomputes GELU and GRN from the one wide tensor that was kept, where autograd would keep four.
 
-On CUDA all images go through a layer together, with kernels in Triton between the products (`nn.kernels.pointwise`).
+On CUDA all images go through a layer together, with kernels in Triton between the products (`nn.triton.pointwise`).
 
 Both passes are operators of their own (`torch.ops.convnext.mlp_*`), so that `torch.compile` takes each as one
 node instead of tracing the loop. The formulas are those of `Block.mlp` and `GRN`, which all else runs.
@@ -21,8 +21,9 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from convnext.nn.kernels import gpu, is_exporting
+from convnext.nn.exporting import is_exporting
 from convnext.nn.norm import EPS, GRN, grn_scale
+from convnext.nn.triton import available as gpu
 from convnext.nn.workspace import workspace
 
 GROUP_ELEMENTS = 2**19  # wide activations per thread that go through together: 2 MB in fp32, a core's L2 cache
@@ -201,13 +202,13 @@ def mlp(x: Tensor, w1: Tensor, b1: Tensor, gamma: Tensor | None, beta: Tensor | 
 
 
 def _cuda_forward(*arguments: Any) -> tuple[Tensor, ...]:
-    from convnext.nn.kernels import pointwise
+    from convnext.nn.triton import pointwise
 
     return pointwise.mlp_forward(*arguments)
 
 
 def _cuda_backward(*arguments: Any) -> tuple[Tensor, ...]:
-    from convnext.nn.kernels import pointwise
+    from convnext.nn.triton import pointwise
 
     return pointwise.mlp_backward(*arguments)
 

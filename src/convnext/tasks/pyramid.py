@@ -7,11 +7,11 @@ from typing import Any
 
 from torch import nn
 
-from convnext import processes
 from convnext.config import TrainConfig
-from convnext.device import pick_device
 from convnext.errors import InputError
-from convnext.weights.io import read_meta, read_tensors
+from convnext.runtime import distributed
+from convnext.runtime.device import pick_device
+from convnext.weights.files import read_meta, read_tensors
 
 log = logging.getLogger("convnext")
 
@@ -28,7 +28,7 @@ def encoder_of(config: TrainConfig) -> dict[str, Any]:
 
 def synchronised(model: nn.Module, device: str) -> nn.Module:
     """With several processes on CUDA, batches are normalised over all of them."""
-    together = processes.count() > 1 and pick_device(device).type == "cuda"
+    together = distributed.count() > 1 and pick_device(device).type == "cuda"
     return nn.SyncBatchNorm.convert_sync_batchnorm(model) if together else model
 
 

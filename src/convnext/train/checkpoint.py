@@ -25,8 +25,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.distributed.checkpoint.api import CheckpointException
 
-from convnext import processes
 from convnext.errors import InputError
+from convnext.runtime import distributed
 
 STATE = "state.json"
 KNOWN = {"epoch", "step", "losses", "counted", "best_score", "nonfinite_in_a_row", "scaler", "unreadable"}
@@ -56,7 +56,7 @@ class Checkpoints:
         self.folder, self.keep = folder, keep
         self.pending: Future | None = None
         # Its own group: it talks while training does.
-        self.group = cast(dist.ProcessGroup, dist.new_group(backend="gloo")) if processes.count() > 1 else None
+        self.group = cast(dist.ProcessGroup, dist.new_group(backend="gloo")) if distributed.count() > 1 else None
 
     def save(self, epoch: int, step: int, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
         """Copy all state, and write it in the background. `InputError` if the one before could not be written."""
@@ -65,9 +65,9 @@ class Checkpoints:
             f"epoch-{epoch:05}-step-{step:010}"  # both, for a run may stop at an epoch's last step and before its end
         )
         unfinished = self.folder / f".{name}"
-        if processes.rank() == 0:
+        if distributed.rank() == 0:
             shutil.rmtree(unfinished, ignore_errors=True)
-        processes.wait()
+        distributed.wait()
         _hush()
         future = dcp.async_save(
             cast(dict[str, Any], tensors),
@@ -88,7 +88,7 @@ class Checkpoints:
                 shutil.rmtree(unfinished, ignore_errors=True)
             raise InputError(f"cannot write a checkpoint to {self.folder}: {_reason(error)}") from error
         except RuntimeError as error:
-            if not processes.lost(error):
+            if not distributed.lost(error):
                 raise
             raise InputError(f"another process failed while {self.folder} was written") from error
 
@@ -122,13 +122,13 @@ class Checkpoints:
     def choose(self) -> Path:
         """The last checkpoint that is not damaged, the same for all processes. `InputError` if all are."""
         found, said = None, []
-        if processes.rank() == 0:
+        if distributed.rank() == 0:
             for path in reversed(checkpoints(self.folder)):
                 if (fault := damage(path)) is None:
                     found = path
                     break
                 said.append(f"{path} is damaged: {fault}")
-        found, said = processes.gather((found, said))[0]
+        found, said = distributed.gather((found, said))[0]
         if found is None:
             raise InputError(f"no checkpoint can be resumed; {said[0]}" if said else f"{self.folder}: no checkpoint")
         for line in said:

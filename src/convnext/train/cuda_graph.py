@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from convnext import processes
 from convnext.config import TrainConfig
+from convnext.runtime import distributed
 
 BEFORE = 3
 """Calls before the recorded one: operators are chosen, compiled, and given their memory in them."""
@@ -100,7 +100,7 @@ def pays(config: TrainConfig) -> bool:
     Nor with `checkpointing`, which keeps the state of the random numbers as no recording can.
     """
     kept_apart = config.deterministic or config.checkpointing
-    return config.cuda_graph and not kept_apart and processes.count() == config.accumulate == 1
+    return config.cuda_graph and not kept_apart and distributed.count() == config.accumulate == 1
 
 
 def record_on_gpu(work: Callable[[], Tensor]) -> tuple[Tensor, Replay]:

@@ -8,11 +8,11 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from convnext import processes
-from convnext.device import pick_device
 from convnext.errors import Stopped
-from convnext.run import Run, locked, resolve_resume
-from convnext.tasks.task import Task
+from convnext.runs.directory import Run, locked, resolve_resume
+from convnext.runtime import distributed
+from convnext.runtime.device import pick_device
+from convnext.tasks.base import Task
 from convnext.train.trainer import Trainer
 
 Build = Callable[[str, Path, dict[str, Any], str | None, bool], Task]
@@ -33,7 +33,7 @@ def launch(
 
     `resume` may be "auto": go on if there is something to go on from, else start.
     """
-    with processes.joined(pick_device(given.get("device", "auto"))):
+    with distributed.joined(pick_device(given.get("device", "auto"))):
         resume, overwrite = resolve_resume(out, resume, overwrite)
         return train(build(data, out, given, recipe, resume), out, resume=resume, overwrite=overwrite)
 
@@ -48,9 +48,9 @@ def train(task: Task, out: Path, *, resume: bool, overwrite: bool) -> dict[str, 
         else:
             trainer = Trainer(task, Run(out))  # before anything is written: weights that do not fit leave no trace
             held.enter_context(locked(out))
-            if processes.rank() == 0:
+            if distributed.rank() == 0:
                 Run.create(out, task.config, overwrite=overwrite)
-            processes.wait()
+            distributed.wait()
         return fit(trainer, out)
 
 

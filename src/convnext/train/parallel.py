@@ -14,9 +14,9 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, Replicate
 from torch.nn.parallel import DistributedDataParallel
 
-from convnext import processes
 from convnext.errors import InputError
 from convnext.nn.block import Block
+from convnext.runtime import distributed
 
 SHARDED_FROM = 150_000_000
 """Parameters from which "auto" takes FSDP2: large, huge and xlarge."""
@@ -24,7 +24,7 @@ SHARDED_FROM = 150_000_000
 
 def is_sharded(model: nn.Module, parallel: str) -> bool:
     """Whether a model's parameters are to be split among the processes."""
-    if processes.count() == 1 or parallel == "ddp":
+    if distributed.count() == 1 or parallel == "ddp":
         return False
     return parallel == "fsdp" or sum(p.numel() for p in model.parameters()) >= SHARDED_FROM
 
@@ -41,7 +41,7 @@ def refuse_what_cannot_be_sharded(model: nn.Module, *, muon: float | None, preci
 
 def shard(model: nn.Module, device: torch.device) -> None:
     """Split a model's parameters, a block at a time, in place."""
-    mesh = init_device_mesh(device.type, (processes.count(),))
+    mesh = init_device_mesh(device.type, (distributed.count(),))
     for module in model.modules():
         if isinstance(module, Block):
             fully_shard(module, mesh=mesh)
@@ -50,7 +50,7 @@ def shard(model: nn.Module, device: torch.device) -> None:
 
 def replicate(model: nn.Module, device: torch.device) -> nn.Module:
     """The model as DDP calls it, or itself where there is one process or its parameters are split."""
-    if processes.count() == 1 or isinstance(model, FSDPModule):
+    if distributed.count() == 1 or isinstance(model, FSDPModule):
         return model
     return DistributedDataParallel(model, device_ids=[device.index] if device.type == "cuda" else None)
 

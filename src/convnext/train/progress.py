@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 
-from convnext import processes
-from convnext.run import Run
+from convnext.runs.directory import Run
+from convnext.runtime import distributed
 from convnext.train.tensorboard import Scalars
 
 EVERY = 10
@@ -24,7 +24,7 @@ class Progress:
         """`steps` in an epoch; `start` of them, over all epochs, are done. Only the first process shows and writes."""
         self.epochs, self.steps, self.start = epochs, steps, start
         self.console = Console(stderr=True)
-        first = processes.rank() == 0
+        first = distributed.rank() == 0
         self.writer = Scalars(run.path / "tensorboard", start) if first else None
         columns = [
             TextColumn("epoch {task.fields[epoch]}"),

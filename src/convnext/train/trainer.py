@@ -17,21 +17,21 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from convnext import processes
 from convnext.data.fingerprint import what_changed
-from convnext.device import autocast, choose_compile, choose_precision, pick_device, prepare
 from convnext.errors import InputError, Stopped
-from convnext.run import Run
-from convnext.tasks.task import Task
+from convnext.runs.directory import Run
+from convnext.runtime import distributed
+from convnext.runtime.device import autocast, choose_compile, choose_precision, pick_device, prepare
+from convnext.tasks.base import Task
 from convnext.train import cuda_graph, parallel
 from convnext.train.checkpoint import Checkpoints, tensors_of
 from convnext.train.cuda_graph import GraphedStep
 from convnext.train.ema import AveragedModel
-from convnext.train.faults import Interruption, NonFinite, StopSignal, agreed
 from convnext.train.optim import build_optimizers, set_learning_rate
 from convnext.train.outcome import Outcome
 from convnext.train.progress import Progress
 from convnext.train.schedule import cosine, linear, steps
+from convnext.train.stop_signal import Interruption, NonFinite, StopSignal, agreed
 from convnext.weights import save_state
 
 log = logging.getLogger("convnext")
@@ -69,7 +69,7 @@ class Trainer:
         )
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
         self.loader = task.train_loader()
-        self.fingerprint = processes.gather(task.fingerprint() if processes.rank() == 0 else None)[0]
+        self.fingerprint = distributed.gather(task.fingerprint() if distributed.rank() == 0 else None)[0]
         # A GPU decides by itself whether to leave a step out, and goes on before that is read here: fused AdamW can.
         self.late = self.device.type == "cuda" and not sharded and not self.scaler.is_enabled() and config.muon is None
         self.graphed: GraphedStep | None = None
@@ -77,7 +77,7 @@ class Trainer:
             self.graphed = GraphedStep(self.forward_backward, self.model, task.inputs)
         compiled = choose_compile(self.device, config.epochs * len(self.loader), config.compile, bool(self.graphed))
         self.step_network = task.compile(self.network) if compiled else self.network
-        if processes.rank() == 0 and self.device.type == "cuda":
+        if distributed.rank() == 0 and self.device.type == "cuda":
             how = ("compiled" if compiled else "not compiled") + (", as a CUDA graph" if self.graphed else "")
             log.info("on %s: %s, %s, %d loading processes", self.device, self.precision, how, config.workers)
         self.epoch = self.step = 0
@@ -109,7 +109,7 @@ class Trainer:
                 self.checkpoints.finish()
             with self.stop, self.may_be_left():
                 kept = self.kept()
-                return self.task.finish(self.run, self.device, kept) if processes.rank() == 0 else {}
+                return self.task.finish(self.run, self.device, kept) if distributed.rank() == 0 else {}
         except Interruption as told:
             self.leave(told)
         except KeyboardInterrupt:
@@ -117,7 +117,7 @@ class Trainer:
                 self.checkpoints.finish()
             raise
         except (InputError, RuntimeError) as error:
-            if not isinstance(error, InputError) and not processes.lost(error):
+            if not isinstance(error, InputError) and not distributed.lost(error):
                 raise
             self.rescue()
             reason = error if isinstance(error, InputError) else "another process of this run failed"
@@ -147,13 +147,13 @@ class Trainer:
 
     def may_be_left(self) -> AbstractContextManager[None]:
         """A context that a signal to stop leaves at once; with several processes, which must agree, the second one."""
-        return self.stop.at_once() if processes.count() == 1 else nullcontext()
+        return self.stop.at_once() if distributed.count() == 1 else nullcontext()
 
     def leave(self, told: Interruption) -> NoReturn:
         """End the run after a signal to stop: save a whole state that is not saved yet, and raise `Stopped`."""
         ended = self.epoch == self.config.epochs
         with suppress(InputError):  # whoever stops it is told what can be resumed, not why a write failed
-            if told.whole and processes.count() == 1 and self.saved != (self.epoch, self.step) and not ended:
+            if told.whole and distributed.count() == 1 and self.saved != (self.epoch, self.step) and not ended:
                 self.save()
             self.checkpoints.finish()
         where = "while its report was written" if ended else f"in step {self.step + 1}"
@@ -162,19 +162,19 @@ class Trainer:
 
     def stop_if_told(self) -> None:
         """Save and stop, if one of the processes got a signal to."""
-        if processes.total_count(self.stop.received):
+        if distributed.total_count(self.stop.received):
             if self.saved != (self.epoch, self.step):
                 self.save()
             self.checkpoints.finish()
             message = f"told to stop; {self.run.path} is saved after step {self.step}: continue with --resume"
-            raise Stopped(message, agreed(processes.gather(self.stop.received)))
+            raise Stopped(message, agreed(distributed.gather(self.stop.received)))
 
     def rescue(self) -> None:
         """Before an error ends the run: save what can be saved, if it is not."""
         with suppress(InputError):  # it may be the saving that failed
             # A process that fails alone has but its own part. And a step with unreadable images is better done again:
             # it may be the folder that is gone.
-            if processes.count() == 1 and not self.found and self.saved != (self.epoch, self.step):
+            if distributed.count() == 1 and not self.found and self.saved != (self.epoch, self.step):
                 self.save()
             self.checkpoints.finish()
 
@@ -183,9 +183,9 @@ class Trainer:
         for path, reason in self.task.unreadable(batch):
             if path not in self.unreadable and path not in self.found:
                 self.found[path] = reason
-                if processes.rank() == 0:
+                if distributed.rank() == 0:
                     self.run.append(self.run.unreadable, reason)
-        found = len(self.unreadable) + processes.total_count(len(self.found))
+        found = len(self.unreadable) + distributed.total_count(len(self.found))
         if found > self.config.max_unreadable * self.task.train_size:
             raise InputError(
                 f"{found} of {self.task.train_size} training images cannot be read, more than --max-unreadable "
@@ -204,7 +204,7 @@ class Trainer:
         row = {"epoch": self.epoch + 1, "step": self.step, "loss": loss, "lr": self.learning_rate(), **metrics}
         row |= {"images_per_second": round(steps * self.config.batch_size / seconds, 1), "seconds": round(seconds, 1)}
         score = metrics.get(self.task.score, -math.inf) if self.task.score is not None else -math.inf
-        if processes.rank() == 0:
+        if distributed.rank() == 0:
             self.run.log(row)  # before the checkpoint: a resume drops rows that go beyond it
             weights = kept.state_dict()
             save_state(self.run.weights, weights, self.task.meta())
@@ -234,7 +234,7 @@ class Trainer:
             self.scaler.unscale_(optimizer)
         norm = parallel.total_norm([p.grad for p in self.model.parameters() if p.grad is not None])
         self.step += 1
-        outcome = Outcome(self.epoch + 1, self.step, batch, processes.total(total) / processes.count(), norm)
+        outcome = Outcome(self.epoch + 1, self.step, batch, distributed.total(total) / distributed.count(), norm)
         if self.late or outcome.read()[2]:
             self.update(norm, outcome.nonfinite)
         self.scaler.update()
@@ -271,9 +271,9 @@ class Trainer:
         if self.scaler.is_enabled() and math.isfinite(loss) and self.scaler.get_scale() > 1:
             return loss  # a large gradient in fp16 is how its scale is found, not a fault
         self.nonfinite.in_a_row += 1
-        paths = [path for part in processes.gather(self.task.sources(outcome.batch)) for path in part]
+        paths = [path for part in distributed.gather(self.task.sources(outcome.batch)) for path in part]
         row = {"epoch": outcome.epoch, "step": outcome.step, "loss": str(loss), "gradient": str(norm)}
-        if processes.rank() == 0:
+        if distributed.rank() == 0:
             self.nonfinite.record({**row, "images": paths})
         if self.nonfinite.in_a_row >= self.nonfinite.limit:
             raise InputError(self.nonfinite.advice())
@@ -303,7 +303,7 @@ class Trainer:
         so is the generator returned, for what is drawn for a whole batch.
         """
         seed = [self.config.seed, self.step]
-        shared, own = (np.random.SeedSequence(s).generate_state(1)[0] for s in (seed, [*seed, processes.rank() + 1]))
+        shared, own = (np.random.SeedSequence(s).generate_state(1)[0] for s in (seed, [*seed, distributed.rank() + 1]))
         torch.manual_seed(int(own))
         np.random.seed(shared)
         return torch.Generator().manual_seed(int(shared))
@@ -315,10 +315,10 @@ class Trainer:
     def save(self) -> None:
         """Write all state to resume from."""
         self.catch_up()
-        for rank, found in enumerate(processes.gather(self.found)):
+        for rank, found in enumerate(distributed.gather(self.found)):
             new = {path: reason for path, reason in found.items() if path not in self.unreadable}
             self.unreadable |= new
-            if rank and processes.rank() == 0:  # its own are listed
+            if rank and distributed.rank() == 0:  # its own are listed
                 for reason in new.values():
                     self.run.append(self.run.unreadable, reason)
         self.found = {}
@@ -352,7 +352,7 @@ class Trainer:
         self.scaler.load_state_dict(state["scaler"])
         self.unreadable = state["unreadable"]
         self.saved = (self.epoch, self.step)
-        if processes.rank() == 0:
+        if distributed.rank() == 0:
             self.run.forget_after(self.epoch, self.step)
             if self.run.unreadable.is_file():
                 self.run.write_lines(self.run.unreadable, self.unreadable.values())

@@ -1,9 +1,9 @@
 """Weights: files in every layout, the published ones, and what fits where."""
 
 from convnext.weights.architecture import Architecture, describe
+from convnext.weights.class_names import classes_for, imagenet_classes, published_classes
+from convnext.weights.files import are_trained, read_meta, read_state, read_tensors, save_state
 from convnext.weights.fit import LoadReport, MismatchError, load_weights, save_weights
-from convnext.weights.io import are_trained, read_meta, read_state, read_tensors, save_state
-from convnext.weights.labels import classes_for, imagenet_classes, published_classes
 from convnext.weights.zoo import find, list_weights
 
 __all__ = [

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from convnext.errors import InputError, WeightsError, nearest
 from convnext.weights.architecture import STEM, Architecture, describe
-from convnext.weights.io import locate, read_file, save_state
+from convnext.weights.files import locate, read_file, save_state
 from convnext.weights.layouts import WRITABLE, State, from_official, to_official
 
 log = logging.getLogger("convnext")

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from convnext.errors import WeightsError
-from convnext.weights.labels import published_classes
+from convnext.weights.class_names import published_classes
 
 _PILLOW_FILTERS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}
 _ID = re.compile(r"[\w-][\w.-]{0,95}/[\w-][\w.-]{0,95}")
@@ -100,7 +100,7 @@ def _classes(config: dict) -> dict:
 
 
 def _preprocessing(config: dict, processor: dict) -> dict:
-    """The fields of `convnext.data.preprocessing.Preprocessing`; nothing unless the files say all of them."""
+    """The fields of `convnext.data.images.preprocessing.Preprocessing`; nothing unless the files say all of them."""
     if timm := config.get("pretrained_cfg"):
         size, crop = timm.get("input_size", [0, 0])[-1], timm.get("crop_pct")
         squash = timm.get("crop_mode") == "squash"

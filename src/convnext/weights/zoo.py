@@ -12,8 +12,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from convnext import download as transfer
 from convnext.errors import InputError, WeightsError, nearest
+from convnext.storage import download as transfer
 from convnext.variants import VARIANTS
 
 log = logging.getLogger("convnext")
@@ -142,7 +142,7 @@ def download(entry: Entry) -> Path:
 
 def meta(entry: Entry) -> dict:
     """What is known of these weights' use: variant, licence, the image size they were trained at, and classes."""
-    from convnext.weights.labels import published_classes
+    from convnext.weights.class_names import published_classes
 
     known = {"variant": entry.variant, "licence": entry.licence, "image_size": entry.image_size}
     return known | published_classes(entry.num_classes)

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from convnext.nn.kernels import cuda
+from convnext.native import depthwise_cuda as cuda
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 4e-3, torch.float16: 5e-4}

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from convnext import build
-from convnext.nn.depthwise_dense import tile_table
-from convnext.nn.kernels import native
+from convnext.native import compile as build
+from convnext.native import depthwise as native
+from convnext.nn.depthwise.whole_maps import tile_table
 
 
 @pytest.fixture(autouse=True)

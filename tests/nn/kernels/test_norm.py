@@ -14,7 +14,7 @@ TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 1e-2, to
 
 @pytest.fixture(scope="module")
 def kernels(triton_kernels):
-    return triton_kernels("convnext.nn.kernels.norm")
+    return triton_kernels("convnext.nn.triton.norm")
 
 
 def error(value, reference):
@@ -59,7 +59,7 @@ def test_kernels_compile_for_a_gpu(kernel, channels, monkeypatch, tmp_path):
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    from convnext.nn.kernels import norm
+    from convnext.nn.triton import norm
 
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
     function = getattr(norm, kernel)

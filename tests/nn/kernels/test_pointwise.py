@@ -18,7 +18,7 @@ TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 2e-2, to
 
 @pytest.fixture(scope="module")
 def kernels(triton_kernels):
-    return triton_kernels("convnext.nn.kernels.pointwise")
+    return triton_kernels("convnext.nn.triton.pointwise")
 
 
 def case(images, positions, dim, dtype, version=2):
@@ -121,7 +121,7 @@ def test_kernels_compile_for_a_gpu(kernel, monkeypatch, tmp_path):
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    from convnext.nn.kernels import pointwise
+    from convnext.nn.triton import pointwise
 
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
     function = getattr(pointwise, kernel)

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from convnext.nn import depthwise_visible
-from convnext.nn.visible import VisiblePatches, random_patches
+from convnext.nn.depthwise import visible_patches as depthwise_visible
+from convnext.nn.visible_patches import VisiblePatches, random_patches
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
@@ -30,7 +30,7 @@ CASES = [  # N, p, grid, C, mask ratio
 
 @pytest.fixture(scope="module")
 def kernels(triton_kernels):
-    return triton_kernels("convnext.nn.kernels.visible_depthwise")
+    return triton_kernels("convnext.nn.triton.visible_depthwise")
 
 
 @pytest.mark.skipif(DEVICE == "cuda", reason="the other tests compile the kernels")
@@ -41,7 +41,7 @@ def test_kernels_compile_for_a_gpu(kernel, monkeypatch, tmp_path):
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    from convnext.nn.kernels import visible_depthwise
+    from convnext.nn.triton import visible_depthwise
 
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
     function = getattr(visible_depthwise, kernel)
@@ -163,8 +163,8 @@ def test_no_images(kernels):
 
 
 def test_the_operators_on_cuda_call_the_kernels(kernels, monkeypatch):
-    monkeypatch.setitem(sys.modules, "convnext.nn.kernels.visible_depthwise", kernels)
-    monkeypatch.setattr("convnext.nn.kernels.visible_depthwise", kernels, raising=False)
+    monkeypatch.setitem(sys.modules, "convnext.nn.triton.visible_depthwise", kernels)
+    monkeypatch.setattr("convnext.nn.triton.visible_depthwise", kernels, raising=False)
     patches, x, weight, bias, grad = case(2, 2, (2, 3), 5, 0.5)
     tables = depthwise_visible.slot_tables(patches)
     out, dx, dweight = run(kernels, patches, x, weight, bias, grad)

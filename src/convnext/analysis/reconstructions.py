@@ -1,0 +1,59 @@
+"""Pictures of what a masked autoencoder makes of hidden patches."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+
+from convnext.data.images.preprocessing import Preprocessing
+from convnext.models.fcmae import FCMAE
+from convnext.nn.visible_patches import random_patches
+from convnext.storage.files import whole_file
+
+GREY = 0.5
+GAP = 4  # pixels between pictures
+
+
+@torch.no_grad()
+def draw_reconstructions(model: FCMAE, images: Tensor, preprocessing: Preprocessing, path: Path, seed: int = 0) -> None:
+    """A row for each image, as a PNG file: the image, what the encoder sees of it, and the composite of visible pixels
+    and predictions.
+
+    Where a prediction is of normalised pixels, the true patch's mean and deviation are put back (as in the MAE paper),
+    and so it shows structure, not colour. The masks depend on `seed` alone.
+
+    Args:
+        model: encoder and decoder.
+        images: preprocessed `[N, in_chans, H, W]`.
+        preprocessing: what made them.
+        path: of the picture.
+        seed: of the masks.
+    """
+    training = model.training
+    model.eval()
+    generator = torch.Generator().manual_seed(seed)
+    patches = random_patches(
+        len(images), model.grid(images), model.mask_ratio, generator=generator, device=images.device
+    )
+    rebuilt, hidden = model.reconstruct(images, patches)
+    model.train(training)
+    size = float(model.patch_size)
+    masked = F.interpolate(hidden[:, None].float(), scale_factor=size).bool()
+    std, mean = (
+        torch.tensor(v, device=images.device).view(1, -1, 1, 1) for v in (preprocessing.std, preprocessing.mean)
+    )
+    original, composite = (images * std + mean).float(), (rebuilt * std + mean).float()
+    columns = [original, original.masked_fill(masked, GREY), composite]
+    pad = (0, GAP, 0, GAP)
+    rows = torch.cat([F.pad(column, pad, value=1.0) for column in columns], dim=3)
+    sheet = rows.permute(1, 0, 2, 3).flatten(1, 2)[:, :-GAP, :-GAP].clamp(0, 1)
+    pixels = (sheet * 255).round().byte().cpu().numpy()
+    # Other than 3 channels are shown as their mean.
+    picture = np.moveaxis(pixels, 0, -1) if len(pixels) == 3 else pixels.mean(axis=0).astype(np.uint8)
+    with whole_file(path) as temporary:
+        Image.fromarray(picture).save(temporary, format="PNG")

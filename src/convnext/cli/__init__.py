@@ -1,0 +1,55 @@
+"""The command line. Each command imports what it needs when it runs."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from io import TextIOWrapper
+
+from convnext.cli.parser import build_parser
+from convnext.errors import InputError, Stopped
+from convnext.printing import PlainFormatter, complain
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; returns the exit status: 0, 1 where some images could not be read, 2 for bad input."""
+    return execute(build_parser().parse_args(argv))
+
+
+def execute(args: argparse.Namespace) -> int:
+    """Run a command whose arguments are parsed."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # a terminal may lack what names of files and classes have
+            stream.reconfigure(errors="backslashreplace")
+    logging.basicConfig(stream=sys.stderr)
+    for handler in logging.getLogger().handlers:
+        handler.setFormatter(PlainFormatter("%(message)s"))
+    logging.getLogger("convnext").setLevel(logging.INFO)
+    try:
+        if getattr(args, "slurm", None) is not None:
+            return submit(args)
+        return args.command(args) or 0
+    except InputError as error:
+        complain(error)
+        return 2
+    except Stopped as stop:
+        complain(stop)
+        return 128 + stop.signal
+    except BrokenPipeError:  # `convnext predict ... | head`
+        sys.stderr.close()
+        return 0
+    except KeyboardInterrupt:
+        print("convnext: interrupted", file=sys.stderr)
+        return 130
+
+
+def submit(args: argparse.Namespace) -> int:
+    """Let SLURM run the command."""
+    from convnext.cli import slurm
+
+    if args.out is None:
+        raise InputError("--out says where the run goes")
+    job, logs = slurm.submit(execute, args)
+    print(f"job {job}: its output goes to {logs}/")
+    return 0

@@ -1,0 +1,7 @@
+"""`python -m convnext.cli` is `convnext`."""
+
+import sys
+
+from convnext.cli import main
+
+sys.exit(main())

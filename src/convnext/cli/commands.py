@@ -1,0 +1,254 @@
+"""What each command does. Nothing heavy is imported before a command needs it."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import logging
+import os
+from typing import Any
+
+from convnext.config import ClassifyConfig, DetectConfig, PretrainConfig, SegmentConfig, TrainConfig
+from convnext.errors import InputError
+from convnext.parsing import parse
+from convnext.printing import complain, say, to_json
+from convnext.variants import VARIANTS
+
+log = logging.getLogger("convnext")
+
+
+def given_options(args: argparse.Namespace, config: type[TrainConfig]) -> dict[str, Any]:
+    """The config fields given on the command line, still as text."""
+    names = {field.name for field in dataclasses.fields(config)} - {"recipe", "data"}
+    given = {name: value for name, value in vars(args).items() if name in names}
+    return {**given, **set_options(args.set)}
+
+
+def set_options(pairs: list[str]) -> dict[str, str]:
+    """What `--set` gave. `InputError` for one without `=`."""
+    for pair in pairs:
+        if "=" not in pair:
+            raise InputError(f"--set takes KEY=VALUE, not '{pair}'")
+    return dict(pair.split("=", 1) for pair in pairs)
+
+
+def trained(args: argparse.Namespace, build_task: Any, config: type[TrainConfig]) -> dict[str, float]:
+    """Train as the command line says; the final metrics, or none where another process speaks for all."""
+    from convnext.runs.directory import Run
+    from convnext.train.launch import launch
+
+    given = given_options(args, config)
+    metrics = launch(
+        build_task, args.data, args.out, given, recipe=args.recipe, resume=args.resume, overwrite=args.overwrite
+    )
+    if metrics and (unread := Run(args.out).unreadable).is_file():
+        log.warning("%d training images could not be read: %s", len(unread.read_bytes().splitlines()), unread)
+    return metrics
+
+
+def demo(args: argparse.Namespace) -> None:
+    from convnext.cli.demo import run_demo
+
+    run_demo(args.out)
+
+
+def models(args: argparse.Namespace) -> None:
+    from convnext.weights.zoo import list_weights
+
+    rows = [dataclasses.asdict(variant) for variant in VARIANTS.values()]
+    published = {name: [w.name for w in list_weights() if w.variant == name] for name in VARIANTS}
+    if args.json:
+        print(json.dumps([{**row, "weights": published[row["name"]]} for row in rows]))
+        return
+    print(f"{'model':<18}{'params':>9}{'MACs @224':>11}{'top-1 @224':>12}  depths, widths")
+    for v in VARIANTS.values():
+        size = f"{v.parameters / 1e6:>7.1f} M{v.macs / 1e9:>9.2f} G{v.top1:>10.1f} %"
+        print(f"{v.name:<18}{size}  {'-'.join(map(str, v.depths))}, {'-'.join(map(str, v.dims))}")
+    print("\npublished weights, for --init, evaluate and predict (V2: CC-BY-NC 4.0, V1: MIT):")
+    for names in published.values():
+        if names:
+            print("  " + "  ".join(names))
+
+
+def pretrain(args: argparse.Namespace) -> None:
+    from convnext.runs.directory import Run
+    from convnext.tasks.pretrain.fcmae.commands import build_task
+
+    metrics = trained(args, build_task, PretrainConfig)
+    if not metrics:
+        return
+    config = PretrainConfig.from_dict(Run(args.out).read_config())
+    figures = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
+    say(f"{figures}\n{args.out}: curves and reconstructions are there; next:")
+    say(f"  {config.follow_up(args.out)}")
+    say(f"  convnext analyze reconstruct {args.out} IMAGES --out FOLDER")
+
+
+def reconstruct(args: argparse.Namespace) -> int:
+    from convnext.tasks.pretrain.fcmae.commands import reconstruct
+
+    files, failures = reconstruct(args.source, args.inputs, args.out, device=args.device, seed=args.seed)
+    for failure in failures:
+        complain(failure)
+    for file in files:
+        say(file)
+    return 1 if failures else 0
+
+
+def train_classify(args: argparse.Namespace) -> None:
+    from convnext.tasks.classify.commands import build_task
+
+    metrics = trained(args, build_task, ClassifyConfig)
+    if not metrics:
+        return
+    figures = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
+    say(f"{figures}\n{args.out}: curves, confusion matrix and mistakes are there; next:")
+    say(f"  convnext evaluate {args.out} {args.data}\n  convnext predict {args.out} IMAGE")
+
+
+def train_detect(args: argparse.Namespace) -> int | None:
+    from convnext.tasks.detect.commands import build_task, check
+
+    if args.check:
+        config = DetectConfig().override({**given_options(args, DetectConfig), "data": args.data})
+        summary, faults = check(config)
+        say("\n".join([*summary, *(f"left out {line}" for line in faults)]))
+        return 1 if faults else 0
+    if args.out is None:
+        raise InputError("--out says where the run goes")
+    metrics = trained(args, build_task, DetectConfig)
+    if not metrics:
+        return None
+    figures = "  ".join(f"{name} {value:.2f}" for name, value in metrics.items() if name.endswith(("AP", "AP50")))
+    figures = figures or "val has no objects: nothing was measured"
+    say(f"{figures}\n{args.out}: curves, precision and recall, and a gallery are there; next:")
+    say(f"  convnext evaluate {args.out} {args.data}\n  convnext predict {args.out} IMAGES --out FOLDER")
+    return None
+
+
+def train_segment(args: argparse.Namespace) -> int | None:
+    from convnext.tasks.segment.commands import build_task, check
+
+    if args.check:
+        config = SegmentConfig().override({**given_options(args, SegmentConfig), "data": args.data})
+        summary, faults = check(config)
+        say("\n".join([*summary, *(f"left out {line}" for line in faults)]))
+        return 1 if faults else 0
+    if args.out is None:
+        raise InputError("--out says where the run goes")
+    metrics = trained(args, build_task, SegmentConfig)
+    if not metrics:
+        return None
+    figures = "  ".join(f"{name} {value:.2f}" for name, value in metrics.items())
+    say(f"{figures}\n{args.out}: curves, confusion matrix and a gallery are there; next:")
+    say(f"  convnext evaluate {args.out} {args.data}\n  convnext predict {args.out} IMAGES --out FOLDER")
+    return None
+
+
+def evaluate(args: argparse.Namespace) -> None:
+    from convnext.tasks.classify import commands as classify
+    from convnext.tasks.detect import commands as detect
+    from convnext.tasks.segment import commands as segment
+    from convnext.weights import read_meta
+
+    names = ("batch_size", "workers", "device", "precision", "image_size", "crop", "out")
+    how = {name: getattr(args, name) for name in names}
+    for name in ("batch_size", "image_size"):
+        if how[name] is not None and how[name] < 1:
+            raise InputError(f"--{name.replace('_', '-')} must be at least 1, not {how[name]}")
+    task = read_meta(args.source).get("task")
+    if task == "segment":
+        scales = None if args.scales is None else parse("scales", args.scales, tuple[float, ...])
+        if scales and not min(scales) > 0:
+            raise InputError(f"--scales takes positive numbers, not '{args.scales}'")
+        metrics = segment.evaluate_source(args.source, args.data, args.split, scales=scales, flip=args.flip, **how)
+    elif args.scales is not None or args.flip:
+        raise InputError(f"{args.source} does not segment; --scales and --flip are for segmenters")
+    else:
+        metrics = (detect if task == "detect" else classify).evaluate_source(args.source, args.data, args.split, **how)
+    if os.environ.get("RANK", "0") != "0":  # the first process speaks for all
+        return
+    if args.json:
+        print(to_json(metrics))
+    else:
+        for name, value in metrics.items():
+            print(f"{name:<16}{value:.4f}" if isinstance(value, float) else f"{name:<16}{value}")
+
+
+def predict(args: argparse.Namespace) -> int:
+    from convnext.cli.predict import predict_inputs
+
+    return predict_inputs(
+        args.source,
+        args.inputs,
+        top_k=args.top_k,
+        device=args.device,
+        as_json=args.json,
+        out=args.out,
+        threshold=args.threshold,
+        tile=args.tile,
+        image_size=args.image_size,
+        crop=args.crop,
+    )
+
+
+def pack(args: argparse.Namespace) -> int:
+    from convnext.data.shards.pack import count, pack
+
+    shards, failures = pack(
+        args.data,
+        args.out,
+        shard_bytes=args.shard_mb * 10**6,
+        labels=not args.no_labels,
+        multi_label=args.multi_label,
+        val_fraction=args.val_fraction,
+        seed=args.seed,
+    )
+    for failure in failures:
+        complain(failure)
+    command = "pretrain" if args.no_labels else "train classify"
+    print(
+        f"{args.out}: {count(shards)} images in {len(shards)} shards; next:\n  convnext {command} {args.out} --out RUN"
+    )
+    return 1 if failures else 0
+
+
+def index(args: argparse.Namespace) -> None:
+    from convnext.data.shards.pack import count, index
+
+    shards = index(args.folder)
+    say(f"{args.folder}: {count(shards)} images in {len(shards)} shards")
+
+
+def recipes(args: argparse.Namespace) -> None:
+    import inspect
+
+    from convnext.tasks.recipes import RECIPES, build_config, command_of, find_recipe, kind_of, models_of
+
+    if args.name is None:
+        about = {name: inspect.getdoc(recipe) or "" for name, recipe in RECIPES.items()}
+        if args.json:
+            print(json.dumps([{"name": name, "models": models_of(name), "about": about[name]} for name in RECIPES]))
+            return
+        for name in RECIPES:
+            print(f"{name:<28}{command_of(name):<25}{about[name].splitlines()[0]}")
+        print("\nthe whole config of one: convnext recipes NAME [--model MODEL] [--set KEY=VALUE]")
+        return
+    recipe = find_recipe(args.name)
+    config = build_config(args.name, args.model or models_of(args.name)[0], kind_of(args.name))
+    config = config.override(set_options(args.set))
+    if not args.json:
+        print(f"{inspect.getdoc(recipe)}\n")
+    print(json.dumps(config.to_dict(), indent=2))
+
+
+def doctor(args: argparse.Namespace) -> None:
+    from convnext.cli.doctor import examine
+
+    facts = examine()
+    if args.json:
+        print(json.dumps(facts))
+    else:
+        for name, value in facts.items():
+            print(f"{name:<22}{value}")

@@ -1,0 +1,264 @@
+"""Images with their targets: what every form of data becomes before it is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from convnext.data.images.decode import WHITE, Reduction, decode_image, decode_pixels, read_bytes
+from convnext.data.shards.prefetch import ReadAhead
+from convnext.data.shards.read import Members, is_sharded, read_shards
+from convnext.data.sources.digits import read_digits
+from convnext.data.sources.folders import read_folder, read_unlabelled
+from convnext.data.sources.records import Listing
+from convnext.data.sources.tables import TABLE_SUFFIXES, read_table, read_unlabelled_table
+from convnext.data.splits import (
+    UNDIVIDED,
+    HoldOut,
+    Origin,
+    Split,
+    choose_undivided,
+    divide,
+    held_out_part,
+    measured_parts,
+    origin_of,
+)
+from convnext.errors import ImageError, InputError
+
+
+@dataclass(frozen=True)
+class Samples:
+    """N images and their targets: a class index each, or a tuple of them if `multi_label`.
+
+    `sources` are paths, or names such as "digits/0042" for images held in memory (`images`, uint8 `[N, H, W]`), or
+    "shard/name" for images in tar shards (`members`). `part` is what the data call them: "train", "val", "test" or
+    "all".
+    """
+
+    classes: tuple[str, ...]
+    targets: list[int] | list[tuple[int, ...]]
+    multi_label: bool
+    sources: list[str]
+    images: np.ndarray | None = field(default=None, repr=False, compare=False)
+    members: Members | None = field(default=None, repr=False, compare=False)
+    part: str = field(default="", compare=False)
+
+    def __len__(self) -> int:
+        return len(self.sources)
+
+    def open(self, index: int, mode: str, white: int = WHITE) -> Image.Image:
+        """Image `index` as "RGB" or "L"; raises `ImageError` if it cannot be decoded."""
+        if self.images is not None:
+            return Image.fromarray(self.images[index]).convert(mode)
+        return decode_image(self.content(index), mode, name=self.sources[index], white=white)
+
+    def open_pixels(self, index: int, mode: str, white: int, reduction: Reduction) -> Image.Image | Tensor:
+        """Image `index` for training, perhaps decoded at a lower resolution (`decode_pixels`)."""
+        if self.images is not None:
+            return self.open(index, mode)
+        return decode_pixels(self.content(index), mode, name=self.sources[index], reduction=reduction, white=white)
+
+    def content(self, index: int) -> bytes:
+        """The file of image `index`."""
+        return read_bytes(self.sources[index]) if self.members is None else self.members.read(index)
+
+    def shuffled(self, seed: int) -> list[int]:
+        """All positions in a random order; of shards, a few are read at a time."""
+        if self.members is not None:
+            return self.members.shuffled(np.random.default_rng(seed)).tolist()
+        return torch.randperm(len(self), generator=torch.Generator().manual_seed(seed)).tolist()
+
+    def read_ahead(self, order: Sequence[int]) -> AbstractContextManager[ReadAhead | None]:
+        """Inside, what has to be fetched is fetched before its turn (`reached`), if anything has to be."""
+        return nullcontext() if self.members is None else self.members.read_ahead(order)
+
+    def spread(self, count: int) -> Samples:
+        """At most `count` of them, evenly spaced."""
+        step = -(-len(self) // count)
+        return replace(
+            self,
+            targets=self.targets[::step],
+            sources=self.sources[::step],
+            images=None if self.images is None else self.images[::step],
+            members=None if self.members is None else self.members.take(slice(None, None, step)),
+        )
+
+
+class TrainingData(NamedTuple):
+    """Training and validation images, and the record of them that is stored with the weights."""
+
+    train: Samples
+    val: Samples
+    origin: Origin
+
+
+def read_split(
+    data: str | Path,
+    split: Split | None = None,
+    *,
+    classes: Sequence[str] | None = None,
+    multi_label: bool = False,
+    origin: Origin | None = None,
+) -> Samples:
+    """The images of one part of `data` in a stable order, for measuring (`splits.measured_parts`).
+
+    `data` is a folder (`folders.read_folder`), a folder of tar shards or its address (`shards.read_shards`), a CSV, TSV
+    or Parquet table (`tables.read_table`), or the word "digits" for scikit-learn's (a folder of that name is
+    "./digits"). With `classes`, those of a model, targets are positions in it and a part may lack some; without, the
+    data are checked to be fit for training. `origin` is the model's. Every fault raises `InputError`.
+    """
+    listing = read_listing(data, classes, multi_label)
+    if classes is None and not multi_label:
+        _check_classes(data, listing)
+    wanted = measured_parts(data, dict.fromkeys(entry.part for entry in listing.entries), split)
+    chosen = [i for i, entry in enumerate(listing.entries) if entry.part in wanted]
+    part = wanted[0] if len(wanted) == 1 else "all"
+    if part == UNDIVIDED:
+        keys, groups = [entry.key for entry in listing.entries], _groups(listing, multi_label)
+        content = partial(_identity, listing)
+        chosen, part = choose_undivided(data, keys, groups, split=split, origin=origin, content=content)
+    return _select(data, listing, chosen, classes, multi_label, part)
+
+
+def read_train_val(
+    data: str | Path,
+    *,
+    classes: Sequence[str] | None = None,
+    hold_out: HoldOut | None = None,
+    multi_label: bool = False,
+) -> TrainingData:
+    """What is trained on and what is held out of `data` (`read_split`), with the same classes in the same order.
+
+    `hold_out` divides data that do not say what is held out.
+    """
+    listing = read_listing(data, classes, multi_label)
+    divided, settled = divide_listing(listing, hold_out or HoldOut(), multi_label)
+    if classes is None and not multi_label:
+        _check_classes(data, divided)
+    part = held_out_part({entry.part for entry in divided.entries}) or "val"
+    chosen = {name: [i for i, entry in enumerate(divided.entries) if entry.part == name] for name in ("train", part)}
+    train, val = (_select(data, divided, own, classes, multi_label, name) for name, own in chosen.items())
+    trained = chosen["train"]
+    keys = [divided.entries[i].key for i in trained]
+    return TrainingData(train, val, origin_of(settled, keys, lambda i: _identity(divided, trained[i])))
+
+
+def _identity(listing: Listing, index: int) -> bytes:
+    """Bytes that tell an image from another of the same name: the file's content, or in shards its size, so that no
+    shard is fetched."""
+    if listing.images is not None:
+        return listing.images[index].tobytes()
+    if listing.members is not None:
+        return str(listing.members.size[index]).encode()
+    try:
+        return read_bytes(listing.entries[index].source)
+    except ImageError:
+        return b""
+
+
+def divide_listing(listing: Listing, hold_out: HoldOut, multi_label: bool) -> tuple[Listing, HoldOut | None]:
+    """A listing all of whose images are of a part, and the rule that divided them (`splits.divide`)."""
+    parts, keys = zip(*((entry.part, entry.key) for entry in listing.entries), strict=True)
+    divided, settled = divide(parts, keys, _groups(listing, multi_label), hold_out)
+    entries = [entry._replace(part=part) for entry, part in zip(listing.entries, divided, strict=True)]
+    return replace(listing, entries=entries), settled
+
+
+def _groups(listing: Listing, multi_label: bool) -> list[str] | None:
+    """The class of each image, where each has one."""
+    return None if multi_label else [entry.labels[0] if entry.labels else "" for entry in listing.entries]
+
+
+def read_images(data: str | Path) -> Samples:
+    """All images under a folder, flat or nested, whatever their folders say; of "digits", a table and shards, those of
+    "train".
+
+    They have no classes, and a target of 0. `InputError` for a folder that is not there or holds no image.
+    """
+    if data == "digits":
+        listing = read_digits()
+    elif is_sharded(data):
+        listing = read_shards(data)
+    else:
+        table = Path(data).suffix.lower() in TABLE_SUFFIXES and not Path(data).is_dir()
+        listing = read_unlabelled_table(Path(data)) if table else read_unlabelled(Path(data))
+    chosen = [i for i, entry in enumerate(listing.entries) if entry.part in ("train", UNDIVIDED)]
+    samples = _select(data, listing, chosen, None, True, "train")
+    return replace(samples, classes=(), targets=[0] * len(samples), multi_label=False)
+
+
+def read_listing(data: str | Path, classes: Sequence[str] | None, multi_label: bool) -> Listing:
+    """All images of `data` (`read_split`), perhaps undivided; without `classes`, to train on."""
+    path = Path(data)
+    if data == "digits":
+        return read_digits()
+    if is_sharded(data):
+        listing = read_shards(data)
+        _check_labels(data, listing, multi_label)
+        return listing
+    if path.is_dir():
+        return read_folder(path, training=classes is None)
+    if not path.exists():
+        raise InputError(f"{data}: no such folder or table")
+    if path.suffix.lower() not in TABLE_SUFFIXES:
+        raise InputError(f"{data}: neither a folder nor a table ({', '.join(TABLE_SUFFIXES)})")
+    return read_table(path, classes, multi_label)
+
+
+def _check_labels(data: str | Path, listing: Listing, multi_label: bool) -> None:
+    for entry in listing.entries:
+        if len(entry.labels) != 1 and not multi_label:
+            what = (
+                "several labels; it takes a multi-label task"
+                if entry.labels
+                else "no label; `convnext pretrain` needs none"
+            )
+            raise InputError(f"{data}: {entry.source} has {what}")
+
+
+def _check_classes(data: str | Path, listing: Listing) -> None:
+    if len(listing.classes) == 1:
+        raise InputError(f"{data}: only one class ({listing.classes[0]}); classification needs at least two")
+    trained = {entry.labels[0] for entry in listing.entries if entry.part in ("train", UNDIVIDED)}
+    held_out = held_out_part({entry.part for entry in listing.entries})
+    for entry in listing.entries:
+        if entry.part == held_out and entry.labels[0] not in trained:
+            raise InputError(f"{data}: class {entry.labels[0]} is in {held_out} and not in train ({entry.source})")
+
+
+def _select(
+    data: str | Path,
+    listing: Listing,
+    chosen: list[int],
+    classes: Sequence[str] | None,
+    multi_label: bool,
+    part: str,
+) -> Samples:
+    if not chosen:
+        raise InputError(f"{data}: no images in the {part} part")
+    entries = [listing.entries[index] for index in chosen]
+    names = listing.classes if classes is None else tuple(classes)
+    position = {name: index for index, name in enumerate(names)}
+    lacking = dict.fromkeys(label for entry in entries for label in entry.labels if label not in position)
+    if lacking:
+        more = f" and {len(lacking) - 5} more" if len(lacking) > 5 else ""
+        raise InputError(f"{data}: the model has no class {', '.join(list(lacking)[:5])}{more}")
+    targets = [tuple(position[label] for label in entry.labels) for entry in entries]
+    return Samples(
+        classes=names,
+        targets=targets if multi_label else [target[0] for target in targets],
+        multi_label=multi_label,
+        sources=[entry.source for entry in entries],
+        part=part,
+        images=None if listing.images is None else listing.images[chosen],
+        members=None if listing.members is None else listing.members.take(chosen),
+    )

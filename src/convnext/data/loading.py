@@ -1,0 +1,354 @@
+"""Batches of samples, the same on every run: what is drawn for a sample depends on (seed, epoch, index) alone.
+
+So nothing of a random state needs saving: to resume, a loader is told the epoch and the batch to begin at, and the
+number of worker processes changes nothing.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import random
+import shutil
+import signal
+import struct
+import sys
+import threading
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
+from hashlib import blake2b
+from multiprocessing.process import BaseProcess
+from typing import Any, NamedTuple
+from weakref import WeakSet
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
+
+from convnext.data.augment.erasing import Finish
+from convnext.data.augment.transforms import Augmented, TrainTransform
+from convnext.data.image_set import Samples
+from convnext.data.images.decode import WHITE
+from convnext.data.images.preprocessing import Preprocessing
+from convnext.data.shards.prefetch import ReadAhead
+from convnext.errors import ImageError, InputError
+from convnext.runtime import distributed as share
+
+Transform = Callable[[Image.Image], Tensor]
+
+
+class Batch(NamedTuple):
+    """B samples, and those that could not be read, as (index, reason)."""
+
+    pixels: Tensor  # [B, C, H, W]; use `on`
+    targets: Tensor  # int64 [B], or float32 [B, classes] of 0 and 1 if multi-label
+    indices: Tensor  # int64 [B], positions in the `Samples`
+    unreadable: list[tuple[int, str]]
+    finish: Callable[[Tensor], Tensor] | None = None  # what `pixels` still lack
+
+    def on(self, device: torch.device | str) -> Tensor:
+        """The images on a device, float32 `[B, C, H, W]`, normalised."""
+        pixels = self.pixels.to(device, non_blocking=True)
+        return pixels if self.finish is None else self.finish(pixels)
+
+
+class Loader:
+    """Iterates over the batches of one epoch; `len` is their number in a whole epoch."""
+
+    def __init__(self, dataset: Items, batches: Batches, workers: int, persistent: bool) -> None:
+        self._dataset, self._batches = dataset, batches
+        self._loader = DataLoader(
+            dataset,
+            batch_sampler=batches,
+            collate_fn=partial(_shared, dataset.collate),
+            num_workers=min(workers, os.cpu_count() or 1),
+            pin_memory=torch.cuda.is_initialized(),  # a GPU is in use
+            worker_init_fn=_leave_signals_to_parent,
+            persistent_workers=persistent and workers > 0,
+            # Workers inherit the parsed file list; with spawn each would import everything and be sent a copy.
+            multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
+            generator=torch.Generator(),  # else every epoch would draw from the caller's random state
+        )
+
+    def set_epoch(self, epoch: int, start_batch: int = 0) -> None:
+        """Before iterating: which epoch to draw, and how many of its batches to pass over (to resume inside it)."""
+        self._batches.epoch, self._batches.start = epoch, start_batch
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def __iter__(self) -> Iterator[Any]:
+        for batch in _alive(self._loader):
+            if isinstance(batch, InputError):
+                raise batch
+            if self._dataset.refill and not len(batch.indices):
+                count, (_, reason) = len(batch.unreadable), batch.unreadable[0]
+                raise InputError(f"none of the {count} images of a batch can be read; the first: {reason}")
+            yield batch
+
+
+def _shared(collate: Callable[[Any], Any], items: Any) -> Any:
+    """A batch in memory that its loading process shares with this one; an `InputError` where there is too little.
+
+    PyTorch would put it there while sending it, from a thread whose failure nobody hears of: the run waits for ever.
+    """
+    batch = collate(items)
+    if get_worker_info() is not None:
+        try:
+            for tensor in _tensors_in(batch):
+                tensor.share_memory_()
+        except RuntimeError as error:
+            if "shared memory" not in str(error):
+                raise
+            total = shutil.disk_usage("/dev/shm").total / 2**20
+            return InputError(
+                f"/dev/shm is full ({total:.0f} MB), through which images are loaded: take fewer --workers, or in "
+                "Docker --shm-size 8g"
+            )
+    return batch
+
+
+def _tensors_in(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, tuple | list):
+        for each in value:
+            yield from _tensors_in(each)
+    elif isinstance(value, Finish):
+        yield value.noise
+
+
+@contextmanager
+def _deaths_noticed_when_loading() -> Iterator[None]:
+    """Undo the handler with which torch raises a worker's death anywhere, in the middle of an optimizer's step too."""
+    before = signal.getsignal(signal.SIGCHLD)
+    yield
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGCHLD, before)
+
+
+def _alive(loader: DataLoader[Any]) -> Iterator[Any]:
+    """The loader's batches; a killed loader process is an `InputError`."""
+    try:
+        with warnings.catch_warnings(), _deaths_noticed_when_loading():
+            # Python 3.12+ warns of any fork beside threads; the workers use none of torch's.
+            warnings.filterwarnings("ignore", message=".*multi-threaded, use of fork", category=DeprecationWarning)
+            batches = iter(loader)
+        _started.update(getattr(batches, "_workers", ()))
+        yield from batches
+    except RuntimeError as error:
+        if not any(words in str(error) for words in ("exited unexpectedly", "killed by signal")):
+            raise
+        raise InputError(
+            "a process that loads images was killed, perhaps for want of memory; fewer --workers need less"
+        ) from error
+
+
+def train_loader(
+    samples: Samples,
+    transform: Transform,
+    *,
+    batch_size: int,
+    workers: int,
+    seed: int,
+    mode: str,
+    rank: int = 0,
+    processes: int = 1,
+) -> Loader:
+    """Shuffled batches of `batch_size`, the incomplete last one dropped; fewer samples than that make one batch.
+
+    Of each batch, process `rank` of `processes` loads its own places alone (`processes.own_places`).
+
+    `transform` takes images in `mode` and may draw from `random`, `numpy.random` and torch's default generator,
+    whose states in this process are left alone. The places of unreadable images are filled by repeating readable
+    ones of the same batch, and a batch with none raises `InputError`.
+    """
+    size = min(batch_size, len(samples))
+    batches = Batches(
+        lambda epoch: samples.shuffled(mix(seed, epoch)),
+        len(samples) // size,
+        size,
+        share.own_places(size, rank, processes),
+        samples.read_ahead,
+    )
+    return Loader(_Labelled(samples, transform, mode, seed, refill=True), batches, workers, persistent=True)
+
+
+def eval_loader(
+    samples: Samples,
+    preprocessing: Preprocessing,
+    *,
+    batch_size: int,
+    workers: int,
+    rank: int = 0,
+    processes: int = 1,
+) -> Loader:
+    """All samples in order, or every `processes`-th of them from `rank` on.
+
+    Unreadable images are left out of their batch, which may be empty: `[0, ...]`.
+    """
+    own = range(rank, len(samples), processes)
+    count = -(-len(own) // batch_size)
+    batches = Batches(lambda epoch: own, count, batch_size, list(range(batch_size)), samples.read_ahead)
+    shape = (preprocessing.in_chans, preprocessing.image_size, preprocessing.image_size)
+    dataset = _Labelled(samples, preprocessing, preprocessing.mode, seed=0, refill=False, shape=shape)
+    return Loader(dataset, batches, workers, persistent=False)
+
+
+class Batches(Sampler[list[tuple[int, int]]]):
+    """Batches of (epoch, index), of each batch the given places alone."""
+
+    def __init__(
+        self,
+        order: Callable[[int], Sequence[int]],
+        length: int,
+        size: int,
+        places: list[int],
+        ahead: Callable[[Sequence[int]], AbstractContextManager[ReadAhead | None]] = lambda order: nullcontext(),
+    ) -> None:
+        """`order` gives the indices of an epoch; `length` is the number of batches, of `size` indices at most; `ahead`
+        is told what will be read (`Samples.read_ahead`).
+        """
+        self.order, self.length, self.size, self.places, self.ahead = order, length, size, places, ahead
+        self.epoch = self.start = 0
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        epoch = self.epoch
+        order = self.order(epoch)[self.start * self.size : self.length * self.size]
+        with self.ahead(order) as ahead:
+            for first in range(0, len(order), self.size):
+                batch = order[first : first + self.size]
+                if ahead is not None:
+                    ahead.reached(first + self.size)
+                yield [(epoch, batch[place]) for place in self.places if place < len(batch)]
+
+
+Item = tuple[int, Any]
+"""An index with what `read` made of its image; or with the reason, a text, why that is unreadable; or with an
+`InputError`, where no others will be readable either."""
+
+
+class Items(Dataset[Item], ABC):
+    """(epoch, index) to an `Item`. A kind of data says what an image becomes, and what a batch is."""
+
+    def __init__(self, seed: int, refill: bool) -> None:
+        self.seed = seed
+        self.refill = refill  # unreadable images: in training their places are filled, in evaluation they are left out
+
+    @abstractmethod
+    def source(self, index: int) -> str:
+        """Where an image lies."""
+
+    @abstractmethod
+    def read(self, index: int) -> Any:
+        """An image as the network takes it, and what belongs to it. `ImageError` if it is unreadable."""
+
+    @abstractmethod
+    def batch(self, readable: list[tuple[int, Any]], unreadable: list[tuple[int, str]]) -> Any:
+        """What `read` gave, with the indices, as a batch; `readable` may be empty."""
+
+    def __getitem__(self, key: tuple[int, int]) -> Item:
+        epoch, index = key
+        try:
+            with _seeded(mix(self.seed, epoch, index)):
+                return index, self.read(index)
+        except ImageError as error:
+            source, reason = self.source(index), str(error)
+            return index, reason if source in reason else f"{source}: {reason}"
+        except InputError as error:  # a shard, say; returned, for what is raised arrives as a traceback in text
+            return index, error
+
+    def collate(self, items: list[Item]) -> Any:
+        for _, result in items:
+            if isinstance(result, InputError):
+                return result
+        unreadable = [(index, result) for index, result in items if isinstance(result, str)]
+        readable = [(index, result) for index, result in items if not isinstance(result, str)]
+        if self.refill and readable:
+            readable += [readable[n % len(readable)] for n in range(len(unreadable))]
+        return self.batch(readable, unreadable)
+
+
+class _Labelled(Items):
+    """Images with their targets."""
+
+    def __init__(
+        self, samples: Samples, transform: Transform, mode: str, seed: int, refill: bool, shape: tuple[int, ...] = ()
+    ) -> None:
+        super().__init__(seed, refill)
+        self.samples, self.transform, self.mode = samples, transform, mode
+        self.white = getattr(transform, "white", WHITE)
+        self.shape = shape  # of one image, for a batch left without any
+
+    def source(self, index: int) -> str:
+        return self.samples.sources[index]
+
+    def read(self, index: int) -> Tensor | Augmented:
+        if isinstance(self.transform, TrainTransform):
+            return self.transform.reading(partial(self.samples.open_pixels, index, self.mode, self.white))
+        return self.transform(self.samples.open(index, self.mode, self.white))
+
+    def batch(self, readable: list[tuple[int, Any]], unreadable: list[tuple[int, str]]) -> Batch:
+        indices, images = [index for index, _ in readable], [image for _, image in readable]
+        finish = None
+        if isinstance(self.transform, TrainTransform):
+            finish = self.transform.finish(image.erased for image in images)
+            images = [image.pixels for image in images]
+        pixels = torch.stack(images) if images else torch.empty(0, *self.shape)
+        return Batch(pixels, self._targets(indices), torch.tensor(indices, dtype=torch.int64), unreadable, finish)
+
+    def _targets(self, indices: list[int]) -> Tensor:
+        if not self.samples.multi_label:
+            return torch.tensor([self.samples.targets[index] for index in indices], dtype=torch.int64)
+        multi_hot = torch.zeros(len(indices), len(self.samples.classes))
+        for row, index in enumerate(indices):
+            multi_hot[row, self.samples.targets[index]] = 1
+        return multi_hot
+
+
+def mix(*numbers: int) -> int:
+    """A seed of 63 bits from integers: near ones give unrelated seeds."""
+    digest = blake2b(struct.pack(f"<{len(numbers)}q", *numbers), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """The three global generators that transforms draw from, seeded inside and as before outside."""
+    # A worker process has no draws of its own to protect, and numpy's state takes 0.1 ms to save and restore.
+    mine = get_worker_info() is None
+    states = (random.getstate(), np.random.get_state(), torch.get_rng_state()) if mine else None
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.default_generator.manual_seed(seed)  # torch.manual_seed would queue a call for CUDA every time
+    try:
+        yield
+    finally:
+        if states:
+            random.setstate(states[0])
+            np.random.set_state(states[1])
+            torch.set_rng_state(states[2])
+
+
+_started: WeakSet[BaseProcess] = WeakSet()
+
+
+@atexit.register
+def _kill_workers() -> None:
+    # At the end of a program that fails, multiprocessing asks its children to end, which these do not hear, and waits.
+    for worker in _started:
+        if worker.is_alive():
+            worker.kill()
+
+
+def _leave_signals_to_parent(worker: int) -> None:
+    for number in (signal.SIGINT, *share.STOP_SIGNALS):  # often sent to all; the parent stops its workers
+        signal.signal(number, signal.SIG_IGN)

@@ -1,0 +1,1 @@
+"""Tar shards: writing, reading, and fetching them before their turn."""

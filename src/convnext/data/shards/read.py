@@ -1,0 +1,250 @@
+"""Tar shards: many images in few large files, for discs and networks that are slow with many small ones.
+
+A folder of shards holds tar files as WebDataset has them (members that share a name up to its first dot are one
+sample: an image, and `.cls` with its class), and an index: `shards.json` (classes, files) and `shards.parquet` (where
+each image lies). By the index any image is read by itself, so resuming and workers are those of plain files.
+`pack.py` writes them. The folder may be behind http or https: then each shard is fetched a little before it is needed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+
+from convnext.data.images.decode import MAX_BYTES
+from convnext.data.shards.prefetch import ReadAhead
+from convnext.data.sources.records import Entry, Listing
+from convnext.data.splits import UNDIVIDED, held_out_part
+from convnext.errors import ImageError, InputError
+from convnext.printing import without_password
+from convnext.storage import cache
+
+INDEX, PLACES = "shards.json", "shards.parquet"
+FORMAT = 1
+PLACES_DIGEST = "parquet_sha256"
+MOST_INDEX, MOST_PLACES = 2**26, 2**33
+"""Bytes of the index's two files, at most."""
+MIXED = 16
+"""Shards whose images are mixed."""
+
+
+class _File:
+    """A file that is open while it is in use; reading does not move it, and so forked processes may share it."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def read(self, offset: int, size: int) -> bytes:
+        return os.pread(self.number, size, offset)
+
+    def __del__(self, close: Callable[[int], None] = os.close) -> None:  # by itself: at Python's end `os` may be gone
+        close(self.number)
+
+
+@lru_cache(maxsize=2 * MIXED)
+def _opened(path: str, size: int, digest: str | None, kept: Path | None) -> _File:
+    if kept is None:
+        return _File(os.open(path, os.O_RDONLY))
+    return _File(_fetched(path, size, digest, kept))
+
+
+def _fetched(path: str, size: int, digest: str | None, kept: Path) -> int:
+    return cache.open_fetched(path, kept / path.rsplit("/", 1)[1], size, digest)
+
+
+@dataclass(frozen=True)
+class Members:
+    """Where N images lie in tar files."""
+
+    files: tuple[str, ...]
+    """Path or address of each tar file."""
+    lengths: tuple[int, ...]
+    """Size of each tar file, in bytes."""
+    digests: tuple[str | None, ...]
+    """SHA-256 of each tar file; None where the index does not have it, as those of before."""
+    kept: Path | None
+    """Folder that fetched tar files are kept in; None for local ones."""
+    shard: np.ndarray
+    """Position in `files` of each image's tar file."""
+    offset: np.ndarray
+    """Position of each image in its tar file, in bytes."""
+    size: np.ndarray
+    """Size of each image, in bytes."""
+
+    def take(self, chosen: list[int] | slice) -> Members:
+        """The chosen images alone."""
+        return replace(self, shard=self.shard[chosen], offset=self.offset[chosen], size=self.size[chosen])
+
+    def read(self, index: int) -> bytes:
+        """An image's bytes. `ImageError` if its shard ends before; `InputError` if the shard cannot be read at all."""
+        shard, offset, size = int(self.shard[index]), int(self.offset[index]), int(self.size[index])
+        path = self.files[shard]
+        try:
+            content = _opened(path, self.lengths[shard], self.digests[shard], self.kept).read(offset, size)
+        except OSError as error:
+            said = without_password(path)
+            raise InputError(f"{said} cannot be read: {(error.strerror or str(error)).lower()}") from None
+        if len(content) != size:
+            raise ImageError(
+                f"{without_password(path)} ends after {offset + len(content)} bytes, before this image does"
+            )
+        return content
+
+    def read_ahead(self, order: Sequence[int]) -> AbstractContextManager[ReadAhead | None]:
+        """Inside, what is behind addresses is fetched before its turn."""
+        if self.kept is None:
+            return nullcontext()
+        return ReadAhead(self.shard, order, partial(self._fetch, self.kept))
+
+    def _fetch(self, kept: Path, shard: int) -> None:
+        os.close(_fetched(self.files[shard], self.lengths[shard], self.digests[shard], kept))
+
+    def shuffled(self, rng: np.random.Generator) -> np.ndarray:
+        """All positions in a random order that reads from a few shards at a time.
+
+        Shards are begun one after the other, in a random order, and the images of each are spread over the time in
+        which as many others are begun.
+        """
+        begun = rng.permutation(len(self.files))[self.shard]
+        return np.argsort(begun + MIXED * rng.random(len(self.shard)), kind="stable")
+
+
+def is_sharded(data: str | Path) -> bool:
+    """Whether `data` is a folder of shards, here or behind an address."""
+    return cache.is_address(data) or (Path(data) / INDEX).is_file()
+
+
+def read_shards(data: str | Path) -> Listing:
+    """The images of a folder of shards; where none of its files is held out, they are undivided.
+
+    `InputError` for an index that cannot be read, or files that are not as it says.
+    """
+    base = str(data).rstrip("/")
+    if not cache.is_address(data):
+        index = _read_index(base, Path(base) / INDEX, Path(base) / PLACES)
+        return _listing(index, tuple(f"{base}/{file}" for file in index.files), None)
+    said = without_password(base)
+    found = cache.folder() / sha256(said.encode()).hexdigest()[:16]
+    first = cache.fetch(f"{base}/{INDEX}", found / INDEX, most=MOST_INDEX, again=True)
+    content = first.read_bytes()
+    # Another index, other files; and where the index does not say what all of them hold, another address too.
+    digest = _digest_of_places(content)
+    kept = cache.folder() / sha256(content if digest else content + said.encode()).hexdigest()[:16]
+    places = cache.fetch(f"{base}/{PLACES}", kept / PLACES, most=MOST_PLACES, digest=digest)
+    index = _read_index(said, first, places)
+    return _listing(index, tuple(f"{base}/{quote(file)}" for file in index.files), kept)
+
+
+def _digest_of_places(content: bytes) -> str | None:
+    """The SHA-256 of `shards.parquet`, where an index has one of each file; those of before have none."""
+    try:
+        stored = json.loads(content)
+        found = [stored[PLACES_DIGEST], *(file["sha256"] for file in stored["shards"])]
+    except (ValueError, LookupError, TypeError, RecursionError):  # what cannot be read is said by who reads it
+        return None
+    return found[0] if all(isinstance(digest, str) for digest in found) else None
+
+
+@dataclass(frozen=True)
+class _Index:
+    """What the index says: of each file, and of each image."""
+
+    classes: tuple[str, ...]
+    files: tuple[str, ...]
+    lengths: tuple[int, ...]
+    digests: tuple[str | None, ...]
+    splits: tuple[str, ...]
+    names: list[str]
+    labels: list[tuple[str, ...]]
+    shard: np.ndarray
+    offset: np.ndarray
+    size: np.ndarray
+
+
+def _read_index(base: str, first: Path, second: Path) -> _Index:
+    from pyarrow import parquet
+
+    try:
+        stored = json.loads(first.read_bytes())
+        if stored["format"] != FORMAT:
+            raise InputError(f"{base}: the index is of format {stored['format']}, this version reads {FORMAT}")
+        files, classes = stored["shards"], tuple(stored["classes"])
+        table = parquet.read_table(second)
+        shard = table.column("shard").to_numpy()
+        if len(shard) and not 0 <= shard.min() <= shard.max() < len(files):
+            raise ValueError(f"{PLACES} and {INDEX} do not belong together")
+        _check_index(files, classes, table)
+        return _Index(
+            classes=classes,
+            files=tuple(file["file"] for file in files),
+            lengths=tuple(file["bytes"] for file in files),
+            digests=tuple(file.get("sha256") for file in files),
+            splits=tuple(file["split"] for file in files),
+            names=table.column("name").to_pylist(),
+            labels=[tuple(classes[label] for label in labels) for labels in table.column("labels").to_pylist()],
+            shard=shard,
+            offset=table.column("offset").to_numpy(),
+            size=table.column("size").to_numpy(),
+        )
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{base}: the index cannot be read: {next(iter(str(error).splitlines()), error)}") from None
+
+
+def _check_index(files: list[dict[str, Any]], classes: tuple[str, ...], table: Any) -> None:
+    """`ValueError` for places outside the folder, or outside its files: an index may be a stranger's."""
+    if not all(isinstance(name, str) for name in classes):
+        raise ValueError("its classes are no names")
+    if not all(isinstance(file["split"], str) for file in files):
+        raise ValueError("its splits are no names")
+    for file in files:
+        name, length = file["file"], file["bytes"]
+        if not isinstance(name, str) or name != Path(name).name or name in ("", ".", "..") or "\0" in name:
+            raise ValueError(f"{name!r} is no file of its folder")
+        if type(length) is not int or length < 0:
+            raise ValueError(f"{name} has no length")
+        if not isinstance(file.get("sha256", ""), str):
+            raise ValueError(f"{name} has no SHA-256")
+    columns = {name: table.column(name).to_numpy() for name in ("shard", "offset", "size")}
+    if not all(np.issubdtype(column.dtype, np.integer) for column in columns.values()):
+        raise ValueError(f"{PLACES} does not hold whole numbers")
+    lengths = np.array([file["bytes"] for file in files], dtype=np.int64)[columns["shard"]]
+    offset, size = (columns[name].astype(np.int64) for name in ("offset", "size"))
+    if ((offset < 0) | (size < 0) | (size > np.minimum(lengths, MAX_BYTES)) | (offset > lengths - size)).any():
+        raise ValueError("it says of images that they lie outside their files")
+    used = [label for labels in table.column("labels").to_pylist() for label in labels]
+    if used and not 0 <= min(used) <= max(used) < len(classes):
+        raise ValueError("it has labels that are no classes")
+
+
+def _listing(index: _Index, files: tuple[str, ...], kept: Path | None) -> Listing:
+    if kept is None:
+        _check_files(files, index.lengths)
+    divided = held_out_part(index.splits) is not None
+    parts = [index.splits[at] if divided else UNDIVIDED for at in index.shard.tolist()]
+    said = [without_password(file) if cache.is_address(file) else file for file in files]
+    sources = [f"{said[at]}/{name}" for at, name in zip(index.shard.tolist(), index.names, strict=True)]
+    entries = [Entry(*row) for row in zip(sources, index.labels, parts, index.names, strict=True)]
+    members = Members(files, index.lengths, index.digests, kept, index.shard, index.offset, index.size)
+    return Listing(entries, index.classes, members=members)
+
+
+def _check_files(files: tuple[str, ...], sizes: tuple[int, ...]) -> None:
+    for path, size in zip(files, sizes, strict=True):
+        try:
+            found = os.path.getsize(path)
+        except OSError as error:
+            raise InputError(f"{path} cannot be read: {(error.strerror or str(error)).lower()}") from None
+        if found != size:
+            raise InputError(f"{path} has {found} bytes, and {size} by the index: it is damaged, or has been replaced")

@@ -1,0 +1,110 @@
+"""Folders: one per class, under `train/` and `val/`, or directly, with a part held out; or without labels."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from pathlib import Path
+
+from convnext.data.sources.image_files import describe_unread, find_images, is_hidden, say_unread
+from convnext.data.sources.records import Entry, Listing, class_name, in_class_order
+from convnext.data.splits import PART_NAMES, UNDIVIDED, held_out_part, part_of_name
+from convnext.errors import InputError
+
+log = logging.getLogger("convnext")
+
+
+def read_folder(folder: Path, training: bool) -> Listing:
+    """The images under `folder`, by class folder.
+
+    Folders called train, val or test (or training, valid, validation, dev, testing, in any case) are parts, whose
+    folders are the classes; without any the classes lie in `folder` itself. Images under train/ alone are undivided.
+    For `training` there must be images of each class to train on, and a test part beside a val part is left out.
+    """
+    found = _parts(folder)
+    if training and found and "train" not in found:
+        first = next(iter(found.values())).name
+        raise InputError(f"{folder}: there is {first}/ but no train/ beside it")
+    held_out = held_out_part(found)
+    if training and held_out is not None:
+        if others := [path.name for part, path in found.items() if part not in ("train", held_out)]:
+            log.info("%s: left alone: %s", folder, " and ".join(others))
+        found = {part: path for part, path in found.items() if part in ("train", held_out)}
+    if held_out is None:
+        found = {UNDIVIDED: found.get("train", folder)}
+    entries: list[Entry] = []
+    classes: dict[str, tuple[str, ...]] = {}
+    for part, path in found.items():
+        own, classes[part] = _read_part(path, part)
+        entries += own
+    if training and held_out is not None:
+        extra = [name for name in classes[held_out] if name not in classes["train"]]
+        if extra:
+            raise InputError(f"{found[held_out]}: classes that {found['train']} lacks: {_names(extra)}")
+    listed = in_class_order(name for names in classes.values() for name in names)
+    if training and len(listed) == 1 and (below := folder / listed[0]).is_dir() and len(_subfolders(below)) > 1:
+        raise InputError(f"{folder}: only one class ({listed[0]}), with folders in it: is {below} the data?")
+    if training:
+        trained = {entry.labels[0] for entry in entries if entry.part in ("train", UNDIVIDED)}
+        bare = [name for name in listed if name not in trained]
+        if bare:
+            raise InputError(f"{folder}: classes without any image to train on: {_names(bare)}")
+    return Listing(entries, listed)
+
+
+def _parts(folder: Path) -> dict[str, Path]:
+    """The folders that are parts of the data, train first. A class may be called train too: beside folders that are no
+    parts, one that holds no folders is none."""
+    names = _subfolders(folder)
+    alone = all(map(part_of_name, names))
+    named = {name: folder / name for name in names if part_of_name(name) and (alone or _subfolders(folder / name))}
+    found: dict[str, Path] = {}
+    for part, known in PART_NAMES.items():
+        for name in sorted(named, key=lambda name: (name not in known, name)):  # val before Valid, if there are both
+            if part_of_name(name) == part:
+                found.setdefault(part, named[name])
+    return found
+
+
+def read_unlabelled(folder: Path) -> Listing:
+    """All images under `folder`, flat or nested, without labels, to train on."""
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder of images")
+    unread = Counter[str]()
+    found = find_images(folder, unread)
+    entries = [Entry(str(path), (), "train", path.relative_to(folder).as_posix()) for path in found]
+    if not entries:
+        what = f": {describe_unread(unread)}" if unread else ""
+        raise InputError(f"{folder}: no images in this folder or below{what}")
+    say_unread(unread)
+    return Listing(entries, ())
+
+
+def _read_part(folder: Path, part: str) -> tuple[list[Entry], tuple[str, ...]]:
+    names = sorted(_subfolders(folder))
+    classes = in_class_order(map(class_name, names))
+    if not classes:
+        layout = "expected a folder per class, as in DATA/train/cat/1.jpg and DATA/val/cat/2.jpg, or DATA/cat/1.jpg"
+        what = "images lie directly inside" if find_images(folder) else "no class folders inside"
+        raise InputError(f"{folder}: {what if any(folder.iterdir()) else 'empty folder'}; {layout}")
+    position = {name: number for number, name in enumerate(classes)}
+    unread = Counter[str]()
+    entries = [
+        Entry(str(path), (class_name(name),), part, path.relative_to(folder).as_posix())
+        for name in sorted(names, key=lambda name: position[class_name(name)])
+        for path in find_images(folder / name, unread)
+    ]
+    if not entries:
+        what = f": {describe_unread(unread)}" if unread else ""
+        raise InputError(f"{folder}: no images in its folders {_names(list(classes))}{what}")
+    say_unread(unread)
+    return entries, classes
+
+
+def _subfolders(folder: Path) -> list[str]:
+    return [path.name for path in folder.iterdir() if path.is_dir() and not is_hidden(path.name)]
+
+
+def _names(names: list[str]) -> str:
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return ", ".join(names[:5]) + more

@@ -1,0 +1,186 @@
+"""Tables of path, label and split: CSV, TSV or Parquet."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from convnext.data.sources.records import Entry, Listing, class_name, in_class_order, read_class_names
+from convnext.data.splits import PART_NAMES, UNDIVIDED, part_of_name
+from convnext.errors import InputError
+
+TABLE_SUFFIXES = (".csv", ".tsv", ".parquet")
+_PATH_COLUMNS = ("path", "file", "filename", "image")
+_LABEL_COLUMNS = ("label", "labels")
+_COLUMNS = (*_PATH_COLUMNS, *_LABEL_COLUMNS, "split")
+_NUMBER = re.compile(r"-?\d{1,18}")
+
+MOST_ROWS_A_BYTE = 10
+"""Rows of a Parquet file for each of its bytes: more are rows that repeat, made to fill the memory."""
+
+
+def read_table(table: Path, classes: Sequence[str] | None, multi_label: bool) -> Listing:
+    """The rows of `table`: columns path (or file, filename, image), label (or labels), and optionally split.
+
+    Paths are relative to the table's folder. Several labels of a row stand between `|` or `;`, or in a Parquet list.
+    Labels are names of `classes.txt` beside the table (one per line), else of `classes`; if they are not and all are
+    integers, they are positions in that list. Without a list, integers are names like others. Split is the name of a
+    part (`splits.PART_NAMES`); without the column, and where all rows are of train, rows are undivided. Errors name the
+    row, the header being row 1.
+    """
+    header, rows = _read(table)
+    label_column = _column(table, header, _LABEL_COLUMNS)
+    keys = _paths(table, header, rows)
+    labels = {number: _labels(row[label_column], multi_label or label_column == "labels") for number, row in rows}
+    for number, names in labels.items():
+        if len(names) != 1 and not multi_label:
+            raise InputError(
+                f"{table}: row {number}: {len(names) or 'no'} labels, expected one (or a multi-label task)"
+            )
+    labels, known = _resolve(table, labels, classes)
+
+    parts = _given_parts(table, rows) if "split" in header else [UNDIVIDED] * len(rows)
+    sources = [str(table.parent / key) for key in keys]
+    return Listing([Entry(*row) for row in zip(sources, labels.values(), parts, keys, strict=True)], known)
+
+
+def read_unlabelled_table(table: Path) -> Listing:
+    """The rows of a table whose labels, if it has any, do not count; of split, as `read_table` has it."""
+    header, rows = _read(table)
+    keys = _paths(table, header, rows)
+    parts = _given_parts(table, rows) if "split" in header else ["train"] * len(rows)
+    return Listing([Entry(str(table.parent / key), (), part, key) for key, part in zip(keys, parts, strict=True)], ())
+
+
+def _read(table: Path) -> tuple[list[str], list[tuple[int, dict[str, Any]]]]:
+    """The header, and the rows with their numbers, at least one."""
+    if not table.is_file():
+        raise InputError(f"{table} is not a file that can be read as a table")
+    header, rows = _read_parquet(table) if table.suffix.lower() == ".parquet" else _read_csv(table)
+    _column(table, header, _PATH_COLUMNS)
+    if not rows:
+        raise InputError(f"{table}: no rows under the header")
+    return header, rows
+
+
+def _paths(table: Path, header: list[str], rows: list[tuple[int, dict[str, Any]]]) -> list[str]:
+    """The paths of all rows, as they are written."""
+    column = _column(table, header, _PATH_COLUMNS)
+    for number, row in rows:
+        path = row[column]
+        if path is not None and not isinstance(path, str):
+            raise InputError(f"{table}: row {number}: column {column!r} holds {type(path).__name__}, not a path")
+        if not path:
+            raise InputError(f"{table}: row {number}: empty path")
+        if "\0" in path:
+            raise InputError(f"{table}: row {number}: a path cannot hold the character NUL")
+    return [row[column] for _, row in rows]
+
+
+def _read_csv(table: Path) -> tuple[list[str], list[tuple[int, dict[str, Any]]]]:
+    try:
+        with open(table, newline="", encoding="utf-8-sig") as file:
+            lines = list(csv.reader(file, delimiter="\t" if table.suffix.lower() == ".tsv" else ","))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{table}: not a table in UTF-8 text ({error})") from None
+    header = [_known_name(name) for name in lines[0]] if lines else []
+    _refuse_twins(table, header)
+    rows = []
+    for number, line in enumerate(lines[1:], start=2):
+        if not line:
+            continue
+        if len(line) != len(header):
+            raise InputError(f"{table}: row {number}: {len(line)} fields under a header of {len(header)}")
+        rows.append((number, dict(zip(header, map(str.strip, line), strict=True))))
+    return header, rows
+
+
+def _read_parquet(table: Path) -> tuple[list[str], list[tuple[int, dict[str, Any]]]]:
+    import pyarrow
+    from pyarrow import parquet
+
+    try:
+        with parquet.ParquetFile(table) as file:
+            names = list(file.schema_arrow.names)
+            header = [_known_name(name) for name in names]
+            _refuse_twins(table, header)
+            if file.metadata.num_rows > MOST_ROWS_A_BYTE * table.stat().st_size:
+                raise InputError(
+                    f"{table}: {file.metadata.num_rows} rows in {table.stat().st_size} bytes are no images"
+                )
+            wanted = [name for name, known in zip(names, header, strict=True) if known in _COLUMNS]
+            rows = file.read(columns=wanted).to_pylist()
+            return header, [(n, {_known_name(k): v for k, v in row.items()}) for n, row in enumerate(rows, start=2)]
+    except InputError:
+        raise
+    except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:  # dates that Python lacks, bad UTF-8
+        raise InputError(f"{table}: not a readable Parquet file ({str(error).splitlines()[0]})") from None
+
+
+def _known_name(column: str) -> str:
+    """The name of a column; one that is read here in small letters, however it is written."""
+    name = column.strip()
+    return name.lower() if name.lower() in _COLUMNS else name
+
+
+def _refuse_twins(table: Path, header: list[str]) -> None:
+    for name in header:
+        if header.count(name) > 1:
+            raise InputError(f"{table}: column {name!r} appears twice in the header")
+
+
+def _column(table: Path, header: list[str], names: tuple[str, ...]) -> str:
+    for name in names:
+        if name in header:
+            return name
+    raise InputError(f"{table}: no column {' or '.join(names)}; found {', '.join(header) or 'nothing'}")
+
+
+def _labels(value: Any, several: bool) -> tuple[str, ...]:
+    """The labels in one cell, without repeats."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)  # how Parquet gives integers with gaps
+    if isinstance(value, list | tuple):
+        parts = [str(part) for part in value]
+    else:
+        text = "" if value is None else str(value)
+        parts = re.split(r"[|;]", text) if several else [text]
+    return tuple(dict.fromkeys(class_name(part.strip()) for part in parts if part.strip()))
+
+
+def _resolve(
+    table: Path, labels: dict[int, tuple[str, ...]], classes: Sequence[str] | None
+) -> tuple[dict[int, tuple[str, ...]], tuple[str, ...]]:
+    """Labels as class names, and the names of all classes."""
+    beside = table.parent / "classes.txt"
+    listed = beside.is_file()
+    if listed:
+        classes = read_class_names(beside)
+    used = in_class_order(label for names in labels.values() for label in names)
+    if classes is not None and set(used) <= set(classes):
+        return labels, tuple(classes)
+    if listed and classes is not None and not all(_NUMBER.fullmatch(label) for label in used):
+        number, label = next((n, label) for n in labels for label in labels[n] if label not in classes)
+        raise InputError(f"{table}: row {number}: label {label!r} is not in {beside}")
+    if classes is None or not all(_NUMBER.fullmatch(label) for label in used):
+        return labels, used
+    for number, names in labels.items():
+        for label in names:
+            if not 0 <= int(label) < len(classes):
+                raise InputError(f"{table}: row {number}: label {label} is outside 0..{len(classes) - 1}")
+    return {number: tuple(classes[int(label)] for label in names) for number, names in labels.items()}, tuple(classes)
+
+
+def _given_parts(table: Path, rows: list[tuple[int, dict[str, Any]]]) -> list[str]:
+    parts = []
+    for number, row in rows:
+        name = str(row["split"] or "").strip()
+        part = part_of_name(name)
+        if part is None:
+            known = ", ".join(name for names in PART_NAMES.values() for name in names)
+            raise InputError(f"{table}: row {number}: split {name.lower()!r} is none of {known}")
+        parts.append(part)
+    return parts if set(parts) != {"train"} else [UNDIVIDED] * len(parts)

@@ -1,0 +1,116 @@
+"""From a trained detector to objects in images."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from convnext.data.images.decode import read_image
+from convnext.inference.base import SeesWholeImages
+from convnext.models.detection.rcnn import RCNN, Detections, create_detector
+from convnext.tasks.detect.data import Size, WholeImage
+
+
+class Found(NamedTuple):
+    """One object in an image: x0, y0, x1, y1 in its pixels, and a bool mask `[H, W]`, or None."""
+
+    label: int
+    score: float
+    box: list[float]
+    mask: np.ndarray | None
+
+
+class Detector(SeesWholeImages):
+    """Finds objects.
+
+    Args:
+        model: the network.
+        classes: their names.
+        category_ids: what COCO's JSON calls them.
+        transform: how an image becomes its input.
+    """
+
+    def __init__(
+        self, model: RCNN, classes: Sequence[str], category_ids: Sequence[int | str], transform: WholeImage
+    ) -> None:
+        self.model, self.classes, self.transform = model.eval(), list(classes), transform
+        self.category_ids = list(category_ids)
+
+    def __call__(self, images: Any, threshold: float = 0.5) -> Any:
+        """Objects of one image, or of each in a list, with a score of at least `threshold`, best first.
+
+        An image is a path, a binary file, a PIL image or pixels (`data.decode.read_image`).
+        Returns `[{"label", "score", "box", "mask"}, ...]`: the
+        box as x0, y0, x1, y1 in the image's pixels, the mask as bool `[H, W]` (no "mask" from a detector of boxes
+        alone). `ImageError` for one that cannot be read.
+        """
+        if isinstance(images, list | tuple):
+            return [self(image, threshold) for image in images]
+        image = read_image(images, white=self.transform.white)
+        found = self.find([self.transform(image)], [(image.height, image.width)], least=threshold)[0]
+        return [
+            {"label": self.classes[label], "score": score, "box": box, **({} if mask is None else {"mask": mask})}
+            for label, score, box, mask in found
+        ]
+
+    @torch.inference_mode()
+    def find(self, inputs: list[Tensor], sizes: list[Size], *, least: float = 0.0) -> list[list[Found]]:
+        """The objects of transformed images with at least that score, in the pixels of the images, of these sizes."""
+        device = next(self.model.parameters()).device
+        detections = self.model([each.to(device) for each in inputs])
+        return [
+            place(found, (each.shape[1], each.shape[2]), size, least=least)
+            for found, each, size in zip(detections, inputs, sizes, strict=True)
+        ]
+
+
+def place(found: Detections, inner: Size, size: Size, *, least: float = 0.0) -> list[Found]:
+    """Objects found in an image of `inner` height and width, in the pixels of the same image of another `size`."""
+    factor = torch.tensor([size[1] / inner[1], size[0] / inner[0]] * 2)
+    boxes = found.boxes.float().cpu() * factor
+    masks = found.masks.float().cpu()
+    objects = []
+    for i, (label, score) in enumerate(zip(found.labels.tolist(), found.scores.tolist(), strict=True)):
+        if score < least:
+            break
+        box = boxes[i].tolist()
+        objects.append(Found(label, score, box, paste(masks[i], box, size) if len(masks) else None))
+    return objects
+
+
+def paste(mask: Tensor, box: Sequence[float], size: Size) -> np.ndarray:
+    """Where an image of `size` shows an object, bool `[H, W]`: whose mask `[side, side]`, over the box, exceeds a half.
+
+    The box is not rounded: torchvision's `paste_masks_in_image` takes whole pixels, up to one off on each side.
+    """
+    drawn = np.zeros(size, dtype=bool)
+    (first_x, last_x, xs), (first_y, last_y, ys) = (
+        _pixels(box[axis], box[axis + 2], length) for axis, length in ((0, size[1]), (1, size[0]))
+    )
+    if len(xs) and len(ys):
+        grid = torch.stack(torch.meshgrid(xs, ys, indexing="xy"), dim=-1)
+        values = F.grid_sample(mask[None, None], grid[None], align_corners=False, padding_mode="border")[0, 0]
+        drawn[first_y:last_y, first_x:last_x] = (values > 0.5).numpy()
+    return drawn
+
+
+def _pixels(start: float, end: float, length: int) -> tuple[int, int, Tensor]:
+    """The pixels, of `length`, with middles between two edges: first, last + 1, and where they lie, from -1 to 1."""
+    first = max(0, math.ceil(start - 0.5))
+    last = max(first, min(length, math.ceil(end - 0.5)))
+    return first, last, (torch.arange(first, last) + 0.5 - start) / (end - start) * 2 - 1
+
+
+def build_detector(state: dict[str, Tensor], meta: dict[str, Any]) -> Detector:
+    """The detector whose weights and description a run stored."""
+    with torch.device("meta"):
+        model = create_detector(meta["model"], classes=len(meta["classes"]), **meta["parts"])
+    model.load_state_dict(state, assign=True)
+    model.requires_grad_(False)
+    return Detector(model, meta["classes"], meta["category_ids"], WholeImage(**meta["transform"]))

@@ -1,0 +1,129 @@
+"""From a trained segmenter to label maps of images of any size."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from convnext.data.images.decode import read_image
+from convnext.inference.base import SeesWholeImages
+from convnext.models.segmentation.upernet import UperNet, create_segmenter, resize
+from convnext.tasks.detect.data import Size, WholeImage
+
+ENLARGED = 2**26
+"""Values of logits that are held at the image's size at once."""
+
+
+class Segmenter(SeesWholeImages):
+    """Says of every pixel what it shows.
+
+    Args:
+        model: the network.
+        classes: their names.
+        transform: how an image becomes its input.
+        window: side of a square that slides over the input, None to see it whole.
+        stride: its steps.
+        scales: of the input, whose probabilities are averaged.
+        flip: whether the mirrored image is averaged in too.
+    """
+
+    def __init__(
+        self,
+        model: UperNet,
+        classes: Sequence[str],
+        transform: WholeImage,
+        *,
+        window: int | None = None,
+        stride: int | None = None,
+        scales: Sequence[float] = (1.0,),
+        flip: bool = False,
+    ) -> None:
+        self.model, self.classes, self.transform = model.eval(), list(classes), transform
+        self.window, self.stride = window, stride or (None if window is None else max(1, window * 2 // 3))
+        self.scales, self.flip = tuple(scales), flip
+
+    def __call__(self, images: Any) -> Any:
+        """The label map of one image, uint16 `[H, W]`, or of each in a list: positions among `classes`.
+
+        An image is a path, a binary file, a PIL image or pixels (`data.decode.read_image`).
+        `ImageError` for one that cannot be read.
+        """
+        if isinstance(images, list | tuple):
+            return [self(image) for image in images]
+        image = read_image(images, white=self.transform.white)
+        return self.label(self.transform(image), (image.height, image.width))
+
+    def label(self, inputs: Tensor, size: Size) -> np.ndarray:
+        """The label map, of this size, of a transformed image `[3, h, w]`."""
+        return label_at(self.scores(inputs), size)
+
+    @torch.inference_mode()
+    def scores(self, inputs: Tensor) -> Tensor:
+        """Logits `[classes, h, w]` of a transformed image `[3, h, w]`; of several views, mean probabilities."""
+        device = next(self.model.parameters()).device
+        whole = inputs.to(device)[None]
+        height, width = whole.shape[2:]
+        views = []
+        for scale in self.scales:
+            size = (max(1, round(height * scale)), max(1, round(width * scale)))
+            scaled = whole if scale == 1 else resize(whole, size)
+            for mirrored in (False, True) if self.flip else (False,):
+                view = self.slide(scaled.flip(3) if mirrored else scaled)
+                views.append(resize(view.flip(3) if mirrored else view, (height, width)))
+        if len(views) == 1:
+            return views[0][0]
+        return torch.stack([view.softmax(1) for view in views]).mean(0)[0]
+
+    def slide(self, inputs: Tensor) -> Tensor:
+        """Logits of `[1, 3, h, w]`, the mean over the windows that see a pixel."""
+        if self.window is None or self.stride is None or max(inputs.shape[2:]) <= self.window:
+            return self.model(inputs).float()
+        window, (height, width) = self.window, inputs.shape[2:]
+        total = inputs.new_zeros(1, len(self.classes), height, width, dtype=torch.float32)
+        seen = inputs.new_zeros(1, 1, height, width)
+        for top in starts(height, window, self.stride):
+            for left in starts(width, window, self.stride):
+                part = (..., slice(top, top + window), slice(left, left + window))
+                total[part] += self.model(inputs[part]).float()
+                seen[part] += 1
+        return total / seen
+
+
+def starts(length: int, window: int, stride: int) -> list[int]:
+    """Where windows begin that cover a length; the last ends with it."""
+    last = max(0, length - window)
+    return [*range(0, last, stride), last]
+
+
+def label_at(scores: Tensor, size: Size) -> np.ndarray:
+    """The best class of each pixel, uint16 `[H, W]`, of scores `[classes, h, w]` that are scaled bilinearly to `size`.
+
+    Some rows at a time: a large image's scores would not fit in memory.
+    """
+    classes, height, _ = scores.shape
+    rows = max(1, ENLARGED // (classes * size[1]))
+    # As bilinear interpolation along the height does: centres of pixels, clamped at the ends.
+    centre = ((torch.arange(size[0], device=scores.device) + 0.5) * (height / size[0]) - 0.5).clamp(0, height - 1)
+    above = centre.floor().long()
+    below, share = (above + 1).clamp(max=height - 1), centre - above
+    parts = []
+    for first in range(0, size[0], rows):
+        here = slice(first, first + rows)
+        part = torch.lerp(scores[:, above[here]], scores[:, below[here]], share[here][None, :, None])
+        wide = F.interpolate(part[None], size=(part.shape[1], size[1]), mode="bilinear", align_corners=False)
+        parts.append(wide[0].argmax(0).to(torch.int32).cpu())
+    return torch.cat(parts).numpy().astype(np.uint16)
+
+
+def build_segmenter(state: dict[str, Tensor], meta: dict[str, Any]) -> Segmenter:
+    """The segmenter whose weights and description a run stored."""
+    with torch.device("meta"):
+        model = create_segmenter(meta["model"], classes=len(meta["classes"]), **meta["parts"])
+    model.load_state_dict(state, assign=True)
+    model.requires_grad_(False)
+    return Segmenter(model, meta["classes"], WholeImage(**meta["transform"]), **meta["testing"])

@@ -1,0 +1,60 @@
+"""Detection in images far larger than those of training: square by square, and the squares' answers joined."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from PIL import Image
+from torchvision.ops import batched_nms
+
+from convnext.inference.detector import Detector, Found
+
+OVERLAP = 0.25
+"""Share of a square's side that the next one covers again."""
+
+
+def starts(length: int, side: int) -> list[int]:
+    """Where squares of `side` begin: evenly, all is covered, and each overlaps the next by `OVERLAP` at least."""
+    if length <= side:
+        return [0]
+    count = -(-(length - side) // max(1, int(side * (1 - OVERLAP)))) + 1
+    return [round(i * (length - side) / (count - 1)) for i in range(count)]
+
+
+def find_in_tiles(detector: Detector, image: Image.Image, side: int, *, least: float = 0.0) -> list[Found]:
+    """The objects of an image, each of its squares seen by itself, with at least that score; best first.
+
+    What a square's inner edge cuts is left to the next square, which has it whole, unless it is larger than their
+    overlap. What two squares found is joined by the detector's own rule of overlap.
+    """
+    found: list[tuple[int, int, Found]] = []
+    for top in starts(image.height, side):
+        for left in starts(image.width, side):
+            square = image.crop((left, top, min(left + side, image.width), min(top + side, image.height)))
+            objects = detector.find([detector.transform(square)], [(square.height, square.width)], least=least)[0]
+            whole = [each for each in objects if not _is_cut(each, square, left, top, image, int(OVERLAP * side))]
+            found += [(left, top, each) for each in whole]
+    if not found:
+        return []
+    boxes = torch.tensor([each.box for _, _, each in found])
+    boxes += torch.tensor([[left, top] * 2 for left, top, _ in found])
+    scores, labels = (torch.tensor([getattr(each, name) for _, _, each in found]) for name in ("score", "label"))
+    kept = batched_nms(boxes, scores, labels, detector.model.OVERLAP).tolist()
+    # Only now are masks made as large as the image.
+    return [_moved(*found[i], box=boxes[i].tolist(), image=image) for i in kept]
+
+
+def _is_cut(each: Found, square: Image.Image, left: int, top: int, image: Image.Image, overlap: int) -> bool:
+    x0, y0, x1, y1 = each.box
+    across = (x0 < 1 and left > 0) or (x1 > square.width - 1 and left + square.width < image.width)
+    down = (y0 < 1 and top > 0) or (y1 > square.height - 1 and top + square.height < image.height)
+    return (across and x1 - x0 < overlap) or (down and y1 - y0 < overlap)
+
+
+def _moved(left: int, top: int, each: Found, *, box: list[float], image: Image.Image) -> Found:
+    mask = None
+    if each.mask is not None:
+        mask = np.zeros((image.height, image.width), dtype=bool)
+        height, width = each.mask.shape
+        mask[top : top + height, left : left + width] = each.mask
+    return Found(each.label, each.score, box, mask)

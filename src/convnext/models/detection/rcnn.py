@@ -1,0 +1,268 @@
+"""Mask R-CNN and Cascade Mask R-CNN on a ConvNeXt (He et al. 2017; Cai and Vasconcelos 2018; ConvNeXt, section 3.3).
+
+The pyramid's four maps, a LayerNorm on each, go through a feature pyramid network; a region proposal network says where
+something may be; one stage (Mask R-CNN) or three (Cascade) say what it is, and each has a mask head.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
+from torch.nn import functional as F
+from torchvision.models.detection.image_list import ImageList
+from torchvision.ops import FeaturePyramidNetwork, batched_nms
+from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
+
+from convnext.models.detection import roi_align as region_pool
+from convnext.models.detection.box_head import CODE_WEIGHTS, BoxHead, BoxStage, Norm
+from convnext.models.detection.mask_head import MaskHead, mask_loss
+from convnext.models.detection.proposals import ProposalNetwork, Regions
+from convnext.models.detection.roi_align import LEVELS, RegionPool
+from convnext.models.detection.soft_nms import soft_nms
+from convnext.models.encoder import create_encoder
+from convnext.nn.backbone import ConvNeXt
+from convnext.nn.norm import LayerNorm
+from convnext.tasks.detect.data import Objects
+
+STRIDES = (*region_pool.STRIDES, 64)
+CASCADE = (0.5, 0.6, 0.7)
+STAGE_WEIGHTS = (1.0, 0.5, 0.25)
+
+
+class Detections(NamedTuple):
+    """n objects of an image, best first.
+
+    `boxes` x0, y0, x1, y1 `[n, 4]` in its pixels, `scores` `[n]`, `labels` `[n]`, `masks` `[n, side, side]`: the
+    probability, over the box, that a point belongs to the object; `[0, 1, 1]` from a detector without masks.
+    """
+
+    boxes: Tensor
+    scores: Tensor
+    labels: Tensor
+    masks: Tensor
+
+
+class Group(NamedTuple):
+    """Images of one padded size: their places in the batch, themselves, and the pyramid's maps."""
+
+    places: list[int]
+    images: ImageList
+    features: dict[str, Tensor]
+
+
+class RCNN(nn.Module):
+    """A detector.
+
+    Args:
+        backbone: gives the pyramid; its last norm and head are not used.
+        classes: without the background.
+        cascade: three stages that learn boxes by GIoU, instead of one.
+        agnostic: one box for all classes instead of one for each.
+        masks: whether it draws outlines.
+        dim: channels of the pyramid network and the heads.
+        linear: width of the box heads' linear layers.
+        box_convs, mask_convs: convolutions in the heads.
+        norm: of the box heads' convolutions ("batch" is synchronised between processes on CUDA).
+        anchor_scale: an anchor's side in strides.
+        regions: how many of an image a stage learns from.
+        soft: soft-NMS instead of NMS.
+    """
+
+    SCORE, OVERLAP, MOST = 0.05, 0.5, 100
+    DECAYED = 1e-3  # least score after soft-NMS
+
+    def __init__(
+        self,
+        backbone: ConvNeXt,
+        *,
+        classes: int,
+        cascade: bool = False,
+        agnostic: bool = False,
+        masks: bool = True,
+        dim: int = 256,
+        linear: int = 1024,
+        box_convs: int = 0,
+        mask_convs: int = 4,
+        norm: Norm = "none",
+        anchor_scale: float = 8.0,
+        regions: int = 512,
+        soft: bool = False,
+    ) -> None:
+        super().__init__()
+        self.backbone, self.soft = backbone, soft
+        self.depths = backbone.depths
+        self.norms = nn.ModuleList(LayerNorm(width) for width in backbone.dims)
+        self.fpn = FeaturePyramidNetwork(list(backbone.dims), dim, extra_blocks=LastLevelMaxPool())
+        self.rpn = ProposalNetwork(dim, tuple(anchor_scale * stride for stride in STRIDES))
+        self.box_pool, self.mask_pool = RegionPool(7), RegionPool(14)
+        overlaps = CASCADE if cascade else CASCADE[:1]
+        self.box_stages: Any = nn.ModuleList(
+            BoxStage(
+                BoxHead(dim, 7, classes, convs=box_convs, linear=linear, norm=norm, agnostic=agnostic),
+                iou=overlap,
+                code_weights=weights,
+                giou=cascade,
+                regions=regions,
+            )
+            for overlap, weights in zip(overlaps, CODE_WEIGHTS, strict=False)
+        )
+        self.mask_heads = nn.ModuleList(
+            MaskHead(dim, classes, convs=mask_convs, norm="none") for _ in overlaps if masks
+        )
+
+    def forward(self, images: list[Tensor], objects: list[Objects] | None = None, keys: list[int] | None = None) -> Any:
+        """Normalised images `[3, H, W]` of any sizes, with objects, to losses by name; without, to `Detections`.
+
+        An image's answer and loss do not depend on the others, and the batch's losses are the mean of its images' own.
+        `keys` are numbers, one an image, by which the regions are drawn that are learnt from; without, they are random.
+        """
+        groups = self.grouped(images)
+        sizes = [(image.shape[1], image.shape[2]) for image in images]
+        if objects is not None and keys is None:
+            keys = torch.randint(2**62, (len(images),)).tolist()
+        regions = [Regions(torch.empty(0), torch.empty(0))] * len(images)
+        losses: dict[str, Tensor] = {}
+        for places, batch, features in groups:
+            scored = self.rpn(batch, list(features.values()))
+            for place, proposed in zip(places, self.rpn.propose(scored, batch.image_sizes), strict=True):
+                regions[place] = proposed
+            if objects is not None and keys is not None:
+                own = self.rpn.losses(scored, [objects[i].boxes for i in places], [keys[i] for i in places])
+                for name, loss in own.items():
+                    losses[name] = losses.get(name, 0) + loss * (len(places) / len(images))
+        if objects is None or keys is None:
+            return self.detect(groups, [proposed.boxes for proposed in regions], sizes)
+        return {**losses, **self.stage_losses(groups, regions, objects, sizes, keys)}
+
+    def grouped(self, images: list[Tensor]) -> list[Group]:
+        """The images by size, padded with zeros at the right and bottom to multiples of the last stride, with their
+        maps.
+
+        Only images of one padded size go through the network together. Were a smaller one padded to the size of a
+        larger, GRN's norms and the convolutions near its border would see the padding, and its answer would be another.
+        """
+        places: dict[tuple[int, int] | int, list[int]] = {}
+        for place, image in enumerate(images):
+            # Split among processes, the network must be called equally often in all of them.
+            key = place if isinstance(self, FSDPModule) else padded_size(image)
+            places.setdefault(key, []).append(place)
+        groups = []
+        for own in places.values():
+            batch = torch.stack([padded(images[i]) for i in own])
+            maps = [norm(x).permute(0, 3, 1, 2) for norm, x in zip(self.norms, self.backbone(batch), strict=True)]
+            features = self.fpn(OrderedDict(zip(LEVELS, maps, strict=True)))
+            sizes = [(images[i].shape[1], images[i].shape[2]) for i in own]
+            groups.append(Group(own, ImageList(batch, sizes), features))
+        return groups
+
+    def pooled(self, pool: RegionPool, groups: list[Group], regions: list[Tensor]) -> Tensor:
+        """Every image's boxes `[r, 4]`, pooled from its group's maps: `[R, C, side, side]`, in the images' order."""
+        parts = [torch.empty(0)] * len(regions)
+        for group in groups:
+            own = [regions[i] for i in group.places]
+            pooled = pool(group.features, own).split([len(boxes) for boxes in own])
+            for place, part in zip(group.places, pooled, strict=True):
+                parts[place] = part
+        return torch.cat(parts)
+
+    def stage_losses(
+        self,
+        groups: list[Group],
+        regions: list[Regions],
+        objects: list[Objects],
+        sizes: list[tuple[int, int]],
+        keys: list[int],
+    ) -> dict[str, Tensor]:
+        """Losses of classes, boxes and masks by stage: means over the images, of an image over its regions."""
+        losses: dict[str, Tensor] = {}
+        for i, stage in enumerate(self.box_stages):
+            sampled, labels, matches = stage.sample(regions, objects, keys)
+            chosen = [own.boxes for own in sampled]
+            logits, codes = stage.head(self.pooled(self.box_pool, groups, chosen))
+            targets = [
+                truth.boxes[m] if len(truth.boxes) else b for truth, m, b in zip(objects, matches, chosen, strict=True)
+            ]
+            parts = (torch.cat(chosen), torch.cat(labels), torch.cat(targets), shares(chosen))
+            class_loss, box_loss = stage.losses(logits, codes, *parts)
+            losses |= {f"class_{i}": STAGE_WEIGHTS[i] * class_loss, f"box_{i}": STAGE_WEIGHTS[i] * box_loss}
+            if self.mask_heads:
+                positive = [torch.where(label > 0)[0] for label in labels]
+                boxes, own_labels, own = (
+                    [values[p] for values, p in zip(parts, positive, strict=True)]
+                    for parts in (chosen, labels, matches)
+                )
+                masks = self.mask_heads[i](self.pooled(self.mask_pool, groups, boxes))
+                shapes = [truth.masks for truth in objects]
+                loss = mask_loss(masks, boxes, torch.cat(own_labels), own, shapes, shares(boxes))
+                losses[f"mask_{i}"] = STAGE_WEIGHTS[i] * loss
+            if i + 1 < len(self.box_stages):
+                counts, label = [len(boxes) for boxes in chosen], torch.cat(labels)
+                best = torch.where(label > 0, label - 1, logits[:, 1:].argmax(1))
+                refined = (codes.detach().split(counts), best.split(counts), chosen, sizes)
+                moved = [stage.refine(*part) for part in zip(*refined, strict=True)]
+                regions = [Regions(boxes, own.ids) for boxes, own in zip(moved, sampled, strict=True)]
+        return losses
+
+    def detect(self, groups: list[Group], regions: list[Tensor], sizes: list[tuple[int, int]]) -> list[Detections]:
+        """What is in each image, from its proposed regions."""
+        counts = [len(boxes) for boxes in regions]
+        probabilities = torch.zeros((), device=regions[0].device)
+        for i, stage in enumerate(self.box_stages):
+            logits, codes = stage.head(self.pooled(self.box_pool, groups, regions))
+            probabilities = probabilities + logits.softmax(1) / len(self.box_stages)
+            if i + 1 < len(self.box_stages):
+                parts = (codes.split(counts), logits[:, 1:].argmax(1).split(counts), regions, sizes)
+                regions = [stage.refine(*part) for part in zip(*parts, strict=True)]
+        boxes = [stage.decode(*part) for part in zip(codes.split(counts), regions, sizes, strict=True)]
+        found = [self.select(*part) for part in zip(boxes, probabilities.split(counts), strict=True)]
+        if not self.mask_heads:
+            return [Detections(*each, each[0].new_zeros(0, 1, 1)) for each in found]
+        pooled = self.pooled(self.mask_pool, groups, [each[0] for each in found])
+        labels = torch.cat([each[2] for each in found])
+        every = torch.arange(len(labels), device=labels.device)
+        drawn = torch.stack([head(pooled)[every, labels].sigmoid() for head in self.mask_heads]).mean(0)
+        return [
+            Detections(*each, masks)
+            for each, masks in zip(found, drawn.split([len(each[0]) for each in found]), strict=True)
+        ]
+
+    def select(self, boxes: Tensor, probabilities: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Boxes `[R, boxes, 4]` and probabilities `[R, 1 + classes]` to boxes, scores and labels of what is kept."""
+        scores = probabilities[:, 1:]
+        region, label = torch.where(scores > self.SCORE)
+        values = scores[region, label]
+        candidates = boxes[region, label if boxes.shape[1] > 1 else 0]
+        real = ((candidates[:, 2:] - candidates[:, :2]) > 1e-2).all(1)
+        candidates, values, label = candidates[real], values[real], label[real]
+        if self.soft:
+            kept, values = soft_nms(candidates, values, label, iou=self.OVERLAP, least=self.DECAYED, most=self.MOST)
+            return candidates[kept], values, label[kept]
+        kept = batched_nms(candidates, values, label, self.OVERLAP)[: self.MOST]
+        return candidates[kept], values[kept], label[kept]
+
+
+def padded_size(image: Tensor) -> tuple[int, int]:
+    """Height and width of an image `[3, H, W]`, rounded up to multiples of the last stride."""
+    stride = STRIDES[-1]
+    return -(-image.shape[1] // stride) * stride, -(-image.shape[2] // stride) * stride
+
+
+def padded(image: Tensor) -> Tensor:
+    """An image with zeros at the right and bottom, up to its `padded_size`."""
+    height, width = padded_size(image)
+    return F.pad(image, (0, width - image.shape[2], 0, height - image.shape[1]))
+
+
+def shares(boxes: list[Tensor]) -> Tensor:
+    """What each region counts in a mean over images of their means over regions, `[R]`; `boxes` are of each image."""
+    counts = torch.tensor([len(own) for own in boxes], device=boxes[0].device)
+    return (1 / (len(boxes) * counts.float())).repeat_interleave(counts)
+
+
+def create_detector(name: str, *, classes: int, encoder: dict[str, Any] | None = None, **parts: Any) -> RCNN:
+    """A detector on a model of the family; `encoder` are arguments of `create_encoder`, `parts` of `RCNN`."""
+    return RCNN(create_encoder(name, **(encoder or {})), classes=classes, **parts)

@@ -1,0 +1,1 @@
+"""The depthwise 7x7 convolution, of whole maps and of visible patches."""

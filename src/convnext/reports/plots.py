@@ -1,0 +1,101 @@
+"""Pictures of a run: learning curves, confusion matrix, worst mistakes. Written as PNG files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+from PIL import Image
+from torch import Tensor
+
+from convnext.storage.files import whole_file
+
+BLUE, ORANGE = "#2b6cb0", "#dd6b20"
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG."""
+    with whole_file(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=110, bbox_inches="tight")
+
+
+def shown(name: str) -> str:
+    """A name of a class or file as matplotlib shows it: not as a formula, and whatever bytes it is made of."""
+    return name.encode("utf-8", "replace").decode().replace("$", r"\$")
+
+
+def plot_curves(rows: Sequence[dict[str, Any]], score: str, path: Path) -> None:
+    """Loss and `score` over the epochs of a run's `metrics.jsonl`."""
+    epochs = [row["epoch"] for row in rows]
+    figure = Figure(figsize=(9, 3.2))
+    left, right = figure.subplots(1, 2)
+    left.plot(epochs, [row["loss"] for row in rows], color=BLUE, marker=".", label="train (augmented)")
+    left.plot(epochs, [row["val_loss"] for row in rows], color=ORANGE, marker=".", label="val")
+    left.set(xlabel="epoch", title="loss")
+    left.legend(frameon=False)
+    right.plot(epochs, [row[score] for row in rows], color=ORANGE, marker=".")
+    right.set(xlabel="epoch", title=f"{score} on val, %")
+    for axes in (left, right):
+        axes.grid(alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+    save(figure, path)
+
+
+def plot_measured(rows: Sequence[dict[str, Any]], lines: Sequence[tuple[str, str, str]], path: Path) -> None:
+    """Loss over the epochs, and the figures (name, colour, style) where they were measured."""
+    figure = Figure(figsize=(9, 3.2))
+    left, right = figure.subplots(1, 2)
+    left.plot([row["epoch"] for row in rows], [row["loss"] for row in rows], color=BLUE, marker=".")
+    left.set(xlabel="epoch", title="loss, train (augmented)")
+    for name, colour, style in lines:
+        points = [(row["epoch"], row[name]) for row in rows if name in row]
+        right.plot(*zip(*points, strict=True), style, color=colour, marker=".", label=name.replace("_", " "))
+    right.set(xlabel="epoch", title="on val, %")
+    right.legend(frameon=False)
+    for axes in (left, right):
+        axes.grid(alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+    save(figure, path)
+
+
+def plot_confusion(matrix: Tensor, classes: Sequence[str], path: Path, *, unit: str = "images") -> None:
+    """True class down, predicted class across; cells show counts, or percents of pixels, while they can be read."""
+    size = len(classes)
+    shares = matrix / matrix.sum(1, keepdim=True).clamp(min=1)
+    side = min(3 + 0.45 * size, 24)
+    figure = Figure(figsize=(side, side))
+    axes = figure.subplots()
+    axes.imshow(shares.numpy(), cmap="Blues", vmin=0, vmax=1)
+    if size <= 40:
+        names = [shown(name) for name in classes]
+        axes.set_xticks(range(size), names, rotation=60, ha="right")
+        axes.set_yticks(range(size), names)
+    if size <= 25:
+        for i in range(size):
+            for j in range(size):
+                if matrix[i, j] and (unit == "images" or shares[i, j] >= 0.005):
+                    text = str(int(matrix[i, j])) if unit == "images" else f"{100 * shares[i, j]:.0f}"
+                    colour = "white" if shares[i, j] > 0.5 else "black"
+                    axes.text(j, i, text, ha="center", va="center", color=colour, fontsize=8)
+    axes.set(
+        xlabel="predicted",
+        ylabel="true",
+        title=f"confusion matrix ({unit if unit == 'images' else '% of the true class'})",
+    )
+    save(figure, path)
+
+
+def plot_gallery(images: Sequence[Image.Image], captions: Sequence[str], title: str, path: Path) -> None:
+    """A grid of captioned images, six across."""
+    rows = -(-len(images) // 6)
+    figure = Figure(figsize=(12, 2.5 * rows + 0.4))
+    figure.suptitle(title)
+    for place, (image, caption) in enumerate(zip(images, captions, strict=True), start=1):
+        axes = figure.add_subplot(rows, 6, place)
+        axes.imshow(image, cmap="gray" if image.mode == "L" else None)
+        axes.set_title(shown(caption), fontsize=8)
+        axes.axis("off")
+    figure.tight_layout()
+    save(figure, path)

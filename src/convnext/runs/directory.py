@@ -1,0 +1,327 @@
+"""The run directory: the unit of exchange between training and everything after.
+
+config.json          the whole config
+environment.json     versions and machine
+metrics.jsonl        one line an epoch
+tensorboard/         the same, for TensorBoard
+checkpoints/         epoch-*/ (all state, to resume from), best.safetensors
+unreadable.txt       training images that could not be read, and why; nonfinite.jsonl, steps that were skipped
+model.safetensors    the weights everything after uses: the last epoch's, averaged if EMA is on
+README.md, *.png     what a person reads
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import math
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from convnext.config import Config, TrainConfig
+from convnext.errors import InputError
+from convnext.printing import to_json
+from convnext.runtime import distributed
+from convnext.storage.files import whole_file
+
+log = logging.getLogger("convnext")
+
+OWN = {
+    "README.md",
+    "checkpoints",
+    "config.json",
+    "confusion.png",
+    "confusions.csv",
+    "curves.png",
+    "detections.json",
+    "environment.json",
+    "feature_distances.json",
+    "feature_distances.png",
+    "gallery.png",
+    "metrics.jsonl",
+    "mistakes.png",
+    "model.safetensors",
+    "nonfinite.jsonl",
+    "per_class.csv",
+    "precision_recall.png",
+    "reconstructions.png",
+    "result.json",
+    "tensorboard",
+    "unreadable.txt",
+}
+"""Files and folders that a run writes, beside `reconstructions-EPOCH.png`; --overwrite deletes no others."""
+
+LOCK = ".lock"
+
+ANYTIME = (
+    *(
+        "workers",
+        "device",
+        "parallel",
+        "save_every",
+        "keep",
+        "max_nonfinite",
+        "max_unreadable",
+    ),  # do not change results
+    *("base_lr", "clip_grad", "precision", "cuda_graph"),  # may save a run that fails
+)
+"""Options that a resumed run may change."""
+
+
+class Run:
+    """A run directory that is being written."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.checkpoints = path / "checkpoints"
+        self.best = self.checkpoints / "best.safetensors"
+        self.weights = path / "model.safetensors"
+        self.metrics = path / "metrics.jsonl"
+        self.unreadable = path / "unreadable.txt"
+        self.nonfinite = path / "nonfinite.jsonl"
+
+    @classmethod
+    def create(cls, path: Path, config: TrainConfig, *, overwrite: bool) -> Run:
+        """A new run. `InputError` if the folder holds something (unless a run to overwrite) or cannot be written.
+
+        Of a run that is overwritten, what runs write is deleted; what others put beside it stays.
+        """
+        occupied = path.exists() and not (path.is_dir() and os.access(path, os.R_OK) and is_empty(path))
+        if occupied and not overwrite:
+            raise InputError(f"{path} already exists; continue it with --resume or replace it with --overwrite")
+        if occupied and not is_run(path):
+            raise InputError(f"{path} is not a run; --overwrite replaces nothing else")
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            for old in path.iterdir():
+                if not (old.name in OWN or old.match("reconstructions-[0-9]*.png") or old.match(".*.tmp")):
+                    continue
+                if old.is_dir() and not old.is_symlink():
+                    shutil.rmtree(old)
+                elif old.name not in ("config.json", "environment.json"):  # lest a killed --overwrite leaves no run
+                    old.unlink()
+            (path / "checkpoints").mkdir()
+        except OSError as error:
+            raise InputError(f"cannot write {path}: {error.strerror or error}") from error
+        run = cls(path)
+        run.write_json("config.json", config.to_dict())
+        run.write_json("environment.json", {"task": config.TASK, **environment()})
+        return run
+
+    @classmethod
+    def reopen(cls, path: Path) -> Run:
+        """A run to resume. `InputError` if there is none, or nothing in it to resume from."""
+        if not (path / "config.json").is_file():
+            raise InputError(f"no run to resume at {path}; start one without --resume")
+        if not is_run(path):
+            raise InputError(f"{path} is not a run: its config.json is damaged, or another program's")
+        run = cls(path)
+        if not run.can_resume():
+            raise InputError(f"{path} stopped before its first checkpoint; start it again with --overwrite")
+        return run
+
+    def can_resume(self) -> bool:
+        """Whether there is a whole checkpoint."""
+        return any(self.checkpoints.glob("epoch-*/state.json"))
+
+    def read_config(self) -> dict[str, Any]:
+        """The run's `config.json`."""
+        return json.loads((self.path / "config.json").read_text())
+
+    def write_json(self, name: str, value: Any) -> None:
+        """Write a file of the run."""
+        self.write_text(name, to_json(value, indent=2) + "\n")
+
+    def write_text(self, name: str, text: str) -> None:
+        """Write a file of the run."""
+        with whole_file(self.path / name) as path:
+            path.write_text(text, encoding="utf-8", errors="surrogateescape")  # names of files may be bytes
+
+    def append(self, path: Path, line: str) -> None:
+        """Add a line to a file of the run."""
+        try:
+            with open(path, "a", encoding="utf-8", errors="surrogateescape") as file:
+                file.write(one_line(line))
+        except OSError as error:
+            raise InputError(f"cannot write {path}: {error.strerror or error}") from error
+
+    def write_lines(self, path: Path, lines: Iterable[str]) -> None:
+        """Write anew what `append` wrote line by line."""
+        with whole_file(path) as temporary:
+            temporary.write_text("".join(map(one_line, lines)), encoding="utf-8", errors="surrogateescape")
+
+    def log(self, row: dict[str, Any]) -> None:
+        """Add one epoch to `metrics.jsonl`."""
+        self.write_text("metrics.jsonl", "".join(to_json(r) + "\n" for r in [*self.rows(), row]))
+
+    def rows(self) -> list[dict[str, Any]]:
+        """All epochs so far, nan where a number was not finite; lines that are damaged are left out."""
+        if not self.metrics.is_file():
+            return []
+        found = (parsed(line) for line in self.metrics.read_text(errors="replace").splitlines())
+        rows = [row for row in found if isinstance(row.get("epoch"), int) and isinstance(row.get("step"), int)]
+        return [{name: math.nan if value is None else value for name, value in row.items()} for row in rows]
+
+    def forget_after(self, epoch: int, step: int) -> None:
+        """Drop what was written of later epochs and steps: a resumed run writes it again."""
+        rows = [row for row in self.rows() if row["epoch"] <= epoch]
+        self.write_text("metrics.jsonl", "".join(to_json(row) + "\n" for row in rows))
+        if self.nonfinite.is_file():
+            lines = self.nonfinite.read_text(errors="replace").splitlines()
+            kept = [line for line in lines if isinstance(at := parsed(line).get("step"), int) and at <= step]
+            self.write_lines(self.nonfinite, kept)
+        for path in self.path.rglob(".*.tmp"):  # what was being written when the run was killed
+            path.unlink(missing_ok=True)
+        for path in self.checkpoints.glob(".epoch-*"):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def is_run(path: Path) -> bool:
+    """Whether a folder is what this package writes: other programs have a `config.json` too."""
+    config = parsed(read_text(path / "config.json"))
+    return {"recipe", "data", "model", "epochs"} <= config.keys() and (path / "environment.json").is_file()
+
+
+def task_of(path: Path) -> str:
+    """The task of a run: "classify", "pretrain", "detect" or "segment"."""
+    task = parsed(read_text(path / "environment.json")).get("task")
+    if isinstance(task, str):
+        return task
+    config = parsed(read_text(path / "config.json"))  # runs of before do not say it
+    signs = {"mask_ratio": "pretrain", "anchor_scale": "detect", "ignore_index": "segment"}
+    return next((task for option, task in signs.items() if option in config), "classify")
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Lock the run at `path` against other programs; the first of a run's processes does it for all.
+
+    `InputError` if another program is writing it.
+    """
+    if distributed.rank():
+        yield
+        return
+    lock = FileLock(path / LOCK)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise InputError(f"another process is writing {path}") from None
+    except NotImplementedError:  # some network file systems
+        log.warning("%s lies where files cannot be locked: see that one process alone writes it", path)
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror or error}") from error
+    try:
+        yield
+    finally:
+        (path / LOCK).unlink(missing_ok=True)  # nobody waits for it
+        lock.release()
+
+
+def read_text(path: Path) -> str:
+    """The text of a file; empty if it cannot be read."""
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+def parsed(text: str) -> dict[str, Any]:
+    """The JSON object in a text; empty if there is none."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def one_line(text: str) -> str:
+    """`text` and a newline; file names may hold some of their own."""
+    return text.replace("\n", "\\n") + "\n"
+
+
+def is_empty(folder: Path) -> bool:
+    """Whether a folder holds nothing, or nothing but a lock, or a first file that was never finished."""
+    return all(path.match(".*.tmp") or path.name == LOCK for path in folder.iterdir())
+
+
+def resolve_resume(out: Path, resume: bool | str, overwrite: bool) -> tuple[bool, bool]:
+    """Whether to resume and to overwrite: "auto" resumes where there is a checkpoint, else starts anew.
+
+    All processes do what the first one sees.
+    """
+    if resume != "auto":
+        return bool(resume), overwrite
+    resumable, begun, ended = distributed.gather(
+        (Run(out).can_resume(), (out / "config.json").is_file(), (out / "result.json").is_file())
+    )[0]
+    if ended and not resumable and not overwrite:
+        raise InputError(f"{out} has ended, and its checkpoints are gone: choose another --out, or --overwrite")
+    return resumable, overwrite or (begun and not resumable)
+
+
+def resumed_config(kind: type[Config], data: str, out: Path, given: dict[str, Any]) -> Config:
+    """The config of the run at `out`. `InputError` where `data` or `given` contradict it."""
+    run = Run.reopen(out)
+    if (task := task_of(out)) != kind.TASK:
+        command = "pretrain" if task == "pretrain" else f"train {task}"
+        raise InputError(f"{out} was begun by `convnext {command}`, which also resumes it")
+    try:
+        stored = kind.from_dict(run.read_config())
+    except (TypeError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{out / 'config.json'} is damaged: {error}") from error
+    config = stored.override(given)
+    for name, value in config.to_dict().items():
+        before = getattr(stored, name)
+        # A batch that was made smaller to fit the images will be again; `train` compares what comes of it.
+        if value != before and name not in (*ANYTIME, "batch_size"):
+            raise InputError(
+                f"{out} was begun with {name} {before}, not {value}; --resume changes only {', '.join(ANYTIME)}"
+            )
+    return dataclasses.replace(config, data=data)  # which may have been moved; the trainer knows whether they changed
+
+
+def environment() -> dict[str, Any]:
+    """What a result may depend on: versions, processor, threads, devices."""
+    import numpy
+    import PIL
+    import timm
+    import torch
+    import torchvision
+
+    import convnext
+
+    return {
+        "command": sys.argv,
+        "convnext": convnext.__version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+        "timm": timm.__version__,
+        "numpy": numpy.__version__,
+        "pillow": PIL.__version__,
+        "platform": platform.platform(),
+        "processor": processor(),
+        "threads": torch.get_num_threads(),
+        "devices": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+    }
+
+
+def processor() -> str:
+    """The processor's name, as the system gives it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()

@@ -1,0 +1,1 @@
+"""Image classification, single- or multi-label."""

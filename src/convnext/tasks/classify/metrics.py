@@ -1,0 +1,256 @@
+"""Classification accuracy: top-1 and top-5 in percent, per class, and mean average precision for multi-label.
+
+Of single labels, a few numbers an image are kept, never its logits: those of ImageNet-22K would take 245 GB. Average
+precision of several labels needs every score; they are kept up to `MOST_SCORES`.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from convnext.data.image_set import Samples
+from convnext.data.loading import Batch
+from convnext.errors import InputError
+
+MOST_SCORES = 2**30
+"""Scores of a multi-label evaluation that are kept: 4 GiB in fp32."""
+LARGEST_MATRIX = 2000
+"""Classes up to which a confusion matrix is made: 32 MB."""
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a model answered on M images with one label each.
+
+    Args:
+        indices: the images' places in the set `[M]`.
+        targets: true classes `[M]`.
+        guesses: the classes of the highest logits `[M]`; of equal ones the first.
+        ranks: how many classes stand above the true one `[M]`.
+        losses: cross-entropy of each image, fp64 `[M]`.
+        scores: probabilities of the guesses `[M]`.
+        true_scores: probabilities of the true classes `[M]`.
+        classes: how many there are.
+        unreadable: places and reasons of images that could not be read.
+    """
+
+    indices: Tensor
+    targets: Tensor
+    guesses: Tensor
+    ranks: Tensor
+    losses: Tensor
+    scores: Tensor
+    true_scores: Tensor
+    classes: int
+    unreadable: list[tuple[int, str]]
+
+
+@dataclass(frozen=True)
+class MultiLabelPredictions:
+    """What a model answered on M images with any number of labels each.
+
+    Args:
+        indices: the images' places in the set `[M]`.
+        targets: zeros and ones `[M, K]`.
+        logits: `[M, K]`.
+        unreadable: places and reasons of images that could not be read.
+    """
+
+    indices: Tensor
+    targets: Tensor
+    logits: Tensor
+    unreadable: list[tuple[int, str]]
+
+
+Answers = Predictions | MultiLabelPredictions
+
+
+@torch.no_grad()
+def predict(model: nn.Module, batches: Iterable[Batch], device: torch.device) -> Answers:
+    """Run a model over batches. `InputError` for more scores of several labels than can be kept."""
+    model.eval()
+    parts: list[Answers] = []
+    singles = _Columns()
+    unreadable: list[tuple[int, str]] = []
+    kept = 0
+    for batch in batches:
+        unreadable += batch.unreadable
+        if not len(batch.indices):
+            continue
+        logits = model(batch.on(device)).float()
+        if batch.targets.ndim == 2:
+            parts.append(MultiLabelPredictions(batch.indices, batch.targets, logits.cpu(), []))
+            kept += logits.numel()
+            if kept > MOST_SCORES:
+                raise InputError(
+                    f"average precision needs every score, and those of more than {kept // logits.shape[1]} images and "
+                    f"{logits.shape[1]} classes take more than {MOST_SCORES / 2**28:.0f} GiB; measure the data in parts"
+                )
+        else:
+            singles.add(_single(logits, batch.targets.to(device), batch.indices))
+    if singles.classes:
+        parts.append(singles.predictions())
+    if parts:
+        return _joined(parts, unreadable)
+    nothing, none = torch.empty(0), torch.empty(0, dtype=torch.int64)
+    return Predictions(none, none, none, none, nothing, nothing, nothing, 0, unreadable)
+
+
+class _Columns:
+    """Predictions of many batches, each column's bytes in one piece of memory.
+
+    Small tensors kept from every batch would lie between the large ones that come and go, and the system's memory grows
+    by all of those: 5 GB for 20,000 images and 21,841 classes.
+    """
+
+    def __init__(self) -> None:
+        self.columns: dict[str, bytearray] = defaultdict(bytearray)
+        self.types: dict[str, torch.dtype] = {}
+        self.classes = 0
+
+    def add(self, batch: Predictions) -> None:
+        """Take in the predictions of a batch."""
+        self.classes = batch.classes
+        for field in fields(batch):
+            value = getattr(batch, field.name)
+            if isinstance(value, Tensor):
+                self.types[field.name] = value.dtype
+                self.columns[field.name] += value.numpy().tobytes()
+
+    def predictions(self) -> Predictions:
+        """The predictions of all batches, in the order they were added."""
+        tensors = {name: torch.frombuffer(column, dtype=self.types[name]) for name, column in self.columns.items()}
+        return Predictions(classes=self.classes, unreadable=[], **tensors)
+
+
+def _single(logits: Tensor, targets: Tensor, indices: Tensor) -> Predictions:
+    true = logits.gather(1, targets[:, None])
+    # Of equal logits the first class counts as the higher, in every batch and on every machine.
+    before = torch.arange(logits.shape[1], device=logits.device) < targets[:, None]
+    ranks = ((logits > true) | ((logits == true) & before)).sum(1)
+    highest = logits.amax(1, keepdim=True)
+    ranks = ranks.masked_fill(highest[:, 0].isnan(), logits.shape[1])  # nothing stands above what is not a number
+    guesses = (logits == highest).int().argmax(1)
+    total = logits.logsumexp(1)
+    columns = {
+        "targets": targets,
+        "guesses": guesses,
+        "ranks": ranks,
+        "losses": (total - true[:, 0]).double(),
+        "scores": (highest[:, 0] - total).exp(),
+        "true_scores": (true[:, 0] - total).exp(),
+    }
+    on_cpu = {name: column.cpu() for name, column in columns.items()}
+    return Predictions(indices=indices, classes=logits.shape[1], unreadable=[], **on_cpu)
+
+
+def _joined(parts: Sequence[Answers], unreadable: list[tuple[int, str]]) -> Answers:
+    """Join predictions in the set's order, in which sums do not depend on batches or processes."""
+    first = parts[0]
+    order = torch.cat([part.indices for part in parts]).argsort()
+    columns: dict[str, Any] = {}
+    for field in fields(first):
+        value = getattr(first, field.name)
+        if isinstance(value, Tensor):
+            value = torch.cat([getattr(part, field.name) for part in parts])[order]
+        columns[field.name] = value
+    return type(first)(**{**columns, "unreadable": sorted(unreadable)})
+
+
+def merge(parts: Sequence[Answers]) -> Answers:
+    """The predictions of several processes on parts of a set, in the set's order."""
+    unreadable = [pair for part in parts for pair in part.unreadable]
+    return _joined([part for part in parts if len(part.indices)] or parts[:1], unreadable)
+
+
+def accuracy(predictions: Answers) -> dict[str, float]:
+    """`top1`, `top5` (with more than five classes) and `val_loss`; for multi-label `mAP` and `val_loss`.
+
+    `InputError` if no image could be read.
+    """
+    if not len(predictions.indices):
+        reason = predictions.unreadable[0][1] if predictions.unreadable else "the set is empty"
+        raise InputError(f"no image could be read: {reason}")
+    if isinstance(predictions, MultiLabelPredictions):
+        logits, targets = predictions.logits, predictions.targets
+        loss = F.binary_cross_entropy_with_logits(logits.double(), targets.double())
+        return {"mAP": round(100 * mean_average_precision(logits, targets), 4), "val_loss": round(loss.item(), 6)}
+    metrics = {"top1": _share(predictions.ranks < 1)}
+    if predictions.classes > 5:
+        metrics["top5"] = _share(predictions.ranks < 5)
+    metrics["val_loss"] = round(predictions.losses.mean().item(), 6)
+    return metrics
+
+
+def _share(right: Tensor) -> float:
+    return round(100 * right.double().mean().item(), 4)
+
+
+def mean_average_precision(logits: Tensor, targets: Tensor) -> float:
+    """Mean of the classes' average precision, over classes with at least one positive image."""
+    from sklearn.metrics import average_precision_score
+
+    present = targets.sum(0) > 0
+    return float(average_precision_score(targets[:, present].numpy(), logits[:, present].numpy(), average="macro"))
+
+
+def per_class(predictions: Answers, classes: Sequence[str]) -> list[dict[str, str | float | int]]:
+    """Precision, recall, F1 (percent) and image count of each class; multi-label counts a score above 0.5 as yes."""
+    if isinstance(predictions, MultiLabelPredictions):
+        truth, guess = predictions.targets.bool(), predictions.logits > 0
+        support, guessed, right = (flags.sum(0).numpy() for flags in (truth, guess, truth & guess))
+    else:
+        hits = predictions.targets[predictions.guesses == predictions.targets]
+        columns = (predictions.targets, predictions.guesses, hits)
+        support, guessed, right = (np.bincount(column.numpy(), minlength=len(classes)) for column in columns)
+    rows: list[dict[str, str | float | int]] = []
+    for name, images, answers, both in zip(classes, support.tolist(), guessed.tolist(), right.tolist(), strict=True):
+        precision, recall = both / max(1, answers), both / max(1, images)
+        f1 = 2 * both / max(1, images + answers)
+        shares = {"precision": precision, "recall": recall, "f1": f1}
+        rows.append({"class": name, "images": images, **{key: round(100 * share, 2) for key, share in shares.items()}})
+    return rows
+
+
+def confusion_matrix(predictions: Predictions, classes: int) -> Tensor | None:
+    """Counts `[K, K]` of true class (rows) and predicted class (columns); None for more than `LARGEST_MATRIX`."""
+    if classes > LARGEST_MATRIX:
+        return None
+    pairs = predictions.targets * classes + predictions.guesses
+    return torch.bincount(pairs, minlength=classes**2).view(classes, classes)
+
+
+def confusions(predictions: Predictions, classes: Sequence[str]) -> Iterator[dict[str, str | int]]:
+    """A row for each pair of classes that were mistaken, the most frequent first: "true", "predicted", "images"."""
+    wrong = predictions.guesses != predictions.targets
+    pairs, counts = (predictions.targets * len(classes) + predictions.guesses)[wrong].unique(return_counts=True)
+    for place in counts.argsort(descending=True, stable=True).tolist():
+        true, guess = divmod(int(pairs[place]), len(classes))
+        yield {"true": classes[true], "predicted": classes[guess], "images": int(counts[place])}
+
+
+def rows(predictions: Answers, samples: Samples) -> Iterator[dict[str, Any]]:
+    """A row an image: its path, true class, answer, the answer's score, and whether it is right.
+
+    For multi-label, answers are the classes with a score above 0.5; several stand between "|".
+    """
+    names = samples.classes
+    for place, index in enumerate(predictions.indices.tolist()):
+        if isinstance(predictions, MultiLabelPredictions):
+            scores = predictions.logits[place].sigmoid()
+            true = predictions.targets[place].nonzero().flatten().tolist()
+            found = (scores > 0.5).nonzero().flatten().tolist()
+            score: Any = "|".join(f"{scores[k]:.6f}" for k in found)
+        else:
+            true, found = [int(predictions.targets[place])], [int(predictions.guesses[place])]
+            score = round(float(predictions.scores[place]), 6)
+        texts = {"truth": "|".join(names[k] for k in true), "answer": "|".join(names[k] for k in found)}
+        yield {"path": samples.sources[index], **texts, "score": score, "right": true == found}

@@ -1,0 +1,79 @@
+"""The files a classification run ends with: where the model is right, and where it fails."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from convnext.data.image_set import Samples
+from convnext.reports.plots import plot_confusion, plot_curves, plot_gallery
+from convnext.reports.tables import Table
+from convnext.tasks.classify.metrics import (
+    Answers,
+    MultiLabelPredictions,
+    Predictions,
+    confusion_matrix,
+    confusions,
+    per_class,
+)
+
+MISTAKES = 24
+
+
+def write_report(
+    folder: Path,
+    rows: Sequence[dict[str, Any]],
+    score: str,
+    predictions: Answers,
+    samples: Samples,
+    mode: str,
+    white: int,
+) -> None:
+    """Write `curves.png`, `per_class.csv`, `mistakes.png` and, for single labels, `confusion.png` into `folder`.
+
+    More classes than a matrix is made for get `confusions.csv` instead. `mode` and `white` say how images are read.
+    """
+    plot_curves(rows, score, folder / "curves.png")
+    Table(folder, "per_class.csv").write(per_class(predictions, samples.classes))
+    if isinstance(predictions, Predictions):
+        matrix = confusion_matrix(predictions, len(samples.classes))
+        if matrix is not None:
+            plot_confusion(matrix, samples.classes, folder / "confusion.png")
+        else:
+            columns = ("true", "predicted", "images")
+            Table(folder, "confusions.csv").write(confusions(predictions, samples.classes), columns)
+    plot_mistakes(predictions, samples, mode, white, folder / "mistakes.png")
+
+
+def plot_mistakes(predictions: Answers, samples: Samples, mode: str, white: int, path: Path) -> None:
+    """The images the model is most sure and most wrong about; no file where it makes no mistake."""
+    wrongness, wrong = _wrongness(predictions)
+    order = [int(i) for i in wrongness.masked_fill(~wrong, -1).argsort(descending=True)[: int(wrong.sum())]]
+    if not order:
+        return
+    images, captions = [], []
+    for i in order[:MISTAKES]:
+        images.append(samples.open(int(predictions.indices[i]), mode, white))
+        captions.append(_caption(predictions, i, samples.classes))
+    plot_gallery(images, captions, f"the {len(images)} worst of {len(order)} mistakes", path)
+
+
+def _wrongness(predictions: Answers) -> tuple[Tensor, Tensor]:
+    """How wrong the answer on each image is, from 0 to 1, and whether it is a mistake."""
+    if isinstance(predictions, MultiLabelPredictions):
+        wrongness = (predictions.logits.sigmoid() - predictions.targets).abs().amax(1)
+        return wrongness, wrongness > 0.5
+    return predictions.scores - predictions.true_scores, predictions.guesses != predictions.targets
+
+
+def _caption(predictions: Answers, place: int, classes: Sequence[str]) -> str:
+    """What was answered, and what is true."""
+    if isinstance(predictions, MultiLabelPredictions):
+        scores, targets = predictions.logits[place].sigmoid(), predictions.targets[place]
+        worst = int((scores - targets).abs().argmax())
+        return f"{classes[worst]} {scores[worst]:.2f}\nis {'so' if targets[worst] else 'not so'}"
+    guess, target = int(predictions.guesses[place]), int(predictions.targets[place])
+    return f"{classes[guess]} {predictions.scores[place]:.2f}\nis {classes[target]}"

@@ -1,0 +1,201 @@
+"""Image classification, single- or multi-label."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from convnext.config import ClassifyConfig, fit_batch
+from convnext.data.augment.transforms import train_transform
+from convnext.data.fingerprint import of_samples
+from convnext.data.image_set import Samples
+from convnext.data.images.preprocessing import Preprocessing
+from convnext.data.loading import Batch, eval_loader, train_loader
+from convnext.data.splits import Origin
+from convnext.inference.classifier import load
+from convnext.models.classifier import Classifier, create_model
+from convnext.reports.card import write_card
+from convnext.runs.directory import Run
+from convnext.runtime import distributed
+from convnext.tasks.base import TrainLoader
+from convnext.tasks.classify.metrics import accuracy, merge, predict
+from convnext.tasks.classify.report import write_report
+from convnext.weights.class_names import descriptions_of
+
+EVAL_BATCH = 64
+
+
+class Classification:
+    """Trains and measures a classifier on `train` and `val`; `origin` is stored with the weights."""
+
+    def __init__(self, config: ClassifyConfig, train: Samples, val: Samples, origin: Origin) -> None:
+        self.config = fit_batch(
+            config, len(train), processes=distributed.count(), even=bool(config.mixup or config.cutmix)
+        )
+        self.train, self.val, self.train_size, self.origin = train, val, len(train), origin
+        self.score = "mAP" if config.multi_label else "top1"
+        self.preprocessing = preprocessing(config)
+        self.class_weights = balanced_weights(train) if config.class_weights == "balanced" else None
+        self.mixup = self.build_mixup()
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Fingerprint of the training images and their labels."""
+        return of_samples(self.config.data, self.train)
+
+    def build_model(self) -> Classifier:
+        """The network; with `freeze_backbone`, all but its head is fixed."""
+        config = self.config
+        model = create_model(
+            config.model,
+            num_classes=len(self.train.classes),
+            in_chans=config.in_chans,
+            stem_patch=config.stem_patch,
+            drop_path_rate=0.0 if config.freeze_backbone else config.drop_path,
+            layer_scale_init=config.layer_scale_init,
+            checkpointing=config.checkpointing,
+            head_init_scale=config.head_init_scale,
+            weights=config.init,
+        )
+        if config.freeze_backbone:
+            model.requires_grad_(False)
+            model.head.requires_grad_(True)
+        return model
+
+    def build_mixup(self) -> Any:
+        """timm's mixup and cutmix, or None where neither is on."""
+        config = self.config
+        if not (config.mixup or config.cutmix):
+            return None
+        from timm.data import Mixup
+
+        return Mixup(
+            mixup_alpha=config.mixup,
+            cutmix_alpha=config.cutmix,
+            label_smoothing=config.label_smoothing,
+            num_classes=len(self.train.classes),
+        )
+
+    def compile(self, network: Any) -> Any:
+        """The whole network."""
+        return torch.compile(network)
+
+    def train_loader(self) -> TrainLoader:
+        """Augmented training batches."""
+        config = self.config
+        transform = train_transform(
+            self.preprocessing,
+            scale=config.crop_scale,
+            hflip=config.hflip,
+            rand_augment=config.rand_augment,
+            color_jitter=config.color_jitter,
+            random_erasing=config.random_erasing,
+        )
+        return train_loader(
+            self.train,
+            transform,
+            batch_size=config.batch_size,
+            workers=config.workers,
+            seed=config.seed,
+            mode=self.preprocessing.mode,
+            rank=distributed.rank(),
+            processes=distributed.count(),
+        )
+
+    def parts(
+        self, batch: Batch, device: torch.device, shared: torch.Generator
+    ) -> Iterable[tuple[int, tuple[Tensor, Tensor]]]:
+        """Mix a batch and cut it into `config.accumulate` parts on the device."""
+        images = batch.on(device)
+        targets = batch.targets.to(device, non_blocking=True)
+        if self.mixup is not None:
+            images, targets = self.mixup(images, targets)
+        parts = self.config.accumulate
+        for part in zip(images.chunk(parts), targets.chunk(parts), strict=True):
+            yield len(part[0]), part
+
+    def inputs(self, part: tuple[Tensor, Tensor]) -> list[Tensor]:
+        """Images and targets."""
+        return list(part)
+
+    def loss(self, model: Any, part: tuple[Tensor, Tensor]) -> Tensor:
+        """Cross-entropy, or binary cross-entropy for multi-label; mean over the part's images."""
+        images, targets = part
+        logits = model(images).float()
+        if self.class_weights is not None:
+            self.class_weights = self.class_weights.to(logits.device)  # once
+        weights = self.class_weights
+        if self.config.multi_label:
+            return F.binary_cross_entropy_with_logits(logits, targets, pos_weight=weights)
+        smoothing = 0.0 if self.mixup is not None else self.config.label_smoothing  # timm's mixup smooths by itself
+        # Not its own mean, which divides by the part's weights: parts and processes would not add up to the batch's.
+        return F.cross_entropy(logits, targets, weight=weights, label_smoothing=smoothing, reduction="none").mean()
+
+    def unreadable(self, batch: Batch) -> list[tuple[str, str]]:
+        """Paths and reasons of the batch's unreadable images."""
+        return [(self.train.sources[index], reason) for index, reason in batch.unreadable]
+
+    def sources(self, batch: Batch) -> list[str]:
+        """The files of the batch's images."""
+        return [self.train.sources[index] for index in batch.indices.tolist()]
+
+    def evaluate(self, model: nn.Module, device: torch.device, run: Run, epoch: int) -> dict[str, float]:
+        """Accuracy on the validation images, each seen by one of the processes."""
+        own = predict(model, self.val_loader(distributed.rank(), distributed.count()), device)
+        return accuracy(merge(distributed.gather(own)))
+
+    def val_loader(self, rank: int = 0, count: int = 1) -> Iterable[Batch]:
+        """The validation images as every later command sees them, or every `count`-th of them from `rank` on."""
+        return eval_loader(
+            self.val,
+            self.preprocessing,
+            batch_size=EVAL_BATCH,
+            workers=self.config.workers,
+            rank=rank,
+            processes=count,
+        )
+
+    def meta(self) -> dict[str, Any]:
+        """Classes, what they mean where their names are codes, preprocessing, and what was trained on: stored with the
+        weights."""
+        return {
+            "task": "classify",
+            "classes": list(self.train.classes),
+            "descriptions": descriptions_of(self.train.classes),
+            "multi_label": self.config.multi_label,
+            "preprocessing": self.preprocessing.to_dict(),
+            "origin": self.origin.to_dict(),
+        }
+
+    def finish(self, run: Run, device: torch.device, model: nn.Module) -> dict[str, float]:
+        """Measure the run's stored weights, and write `result.json`, the report's pictures and the model card."""
+        predictions = predict(load(run.path).model.to(device), self.val_loader(), device)
+        metrics = accuracy(predictions)
+        run.write_json("result.json", metrics)
+        how = (self.preprocessing.mode, self.preprocessing.white)
+        write_report(run.path, run.rows(), self.score, predictions, self.val, *how)
+        write_card(run.path, self.config, metrics, classes=self.train.classes, images=(len(self.train), len(self.val)))
+        return metrics
+
+
+def preprocessing(config: ClassifyConfig) -> Preprocessing:
+    """What the network sees of an image: the paper's rule."""
+    standard = Preprocessing.standard(config.image_size, config.in_chans, config.white)
+    if config.crop is not None:
+        standard = replace(standard, crop=config.crop)
+    return standard
+
+
+def balanced_weights(samples: Samples) -> Tensor:
+    """Class weights with mean 1 over the images: inverse counts; for multi-label, negatives for each positive."""
+    counts = torch.zeros(len(samples.classes))
+    for target in samples.targets:
+        counts[list(target) if isinstance(target, tuple) else [target]] += 1
+    counts = counts.clamp(min=1)
+    if samples.multi_label:
+        return (len(samples) - counts) / counts
+    return len(samples) / (len(samples.classes) * counts)

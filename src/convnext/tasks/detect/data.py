@@ -1,0 +1,270 @@
+"""From annotated images to what a detector trains on and is measured on: augmentation that moves boxes and masks with
+the pixels, and batches of images of several sizes."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torchvision.ops import masks_to_boxes
+from torchvision.transforms import v2
+from torchvision.transforms.v2 import InterpolationMode, functional
+
+from convnext.data.images.decode import WHITE, decode_image, read_bytes
+from convnext.data.images.preprocessing import IMAGENET_MEAN, IMAGENET_STD
+from convnext.data.loading import Batches, Items, Loader, mix
+from convnext.data.rle import to_masks
+from convnext.data.sources.coco import Annotated, AnnotatedImage
+from convnext.errors import ImageError, InputError
+from convnext.runtime import distributed as share
+
+log = logging.getLogger("convnext")
+
+DECODED = 64 * 10**6
+"""Bytes of masks that are decoded at once."""
+
+Size = tuple[int, int]
+"""Height and width."""
+
+
+class Objects(NamedTuple):
+    """In an image: x0, y0, x1, y1 `[n, 4]`, labels `[n]`, and uint8 masks `[n, H, W]`, or `[0, H, W]` without."""
+
+    boxes: Tensor
+    labels: Tensor
+    masks: Tensor
+
+
+class DetectionBatch(NamedTuple):
+    """B images, float32 `[3, H, W]` of a size each, normalised, and what is in them."""
+
+    images: list[Tensor]
+    objects: list[Objects]
+    indices: list[int]  # positions in the `Annotated`
+    unreadable: list[tuple[int, str]]
+
+
+@dataclass(frozen=True)
+class Window:
+    """A rectangle of an image, and the size it is scaled to."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+    size: Size
+
+
+def fit(height: int, width: int, short: int, long: int) -> Size:
+    """The size at which the short side has `short` pixels, or fewer so that the long one has at most `long`."""
+    scale = min(short / min(height, width), long / max(height, width))
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+def jitter(height: int, width: int, side: int, scale: tuple[float, float]) -> Window:
+    """Large-scale jitter (Ghiasi et al. 2021): the image fitted into a square, scaled by a random factor, and of that a
+    random window of at most the square."""
+    factor = torch.empty(()).uniform_(*scale).item() * min(side / height, side / width)
+    part_h, part_w = (min(length, max(1, math.floor(side / factor))) for length in (height, width))
+    top, left = (int(torch.randint(rest + 1, ()).item()) for rest in (height - part_h, width - part_w))
+    out_h, out_w = (min(side, max(1, round(taken * factor))) for taken in (part_h, part_w))
+    return Window(top, left, part_h, part_w, (out_h, out_w))
+
+
+@dataclass(frozen=True)
+class DetectionTransform:
+    """Augments an image with its objects.
+
+    Args:
+        size: the jitter's square; or the short sides to choose from, with `long` the most of the other.
+        scale: the jitter's factor, from and to; None takes a whole image at one of the `size` short sides.
+        hflip, vflip: probabilities of flips.
+        colour: strength of changes of brightness, contrast and saturation.
+        masks: whether objects have masks.
+        white: the value of 16-bit images that is white.
+    """
+
+    size: tuple[int, ...]
+    long: int
+    scale: tuple[float, float] | None
+    hflip: float
+    vflip: float
+    colour: float
+    masks: bool
+    white: int = WHITE
+
+    def __call__(self, image: Image.Image, annotated: AnnotatedImage) -> tuple[Tensor, Objects]:
+        height, width = image.height, image.width
+        if self.scale is not None:
+            window = jitter(height, width, self.size[0], self.scale)
+        else:
+            short = self.size[int(torch.randint(len(self.size), ()).item())]
+            window = Window(0, 0, height, width, fit(height, width, short, self.long))
+        pixels, objects = take(image, annotated, window, masks=self.masks)
+        for probability, axis in ((self.hflip, 2), (self.vflip, 1)):
+            if torch.rand(()).item() < probability:
+                pixels, objects = flip(pixels, objects, axis)
+        if self.colour:
+            pixels = v2.ColorJitter(self.colour, self.colour, self.colour)(pixels)
+        return normalise(pixels), objects
+
+
+def take(image: Image.Image, annotated: AnnotatedImage, window: Window, *, masks: bool) -> tuple[Tensor, Objects]:
+    """A window of an image, uint8 `[3, h, w]`, with the objects of which something is in it; crowds are left out."""
+    place = (window.top, window.left, window.height, window.width, list(window.size))
+    pixels = functional.resized_crop(
+        functional.pil_to_tensor(image), *place, interpolation=InterpolationMode.BILINEAR, antialias=True
+    )
+    kept = [a for a in annotated.annotations if not a.crowd and (a.outline is not None or not masks)]
+    labels = torch.tensor([a.label for a in kept], dtype=torch.int64)
+    if masks:
+        few = max(1, DECODED // (image.width * image.height))  # a hundred masks of a large image would fill the memory
+        shapes = torch.cat(
+            [
+                functional.resized_crop(
+                    to_masks([a.outline for a in kept[first : first + few]], image.width, image.height),
+                    *place,
+                    interpolation=InterpolationMode.NEAREST_EXACT,
+                )
+                for first in range(0, max(1, len(kept)), few)
+            ]
+        )
+        left = shapes.flatten(1).bool().any(1)
+        shapes, labels = shapes[left], labels[left]
+        boxes = masks_to_boxes(shapes) if len(shapes) else torch.zeros(0, 4)
+        boxes[:, 2:] += 1  # the far edges of the last pixels
+        return pixels, Objects(boxes, labels, shapes)
+    boxes = torch.tensor([a.box for a in kept], dtype=torch.float32).view(-1, 4)
+    (height, width), start = window.size, torch.tensor([window.left, window.top] * 2)
+    factor = torch.tensor([width / window.width, height / window.height] * 2)
+    boxes = ((boxes - start) * factor).clamp(min=0).minimum(torch.tensor([width, height] * 2))
+    left = (boxes[:, 2:] - boxes[:, :2]).amin(1) > 1e-2
+    return pixels, Objects(boxes[left], labels[left], torch.zeros(0, height, width, dtype=torch.uint8))
+
+
+def flip(pixels: Tensor, objects: Objects, axis: int) -> tuple[Tensor, Objects]:
+    """Mirrored along the rows (`axis` 2) or the columns (1)."""
+    boxes, length = objects.boxes.clone(), pixels.shape[axis]
+    ends = [0, 2] if axis == 2 else [1, 3]
+    boxes[:, ends] = length - boxes[:, ends[::-1]]
+    return pixels.flip(axis), Objects(boxes, objects.labels, objects.masks.flip(axis))
+
+
+def normalise(pixels: Tensor) -> Tensor:
+    """uint8 `[3, h, w]` to float32 by ImageNet's statistics."""
+    return functional.normalize(pixels.float() / 255, list(IMAGENET_MEAN), list(IMAGENET_STD))
+
+
+@dataclass(frozen=True)
+class WholeImage:
+    """An image as a trained detector sees it: whole, its short side of `short` pixels or the long one of `long`.
+
+    `white` is the value of 16-bit images that is white.
+    """
+
+    short: int
+    long: int
+    white: int = WHITE
+
+    def __call__(self, image: Image.Image) -> Tensor:
+        size = list(fit(image.height, image.width, self.short, self.long))
+        return normalise(functional.resize(functional.pil_to_tensor(image), size, antialias=True))
+
+    def resized(self, short: int) -> WholeImage:
+        """A transform to another short side, in pixels, with the limit of the long side in the same proportion."""
+        if short < 1:
+            raise InputError(f"an image's short side must be at least 1 pixel, not {short}")
+        if short != self.short:
+            log.info("images are seen at a short side of %d pixels; the model was trained for %d", short, self.short)
+        return replace(self, short=short, long=round(self.long * short / self.short))
+
+
+def open_annotated(annotated: AnnotatedImage, white: int = WHITE) -> Image.Image:
+    """The image's pixels. `ImageError` if it cannot be read, or has another size than its annotations are for.
+
+    An image that EXIF lays on its side is taken as it is stored where its annotations are for that.
+    """
+    content, wanted = read_bytes(annotated.file), (annotated.width, annotated.height)
+    image = decode_image(content, "RGB", name=str(annotated.file), white=white)
+    if image.size != wanted and image.size == wanted[::-1]:
+        stored = decode_image(content, "RGB", name=str(annotated.file), white=white, upright=False)
+        image = stored if stored.size == wanted else image
+    if image.size != wanted:
+        raise ImageError(
+            f"{annotated.file}: {image.width}×{image.height} pixels, where its annotations are for "
+            f"{annotated.width}×{annotated.height}"
+        )
+    return image
+
+
+class _Dataset(Items):
+    """(epoch, index) to an image and its objects."""
+
+    def __init__(self, data: Annotated, transform: DetectionTransform | WholeImage, seed: int, refill: bool) -> None:
+        super().__init__(seed, refill)
+        self.data, self.transform = data, transform
+
+    def source(self, index: int) -> str:
+        return str(self.data.images[index].file)
+
+    def read(self, index: int) -> tuple[Tensor, Objects | None]:
+        annotated = self.data.images[index]
+        image = open_annotated(annotated, self.transform.white)
+        if isinstance(self.transform, WholeImage):
+            return self.transform(image), None
+        return self.transform(image, annotated)
+
+    def batch(self, readable: list[tuple[int, tuple]], unreadable: list[tuple[int, str]]) -> DetectionBatch:
+        images, objects = [pair[0] for _, pair in readable], [pair[1] for _, pair in readable]
+        return DetectionBatch(images, objects, [index for index, _ in readable], unreadable)
+
+
+def detection_train_loader(
+    data: Annotated,
+    transform: DetectionTransform,
+    *,
+    batch_size: int,
+    workers: int,
+    seed: int,
+    rank: int = 0,
+    processes: int = 1,
+) -> Loader:
+    """Shuffled batches as `loader.train_loader` makes them, each of wide images or of tall ones, to pad them little.
+
+    All images of `data` are in them, also those without objects.
+    """
+    wide = np.array([image.width >= image.height for image in data.images])
+    size = min(batch_size, len(data))
+    order = partial(_by_shape, wide, size, seed)
+    batches = Batches(order, len(data) // size, size, share.own_places(size, rank, processes))
+    return Loader(_Dataset(data, transform, seed, refill=True), batches, workers, persistent=True)
+
+
+def _by_shape(wide: np.ndarray, size: int, seed: int, epoch: int) -> list[int]:
+    """A random order in which as many batches as can be are of one shape."""
+    places = torch.randperm(len(wide), generator=torch.Generator().manual_seed(mix(seed, epoch))).numpy()
+    groups = [places[wide[places]], places[~wide[places]]]
+    whole = [group[: len(group) // size * size].reshape(-1, size) for group in groups]
+    rest = np.concatenate([group[len(group) // size * size :] for group in groups])
+    full = np.concatenate([*whole, rest[: len(rest) // size * size].reshape(-1, size)])
+    # In the order of each batch's first image, which is random.
+    rank_of = np.empty(len(wide), dtype=np.int64)
+    rank_of[places] = np.arange(len(places))
+    return full[rank_of[full[:, 0]].argsort()].reshape(-1).tolist()
+
+
+def detection_eval_loader(
+    data: Annotated, transform: WholeImage, *, batch_size: int, workers: int, rank: int = 0, processes: int = 1
+) -> Loader:
+    """All images in order, or every `processes`-th from `rank` on; unreadable ones are left out of their batch."""
+    own: Sequence[int] = range(rank, len(data), processes)
+    batches = Batches(lambda epoch: own, -(-len(own) // batch_size), batch_size, list(range(batch_size)))
+    return Loader(_Dataset(data, transform, seed=0, refill=False), batches, workers, persistent=False)

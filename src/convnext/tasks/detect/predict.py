@@ -1,0 +1,82 @@
+"""`convnext predict` with a detector: objects of many images, drawn on copies and written as COCO's results."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+
+from convnext.data.rle import from_mask
+from convnext.errors import InputError
+from convnext.inference.detector import Detector, Found
+from convnext.inference.draw import Drawn, draw_objects
+from convnext.inference.tiles import find_in_tiles
+from convnext.printing import printable, to_json
+from convnext.storage.files import whole_file
+from convnext.tasks.predicting import Outputs, Readable
+
+
+def find_in_inputs(
+    detector: Detector,
+    images: list[tuple[str, Any]],
+    *,
+    device: torch.device,
+    as_json: bool,
+    out: Path | None,
+    threshold: float,
+    tile: int | None,
+) -> int:
+    """Print the objects of every image, and write drawings and `detections.json` to `out`.
+
+    Returns 0, 1 if some image was unreadable, 2 if all were. With `as_json`, a line `{"image", "objects"}` an image.
+    """
+    if not 0 <= threshold <= 1:
+        raise InputError(f"--threshold must lie between 0 and 1, not {threshold}")
+    if tile is not None and tile < 32:
+        raise InputError(f"--tile must be at least 32 pixels, not {tile}")
+    outputs = Outputs(out, images) if out is not None else None
+    detector.model.to(device)
+    rows: list[dict[str, Any]] = []
+    readable = Readable(images, as_json=as_json, white=detector.transform.white)
+    for number, name, image in readable:
+        found = _find(detector, image, tile, threshold)
+        own = [_row(detector, each) for each in found]
+        if as_json:
+            print(to_json({"image": name, "objects": own}), flush=True)
+        else:
+            lines = (f"  {each.score:.4f}  {detector.classes[each.label]}  {_box(each)}\n" for each in found)
+            print(printable(f"{name}\n{''.join(lines)}"), end="")
+        if outputs is not None:
+            drawing = f"{outputs.stem(name)}.png"
+            rows += [{"image_id": number, "file_name": name, "drawing": drawing, **row} for row in own]
+            shown = [Drawn(detector.classes[each.label], each.score, each.box, each.mask) for each in found]
+            with whole_file(outputs.folder / drawing) as temporary:
+                draw_objects(image, shown).save(temporary, format="PNG")
+    if outputs is not None:
+        with whole_file(outputs.folder / "detections.json") as path:
+            path.write_text(to_json(rows))
+    return readable.status()
+
+
+def _find(detector: Detector, image: Image.Image, tile: int | None, least: float) -> list[Found]:
+    if tile is not None:
+        return find_in_tiles(detector, image, tile, least=least)
+    return detector.find([detector.transform(image)], [(image.height, image.width)], least=least)[0]
+
+
+def _row(detector: Detector, found: Found) -> dict[str, Any]:
+    """As COCO's results have it, with the class's name."""
+    x0, y0, x1, y1 = found.box
+    row: dict[str, Any] = {
+        "category_id": detector.category_ids[found.label],
+        "category": detector.classes[found.label],
+        "score": found.score,
+        "bbox": [x0, y0, x1 - x0, y1 - y0],
+    }
+    return row if found.mask is None else {**row, "segmentation": from_mask(found.mask)}
+
+
+def _box(found: Found) -> str:
+    return " ".join(f"{value:.0f}" for value in found.box)

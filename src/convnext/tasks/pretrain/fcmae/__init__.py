@@ -1,0 +1,1 @@
+"""FCMAE pre-training (ConvNeXt V2, section 3)."""

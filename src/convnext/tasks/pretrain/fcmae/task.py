@@ -1,0 +1,191 @@
+"""FCMAE pre-training (ConvNeXt V2, section 3): hide patches of images, predict their pixels."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from convnext.analysis.collapse import feature_distances
+from convnext.analysis.plots import plot_distances, plot_pretraining
+from convnext.analysis.probe import probe_accuracy
+from convnext.analysis.reconstructions import draw_reconstructions
+from convnext.config import PretrainConfig, fit_batch
+from convnext.data.augment.transforms import train_transform
+from convnext.data.fingerprint import of_samples
+from convnext.data.image_set import Samples, read_train_val
+from convnext.data.images.preprocessing import Preprocessing
+from convnext.data.loading import Batch, eval_loader, train_loader
+from convnext.data.splits import HoldOut
+from convnext.errors import InputError
+from convnext.models.fcmae import FCMAE, create_fcmae
+from convnext.nn.visible_patches import VisiblePatches, random_patches
+from convnext.reports.card import write_pretraining_card
+from convnext.runs.directory import Run
+from convnext.runtime import distributed
+from convnext.runtime.device import move
+from convnext.storage.files import whole_file
+from convnext.tasks.base import TrainLoader
+from convnext.weights import load_weights
+
+LOOKS = ("feature_distance", "knn", "linear_probe")
+DRAWN = 8  # images in a picture of reconstructions
+LOOKED_AT = 64  # images over which the feature distance is averaged while training
+EVAL_BATCH = 64
+
+
+class Pretraining:
+    """Pre-trains on `images`, whose labels, if any, it does not see."""
+
+    score = None
+
+    def __init__(self, config: PretrainConfig, images: Samples) -> None:
+        self.config = fit_batch(config, len(images), processes=distributed.count())
+        self.images, self.train_size = images, len(images)
+        self.preprocessing = Preprocessing.standard(config.image_size, config.in_chans, config.white)
+        self.probe: tuple[Samples, Samples] | None = None
+        if config.probe:  # before training: it may be at fault
+            self.probe = read_train_val(config.probe, hold_out=HoldOut(rule=config.hold_out_rule))[:2]
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Fingerprint of the images, whose labels do not count."""
+        return of_samples(self.config.data, self.images, labels=False)
+
+    def build_model(self) -> FCMAE:
+        """Encoder and decoder; with `init`, the encoder's first weights are those."""
+        config = self.config
+        model = create_fcmae(
+            config.model,
+            in_chans=config.in_chans,
+            mask_ratio=config.mask_ratio,
+            patch_size=config.patch_size,
+            decoder_dim=config.decoder_dim,
+            decoder_depth=config.decoder_depth,
+            norm_pix_loss=config.norm_pix_loss,
+            stem_patch=config.stem_patch,
+            drop_path_rate=config.drop_path,
+            layer_scale_init=config.layer_scale_init,
+            checkpointing=config.checkpointing,
+            masked_dense=config.encoder == "dense",
+        )
+        if config.init is not None:
+            load_weights(model.encoder, config.init)
+        return model
+
+    def compile(self, network: Any) -> Any:
+        """The whole network."""
+        return torch.compile(network)
+
+    def train_loader(self) -> TrainLoader:
+        """Crops and flips, nothing more (appendix A.1)."""
+        config = self.config
+        transform = train_transform(
+            self.preprocessing, scale=config.crop_scale, hflip=config.hflip, rand_augment=None, random_erasing=0.0
+        )
+        return train_loader(
+            self.images,
+            transform,
+            batch_size=config.batch_size,
+            workers=config.workers,
+            seed=config.seed,
+            mode=self.preprocessing.mode,
+            rank=distributed.rank(),
+            processes=distributed.count(),
+        )
+
+    def parts(
+        self, batch: Batch, device: torch.device, shared: torch.Generator
+    ) -> Iterable[tuple[int, tuple[Tensor, VisiblePatches]]]:
+        """Draw masks, and cut the batch into `config.accumulate` parts on the device."""
+        config = self.config
+        side = config.image_size // config.patch_size
+        images = batch.on(device)
+        # Drawn for the whole batch, so that the masks do not depend on the number of processes.
+        drawn = random_patches(
+            config.batch_size, (side, side), config.mask_ratio, block=config.mask_block, generator=shared
+        )
+        own = distributed.own_places(config.batch_size, distributed.rank(), distributed.count())
+        index = move(drawn.index[own], device)
+        for part, places in zip(images.chunk(config.accumulate), index.chunk(config.accumulate), strict=True):
+            yield len(part), (part, VisiblePatches(places, drawn.grid))
+
+    def inputs(self, part: tuple[Tensor, VisiblePatches]) -> list[Tensor]:
+        """Images and the places of their visible patches."""
+        return [part[0], part[1].index]
+
+    def loss(self, model: Any, part: tuple[Tensor, VisiblePatches]) -> Tensor:
+        """Mean squared error of the hidden patches' pixels."""
+        return model(*part)[0]
+
+    def unreadable(self, batch: Batch) -> list[tuple[str, str]]:
+        """Paths and reasons of the batch's unreadable images."""
+        return [(self.images.sources[index], reason) for index, reason in batch.unreadable]
+
+    def sources(self, batch: Batch) -> list[str]:
+        """The files of the batch's images."""
+        return [self.images.sources[index] for index in batch.indices.tolist()]
+
+    def evaluate(self, model: nn.Module, device: torch.device, run: Run, epoch: int) -> dict[str, float]:
+        """Every `look_every` epochs: a picture, the features' smallest distance over the layers, and the probes."""
+        assert isinstance(model, FCMAE)
+        config = self.config
+        if (epoch % config.look_every and epoch != config.epochs) or distributed.rank():
+            return {}
+        images = self.looked_at().to(device)
+        draw_reconstructions(
+            model, images[:: -(-len(images) // DRAWN)], self.preprocessing, run.path / f"reconstructions-{epoch:04}.png"
+        )
+        distances = feature_distances(model.encoder, [images])
+        run.write_json("feature_distances.json", {**read_distances(run), str(epoch): distances})
+        metrics = {"feature_distance": round(min(distances), 4)}
+        if self.probe is not None:
+            train, val = (self.eval_loader(part) for part in self.probe)
+            metrics |= probe_accuracy(model.encoder, train, val, device)
+        return metrics
+
+    def looked_at(self) -> Tensor:
+        """Images spread over the whole set, so that they are of all its folders; the same ones every time."""
+        samples = self.images.spread(LOOKED_AT)
+        images = torch.cat([batch.on("cpu") for batch in self.eval_loader(samples)])
+        if not len(images):
+            raise InputError(f"none of {len(samples)} images spread over the set can be read")
+        return images
+
+    def eval_loader(self, samples: Samples, batch_size: int = EVAL_BATCH) -> Iterable[Batch]:
+        """Images without augmentation, in order."""
+        return eval_loader(samples, self.preprocessing, batch_size=batch_size, workers=self.config.workers)
+
+    def meta(self) -> dict[str, Any]:
+        """What it takes to build the model again, and to see images as it does."""
+        config = self.config
+        return {
+            "task": "pretrain",
+            "mask_ratio": config.mask_ratio,
+            "patch_size": config.patch_size,
+            "norm_pix_loss": config.norm_pix_loss,
+            "preprocessing": self.preprocessing.to_dict(),
+        }
+
+    def finish(self, run: Run, device: torch.device, model: nn.Module) -> dict[str, float]:
+        """The last picture again, curves, and the model card; returns the last loss and the last look's metrics."""
+        rows = run.rows()
+        last = self.config.epochs
+        with whole_file(run.path / "reconstructions.png") as temporary:
+            shutil.copyfile(run.path / f"reconstructions-{last:04}.png", temporary)
+        plot_distances(read_distances(run)[str(last)], run.path / "feature_distances.png")
+        plot_pretraining(rows, run.path / "curves.png")
+        looked = {name: value for row in rows for name, value in row.items() if name in LOOKS}
+        metrics = {"loss": rows[-1]["loss"], **looked}
+        run.write_json("result.json", metrics)
+        write_pretraining_card(run.path, self.config, metrics, images=len(self.images))
+        return metrics
+
+
+def read_distances(run: Run) -> dict[str, list[float]]:
+    """By epoch, each block's feature cosine distance, from the first at the stem to the last."""
+    path = run.path / "feature_distances.json"
+    return json.loads(path.read_text()) if path.is_file() else {}

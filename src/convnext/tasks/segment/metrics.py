@@ -1,0 +1,91 @@
+"""Mean intersection over union, from one confusion matrix of whole numbers."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from convnext.data.sources.label_maps import IGNORED, LabelMaps
+from convnext.inference.segmenter import Segmenter
+from convnext.tasks.segment.data import WholeBatch
+
+log = logging.getLogger("convnext")
+
+COLUMNS = ("path", "truth", "answer", "mIoU", "mean_accuracy", "pixel_accuracy")
+
+
+class Measured(NamedTuple):
+    """The confusion matrix of a set, in the pixels of the label maps; and of each image its place in the set, its
+    figures in percent, and the class of most of its pixels by the label map and by the segmenter."""
+
+    matrix: np.ndarray
+    images: list[tuple[int, dict[str, float], int, int]]
+
+
+def measure(segmenter: Segmenter, batches: Iterable[WholeBatch]) -> Measured:
+    """What a segmenter makes of all batches. Unreadable images are named in the log."""
+    classes = len(segmenter.classes)
+    matrix = np.zeros((classes, classes), dtype=np.int64)
+    images = []
+    for batch in batches:
+        for _, reason in batch.unreadable:
+            log.warning("not measured: %s", reason)
+        for index, image, truth in zip(batch.indices, batch.images, batch.labels, strict=True):
+            own = confusion(truth, segmenter.label(image, (truth.shape[0], truth.shape[1])), classes)
+            matrix += own
+            if own.any():  # nothing can be said of an image all of which is ignored
+                images.append((index, figures(own), int(own.sum(1).argmax()), int(own.sum(0).argmax())))
+    return Measured(matrix, images)
+
+
+def merge(parts: Sequence[Measured]) -> Measured:
+    """Join what several processes measured, in the set's order."""
+    matrices = [part.matrix for part in parts]
+    return Measured(np.sum(matrices, axis=0), sorted(image for part in parts for image in part.images))
+
+
+def rows(measured: Measured, data: LabelMaps) -> Iterator[dict[str, Any]]:
+    """A row an image: its file, the class of most pixels by its label map and by the segmenter, and figures in
+    percent."""
+    for index, own, truth, answer in measured.images:
+        largest = {"truth": data.classes[truth], "answer": data.classes[answer]}
+        yield {"path": str(data.images[index].file), **largest, **own}
+
+
+def say_unmeasured(matrix: np.ndarray, classes: Sequence[str]) -> None:
+    """Log the classes that no pixel has, which count in no mean."""
+    lacking = [name for name, count in zip(classes, matrix.sum(1).tolist(), strict=True) if not count]
+    if lacking:
+        more = f" and {len(lacking) - 5} more" if len(lacking) > 5 else ""
+        measured = len(classes) - len(lacking)
+        log.warning(
+            "measured on %d of %d classes: no pixel of %s%s", measured, len(classes), ", ".join(lacking[:5]), more
+        )
+
+
+def confusion(truth: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
+    """int64 `[classes, classes]`: pixels of each true class (rows) that were given each class (columns)."""
+    counted = truth != IGNORED
+    pairs = truth[counted].astype(np.int64) * classes + predicted[counted]
+    return np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
+
+
+def per_class(matrix: np.ndarray) -> dict[str, np.ndarray]:
+    """`iou` and `accuracy` of each class, from 0 to 1; nan for what nothing is to be measured on."""
+    right = matrix.diagonal().astype(np.float64)
+    true, predicted = matrix.sum(1), matrix.sum(0)
+    with np.errstate(invalid="ignore"):
+        return {"iou": right / (true + predicted - right), "accuracy": right / true}
+
+
+def figures(matrix: np.ndarray) -> dict[str, float]:
+    """`mIoU`, `mean_accuracy` and `pixel_accuracy` in percent; means over the classes that have a figure."""
+    values = per_class(matrix)
+    if not matrix.sum():
+        return {"mIoU": 0.0, "mean_accuracy": 0.0, "pixel_accuracy": 0.0}
+    shares = (np.nanmean(values["iou"]), np.nanmean(values["accuracy"]), matrix.trace() / matrix.sum())
+    names = ("mIoU", "mean_accuracy", "pixel_accuracy")
+    return {name: round(100 * float(value), 4) for name, value in zip(names, shares, strict=True)}

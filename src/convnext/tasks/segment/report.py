@@ -1,0 +1,63 @@
+"""The files a segmentation run ends with: how right it is, class by class, and what it sees."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+
+from convnext.data.sources.label_maps import LabelMaps, open_labelled
+from convnext.errors import ImageError
+from convnext.inference.draw import draw_labels
+from convnext.inference.segmenter import Segmenter
+from convnext.reports.plots import BLUE, ORANGE, plot_confusion, plot_measured, save
+from convnext.reports.tables import Table
+from convnext.tasks.segment.metrics import per_class
+
+SHOWN = 6
+
+
+def write_segmentation_report(
+    folder: Path, rows: Sequence[dict[str, Any]], matrix: np.ndarray, segmenter: Segmenter, data: LabelMaps
+) -> None:
+    """Write `curves.png`, `per_class.csv`, `confusion.png` and `gallery.png` into `folder`."""
+    plot_measured(rows, [("mIoU", ORANGE, "-"), ("pixel_accuracy", BLUE, "-")], folder / "curves.png")
+    values = per_class(matrix)
+    columns = zip(data.classes, matrix.sum(1), values["iou"], values["accuracy"], strict=True)
+    Table(folder, "per_class.csv").write(
+        {"class": name, "pixels": int(pixels), "iou": _percent(iou), "accuracy": _percent(accuracy)}
+        for name, pixels, iou, accuracy in columns
+    )
+    plot_confusion(torch.from_numpy(matrix), data.classes, folder / "confusion.png", unit="pixels")
+    plot_gallery(segmenter, data, folder / "gallery.png")
+
+
+def _percent(share: float) -> float | str:
+    """Of a class that has no figure, nothing."""
+    return "" if np.isnan(share) else round(100 * float(share), 2)
+
+
+def plot_gallery(segmenter: Segmenter, data: LabelMaps, path: Path) -> None:
+    """Some images, spread over the set, beside the truth and what was found."""
+    shown = []
+    for i in np.linspace(0, len(data) - 1, min(SHOWN, len(data))).round().astype(int).tolist():
+        try:
+            shown.append(open_labelled(data.images[i], data.table))
+        except ImageError:
+            continue
+    if not shown:
+        return
+    figure = Figure(figsize=(10, 3 * len(shown)))
+    panels = figure.subplots(len(shown), 3, squeeze=False)
+    for row, (image, truth) in zip(panels, shown, strict=True):
+        pictures = (image, draw_labels(image, truth, data.classes), draw_labels(image, segmenter(image), data.classes))
+        for axes, picture, title in zip(row, pictures, ("image", "truth", "prediction"), strict=True):
+            axes.imshow(picture)
+            axes.set_title(title, fontsize=8)
+            axes.axis("off")
+    figure.tight_layout()
+    save(figure, path)

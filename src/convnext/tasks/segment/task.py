@@ -1,0 +1,195 @@
+"""Semantic segmentation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from convnext.config import SegmentConfig, fit_batch
+from convnext.data.fingerprint import of_label_maps
+from convnext.data.loading import Batch
+from convnext.data.sources.label_maps import Examined, LabelMaps, LabelRules
+from convnext.data.splits import Origin
+from convnext.errors import InputError
+from convnext.inference.classifier import load
+from convnext.inference.segmenter import Segmenter
+from convnext.models.segmentation.losses import class_weights, segmentation_loss
+from convnext.models.segmentation.upernet import UperNet, create_segmenter
+from convnext.reports.card import write_segmentation_card
+from convnext.runs.directory import Run
+from convnext.runtime import distributed
+from convnext.runtime.device import pick_device
+from convnext.tasks.base import TrainLoader
+from convnext.tasks.detect.data import WholeImage
+from convnext.tasks.pyramid import encoder_of, refuse_deterministic, synchronised, take_over
+from convnext.tasks.segment.data import (
+    SegmentationTransform,
+    WholeBatch,
+    segmentation_eval_loader,
+    segmentation_train_loader,
+)
+from convnext.tasks.segment.metrics import figures, measure, merge, say_unmeasured
+from convnext.tasks.segment.report import write_segmentation_report
+
+
+class Segmentation:
+    """Trains a segmenter on `examined` and measures it on `val`; `origin` and `rules` are stored with the weights."""
+
+    score = "mIoU"
+
+    def __init__(
+        self, config: SegmentConfig, examined: Examined, val: LabelMaps, origin: Origin, rules: LabelRules
+    ) -> None:
+        refuse_deterministic(config)
+        train, pixels, _ = examined
+        self.config = fit_batch(config, len(train), processes=distributed.count())
+        self.train, self.val, self.train_size = train, val, len(train)
+        self.origin, self.rules = origin, rules
+        self.transform = WholeImage(config.test_short, config.max_side, config.white)
+        power = {"none": 0.0, "root": 0.5, "balanced": 1.0}[config.class_weights]
+        self.weights = class_weights(pixels, power) if power else None
+        in_part = -(-self.config.batch_size // distributed.count() // config.accumulate)
+        alone = distributed.count() == 1 or pick_device(config.device).type != "cuda"
+        if config.head_norm == "batch" and in_part == 1 and alone:
+            raise InputError("one image at a time has nothing to normalise a batch by; --head-norm group")
+
+    def parts_of_model(self) -> dict[str, Any]:
+        """Arguments of `UperNet`."""
+        config = self.config
+        return {
+            "dim": config.fpn_dim,
+            "aux_dim": config.aux_dim,
+            "dropout": config.dropout,
+            "norm": config.head_norm,
+        }
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Fingerprint of the training images and their label maps."""
+        return of_label_maps(self.config.data, self.train)
+
+    def build_model(self) -> nn.Module:
+        """The network; with `init`, the backbone's first weights are those."""
+        config, classes = self.config, len(self.train.classes)
+        model = create_segmenter(config.model, classes=classes, encoder=encoder_of(config), **self.parts_of_model())
+        return synchronised(take_over(model, config.init), config.device)
+
+    def compile(self, network: Any) -> Any:
+        """Compile the whole network for training crops, which have one size; test images have many, and are measured
+        uncompiled."""
+        return torch.compile(network)
+
+    def train_loader(self) -> TrainLoader:
+        """Augmented crops."""
+        config = self.config
+        transform = SegmentationTransform(
+            size=config.image_size,
+            short=config.short_side,
+            long=config.max_side,
+            scale=config.scale,
+            most=config.most_of_a_class,
+            hflip=config.hflip,
+            photometric=config.photometric,
+            white=config.white,
+        )
+        return segmentation_train_loader(
+            self.train,
+            transform,
+            batch_size=config.batch_size,
+            workers=config.workers,
+            seed=config.seed,
+            steps=config.epoch_steps,
+            rank=distributed.rank(),
+            processes=distributed.count(),
+        )
+
+    def parts(
+        self, batch: Batch, device: torch.device, shared: torch.Generator
+    ) -> Iterable[tuple[int, tuple[Tensor, Tensor]]]:
+        """A batch in `config.accumulate` parts on the device."""
+        images, labels = batch.on(device), batch.targets.to(device, non_blocking=True)
+        parts = self.config.accumulate
+        for part in zip(images.chunk(parts), labels.chunk(parts), strict=True):
+            yield len(part[0]), part
+
+    def inputs(self, part: tuple[Tensor, Tensor]) -> list[Tensor]:
+        """Crops and their labels."""
+        return list(part)
+
+    def loss(self, model: Any, part: tuple[Tensor, Tensor]) -> Tensor:
+        """The head's loss and a share of the auxiliary head's."""
+        images, labels = part
+        if self.weights is not None:
+            self.weights = self.weights.to(images.device)  # once
+        logits, auxiliary = (
+            segmentation_loss(
+                each.float(),
+                labels.long(),
+                weights=self.weights,
+                hard=self.config.loss == "ohem",
+                dice=self.config.dice,
+            )
+            for each in model(images)
+        )
+        return logits + self.config.aux_weight * auxiliary
+
+    def unreadable(self, batch: Batch) -> list[tuple[str, str]]:
+        """Paths and reasons of the batch's unreadable images."""
+        return [(str(self.train.images[index].file), reason) for index, reason in batch.unreadable]
+
+    def sources(self, batch: Batch) -> list[str]:
+        """The files of the batch's images."""
+        return [str(self.train.images[index].file) for index in batch.indices.tolist()]
+
+    def evaluate(self, model: nn.Module, device: torch.device, run: Run, epoch: int) -> dict[str, float]:
+        """Every `eval_every` epochs, figures of the validation images, each seen by one of the processes."""
+        config = self.config
+        if epoch % config.eval_every and epoch != config.epochs:
+            return {}
+        assert isinstance(model, UperNet)
+        own = measure(self.segmenter(model), self.val_loader(distributed.rank(), distributed.count()))
+        return figures(merge(distributed.gather(own)).matrix)
+
+    def testing(self) -> dict[str, Any]:
+        """How `Segmenter` sees images."""
+        return {"window": self.config.window, "stride": self.config.stride}
+
+    def segmenter(self, model: UperNet) -> Segmenter:
+        """The model as everyone after sees it."""
+        return Segmenter(model, self.train.classes, self.transform, **self.testing())
+
+    def val_loader(self, rank: int = 0, count: int = 1) -> Iterable[WholeBatch]:
+        """The validation images, or every `count`-th of them from `rank` on."""
+        return segmentation_eval_loader(
+            self.val, self.transform, batch_size=1, workers=self.config.workers, rank=rank, processes=count
+        )
+
+    def meta(self) -> dict[str, Any]:
+        """What it takes to build the model again, to see images as it does, and to measure it."""
+        return {
+            "task": "segment",
+            "model": self.config.model,
+            "classes": list(self.train.classes),
+            "parts": self.parts_of_model(),
+            "transform": asdict(self.transform),
+            "testing": self.testing(),
+            "origin": self.origin.to_dict(),
+            "labels": asdict(self.rules),
+        }
+
+    def finish(self, run: Run, device: torch.device, model: nn.Module) -> dict[str, float]:
+        """`result.json`, the figures' table and pictures, and the model card; of the last epoch's weights."""
+        segmenter = load(run.path)
+        assert isinstance(segmenter, Segmenter)
+        segmenter.model.to(device)
+        matrix = measure(segmenter, self.val_loader()).matrix
+        say_unmeasured(matrix, self.val.classes)
+        metrics = figures(matrix)
+        run.write_json("result.json", metrics)
+        write_segmentation_report(run.path, run.rows(), matrix, segmenter, self.val)
+        images = (len(self.train), len(self.val))
+        write_segmentation_card(run.path, self.config, metrics, classes=self.train.classes, images=images)
+        return metrics

@@ -1,0 +1,88 @@
+"""What can go wrong while training: being told to stop, and steps whose loss or gradient is not finite."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType, TracebackType
+from typing import Any, Self
+
+from convnext.printing import to_json
+from convnext.runs.directory import Run
+from convnext.runtime.distributed import STOP_SIGNALS
+
+
+class Interruption(BaseException):
+    """A signal to stop, raised where it came in; `whole` says that no step was half done there."""
+
+    def __init__(self, signal: int, *, whole: bool) -> None:
+        super().__init__(signal)
+        self.signal, self.whole = signal, whole
+
+
+class StopSignal:
+    """Inside this context, a signal to stop is kept in `received` instead of ending the process; the second of them is
+    an `Interruption`. `nohup` stays what it is, and outside the main thread, where Python has no handlers, nothing
+    happens."""
+
+    def __init__(self) -> None:
+        self.received = 0
+        self.raises = False
+        self.before: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            for number in STOP_SIGNALS:
+                if signal.getsignal(number) != signal.SIG_IGN:
+                    self.before[number] = signal.signal(number, self.receive)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+        self.before = {}
+
+    def receive(self, number: int, frame: FrameType | None) -> None:
+        again, self.received = bool(self.received), number
+        if again or self.raises:
+            raise Interruption(number, whole=self.raises)
+
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Make the first signal an `Interruption` inside this context, where no step is half done."""
+        self.raises = True
+        try:
+            if self.received:
+                raise Interruption(self.received, whole=True)
+            yield
+        finally:
+            self.raises = False
+
+
+def agreed(received: list[int]) -> int:
+    """The signal that all processes end with: they did not get the same at the same step, and one means more."""
+    return signal.SIGUSR2 if signal.SIGUSR2 in received else max(received)
+
+
+class NonFinite:
+    """Counts and records the steps that are skipped; `limit` in a row end the run."""
+
+    def __init__(self, run: Run, limit: int) -> None:
+        self.run, self.limit = run, limit
+        self.in_a_row = 0
+
+    def record(self, row: dict[str, Any]) -> None:
+        """Write down a step whose loss or gradient is not finite, with its images."""
+        self.run.append(self.run.nonfinite, to_json(row))
+
+    def advice(self) -> str:
+        """What to tell who started the run."""
+        where = f" (their images are in {self.run.nonfinite})" if self.run.nonfinite.is_file() else ""
+        return (
+            f"the loss or its gradient was not finite in {self.in_a_row} steps in a row{where}: "
+            "lower --base-lr, set --clip-grad 1 or use --precision fp32, which --resume takes"
+        )

@@ -1,0 +1,283 @@
+"""Reading and writing weight files.
+
+A file is read without ever running code from it, and written whole or not at all. This project's own files are
+safetensors in the official layout, with a JSON object under the metadata key `convnext`: `task`, `classes`,
+`preprocessing`, `multi_label` and whatever else the task that wrote it needs to be used.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import pickle
+import re
+import warnings
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from convnext.errors import InputError, WeightsError
+from convnext.storage.files import whole_file
+from convnext.weights import hub, zoo
+from convnext.weights.layouts import State, strip_prefix, to_official
+
+log = logging.getLogger("convnext")
+
+RUN_FILE = "model.safetensors"
+META_KEY = "convnext"
+
+BIN_FILE = "pytorch_model.bin"
+_CONTAINERS = ("model_ema", "state_dict_ema", "model", "state_dict", "module")
+_NUMBERS: list[Any] = [np.dtype, *{type(np.dtype(code)) for code in "?bBhHiIlLqQefd"}, np.float64(0).__reduce__()[0]]
+"""Types that a pickled NumPy number is made of, as training scripts save beside weights; none of them runs code."""
+MOST_TENSORS = 20_000
+"""Tensors of a file, at most; the largest network here has some hundreds, a checkpoint several times as many."""
+_DECODER = ("decoder.", "proj.", "pred.", "mask_token")
+_NON_COMMERCIAL_HUB = re.compile(r"models--(facebook--convnextv2-|timm--convnextv2_)")
+
+
+def locate(source: str | Path) -> Path:
+    """The weight file `source` stands for, downloaded if need be.
+
+    Args:
+        source: a weight file, a folder with `model.safetensors`, the name of published weights, or `hf:ORG/NAME`.
+
+    Raises:
+        WeightsError: there is no such thing, or it cannot be downloaded.
+    """
+    path, name = Path(source), str(source)
+    if len(max(name.split("/"), key=len)) > 255:
+        raise WeightsError(f"no such weight file or run directory: {name[:100]}…")
+    if path.is_dir():
+        found = next((path / name for name in (RUN_FILE, BIN_FILE) if (path / name).is_file()), None)
+        if found is None:
+            raise WeightsError(
+                f"{path} holds no {RUN_FILE}: not a run directory, or its training has saved no model yet"
+            )
+        return found
+    if path.exists():
+        if not path.is_file():
+            raise WeightsError(f"{path} is not a file")
+        return path
+    if entry := zoo.lookup(name):
+        return zoo.download(entry)
+    if repository := hub.repository_of(name):
+        return hub.download(repository)
+    if path.name == name and not path.suffix:
+        zoo.find(name)
+    raise WeightsError(f"no such weight file or run directory: {name}")
+
+
+def read_state(source: str | Path) -> tuple[State, dict]:
+    """The state dict in the official layout, in fp32, and what is known of its use (empty if nothing is).
+
+    Args:
+        source: as for `locate`. Files may be safetensors or PyTorch's (`.pt`, `.pth`, `.bin`; of several models
+            inside the averaged one is taken), in the official, timm, Hugging Face or FCMAE layout.
+
+    Raises:
+        WeightsError: missing, empty or damaged; no tensors inside; or a pickle that could run code.
+    """
+    path = locate(source)
+    state, notes = read_file(path)
+    for note in notes:
+        log.info("%s: %s", path, note)
+    return _in_fp32(state), read_meta(path)
+
+
+def read_tensors(source: str | Path) -> State:
+    """The tensors of a file of this project's own, in fp32, under their names, whatever network they are of."""
+    return _in_fp32(_read_safetensors(locate(source)))
+
+
+def _in_fp32(state: State) -> State:
+    """Convert floating-point weights of any width to fp32.
+
+    Raises:
+        WeightsError: complex, quantised or sparse tensors, or numbers that are not finite.
+    """
+    for key, tensor in state.items():
+        if tensor.is_complex() or tensor.is_quantized or tensor.is_sparse:
+            raise WeightsError(f"'{key}' is of a kind that weights are not: {tensor.dtype}, {tensor.layout}")
+        if tensor.is_floating_point() and not tensor.float().isfinite().all():
+            raise WeightsError(f"'{key}' holds numbers that are not finite: these weights are of a run that diverged")
+    return {key: tensor.float() if tensor.is_floating_point() else tensor for key, tensor in state.items()}
+
+
+def are_trained(source: str | Path | None) -> bool:
+    """Whether first weights learnt more than to fill in hidden patches: a pre-training run beats random weights, but is
+    no trained model.
+
+    Weights that do not say so are judged by what they hold: FCMAE leaves neither a head nor a last norm.
+    """
+    if source is None:
+        return False
+    task = read_meta(source).get("task")
+    if task is not None:
+        return task != "pretrain"
+    state, _ = _read_official(locate(source))
+    return "head.weight" in state or "norm.weight" in state
+
+
+def read_meta(source: str | Path) -> dict:
+    """What is known of the use of these weights, without reading them: classes, preprocessing, task.
+
+    It comes from the file's own metadata, from the table of published files, or from a `config.json` of
+    transformers or timm beside it; empty if there is none of these.
+    """
+    path = locate(source)
+    if (own := read_own_meta(path)) is not None:
+        return own
+    if entry := zoo.lookup(path.stem):
+        return zoo.meta(entry)
+    return hub.meta(path.parent) if path.name in (RUN_FILE, BIN_FILE) else {}
+
+
+def read_own_meta(source: str | Path) -> dict | None:
+    """What this project wrote into the header of a weight file; None if it did not write it."""
+    path = locate(source)
+    if path.suffix != ".safetensors":
+        return None
+    with _open_safetensors(path) as file:
+        text = (file.metadata() or {}).get(META_KEY)
+    if text is None:
+        return None
+    try:
+        meta = json.loads(text)
+    except ValueError:
+        meta = None
+    if not isinstance(meta, dict):
+        raise WeightsError(f"{path}: its metadata '{META_KEY}' is not a JSON object; the file is damaged")
+    return meta
+
+
+def read_file(path: Path, *, decoder: bool = False) -> tuple[State, list[str]]:
+    """The state dict of one file in the official layout, and notes on what was chosen or left out.
+
+    With `decoder`, that of a pre-training file stays in, under its own names.
+    """
+    state, notes = _read_official(path)
+    extra = [] if decoder else [key for key in state if key.startswith(_DECODER)]
+    if extra:
+        state = {key: tensor for key, tensor in state.items() if key not in extra}
+        notes.append(f"left out the {len(extra)} tensors of the pre-training decoder")
+    if ((entry := zoo.lookup(path.stem)) and entry.licence != "MIT") or _NON_COMMERCIAL_HUB.search(str(path)):
+        notes.append("published ConvNeXt V2 weights are licensed CC-BY-NC 4.0: not for commercial use")
+        log.warning("%s: %s", path.name, notes[-1])
+    return state, notes
+
+
+def _read_official(path: Path) -> tuple[State, list[str]]:
+    """All tensors of one file under their official names, and notes on what was chosen."""
+    try:
+        with open(path, "rb") as file:
+            empty = not file.read(1)
+    except OSError as error:
+        raise WeightsError(f"cannot read {path}: {error.strerror}") from None
+    if empty:
+        raise WeightsError(f"{path} is empty; write or download it again")
+    content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
+    state, notes = _unwrap(content, path)
+    state, dropped = strip_prefix(state)
+    if dropped:
+        left = ", ".join(sorted({key.split(".")[0] for key in dropped})[:5])
+        notes.append(f"left out {len(dropped)} tensors that are not the backbone's: {left}")
+    return to_official(state), notes
+
+
+def save_state(path: str | Path, state: State, meta: dict | None = None) -> None:
+    """Write `state` as safetensors with `meta` as JSON in its header, whole or not at all.
+
+    Raises:
+        InputError: the path does not end in `.safetensors`, or cannot be written (folder missing, disk full).
+    """
+    path = Path(path)
+    if path.suffix != ".safetensors":
+        raise InputError(f"{path}: weights are written as .safetensors; choose a name that ends so")
+    header = {"format": "pt"} | ({META_KEY: json.dumps(meta)} if meta is not None else {})
+    tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in state.items()}
+    with whole_file(path) as part:
+        part.touch()
+        mode = part.stat().st_mode
+        try:
+            save_file(tensors, part, header)
+        except SafetensorError as error:  # how safetensors reports a full disk
+            raise OSError(str(error)) from error
+        part.chmod(mode)  # safetensors makes files that only their owner can read
+
+
+def _open_safetensors(path: Path) -> safe_open:
+    try:
+        return safe_open(path, framework="pt")
+    except SafetensorError as error:
+        raise WeightsError(f"{path} is not a safetensors file, or was cut short: {error}") from None
+    except OSError as error:
+        raise WeightsError(f"cannot read {path}: {error.strerror or error}") from None
+
+
+def _read_safetensors(path: Path) -> State:
+    with _open_safetensors(path) as file:
+        keys = list(file.keys())
+        if len(keys) > MOST_TENSORS:
+            raise WeightsError(f"{path} holds {len(keys)} tensors: more than any network here has")
+        return {key: file.get_tensor(key) for key in keys}
+
+
+def _read_pickle(path: Path) -> object:
+    _refuse_compressed(path)
+    try:
+        with warnings.catch_warnings(), torch.serialization.safe_globals([argparse.Namespace, *_NUMBERS]):
+            # Training scripts, the official ones too, save their arguments beside the weights.
+            warnings.simplefilter("ignore")
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except Exception as error:  # damaged files fail in torch with errors of any type
+        if isinstance(error, pickle.UnpicklingError) and _is_pickle(path):
+            raise WeightsError(
+                f"{path} holds a pickle that could run code; refused; ask for a safetensors file"
+            ) from None
+        raise WeightsError(f"{path} is not a PyTorch weight file, or was damaged or cut short") from None
+
+
+def _refuse_compressed(path: Path) -> None:
+    """`WeightsError` for a zip file with compressed members, which PyTorch does not write: 15 MB can become 2 GB."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            compressed = any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist())
+    except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError):  # what reads it says what is wrong with it
+        return
+    if compressed:
+        raise WeightsError(f"{path} is a compressed archive, which PyTorch's weight files are not")
+
+
+def _is_pickle(path: Path) -> bool:
+    with open(path, "rb") as file:
+        return file.read(1) == b"\x80" or zipfile.is_zipfile(path)
+
+
+def _unwrap(content: object, path: Path) -> tuple[State, list[str]]:
+    """The tensors of a checkpoint, which may hold several models; the averaged one is preferred."""
+    notes = []
+    while isinstance(content, dict):
+        found = [name for name in _CONTAINERS if isinstance(content.get(name), dict)]
+        if not found:
+            break
+        content = content[found[0]]
+        if len(found) > 1:
+            notes.append(f"the file holds {' and '.join(found)}; took {found[0]}")
+    state = {}
+    if isinstance(content, dict):
+        state = {key: value for key, value in content.items() if isinstance(key, str) and isinstance(value, Tensor)}
+    if not state:
+        raise WeightsError(f"{path} holds no tensors; pass a file of model weights")
+    for key, tensor in state.items():
+        # A number seen through strides of 0 is as large as its shape once it is copied.
+        if tensor.layout == torch.strided and tensor.untyped_storage().nbytes() < tensor.nbytes:
+            raise WeightsError(f"{path}: '{key}' is {list(tensor.shape)} numbers, of which the file holds fewer")
+    return state, notes
