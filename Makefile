@@ -33,7 +33,7 @@ check: setup ## style, types, one-way imports, file length
 test-oldest: setup ## the core tests with the oldest supported releases
 	$(UV) venv --quiet --allow-existing --python $(BIN)/python .venv-oldest
 	$(UV) pip install --quiet --python .venv-oldest/bin/python "torch==2.11.*" "torchvision==0.26.*" --editable . --group test
-	OMP_NUM_THREADS=1 .venv-oldest/bin/python -m pytest -q -n auto --dist loadfile tests/nn tests/models tests/weights tests/data tests/train
+	OMP_NUM_THREADS=1 .venv-oldest/bin/python -m pytest -q -n auto --dist loadfile tests/nn tests/native tests/models tests/weights tests/data tests/train
 
 fuzz: setup ## files damaged and made up, 1,000 of each kind
 	CONVNEXT_FUZZ=1000 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q tests/faults/test_fuzz.py tests/faults/test_resume.py::test_random_bytes_are_found --timeout 1800 --hypothesis-show-statistics
