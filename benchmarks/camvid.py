@@ -23,10 +23,10 @@ from timing import machine
 from torch import Tensor, nn
 from torchvision.models import segmentation
 
-from convnext.config import SegmentConfig
-from convnext.inference.segmenter import Segmenter
 from convnext.models.segmentation.losses import segmentation_loss
-from convnext.tasks.segment.commands import build_task
+from convnext.tasks.build import build_task
+from convnext.tasks.registry import find_task
+from convnext.tasks.segment.config import SegmentConfig
 from convnext.tasks.segment.metrics import figures, measure
 
 MODEL = "convnextv2_atto"
@@ -84,12 +84,13 @@ def main() -> None:
 
     def peer(name: str) -> dict[str, Any]:
         given = {"model": MODEL, "ignore_index": IGNORE}
-        task = build_task(str(args.camvid), work, given, "segment_small_data", resume=False)
+        task = build_task(find_task("segment"), str(args.camvid), work, given, "segment_small_data", resume=False)
         torch.manual_seed(0)
         model: Any = Peer(name, len(task.train.classes))
 
         def score() -> dict[str, float]:
-            return figures(measure(Segmenter(model, task.train.classes, task.transform), task.val_loader()).matrix)
+            segmenter = Segmenter(model, task.train.classes, task.transform)
+            return figures(measure(segmenter, task.val_batches(segmenter)).matrix)
 
         return train_peer(
             model,

@@ -31,13 +31,14 @@ from torchvision.models.detection.rpn import AnchorGenerator
 from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
-from convnext.config import DetectConfig
+from convnext.data.images.whole_image import Size
 from convnext.data.rle import from_mask
 from convnext.inference.detector import Detector, Found, place
+from convnext.models.detection.objects import Objects
 from convnext.models.detection.rcnn import STRIDES, Detections
-from convnext.tasks.detect.commands import read
-from convnext.tasks.detect.data import Objects, Size
+from convnext.tasks.detect.config import DetectConfig
 from convnext.tasks.detect.metrics import KINDS, coco_eval, detect, figures, percent
+from convnext.tasks.detect.read import read
 from convnext.tasks.detect.task import Detection
 from convnext.tasks.recipes import build_config
 
@@ -124,7 +125,7 @@ def measure(model: Any, task: Detection) -> dict[str, float]:
     """The figures, and as `drawn_by_ours_...` those with our drawing of the masks."""
     detector = PeerDetector(model, task.val.classes, task.val.category_ids, task.transform)
     detector.drawn_by_ours = []
-    results = detect(detector, task.val_loader(), task.val)
+    results = detect(detector, task.val_batches(detector), task.val)
     values: dict[str, float] = {}
     for name, kind in KINDS.items():
         values |= percent(figures(coco_eval(task.val, results, kind)), name)

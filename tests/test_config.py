@@ -3,8 +3,8 @@ from typing import Any
 
 import pytest
 
-from convnext.config import ClassifyConfig
 from convnext.errors import InputError
+from convnext.tasks.classify.config import ClassifyConfig
 
 
 def test_options_are_read_as_their_type() -> None:

@@ -6,40 +6,72 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from convnext.api import pretrain, train_classifier, train_detector, train_segmenter
     from convnext.errors import ImageError, InputError, WeightsError
-    from convnext.inference.classifier import Predictor, load
+    from convnext.inference.base import Predictor
+    from convnext.inference.classifier import ImageClassifier, Label
+    from convnext.inference.detector import DetectedObject, Detector
+    from convnext.inference.segmenter import Segmenter
     from convnext.models.classifier import create_model
+    from convnext.models.detection.rcnn import create_detector
     from convnext.models.fcmae import create_fcmae
+    from convnext.models.segmentation.upernet import create_segmenter
+    from convnext.tasks.evaluate import evaluate
+    from convnext.tasks.load import load
     from convnext.variants import list_models
     from convnext.weights import load_weights, save_weights
 
 __version__ = "0.1.0"
 
 _HOME = {
+    "DetectedObject": "convnext.inference.detector",
+    "Detector": "convnext.inference.detector",
+    "ImageClassifier": "convnext.inference.classifier",
     "ImageError": "convnext.errors",
     "InputError": "convnext.errors",
-    "Predictor": "convnext.inference.classifier",
+    "Label": "convnext.inference.classifier",
+    "Predictor": "convnext.inference.base",
+    "Segmenter": "convnext.inference.segmenter",
     "WeightsError": "convnext.errors",
+    "create_detector": "convnext.models.detection.rcnn",
     "create_fcmae": "convnext.models.fcmae",
     "create_model": "convnext.models.classifier",
+    "create_segmenter": "convnext.models.segmentation.upernet",
+    "evaluate": "convnext.tasks.evaluate",
     "list_models": "convnext.variants",
-    "load": "convnext.inference.classifier",
+    "load": "convnext.tasks.load",
     "load_weights": "convnext.weights",
+    "pretrain": "convnext.api",
     "save_weights": "convnext.weights",
+    "train_classifier": "convnext.api",
+    "train_detector": "convnext.api",
+    "train_segmenter": "convnext.api",
 }
 
 __all__ = [
+    "DetectedObject",
+    "Detector",
+    "ImageClassifier",
     "ImageError",
     "InputError",
+    "Label",
     "Predictor",
+    "Segmenter",
     "WeightsError",
     "__version__",
+    "create_detector",
     "create_fcmae",
     "create_model",
+    "create_segmenter",
+    "evaluate",
     "list_models",
     "load",
     "load_weights",
+    "pretrain",
     "save_weights",
+    "train_classifier",
+    "train_detector",
+    "train_segmenter",
 ]
 
 

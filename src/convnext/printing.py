@@ -7,6 +7,7 @@ import logging
 import math
 import re
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 LONGEST = 1000
@@ -29,6 +30,11 @@ def without_password(text: str) -> str:
 def _is_control(character: str) -> bool:
     turns_text = "\u202a" <= character <= "\u202e" or "\u2066" <= character <= "\u2069"  # right to left and back
     return turns_text or ((character < " " or "\x7f" <= character < "\xa0") and character not in "\n\t")
+
+
+def listed(metrics: Mapping[str, float], digits: int) -> str:
+    """Metrics on one line."""
+    return "  ".join(f"{name} {value:.{digits}f}" for name, value in metrics.items())
 
 
 class PlainFormatter(logging.Formatter):

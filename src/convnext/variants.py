@@ -9,6 +9,7 @@ V1 trained from scratch (xlarge: from 22K, as there is no other), V2 after FCMAE
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from convnext.errors import InputError, nearest
 
@@ -57,3 +58,10 @@ def find_variant(name: str) -> Variant:
         return VARIANTS[name]
     except KeyError:
         raise InputError(f"unknown model '{name}'; {nearest(name, list_models())}") from None
+
+
+def values_of(table: dict[str, dict[str, Any]], model: str, recipe: str) -> dict[str, Any]:
+    """The model's row. `InputError` where it has none."""
+    if model not in table:
+        raise InputError(f"recipe {recipe} is for {', '.join(table)}, not {model}")
+    return table[model]

@@ -11,10 +11,11 @@ from making import FAST, FAST_DETECT, FAST_SEGMENT, make_folder, make_objects, m
 from safetensors.torch import load_file
 
 from convnext import cli
-from convnext.config import ClassifyConfig, PretrainConfig
 from convnext.data.image_set import read_images, read_train_val
 from convnext.runs.directory import Run
+from convnext.tasks.classify.config import ClassifyConfig
 from convnext.tasks.classify.task import Classification
+from convnext.tasks.pretrain.fcmae.config import PretrainConfig
 from convnext.tasks.pretrain.fcmae.task import Pretraining
 from convnext.train.trainer import Trainer
 

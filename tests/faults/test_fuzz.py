@@ -26,15 +26,16 @@ from safetensors.torch import save_file
 
 import convnext
 from convnext import InputError, cli
-from convnext.config import ClassifyConfig, DetectConfig
 from convnext.data.image_set import read_train_val
 from convnext.data.images.decode import read_image
 from convnext.data.shards.pack import pack
 from convnext.data.sources.label_maps import read_map
 from convnext.models.classifier import create_model
 from convnext.runs.directory import Run, resumed_config
+from convnext.tasks.classify.config import ClassifyConfig
 from convnext.tasks.classify.task import Classification
-from convnext.tasks.detect.commands import check
+from convnext.tasks.detect.config import DetectConfig
+from convnext.tasks.detect.read import check
 from convnext.train.trainer import Trainer
 from convnext.weights.files import META_KEY
 

@@ -17,10 +17,10 @@ from making import FAST, fails, make_folder
 from safetensors.torch import load_file
 
 from convnext import cli
-from convnext.config import ClassifyConfig
 from convnext.data.image_set import read_train_val
 from convnext.errors import Stopped
 from convnext.runs.directory import Run
+from convnext.tasks.classify.config import ClassifyConfig
 from convnext.tasks.classify.task import Classification
 from convnext.train.checkpoint import checkpoints
 from convnext.train.trainer import Trainer

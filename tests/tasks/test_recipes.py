@@ -7,13 +7,17 @@ import pytest
 import torch
 
 from convnext import cli, list_models
-from convnext.config import ClassifyConfig, DetectConfig, PretrainConfig, SegmentConfig
 from convnext.data.image_set import read_images, read_train_val
 from convnext.errors import InputError
 from convnext.runs.directory import Run
+from convnext.tasks.classify.config import ClassifyConfig
 from convnext.tasks.classify.task import Classification
+from convnext.tasks.detect.config import DetectConfig
+from convnext.tasks.pretrain.fcmae.config import PretrainConfig
 from convnext.tasks.pretrain.fcmae.task import Pretraining
-from convnext.tasks.recipes import RECIPES, build_config, classify_recipe, kind_of, models_of, pretrain_recipe
+from convnext.tasks.recipes import RECIPES, build_config, models_of, task_of_recipe
+from convnext.tasks.registry import find_task
+from convnext.tasks.segment.config import SegmentConfig
 from convnext.train.trainer import Trainer
 
 COMMON = {  # REFERENCE section 4, for all
@@ -114,12 +118,12 @@ def test_models_of_a_recipe():
 
 
 def test_default_recipe_suits_the_data():
-    assert classify_recipe("convnextv2_tiny", images=3_000, trained=False) == "small_data"
-    assert classify_recipe("convnextv2_tiny", images=3_000, trained=True) == "small_data_finetune"
-    assert classify_recipe("convnextv2_tiny", images=10**6, trained=True) == "finetune_v2"
-    assert classify_recipe("convnext_tiny", images=10**6, trained=False) == "scratch_v1"
-    assert pretrain_recipe(images=3_000) == "fcmae_small_data"
-    assert pretrain_recipe(images=10**6) == "fcmae"
+    assert find_task("classify").default_recipe("convnextv2_tiny", images=3_000, trained=False) == "small_data"
+    assert find_task("classify").default_recipe("convnextv2_tiny", images=3_000, trained=True) == "small_data_finetune"
+    assert find_task("classify").default_recipe("convnextv2_tiny", images=10**6, trained=True) == "finetune_v2"
+    assert find_task("classify").default_recipe("convnext_tiny", images=10**6, trained=False) == "scratch_v1"
+    assert find_task("pretrain").default_recipe("convnextv2_tiny", trained=False, images=3_000) == "fcmae_small_data"
+    assert find_task("pretrain").default_recipe("convnextv2_tiny", trained=False, images=10**6) == "fcmae"
 
 
 @pytest.mark.parametrize(
@@ -144,7 +148,7 @@ def models_to_step() -> list[tuple[str, str]]:
     most, with all of those."""
     pairs = []
     elsewhere = (DetectConfig, SegmentConfig)  # in tests/tasks
-    for recipe in (name for name in RECIPES if kind_of(name) not in elsewhere):
+    for recipe in (name for name in RECIPES if task_of_recipe(name).config not in elsewhere):
         small = [m for m in models_of(recipe) if m.split("_")[1] in ("atto", "femto", "pico", "nano", "tiny")]
         pairs += [
             (recipe, model)

@@ -4,7 +4,8 @@ import torch
 from convnext import create_model, list_models
 from convnext.models.detection.rcnn import create_detector
 from convnext.models.segmentation.upernet import create_segmenter
-from convnext.train.optim import build_optimizers, layer_of, parameter_groups, set_learning_rate
+from convnext.nn.parameters import BACKBONE, layer_of
+from convnext.train.optim import build_optimizers, parameter_groups, set_learning_rate
 
 
 def build(name: str) -> torch.nn.Module:
@@ -12,10 +13,17 @@ def build(name: str) -> torch.nn.Module:
         return create_model(name)
 
 
+def groups_of(model: torch.nn.Module) -> list[dict]:
+    how = {"rules": model.parameter_rules, "depths": model.depths}
+    return parameter_groups(model.named_parameters(), **how, weight_decay=0.05)
+
+
 @pytest.mark.parametrize("name", list_models())
 def test_decay_takes_weights_of_convolutions_and_linears_only(name: str) -> None:
     model = build(name)
-    groups = parameter_groups(model.named_parameters(), depths=model.depths, weight_decay=0.05)
+    groups = parameter_groups(
+        model.named_parameters(), rules=model.parameter_rules, depths=model.depths, weight_decay=0.05
+    )
     decayed = {id(p) for group in groups if group["weight_decay"] for p in group["params"]}
     expected = {
         id(module.weight) for module in model.modules() if isinstance(module, torch.nn.Conv2d | torch.nn.Linear)
@@ -69,7 +77,9 @@ def test_a_segmenters_layers_are_stages(parameter: str, layer: int) -> None:
 
 def test_decay_takes_a_segmenters_convolutions_only() -> None:
     model = create_segmenter("convnextv2_atto", classes=3, dim=32, aux_dim=16, norm="group")
-    groups = parameter_groups(model.named_parameters(), depths=model.depths, weight_decay=0.05)
+    groups = parameter_groups(
+        model.named_parameters(), rules=model.parameter_rules, depths=model.depths, weight_decay=0.05
+    )
     decayed = {id(p) for group in groups if group["weight_decay"] for p in group["params"]}
     layers = (torch.nn.Conv2d, torch.nn.Linear)
     assert decayed == {id(module.weight) for module in model.modules() if isinstance(module, layers)}
@@ -77,7 +87,7 @@ def test_decay_takes_a_segmenters_convolutions_only() -> None:
 
 def test_learning_rate_falls_by_the_layer() -> None:
     model = create_model("convnextv2_atto", num_classes=2)
-    optimizers = build_optimizers(model.named_parameters(), depths=model.depths, weight_decay=0.05, layer_decay=0.5)
+    optimizers = build_optimizers(model, weight_decay=0.05, layer_decay=0.5)
     set_learning_rate(optimizers, 8.0)
     rates = {id(p): group["lr"] for group in optimizers[0].param_groups for p in group["params"]}
     assert rates[id(model.head.weight)] == 8.0
@@ -88,13 +98,15 @@ def test_learning_rate_falls_by_the_layer() -> None:
 def test_frozen_parameters_are_left_out() -> None:
     model = create_model("convnextv2_atto", num_classes=2).requires_grad_(False)
     model.head.requires_grad_(True)
-    groups = parameter_groups(model.named_parameters(), depths=model.depths, weight_decay=0.05)
+    groups = parameter_groups(
+        model.named_parameters(), rules=model.parameter_rules, depths=model.depths, weight_decay=0.05
+    )
     assert [p.shape for group in groups for p in group["params"]] == [model.head.weight.shape, model.head.bias.shape]
 
 
 def test_muon_takes_the_blocks_linear_weights_at_its_own_rate() -> None:
     model = create_model("convnextv2_atto", num_classes=2)
-    adamw, muon = build_optimizers(model.named_parameters(), muon=10, depths=model.depths, weight_decay=0.05)
+    adamw, muon = build_optimizers(model, muon=10, weight_decay=0.05)
     set_learning_rate([adamw, muon], 1e-3)
     taken = {id(p) for group in muon.param_groups for p in group["params"]}
     linears = [block.pwconv1.weight for stage in model.stages for block in stage]
@@ -108,7 +120,7 @@ def test_muon_takes_the_blocks_linear_weights_at_its_own_rate() -> None:
 def test_muon_takes_a_detectors_inner_layers_and_leaves_its_last() -> None:
     detector = create_detector("convnextv2_atto", classes=2, dim=32, linear=64, cascade=True, box_convs=1, mask_convs=2)
     named = {name: p for name, p in detector.named_parameters() if not name.startswith("backbone.") and p.ndim > 1}
-    adamw, muon = build_optimizers(named.items(), muon=10, depths=detector.depths, weight_decay=0.05)
+    adamw, muon = build_optimizers(detector, muon=10, weight_decay=0.05)
     left, taken = ({id(p) for group in each.param_groups for p in group["params"]} for each in (adamw, muon))
     assert {name for name, p in named.items() if id(p) in left} == {
         "rpn.head.cls_logits.weight",
@@ -129,4 +141,6 @@ def test_muon_takes_a_detectors_inner_layers_and_leaves_its_last() -> None:
 @pytest.mark.parametrize("name", ["stages.0.0.attention.weight", "stages.0.0.grn.scale"])
 def test_a_parameter_that_no_rule_covers_is_an_error(name: str) -> None:
     with pytest.raises(ValueError, match=name):
-        parameter_groups([(name, torch.nn.Parameter(torch.zeros(2, 2)))], depths=(2, 2, 6, 2), weight_decay=0.05)
+        parameter_groups(
+            [(name, torch.nn.Parameter(torch.zeros(2, 2)))], rules=BACKBONE, depths=(2, 2, 6, 2), weight_decay=0.05
+        )

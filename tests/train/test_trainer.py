@@ -13,10 +13,10 @@ import torch
 from safetensors.torch import load_file
 
 from convnext import cli
-from convnext.config import ClassifyConfig
 from convnext.data.image_set import read_train_val
 from convnext.errors import InputError, Stopped
 from convnext.runs.directory import Run
+from convnext.tasks.classify.config import ClassifyConfig
 from convnext.tasks.classify.task import Classification
 from convnext.train.launch import train
 from convnext.train.trainer import Trainer

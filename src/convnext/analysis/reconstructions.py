@@ -10,10 +10,17 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
+from convnext.data.images.decode import read_image
 from convnext.data.images.preprocessing import Preprocessing
-from convnext.models.fcmae import FCMAE
+from convnext.data.sources.inputs import expand
+from convnext.errors import ImageError, InputError, WeightsError
+from convnext.models.fcmae import FCMAE, load_fcmae
 from convnext.nn.visible_patches import random_patches
+from convnext.runtime.device import pick_device
 from convnext.storage.files import whole_file
+
+SHEET = 8
+"""Images in one picture."""
 
 GREY = 0.5
 GAP = 4  # pixels between pictures
@@ -57,3 +64,40 @@ def draw_reconstructions(model: FCMAE, images: Tensor, preprocessing: Preprocess
     picture = np.moveaxis(pixels, 0, -1) if len(pixels) == 3 else pixels.mean(axis=0).astype(np.uint8)
     with whole_file(path) as temporary:
         Image.fromarray(picture).save(temporary, format="PNG")
+
+
+def reconstruct(source: str, inputs: list[str], out: Path, *, device: str, seed: int) -> tuple[list[Path], list[str]]:
+    """Draw images as the pre-trained model of `source` completes them, into PNG files in `out`.
+
+    Returns the files, and a line for each image that could not be read. `InputError` if none could be.
+    """
+    model, meta = load_fcmae(source)
+    stored = meta.get("preprocessing")
+    size = 7 * model.patch_size  # of the paper, at patches of 32
+    preprocessing = Preprocessing.from_dict(stored) if stored else Preprocessing.standard(size, model.in_chans)
+    if preprocessing.image_size % model.patch_size:
+        raise WeightsError(f"{source}: images of {preprocessing.image_size} pixels, patches of {model.patch_size}")
+    where = pick_device(device)
+    model.to(where)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot write {out}: {error.strerror or error}") from error
+    files: list[Path] = []
+    failures: list[str] = []
+    pending = list(expand(inputs))
+    while pending:
+        sheet: list[torch.Tensor] = []
+        while pending and len(sheet) < SHEET:
+            try:
+                sheet.append(
+                    preprocessing(read_image(pending.pop(0)[1], preprocessing.mode, white=preprocessing.white))
+                )
+            except ImageError as error:
+                failures.append(str(error))
+        if sheet:
+            files.append(out / f"reconstructions-{len(files) + 1:03}.png")
+            draw_reconstructions(model, torch.stack(sheet).to(where), preprocessing, files[-1], seed=seed + len(files))
+    if not files:
+        raise InputError(f"no image could be read: {failures[0]}")
+    return files, failures

@@ -9,10 +9,11 @@ import logging
 import os
 from typing import Any
 
-from convnext.config import ClassifyConfig, DetectConfig, PretrainConfig, SegmentConfig, TrainConfig
+from convnext.config import TrainConfig
 from convnext.errors import InputError
 from convnext.parsing import parse
 from convnext.printing import complain, say, to_json
+from convnext.tasks.definition import TaskDefinition
 from convnext.variants import VARIANTS
 
 log = logging.getLogger("convnext")
@@ -31,20 +32,6 @@ def set_options(pairs: list[str]) -> dict[str, str]:
         if "=" not in pair:
             raise InputError(f"--set takes KEY=VALUE, not '{pair}'")
     return dict(pair.split("=", 1) for pair in pairs)
-
-
-def trained(args: argparse.Namespace, build_task: Any, config: type[TrainConfig]) -> dict[str, float]:
-    """Train as the command line says; the final metrics, or none where another process speaks for all."""
-    from convnext.runs.directory import Run
-    from convnext.train.launch import launch
-
-    given = given_options(args, config)
-    metrics = launch(
-        build_task, args.data, args.out, given, recipe=args.recipe, resume=args.resume, overwrite=args.overwrite
-    )
-    if metrics and (unread := Run(args.out).unreadable).is_file():
-        log.warning("%d training images could not be read: %s", len(unread.read_bytes().splitlines()), unread)
-    return metrics
 
 
 def demo(args: argparse.Namespace) -> None:
@@ -71,22 +58,8 @@ def models(args: argparse.Namespace) -> None:
             print("  " + "  ".join(names))
 
 
-def pretrain(args: argparse.Namespace) -> None:
-    from convnext.runs.directory import Run
-    from convnext.tasks.pretrain.fcmae.commands import build_task
-
-    metrics = trained(args, build_task, PretrainConfig)
-    if not metrics:
-        return
-    config = PretrainConfig.from_dict(Run(args.out).read_config())
-    figures = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
-    say(f"{figures}\n{args.out}: curves and reconstructions are there; next:")
-    say(f"  {config.follow_up(args.out)}")
-    say(f"  convnext analyze reconstruct {args.out} IMAGES --out FOLDER")
-
-
 def reconstruct(args: argparse.Namespace) -> int:
-    from convnext.tasks.pretrain.fcmae.commands import reconstruct
+    from convnext.analysis.reconstructions import reconstruct
 
     files, failures = reconstruct(args.source, args.inputs, args.out, device=args.device, seed=args.seed)
     for failure in failures:
@@ -96,77 +69,42 @@ def reconstruct(args: argparse.Namespace) -> int:
     return 1 if failures else 0
 
 
-def train_classify(args: argparse.Namespace) -> None:
-    from convnext.tasks.classify.commands import build_task
+def train(args: argparse.Namespace) -> int | None:
+    from convnext.api import train
+    from convnext.runs.directory import Run
 
-    metrics = trained(args, build_task, ClassifyConfig)
-    if not metrics:
-        return
-    figures = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
-    say(f"{figures}\n{args.out}: curves, confusion matrix and mistakes are there; next:")
-    say(f"  convnext evaluate {args.out} {args.data}\n  convnext predict {args.out} IMAGE")
-
-
-def train_detect(args: argparse.Namespace) -> int | None:
-    from convnext.tasks.detect.commands import build_task, check
-
-    if args.check:
-        config = DetectConfig().override({**given_options(args, DetectConfig), "data": args.data})
-        summary, faults = check(config)
+    task: TaskDefinition = args.task
+    given = given_options(args, task.config)
+    if getattr(args, "check", False):
+        summary, faults = task.check(task.config().override({**given, "data": args.data}))
         say("\n".join([*summary, *(f"left out {line}" for line in faults)]))
         return 1 if faults else 0
     if args.out is None:
         raise InputError("--out says where the run goes")
-    metrics = trained(args, build_task, DetectConfig)
-    if not metrics:
+    how = {"recipe": args.recipe, "resume": args.resume, "overwrite": args.overwrite}
+    metrics = train(task, args.data, out=args.out, **how, **given)
+    if not metrics:  # another process speaks for all
         return None
-    figures = "  ".join(f"{name} {value:.2f}" for name, value in metrics.items() if name.endswith(("AP", "AP50")))
-    figures = figures or "val has no objects: nothing was measured"
-    say(f"{figures}\n{args.out}: curves, precision and recall, and a gallery are there; next:")
-    say(f"  convnext evaluate {args.out} {args.data}\n  convnext predict {args.out} IMAGES --out FOLDER")
-    return None
-
-
-def train_segment(args: argparse.Namespace) -> int | None:
-    from convnext.tasks.segment.commands import build_task, check
-
-    if args.check:
-        config = SegmentConfig().override({**given_options(args, SegmentConfig), "data": args.data})
-        summary, faults = check(config)
-        say("\n".join([*summary, *(f"left out {line}" for line in faults)]))
-        return 1 if faults else 0
-    if args.out is None:
-        raise InputError("--out says where the run goes")
-    metrics = trained(args, build_task, SegmentConfig)
-    if not metrics:
-        return None
-    figures = "  ".join(f"{name} {value:.2f}" for name, value in metrics.items())
-    say(f"{figures}\n{args.out}: curves, confusion matrix and a gallery are there; next:")
-    say(f"  convnext evaluate {args.out} {args.data}\n  convnext predict {args.out} IMAGES --out FOLDER")
+    run = Run(args.out)
+    if run.unreadable.is_file():
+        count = len(run.unreadable.read_bytes().splitlines())
+        log.warning("%d training images could not be read: %s", count, run.unreadable)
+    say(task.after_training(task.config.from_dict(run.read_config()), metrics, args.data, args.out))
     return None
 
 
 def evaluate(args: argparse.Namespace) -> None:
-    from convnext.tasks.classify import commands as classify
-    from convnext.tasks.detect import commands as detect
-    from convnext.tasks.segment import commands as segment
-    from convnext.weights import read_meta
+    from convnext.tasks.evaluate import evaluate
 
-    names = ("batch_size", "workers", "device", "precision", "image_size", "crop", "out")
+    names = ("batch_size", "workers", "device", "precision", "image_size", "crop", "out", "flip")
     how = {name: getattr(args, name) for name in names}
     for name in ("batch_size", "image_size"):
         if how[name] is not None and how[name] < 1:
             raise InputError(f"--{name.replace('_', '-')} must be at least 1, not {how[name]}")
-    task = read_meta(args.source).get("task")
-    if task == "segment":
-        scales = None if args.scales is None else parse("scales", args.scales, tuple[float, ...])
-        if scales and not min(scales) > 0:
-            raise InputError(f"--scales takes positive numbers, not '{args.scales}'")
-        metrics = segment.evaluate_source(args.source, args.data, args.split, scales=scales, flip=args.flip, **how)
-    elif args.scales is not None or args.flip:
-        raise InputError(f"{args.source} does not segment; --scales and --flip are for segmenters")
-    else:
-        metrics = (detect if task == "detect" else classify).evaluate_source(args.source, args.data, args.split, **how)
+    scales = None if args.scales is None else parse("scales", args.scales, tuple[float, ...])
+    if scales and not min(scales) > 0:
+        raise InputError(f"--scales takes positive numbers, not '{args.scales}'")
+    metrics = evaluate(args.source, args.data, args.split, **how, scales=scales)
     if os.environ.get("RANK", "0") != "0":  # the first process speaks for all
         return
     if args.json:
@@ -224,7 +162,7 @@ def index(args: argparse.Namespace) -> None:
 def recipes(args: argparse.Namespace) -> None:
     import inspect
 
-    from convnext.tasks.recipes import RECIPES, build_config, command_of, find_recipe, kind_of, models_of
+    from convnext.tasks.recipes import RECIPES, build_config, find_recipe, models_of, task_of_recipe
 
     if args.name is None:
         about = {name: inspect.getdoc(recipe) or "" for name, recipe in RECIPES.items()}
@@ -232,11 +170,11 @@ def recipes(args: argparse.Namespace) -> None:
             print(json.dumps([{"name": name, "models": models_of(name), "about": about[name]} for name in RECIPES]))
             return
         for name in RECIPES:
-            print(f"{name:<28}{command_of(name):<25}{about[name].splitlines()[0]}")
+            print(f"{name:<28}{f'convnext {task_of_recipe(name).command}':<25}{about[name].splitlines()[0]}")
         print("\nthe whole config of one: convnext recipes NAME [--model MODEL] [--set KEY=VALUE]")
         return
     recipe = find_recipe(args.name)
-    config = build_config(args.name, args.model or models_of(args.name)[0], kind_of(args.name))
+    config = build_config(args.name, args.model or models_of(args.name)[0], task_of_recipe(args.name).config)
     config = config.override(set_options(args.set))
     if not args.json:
         print(f"{inspect.getdoc(recipe)}\n")

@@ -9,13 +9,12 @@ from pathlib import Path
 
 from rich.console import Console
 
+from convnext.api import pretrain, train_classifier
 from convnext.data.image_set import read_split
-from convnext.inference.classifier import load
 from convnext.runs.directory import Run
 from convnext.storage.files import whole_file
-from convnext.tasks.classify.commands import build_task, evaluate_source
-from convnext.tasks.pretrain.fcmae import commands as pretrain
-from convnext.train.launch import launch
+from convnext.tasks.evaluate import evaluate
+from convnext.tasks.load import load
 
 MODEL = "convnextv2_atto"
 SHOWN = 12
@@ -40,17 +39,14 @@ def run_demo(out: Path) -> None:
     pretrained = Path(f"{out.resolve()}-pretrained")
     console.rule("1 of 4: pre-train on 8x8 digits, without their labels")
     ours = (pretrained / "config.json").is_file() and Run(pretrained).read_config().get("recipe") == "fcmae_digits"
-    launch(
-        pretrain.build_task, "digits", pretrained, {"model": MODEL}, recipe="fcmae_digits", resume=False, overwrite=ours
-    )
+    pretrain("digits", out=pretrained, recipe="fcmae_digits", overwrite=ours, model=MODEL)
 
     console.rule("2 of 4: train on the digits, with their labels")
-    given = {"model": MODEL, "init": str(pretrained)}
-    launch(build_task, "digits", out, given, recipe="digits", resume=False, overwrite=True)
+    train_classifier("digits", out=out, recipe="digits", overwrite=True, model=MODEL, init=str(pretrained))
     shutil.copy(pretrained / "reconstructions.png", out)
 
     console.rule("3 of 4: evaluate")
-    metrics = evaluate_source(str(out), "digits", "val", batch_size=64, workers=0, device="auto")
+    metrics = evaluate(str(out), "digits", "val", workers=0)
     console.print(f"{metrics['top1']:.2f} % of {metrics['images']} held-out digits are right")
 
     console.rule("4 of 4: predict")

@@ -9,7 +9,9 @@ from typing import Any, NoReturn
 
 from convnext import __version__
 from convnext.cli import commands
-from convnext.config import ClassifyConfig, DetectConfig, PretrainConfig, SegmentConfig, TrainConfig
+from convnext.config import TrainConfig
+from convnext.tasks.definition import TaskDefinition
+from convnext.tasks.registry import TASKS
 
 
 class Parser(argparse.ArgumentParser):
@@ -39,33 +41,11 @@ def build_parser() -> Parser:
     command = add(first, "models", commands.models, "the family and its published weights")
     command.add_argument("--json", action="store_true", help="one JSON list")
 
-    command = add(first, "pretrain", commands.pretrain, "pre-train a model on images without labels (FCMAE)")
-    command.add_argument("data", metavar="DATA", help="folder of images, flat or nested, shards, or 'digits'")
-    add_run_options(command, "default: fcmae_small_data up to 20,000 images, else fcmae")
-    add_config_options(command, PretrainConfig)
-
     train = first.add_parser("train", help="train a model", description="Train a model.")
-    tasks = train.add_subparsers(title="tasks", metavar="TASK", required=True)
-    command = add(tasks, "classify", commands.train_classify, "train an image classifier")
-    command.add_argument(
-        "data", metavar="DATA", help="folder of class folders, CSV or Parquet table, shards, or 'digits'"
-    )
-    add_run_options(command, "default: small_data up to 20,000 images, else the paper's")
-    add_config_options(command, ClassifyConfig)
-
-    command = add(tasks, "detect", commands.train_detect, "train a detector of objects and their outlines")
-    command.add_argument("data", metavar="DATA", help="folder of images with COCO's JSON: train.json beside train/")
-    command.add_argument("--check", action="store_true", help="only say what is in DATA, and what is wrong with it")
-    add_run_options(command, "default: detect_small_data up to 20,000 images, else a published one", out=False)
-    add_config_options(command, DetectConfig)
-
-    command = add(tasks, "segment", commands.train_segment, "train a segmenter, which says what every pixel shows")
-    command.add_argument(
-        "data", metavar="DATA", help="folder with images/SPLIT, annotations/SPLIT (index PNGs) and classes.txt"
-    )
-    command.add_argument("--check", action="store_true", help="only say what is in DATA, and what is wrong with it")
-    add_run_options(command, "default: segment_small_data up to 20,000 images, else a published one", out=False)
-    add_config_options(command, SegmentConfig)
+    groups = {"train": train.add_subparsers(title="tasks", metavar="TASK", required=True)}
+    for task in TASKS:
+        group, _, name = task.command.rpartition(" ")
+        add_training(add(groups[group] if group else first, name, commands.train, task.help), task)
 
     command = add(first, "evaluate", commands.evaluate, "measure a model on labelled images")
     command.add_argument("source", metavar="SOURCE", help="run directory, weight file, published name or hf:ORG/NAME")
@@ -154,10 +134,16 @@ def build_parser() -> Parser:
     return top
 
 
-def add_run_options(command: argparse.ArgumentParser, recipe: str, *, out: bool = True) -> None:
-    """What every training command takes beside its recipe's values; `out` says whether it needs a run directory."""
-    command.add_argument("--out", type=Path, required=out, metavar="RUN", help="the run directory to write")
-    command.add_argument("--recipe", help=f"a name of `convnext recipes`; {recipe}")
+def add_training(command: argparse.ArgumentParser, task: TaskDefinition) -> None:
+    """What a task's training command takes."""
+    command.set_defaults(task=task)
+    command.add_argument("data", metavar="DATA", help=task.data_help)
+    if task.can_check:
+        command.add_argument("--check", action="store_true", help="only say what is in DATA, and what is wrong with it")
+    command.add_argument(
+        "--out", type=Path, required=not task.can_check, metavar="RUN", help="the run directory to write"
+    )
+    command.add_argument("--recipe", help=f"a name of `convnext recipes`; default: {task.default_recipes}")
     add_set_option(command)
     command.add_argument(
         "--resume",
@@ -174,6 +160,7 @@ def add_run_options(command: argparse.ArgumentParser, recipe: str, *, out: bool 
         help="submit the command to SLURM instead, and queue it again when its time is up; keys: nodes, gpus (on "
         "each), cpus (for each GPU), hours, memory (GB), partition, account, qos, constraint",
     )
+    add_config_options(command, task.config)
 
 
 def add_size_options(command: argparse.ArgumentParser) -> None:

@@ -1,4 +1,4 @@
-"""From a trained model to answers about images. Imports little, so that a first answer comes soon."""
+"""From a trained classifier to labels of images. Imports little, so that a first answer comes soon."""
 
 from __future__ import annotations
 
@@ -6,21 +6,30 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from convnext.data.images.decode import read_image
 from convnext.data.images.preprocessing import Preprocessing
-from convnext.errors import InputError, WeightsError
+from convnext.errors import WeightsError
+from convnext.inference.base import BATCH, Predictor, refuse_views
 from convnext.models.classifier import Classifier, create_model
-from convnext.weights import describe, published_classes, read_meta, read_state, read_tensors
+from convnext.weights import describe, published_classes, read_state
 
 log = logging.getLogger("convnext")
 
 
-class Predictor:
+class Label(TypedDict):
+    """A class and its score, from 0 to 1."""
+
+    label: str
+    score: float
+
+
+class ImageClassifier(Predictor):
     """Classifies images.
 
     Args:
@@ -40,13 +49,22 @@ class Predictor:
         multi_label: bool = False,
         descriptions: Mapping[str, str] | None = None,
     ) -> None:
-        self.model, self.classes, self.preprocessing = model.eval(), list(classes), preprocessing
+        super().__init__(model, classes)
+        self.preprocessing = preprocessing
         self.multi_label = multi_label
         self.answers = [(descriptions or {}).get(name, name) for name in self.classes]
 
-    def resize(self, image_size: int | None, crop: float | None = None) -> dict[str, float]:
-        """See images at another size or with another crop than the model was trained for; what differs is logged, and
-        returned by name."""
+    def read(self, image: Any) -> Image.Image:
+        return read_image(image, self.preprocessing.mode, white=self.preprocessing.white)
+
+    def see(
+        self,
+        image_size: int | None = None,
+        crop: float | None = None,
+        scales: Sequence[float] | None = None,
+        flip: bool = False,
+    ) -> dict[str, Any]:
+        refuse_views(scales, flip)
         before = self.preprocessing
         if image_size is not None:
             self.preprocessing = replace(self.preprocessing, image_size=image_size)
@@ -61,20 +79,19 @@ class Predictor:
             n: getattr(self.preprocessing, n) for n in names if getattr(self.preprocessing, n) != getattr(before, n)
         }
 
-    def __call__(self, images: Any, top_k: int = 5) -> Any:
-        """Labels of one image, or of each in a list.
+    def __call__(self, images: Any, top_k: int = 5, *, batch_size: int = BATCH) -> Any:
+        """Labels of one image, or a list of the labels of each of many.
 
-        An image is a path, a binary file, a PIL image or pixels (`data.decode.read_image`).
-        Returns `[{"label", "score"}, ...]`, best
-        first, at most `top_k` of them; for a list of images a list of such lists. `ImageError` for one
-        that cannot be read.
+        An image is a path, a binary file, a PIL image, or pixels as an array or tensor. Labels are
+        `[{"label", "score"}, ...]`, best first, at most `top_k` of them. `ImageError` for an image that cannot be read.
         """
-        if isinstance(images, list | tuple):
-            return [self(image, top_k) for image in images]
-        image = read_image(images, self.preprocessing.mode, white=self.preprocessing.white)
-        return self.labels(self.preprocessing(image)[None], top_k)[0]
+        return self.each(images, batch_size, lambda read: self.labels(self.inputs(read), top_k))
 
-    def labels(self, inputs: Tensor, top_k: int) -> list[list[dict[str, str | float]]]:
+    def inputs(self, images: Sequence[Image.Image]) -> Tensor:
+        """Images that `read` gave, preprocessed: `[N, C, H, W]`."""
+        return torch.stack([self.preprocessing(image) for image in images])
+
+    def labels(self, inputs: Tensor, top_k: int) -> list[list[Label]]:
         """The `top_k` best labels of each of the preprocessed images `[N, C, H, W]`."""
         best = self.scores(inputs).topk(min(top_k, len(self.classes)))
         return [
@@ -85,42 +102,12 @@ class Predictor:
     @torch.inference_mode()
     def scores(self, inputs: Tensor) -> Tensor:
         """Preprocessed images `[N, C, H, W]` to scores `[N, classes]`."""
-        device = next(self.model.parameters()).device
-        logits = self.model(inputs.to(device)).float()
+        logits = self.model(inputs.to(self.device)).float()
         return logits.sigmoid() if self.multi_label else logits.softmax(-1)
 
 
-def load(source: str | Path) -> Any:
-    """A Predictor from a run directory, a weight file, a published name or `hf:ORG/NAME`; of a detector, a `Detector`;
-    of a segmenter, a `Segmenter`.
-
-    Weights without classes of their own get ImageNet's where they have 1000 outputs, else "0", "1", ...;
-    weights without preprocessing get the paper's at the size they were trained at, where that is known, else 224.
-
-    Raises:
-        WeightsError: nothing there, not a ConvNeXt, no head, or not to be trusted.
-    """
-    try:
-        return _load(source)
-    except MemoryError:
-        raise
-    except InputError as error:
-        raise error if str(source) in str(error) else WeightsError(f"{source}: {error}") from error
-    except Exception as error:  # what strangers write into a file raises nearly anything
-        reason = (str(error) or type(error).__name__).splitlines()[0][:200]
-        raise WeightsError(f"{source} does not hold a model that this version can use: {reason}") from error
-
-
-def _load(source: str | Path) -> Any:
-    task = (meta := read_meta(source)).get("task")
-    if task == "detect":
-        from convnext.inference.detector import build_detector
-
-        return build_detector(read_tensors(source), meta)
-    if task == "segment":
-        from convnext.inference.segmenter import build_segmenter
-
-        return build_segmenter(read_tensors(source), meta)
+def build_classifier(source: str | Path) -> ImageClassifier:
+    """The classifier whose weights are at `source`, in any layout. `WeightsError` for weights without a head."""
     state, meta = read_state(source)
     architecture = describe(state)
     if not architecture.num_classes:
@@ -142,7 +129,7 @@ def _load(source: str | Path) -> Any:
         raise WeightsError(f"{source} names {len(classes)} classes, and its head has {outputs}")
     stored = meta.get("preprocessing")
     size = meta.get("image_size", 224)
-    return Predictor(
+    return ImageClassifier(
         model,
         meta.get("classes") or [str(i) for i in range(architecture.num_classes)],
         Preprocessing.from_dict(stored) if stored else Preprocessing.standard(size, architecture.in_chans),

@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NotRequired, TypedDict
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from convnext.data.images.decode import read_image
-from convnext.inference.base import SeesWholeImages
+from convnext.data.images.whole_image import Size, WholeImage
+from convnext.inference.base import BATCH, SeesWholeImages
 from convnext.models.detection.rcnn import RCNN, Detections, create_detector
-from convnext.tasks.detect.data import Size, WholeImage
+
+
+class DetectedObject(TypedDict):
+    """An object in an image: its class, score from 0 to 1, box as x0, y0, x1, y1 in the image's pixels, and mask, bool
+    `[H, W]`, which detectors of boxes alone leave out."""
+
+    label: str
+    score: float
+    box: list[float]
+    mask: NotRequired[np.ndarray]
 
 
 class Found(NamedTuple):
@@ -39,31 +49,35 @@ class Detector(SeesWholeImages):
     def __init__(
         self, model: RCNN, classes: Sequence[str], category_ids: Sequence[int | str], transform: WholeImage
     ) -> None:
-        self.model, self.classes, self.transform = model.eval(), list(classes), transform
+        super().__init__(model, classes)
+        self.transform = transform
         self.category_ids = list(category_ids)
 
-    def __call__(self, images: Any, threshold: float = 0.5) -> Any:
-        """Objects of one image, or of each in a list, with a score of at least `threshold`, best first.
+    def __call__(self, images: Any, threshold: float = 0.5, *, batch_size: int = BATCH) -> Any:
+        """Objects of one image, or a list of the objects of each of many, with a score of at least `threshold`.
 
-        An image is a path, a binary file, a PIL image or pixels (`data.decode.read_image`).
-        Returns `[{"label", "score", "box", "mask"}, ...]`: the
-        box as x0, y0, x1, y1 in the image's pixels, the mask as bool `[H, W]` (no "mask" from a detector of boxes
-        alone). `ImageError` for one that cannot be read.
+        An image is a path, a binary file, a PIL image, or pixels as an array or tensor. Objects are `DetectedObject`s,
+        best first. `ImageError` for an image that cannot be read.
         """
-        if isinstance(images, list | tuple):
-            return [self(image, threshold) for image in images]
-        image = read_image(images, white=self.transform.white)
-        found = self.find([self.transform(image)], [(image.height, image.width)], least=threshold)[0]
-        return [
-            {"label": self.classes[label], "score": score, "box": box, **({} if mask is None else {"mask": mask})}
-            for label, score, box, mask in found
-        ]
+        return self.each(images, batch_size, lambda read: self.objects(read, threshold))
+
+    def objects(self, images: list[Image.Image], threshold: float) -> list[list[DetectedObject]]:
+        """Objects of images that `read` gave."""
+        sizes = [(image.height, image.width) for image in images]
+        found = self.find([self.transform(image) for image in images], sizes, least=threshold)
+        return [[self.named(each) for each in objects] for objects in found]
+
+    def named(self, found: Found) -> DetectedObject:
+        """An object with its class's name."""
+        named: DetectedObject = {"label": self.classes[found.label], "score": found.score, "box": found.box}
+        if found.mask is not None:
+            named["mask"] = found.mask
+        return named
 
     @torch.inference_mode()
     def find(self, inputs: list[Tensor], sizes: list[Size], *, least: float = 0.0) -> list[list[Found]]:
         """The objects of transformed images with at least that score, in the pixels of the images, of these sizes."""
-        device = next(self.model.parameters()).device
-        detections = self.model([each.to(device) for each in inputs])
+        detections = self.model([each.to(self.device) for each in inputs])
         return [
             place(found, (each.shape[1], each.shape[2]), size, least=least)
             for found, each, size in zip(detections, inputs, sizes, strict=True)

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from convnext.data.images.decode import read_image
+from convnext.data.images.whole_image import Size, WholeImage
 from convnext.inference.base import SeesWholeImages
+from convnext.inference.windows import starts
 from convnext.models.segmentation.upernet import UperNet, create_segmenter, resize
-from convnext.tasks.detect.data import Size, WholeImage
 
 ENLARGED = 2**26
 """Values of logits that are held at the image's size at once."""
@@ -43,20 +43,32 @@ class Segmenter(SeesWholeImages):
         scales: Sequence[float] = (1.0,),
         flip: bool = False,
     ) -> None:
-        self.model, self.classes, self.transform = model.eval(), list(classes), transform
+        super().__init__(model, classes)
+        self.transform = transform
         self.window, self.stride = window, stride or (None if window is None else max(1, window * 2 // 3))
         self.scales, self.flip = tuple(scales), flip
 
-    def __call__(self, images: Any) -> Any:
-        """The label map of one image, uint16 `[H, W]`, or of each in a list: positions among `classes`.
+    def __call__(self, images: Any, *, batch_size: int = 1) -> Any:
+        """The label map of one image, uint16 `[H, W]`, or a list of the label maps of each of many: positions among
+        `classes`.
 
-        An image is a path, a binary file, a PIL image or pixels (`data.decode.read_image`).
-        `ImageError` for one that cannot be read.
+        An image is a path, a binary file, a PIL image, or pixels as an array or tensor. Images have sizes of their own
+        and go through the network one by one; `batch_size` is how many are held. `ImageError` for an image that cannot
+        be read.
         """
-        if isinstance(images, list | tuple):
-            return [self(image) for image in images]
-        image = read_image(images, white=self.transform.white)
-        return self.label(self.transform(image), (image.height, image.width))
+        return self.each(
+            images, batch_size, lambda read: [self.label(self.transform(i), (i.height, i.width)) for i in read]
+        )
+
+    def see(
+        self,
+        image_size: int | None = None,
+        crop: float | None = None,
+        scales: Sequence[float] | None = None,
+        flip: bool = False,
+    ) -> dict[str, Any]:
+        self.scales, self.flip = tuple(scales or self.scales), flip
+        return super().see(image_size, crop)
 
     def label(self, inputs: Tensor, size: Size) -> np.ndarray:
         """The label map, of this size, of a transformed image `[3, h, w]`."""
@@ -65,8 +77,7 @@ class Segmenter(SeesWholeImages):
     @torch.inference_mode()
     def scores(self, inputs: Tensor) -> Tensor:
         """Logits `[classes, h, w]` of a transformed image `[3, h, w]`; of several views, mean probabilities."""
-        device = next(self.model.parameters()).device
-        whole = inputs.to(device)[None]
+        whole = inputs.to(self.device)[None]
         height, width = whole.shape[2:]
         views = []
         for scale in self.scales:
@@ -92,12 +103,6 @@ class Segmenter(SeesWholeImages):
                 total[part] += self.model(inputs[part]).float()
                 seen[part] += 1
         return total / seen
-
-
-def starts(length: int, window: int, stride: int) -> list[int]:
-    """Where windows begin that cover a length; the last ends with it."""
-    last = max(0, length - window)
-    return [*range(0, last, stride), last]
 
 
 def label_at(scores: Tensor, size: Size) -> np.ndarray:

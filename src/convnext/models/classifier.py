@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from convnext.nn.backbone import ConvNeXt, init_weights
 from convnext.nn.norm import LayerNorm
+from convnext.nn.parameters import BACKBONE
 from convnext.variants import find_variant
 
 
@@ -20,6 +21,8 @@ class Classifier(ConvNeXt):
         head_init_scale: factor on the head's first weights (papers: 1 from scratch, 0.001 when fine-tuning).
         **backbone: arguments of `ConvNeXt`.
     """
+
+    parameter_rules = BACKBONE.extended(((r"^head\.weight$", True),))
 
     def __init__(
         self,

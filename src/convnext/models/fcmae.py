@@ -17,6 +17,7 @@ from convnext.errors import WeightsError
 from convnext.nn.backbone import ConvNeXt, init_weights
 from convnext.nn.block import Block
 from convnext.nn.masked_dense import forward_masked_dense
+from convnext.nn.parameters import BACKBONE
 from convnext.nn.visible_patches import VisiblePatches, random_patches
 from convnext.variants import find_variant
 
@@ -48,6 +49,10 @@ class FCMAE(nn.Module):
         norm_pix_loss: predict each patch's pixels with their mean 0 and variance 1.
         masked_dense: encode by the reference method, whole maps multiplied by the mask, in training too.
     """
+
+    parameter_rules = BACKBONE.extended(
+        ((r"^(proj|pred)\.weight$", True), (r"^mask_token$", True))  # the token as in the released code
+    )
 
     def __init__(
         self,

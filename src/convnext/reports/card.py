@@ -6,9 +6,12 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from convnext.config import DetectConfig, PretrainConfig, SegmentConfig, TrainConfig
+from convnext.config import TrainConfig
 from convnext.printing import printable
 from convnext.storage.files import whole_file
+from convnext.tasks.detect.config import DetectConfig
+from convnext.tasks.pretrain.fcmae.config import PretrainConfig
+from convnext.tasks.segment.config import SegmentConfig
 from convnext.variants import find_variant
 
 LICENCE = """If the first weights

@@ -191,14 +191,10 @@ def is_run(path: Path) -> bool:
     return {"recipe", "data", "model", "epochs"} <= config.keys() and (path / "environment.json").is_file()
 
 
-def task_of(path: Path) -> str:
-    """The task of a run: "classify", "pretrain", "detect" or "segment"."""
+def task_of(path: Path) -> str | None:
+    """The name of a run's task; None for runs of before, which do not say it."""
     task = parsed(read_text(path / "environment.json")).get("task")
-    if isinstance(task, str):
-        return task
-    config = parsed(read_text(path / "config.json"))  # runs of before do not say it
-    signs = {"mask_ratio": "pretrain", "anchor_scale": "detect", "ignore_index": "segment"}
-    return next((task for option, task in signs.items() if option in config), "classify")
+    return task if isinstance(task, str) else None
 
 
 @contextmanager
@@ -272,9 +268,6 @@ def resolve_resume(out: Path, resume: bool | str, overwrite: bool) -> tuple[bool
 def resumed_config(kind: type[Config], data: str, out: Path, given: dict[str, Any]) -> Config:
     """The config of the run at `out`. `InputError` where `data` or `given` contradict it."""
     run = Run.reopen(out)
-    if (task := task_of(out)) != kind.TASK:
-        command = "pretrain" if task == "pretrain" else f"train {task}"
-        raise InputError(f"{out} was begun by `convnext {command}`, which also resumes it")
     try:
         stored = kind.from_dict(run.read_config())
     except (TypeError, ValueError) as error:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from convnext.config import TrainConfig
 from convnext.runs.directory import Run
 
 
@@ -20,57 +20,82 @@ class TrainLoader(Protocol):
     def __iter__(self) -> Iterator[Any]: ...
 
 
-class Task(Protocol):
+class Task(ABC):
     """One kind of training."""
 
-    @property
-    def score(self) -> str | None:
-        """The metric by which the best evaluated epoch is told, higher being better; None where there is none."""
+    score: str | None = None
+    """Metric by which the best evaluated epoch is told, higher being better; None where there is none."""
 
-    @property
-    def config(self) -> TrainConfig:
-        """The whole configuration."""
+    config: Any
+    """The whole configuration, a `TrainConfig`."""
 
-    @property
-    def train_size(self) -> int:
-        """The number of training images."""
+    train: Any
+    """Training images: their number is its length, `sources` their files."""
 
+    @abstractmethod
     def fingerprint(self) -> dict[str, Any]:
         """Fingerprint of the training data (`data.fingerprint`): a run is resumed on the same data alone."""
 
+    @abstractmethod
     def build_model(self) -> Any:
         """The network, with its first weights: an `nn.Module` that knows its encoder's `depths`."""
 
     def compile(self, network: Any) -> Any:
         """The network, or a part of it, by `torch.compile`: what `loss` is then given."""
+        return torch.compile(network)
 
+    @abstractmethod
     def train_loader(self) -> TrainLoader:
         """The training batches."""
 
+    @abstractmethod
     def parts(self, batch: Any, device: torch.device, shared: torch.Generator) -> Iterable[tuple[int, Any]]:
         """Cut a batch into `config.accumulate` parts on the device, each with its number of images.
 
         `shared` draws the same numbers in every process.
         """
 
-    @property
-    def inputs(self) -> Callable[[Any], list[Tensor]] | None:
-        """Gives the tensors of a part; None where their shapes differ from step to step, or `loss` waits for a GPU."""
+    inputs: Callable[[Any], list[Tensor]] | None = None
+    """Gives the tensors of a part; None where their shapes differ from step to step, or `loss` waits for a GPU."""
 
+    @abstractmethod
     def loss(self, model: Any, part: Any) -> Tensor:
         """Mean loss over a part's images."""
 
+    def extra(self, model: Any) -> nn.Module | None:
+        """Modules beside the network `model` that `loss` or `after_step` use, such as a momentum encoder or a queue.
+
+        Checkpoints keep their state, and a resumed run has it again; they are neither trained nor averaged, nor stored
+        with the weights. None where there are none.
+        """
+        return None
+
+    def after_step(self, model: Any, step: int, steps: int) -> None:  # noqa: B027 # most need none
+        """Called once after each step of the optimizer, the `step`-th of all `steps` of the run, counted from 1."""
+
     def unreadable(self, batch: Any) -> list[tuple[str, str]]:
         """Images of the batch that could not be read, each with the reason."""
+        sources = self.train.sources
+        return [(sources[index], reason) for index, reason in batch.unreadable]
 
     def sources(self, batch: Any) -> list[str]:
         """Where the batch's images come from."""
+        sources = self.train.sources
+        return [sources[int(index)] for index in batch.indices]
 
+    @abstractmethod
     def evaluate(self, model: nn.Module, device: torch.device, run: Run, epoch: int) -> dict[str, float]:
         """Metrics after `epoch` epochs; may add files to the run."""
 
+    @abstractmethod
     def meta(self) -> dict[str, Any]:
         """What is stored with the weights, for everything after."""
 
+    @abstractmethod
     def finish(self, run: Run, device: torch.device, model: nn.Module) -> dict[str, float]:
         """After training: the run's final metrics, and its files for people."""
+
+
+def is_due(epoch: int, every: int, epochs: int) -> bool:
+    """Whether something that is done after `every` epochs, and after the last, is done after this one."""
+    return epoch % every == 0 or epoch == epochs

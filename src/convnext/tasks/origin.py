@@ -1,4 +1,4 @@
-"""The rules that a model is measured by, stored with its weights; of older runs, in the `config.json` beside them."""
+"""What a model was trained on, stored with its weights; of older runs, in the `config.json` beside them."""
 
 from __future__ import annotations
 
@@ -6,46 +6,25 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from convnext.config import ClassifyConfig, DetectConfig, SegmentConfig
-from convnext.data.sources.label_maps import LabelRules
 from convnext.data.splits import HoldOut, Origin
 from convnext.runs.directory import parsed, read_text
-from convnext.weights import read_meta
 from convnext.weights.files import read_own_meta
 
 log = logging.getLogger("convnext")
 
-KINDS: dict[str, type[ClassifyConfig] | type[DetectConfig] | type[SegmentConfig]] = {
-    "classify": ClassifyConfig,
-    "detect": DetectConfig,
-    "segment": SegmentConfig,
-}
 
-
-def origin_of_model(source: str | Path) -> Origin | None:
-    """The data a model was trained on; None for weights that no run of this project wrote."""
+def origin_of_model(source: str | Path, kind: Any) -> Origin | None:
+    """The data a model was trained on; None for weights that no run of this task, whose config is `kind`, wrote."""
     own = read_own_meta(source)
-    if own is None or own.get("task") not in KINDS:
+    if own is None or own.get("task") != kind.TASK:
         return None
     if "origin" in own:
         return Origin.from_dict(own["origin"])
-    kind, config = KINDS[own["task"]], config_beside(source)
+    config = config_beside(source)
     if config is None:
         log.warning("%s does not say what it was trained on: undivided data are taken for it", source)
     fraction = kind.val_fraction if config is None else config["val_fraction"]
     return Origin(HoldOut(fraction, kind.OLD_RULE))
-
-
-def label_rules_of_model(source: str | Path) -> LabelRules:
-    """The meaning of the numbers in label maps, as a segmenter was trained with it."""
-    own = read_meta(source)
-    if "labels" in own:
-        return LabelRules(**own["labels"])
-    config = config_beside(source)
-    if config is None:
-        log.warning("%s does not say what numbers in label maps mean: only 255 is taken for no class", source)
-        return LabelRules()
-    return LabelRules.read(config["ignore_index"], config["reduce_zero_label"], config["label_map"])
 
 
 def config_beside(source: str | Path) -> dict[str, Any] | None:

@@ -13,7 +13,7 @@ import os
 import shutil
 import warnings
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, cast
@@ -36,12 +36,13 @@ log = logging.getLogger("convnext")
 
 
 def tensors_of(
-    model: nn.Module, average: nn.Module | None, optimizers: Iterable[torch.optim.Optimizer]
+    model: nn.Module, beside: Mapping[str, nn.Module], optimizers: Iterable[torch.optim.Optimizer]
 ) -> dict[str, Tensor]:
-    """What a checkpoint holds of them, by name; the tensors themselves, so that loading fills them."""
+    """What a checkpoint holds of a model, of modules beside it and of optimizers, by name; the tensors themselves, so
+    that loading fills them."""
     tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
-    if average is not None:
-        tensors |= {f"average.{name}": tensor for name, tensor in average.state_dict().items()}
+    for prefix, module in beside.items():
+        tensors |= {f"{prefix}.{name}": tensor for name, tensor in module.state_dict().items()}
     for name, parameter in model.named_parameters():
         for optimizer in optimizers:
             for key, value in optimizer.state.get(parameter, {}).items():
@@ -92,8 +93,10 @@ class Checkpoints:
                 raise
             raise InputError(f"another process failed while {self.folder} was written") from error
 
-    def load(self, model: nn.Module, average: nn.Module | None, optimizers: list[torch.optim.Optimizer]) -> dict:
-        """Fill model, average and optimizers from the last checkpoint that is not damaged, and return its `state.json`.
+    def load(self, model: nn.Module, beside: Mapping[str, nn.Module], optimizers: list[torch.optim.Optimizer]) -> dict:
+        """Fill a model, modules beside it and optimizers from the last checkpoint that is not damaged.
+
+        Returns its `state.json`.
 
         `InputError` where all are damaged, or of another network.
         """
@@ -103,7 +106,7 @@ class Checkpoints:
             reader = dcp.HuggingFaceStorageReader(str(path))
             saved = reader.read_metadata().state_dict_metadata
             _make_room(model, optimizers, saved)
-            tensors = tensors_of(model, average, optimizers)
+            tensors = tensors_of(model, beside, optimizers)
             if differing := sorted(tensors.keys() ^ saved.keys()):
                 raise InputError(f"checkpoint {path} is of another network: {differing[0]}")
             _hush()

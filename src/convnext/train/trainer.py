@@ -49,7 +49,6 @@ class Trainer:
         torch.manual_seed(config.seed)
         self.model = task.build_model().to(self.device)
         self.ema = AveragedModel(self.model, config.ema) if config.ema else None
-        depths = self.model.depths
         sharded = parallel.is_sharded(self.model, config.parallel)
         self.whole = parallel.WholeModel(self.model, sharded)
         if sharded:
@@ -57,12 +56,14 @@ class Trainer:
             parallel.shard(self.model, self.device)
             if self.ema is not None:
                 parallel.shard(self.ema.model, self.device)
+        self.beside: dict[str, nn.Module] = {} if self.ema is None else {"average": self.ema.model}
+        if (extra := task.extra(self.model)) is not None:
+            self.beside["extra"] = extra.to(self.device)
         self.network = parallel.replicate(self.model, self.device)
         self.optimizers = build_optimizers(
-            self.model.named_parameters(),
+            self.model,
             betas=config.betas,
             muon=config.muon,
-            depths=depths,
             weight_decay=config.weight_decay,
             layer_decay=config.layer_decay,
             layer_groups=config.layer_groups,
@@ -186,9 +187,9 @@ class Trainer:
                 if distributed.rank() == 0:
                     self.run.append(self.run.unreadable, reason)
         found = len(self.unreadable) + distributed.total_count(len(self.found))
-        if found > self.config.max_unreadable * self.task.train_size:
+        if found > self.config.max_unreadable * len(self.task.train):
             raise InputError(
-                f"{found} of {self.task.train_size} training images cannot be read, more than --max-unreadable "
+                f"{found} of {len(self.task.train)} training images cannot be read, more than --max-unreadable "
                 f"{self.config.max_unreadable:g} allows; they are listed in {self.run.unreadable}"
             )
 
@@ -259,6 +260,7 @@ class Trainer:
             self.scaler.step(optimizer)
         if self.ema is not None:
             self.ema.update(self.model, self.step)
+        self.task.after_step(self.model, self.step, self.config.epochs * len(self.loader))
 
     def settle(self, outcome: Outcome) -> float:
         """Count a step, or record one that was left out. `InputError` if too many in a row were. Returns its loss."""
@@ -333,14 +335,12 @@ class Trainer:
             "unreadable": self.unreadable,
             "data": self.fingerprint,
         }
-        average = self.ema.model if self.ema is not None else None
-        self.checkpoints.save(self.epoch, self.step, tensors_of(self.model, average, self.optimizers), state)
+        self.checkpoints.save(self.epoch, self.step, tensors_of(self.model, self.beside, self.optimizers), state)
         self.saved = (self.epoch, self.step)
 
     def restore(self) -> None:
         """Take up the run's last checkpoint."""
-        average = self.ema.model if self.ema is not None else None
-        state = self.checkpoints.load(self.model, average, self.optimizers)
+        state = self.checkpoints.load(self.model, self.beside, self.optimizers)
         data, begun = self.config.data, self.run.read_config()
         if changed := what_changed(state, self.fingerprint, data=data, begun=begun["data"], steps=len(self.loader)):
             raise InputError(f"{self.run.path} was begun on other data than {data}: {changed}")

@@ -10,14 +10,16 @@ import torch
 from torchvision.ops import masks_to_boxes
 
 import convnext
+from convnext.data.images.whole_image import WholeImage
 from convnext.data.problems import Faults
 from convnext.data.sources.coco import Annotated, read_coco
 from convnext.inference.detector import Detector, paste, place
 from convnext.inference.tiles import starts
 from convnext.models.detection.mask_head import mask_targets
+from convnext.models.detection.objects import Objects
 from convnext.models.detection.rcnn import Detections, create_detector
 from convnext.models.detection.soft_nms import soft_nms
-from convnext.tasks.detect.data import DetectionBatch, DetectionTransform, Objects, WholeImage, open_annotated
+from convnext.tasks.detect.data import DetectionBatch, DetectionTransform, open_annotated
 from convnext.tasks.detect.metrics import coco_eval, detect, figures
 from convnext.weights import save_weights
 

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from convnext.models.detection.objects import Objects
 from convnext.models.detection.rcnn import RCNN, Detections, create_detector
 from convnext.models.detection.sampling import draw_balanced
-from convnext.tasks.detect.data import Objects
 
 SIZES = [(70, 100), (128, 64), (64, 40), (100, 70)]
 KEYS = [11, 22, 33, 44]

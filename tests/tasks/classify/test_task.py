@@ -8,8 +8,8 @@ from safetensors.torch import load_file
 
 import convnext
 from convnext import cli
-from convnext.config import ClassifyConfig
 from convnext.data.image_set import Samples
+from convnext.tasks.classify.config import ClassifyConfig
 from convnext.tasks.classify.task import balanced_weights
 
 

@@ -11,17 +11,16 @@ import torch
 from PIL import ExifTags, Image
 from torchvision.ops import masks_to_boxes
 
+from convnext.data.images.whole_image import WholeImage, fit
 from convnext.data.problems import Faults
 from convnext.data.sources.coco import Annotated, AnnotatedImage, Annotation, read_coco
 from convnext.errors import ImageError
 from convnext.tasks.detect import data as annotated
 from convnext.tasks.detect.data import (
     DetectionTransform,
-    WholeImage,
     Window,
     detection_eval_loader,
     detection_train_loader,
-    fit,
     flip,
     jitter,
     open_annotated,

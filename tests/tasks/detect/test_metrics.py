@@ -13,12 +13,13 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from convnext.data.images.whole_image import WholeImage
 from convnext.data.problems import Faults
 from convnext.data.rle import from_mask, to_masks
 from convnext.data.sources.coco import Annotated, read_coco
 from convnext.inference.detector import Detector
 from convnext.models.detection.rcnn import create_detector
-from convnext.tasks.detect.data import DetectionBatch, WholeImage
+from convnext.tasks.detect.data import DetectionBatch
 from convnext.tasks.detect.metrics import (
     FIGURES,
     Result,

@@ -17,12 +17,13 @@ from safetensors.torch import load_file
 
 import convnext
 from convnext import cli
-from convnext.config import DetectConfig
 from convnext.data.images.decode import read_image
 from convnext.runs.directory import Run
-from convnext.tasks.detect.commands import read
+from convnext.tasks.detect.config import DetectConfig
+from convnext.tasks.detect.read import read
 from convnext.tasks.detect.task import Detection
-from convnext.tasks.recipes import RECIPES, build_config, detect_recipe, kind_of, models_of
+from convnext.tasks.recipes import RECIPES, build_config, models_of, task_of_recipe
+from convnext.tasks.registry import find_task
 from convnext.train.trainer import Trainer
 
 
@@ -143,7 +144,7 @@ def test_starting_from_a_pre_training_run(objects: Path, tmp_path: Path) -> None
 
 
 def published() -> list[tuple[str, str]]:
-    return [(r, m) for r in RECIPES if kind_of(r) is DetectConfig for m in models_of(r)[:1]]
+    return [(r, m) for r in RECIPES if task_of_recipe(r).config is DetectConfig for m in models_of(r)[:1]]
 
 
 @pytest.mark.parametrize(("recipe", "model"), published())
@@ -176,10 +177,13 @@ def test_recipes_hold_the_published_values() -> None:
         assert v1.base_lr * v1.batch_size / 256 == pytest.approx(2e-4)
         assert (v1.cascade, v1.box_convs, v1.jitter, v1.short_sides) == (True, 4, None, (480, 800))
         assert v1.drop_path == rate
-    assert detect_recipe("convnextv2_base", images=200, trained=True) == "detect_small_data_finetune"
-    assert detect_recipe("convnextv2_base", images=200, trained=False) == "detect_small_data"
-    assert detect_recipe("convnextv2_base", images=10**5, trained=True) == "mask_rcnn_v2"
-    assert detect_recipe("convnext_tiny", images=10**5, trained=True) == "mask_rcnn_v1"
+    assert (
+        find_task("detect").default_recipe("convnextv2_base", images=200, trained=True) == "detect_small_data_finetune"
+    )
+    choose = find_task("detect").default_recipe
+    assert choose("convnextv2_base", images=200, trained=False) == "detect_small_data"
+    assert choose("convnextv2_base", images=10**5, trained=True) == "mask_rcnn_v2"
+    assert choose("convnext_tiny", images=10**5, trained=True) == "mask_rcnn_v1"
 
 
 def test_check_reports_what_is_wrong(objects: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

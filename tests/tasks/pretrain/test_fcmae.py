@@ -10,10 +10,10 @@ from safetensors.torch import load_file
 
 import convnext
 from convnext import cli
-from convnext.config import PretrainConfig
 from convnext.data.image_set import read_images
 from convnext.models.fcmae import load_fcmae
 from convnext.runs.directory import Run
+from convnext.tasks.pretrain.fcmae.config import PretrainConfig
 from convnext.tasks.pretrain.fcmae.task import Pretraining
 from convnext.train.launch import train
 from convnext.train.trainer import Trainer

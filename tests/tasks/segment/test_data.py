@@ -11,8 +11,8 @@ import torch
 from making import make_scenes
 from PIL import Image
 
+from convnext.data.images.whole_image import WholeImage
 from convnext.data.sources.label_maps import IGNORED, LabelMaps, LabelRules, open_labelled, read_label_maps
-from convnext.tasks.detect.data import WholeImage
 from convnext.tasks.segment.data import SegmentationTransform, segmentation_eval_loader, segmentation_train_loader
 
 CROP = SegmentationTransform(48, 48, 200, (0.5, 2.0), most=0.75, hflip=0.5, photometric=False)

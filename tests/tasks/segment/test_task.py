@@ -16,13 +16,14 @@ from safetensors.torch import load_file
 
 import convnext
 from convnext import cli
-from convnext.config import SegmentConfig
 from convnext.data.images.decode import read_image
 from convnext.data.sources.label_maps import examine
 from convnext.inference.segmenter import Segmenter, label_at, starts
 from convnext.runs.directory import Run
-from convnext.tasks.recipes import RECIPES, build_config, kind_of, models_of, segment_recipe
-from convnext.tasks.segment.commands import read, rules_of
+from convnext.tasks.recipes import RECIPES, build_config, models_of, task_of_recipe
+from convnext.tasks.registry import find_task
+from convnext.tasks.segment.config import SegmentConfig
+from convnext.tasks.segment.read import read, rules_of
 from convnext.tasks.segment.task import Segmentation
 from convnext.train.trainer import Trainer
 
@@ -155,7 +156,7 @@ def test_a_stopped_run_goes_on_as_if_it_had_not(scenes: Path, tmp_path: Path, mo
 
 
 def published() -> list[tuple[str, str]]:
-    return [(r, m) for r in RECIPES if kind_of(r) is SegmentConfig for m in models_of(r)[:1]]
+    return [(r, m) for r in RECIPES if task_of_recipe(r).config is SegmentConfig for m in models_of(r)[:1]]
 
 
 @pytest.mark.parametrize(("recipe", "model"), published())
@@ -192,10 +193,11 @@ def test_recipes_hold_the_published_values() -> None:
         )  # fmt: skip
         assert {name: getattr(config, name) for name in expected} == expected
     assert build_config("upernet_640_v2", "convnextv2_huge", SegmentConfig).image_size == 640
-    assert segment_recipe("convnext_tiny", images=10**5, trained=True) == "upernet_v1"
-    assert segment_recipe("convnextv2_base", images=10**5, trained=True) == "upernet_v2"
-    assert segment_recipe("convnextv2_base", images=200, trained=True) == "segment_small_data_finetune"
-    assert segment_recipe("convnextv2_base", images=200, trained=False) == "segment_small_data"
+    choose = find_task("segment").default_recipe
+    assert choose("convnext_tiny", images=10**5, trained=True) == "upernet_v1"
+    assert choose("convnextv2_base", images=10**5, trained=True) == "upernet_v2"
+    assert choose("convnextv2_base", images=200, trained=True) == "segment_small_data_finetune"
+    assert choose("convnextv2_base", images=200, trained=False) == "segment_small_data"
 
 
 def test_check_says_what_is_there_and_what_is_wrong(scenes: Path, tmp_path: Path, capsys) -> None:

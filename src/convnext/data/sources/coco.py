@@ -75,6 +75,11 @@ class Annotated:
     category_ids: tuple[Id, ...]
     images: tuple[AnnotatedImage, ...]
 
+    @property
+    def sources(self) -> list[str]:
+        """Files of the images."""
+        return [str(image.file) for image in self.images]
+
     def __len__(self) -> int:
         return len(self.images)
 

@@ -26,9 +26,8 @@ from convnext.data.sources.image_files import find_images, say_unread
 from convnext.data.sources.records import read_class_names
 from convnext.data.splits import UNDIVIDED, held_out_part, part_of_name
 from convnext.errors import ImageError, InputError
+from convnext.models.segmentation.losses import IGNORED
 
-IGNORED = -1
-"""The class of pixels that neither teach nor count."""
 UNKNOWN = -2
 
 LOWEST, HIGHEST = -(2**15), 2**16 - 1
@@ -71,6 +70,11 @@ class LabelMaps:
     classes: tuple[str, ...]
     table: np.ndarray
     images: tuple[LabelledImage, ...]
+
+    @property
+    def sources(self) -> list[str]:
+        """Files of the images."""
+        return [str(image.file) for image in self.images]
 
     def __len__(self) -> int:
         return len(self.images)

@@ -12,9 +12,9 @@ from torch.nn import functional as F
 from torchvision.models.detection._utils import BoxCoder, Matcher
 from torchvision.ops import box_iou, clip_boxes_to_image, generalized_box_iou_loss
 
+from convnext.models.detection.objects import Objects
 from convnext.models.detection.proposals import Regions
 from convnext.models.detection.sampling import draw_balanced
-from convnext.tasks.detect.data import Objects
 
 Norm = Literal["batch", "group", "none"]
 

@@ -20,13 +20,14 @@ from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 from convnext.models.detection import roi_align as region_pool
 from convnext.models.detection.box_head import CODE_WEIGHTS, BoxHead, BoxStage, Norm
 from convnext.models.detection.mask_head import MaskHead, mask_loss
+from convnext.models.detection.objects import Objects
 from convnext.models.detection.proposals import ProposalNetwork, Regions
 from convnext.models.detection.roi_align import LEVELS, RegionPool
 from convnext.models.detection.soft_nms import soft_nms
 from convnext.models.encoder import create_encoder
 from convnext.nn.backbone import ConvNeXt
 from convnext.nn.norm import LayerNorm
-from convnext.tasks.detect.data import Objects
+from convnext.nn.parameters import BACKBONE
 
 STRIDES = (*region_pool.STRIDES, 64)
 CASCADE = (0.5, 0.6, 0.7)
@@ -74,6 +75,14 @@ class RCNN(nn.Module):
 
     SCORE, OVERLAP, MOST = 0.05, 0.5, 100
     DECAYED = 1e-3  # least score after soft-NMS
+
+    parameter_rules = BACKBONE.extended(
+        decay=(
+            (r"^norms\.\d\.weight$", False),  # LayerNorms, one on each map
+            (r"^(fpn|rpn|box_stages|mask_heads)\..*\.weight$", True),
+        ),
+        matrices=(r"(^fpn\..*|^rpn\.head\.conv\..*|^(box_stages|mask_heads)\..*\.(linear\.\d|conv))\.weight$",),
+    )
 
     def __init__(
         self,

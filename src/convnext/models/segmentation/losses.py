@@ -7,10 +7,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from convnext.data.sources.label_maps import IGNORED
-
 SURE, LEAST = 0.7, 1 / 16
 """A pixel is hard whose true class is given a lower probability; at least this share of the pixels is taken."""
+
+
+IGNORED = -1
+"""The class of pixels that neither teach nor count."""
 
 
 def class_weights(pixels: np.ndarray, power: float = 1.0) -> Tensor:

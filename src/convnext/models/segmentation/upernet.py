@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from convnext.models.encoder import create_encoder
 from convnext.nn.backbone import ConvNeXt
 from convnext.nn.norm import LayerNorm
+from convnext.nn.parameters import BACKBONE
 
 Norm = Literal["batch", "group"]
 
@@ -117,6 +118,13 @@ class UperNet(nn.Module):
             two images.
         pools: sides of the pooled grids.
     """
+
+    parameter_rules = BACKBONE.extended(
+        (
+            (r"^norms\.\d\.weight$", False),  # LayerNorms, one on each map
+            (r"^(pooling|lateral|smooth|fuse|auxiliary|classify)\..*weight$", True),
+        )
+    )
 
     def __init__(
         self,

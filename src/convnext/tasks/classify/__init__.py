@@ -1,1 +1,78 @@
 """Image classification, single- or multi-label."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from convnext.printing import listed
+from convnext.tasks.classify.config import ClassifyConfig
+from convnext.tasks.classify.recipes.digits import digits
+from convnext.tasks.classify.recipes.imagenet_v1 import finetune_22k_v1, finetune_384_v1, scratch_22k_v1, scratch_v1
+from convnext.tasks.classify.recipes.imagenet_v2 import finetune_22k_v2, finetune_v2, intermediate_22k_v2
+from convnext.tasks.classify.recipes.small_data import small_data, small_data_finetune
+from convnext.tasks.definition import SMALL, TaskDefinition
+from convnext.variants import find_variant
+
+if TYPE_CHECKING:
+    from convnext.tasks.base import Task
+    from convnext.tasks.evaluate import Evaluator
+
+
+class Classify(TaskDefinition):
+    """Says which classes an image shows."""
+
+    name = "classify"
+    command = "train classify"
+    help = "train an image classifier"
+    data_help = "folder of class folders, CSV or Parquet table, shards, or 'digits'"
+    default_recipes = "small_data up to 20,000 images, else the paper's"
+    config = ClassifyConfig
+    recipes = (
+        small_data, small_data_finetune, digits,
+        finetune_v2, intermediate_22k_v2, finetune_22k_v2,
+        scratch_v1, finetune_384_v1, scratch_22k_v1, finetune_22k_v1,
+    )  # fmt: skip
+    reading_options = ("val_fraction", "hold_out_rule", "multi_label")
+
+    def read(self, config: ClassifyConfig) -> tuple[int, Any]:
+        from convnext.data.image_set import read_train_val
+        from convnext.data.splits import HoldOut
+
+        hold_out = HoldOut(config.val_fraction, config.hold_out_rule)
+        read = read_train_val(config.data, hold_out=hold_out, multi_label=config.multi_label)
+        return len(read.train), read
+
+    def build(self, config: ClassifyConfig, data: Any) -> Task:
+        from convnext.data.white_level import say_if_narrow
+        from convnext.tasks.classify.task import Classification
+
+        say_if_narrow(data.train, config.white)
+        return Classification(config, *data)
+
+    def default_recipe(self, model: str, *, images: int, trained: bool) -> str:
+        if images <= SMALL:
+            return "small_data_finetune" if trained else "small_data"
+        return "finetune_v2" if find_variant(model).version == 2 else "scratch_v1"
+
+    def after_training(self, config: ClassifyConfig, metrics: Mapping[str, float], data: str, out: Path) -> str:
+        return (
+            f"{listed(metrics, 4)}\n{out}: curves, confusion matrix and mistakes are there; next:\n"
+            f"  convnext evaluate {out} {data}\n  convnext predict {out} IMAGE"
+        )
+
+    def predictor(self, source: str | Path, meta: dict[str, Any]) -> Any:
+        from convnext.inference.classifier import build_classifier
+
+        return build_classifier(source)
+
+    def evaluator(self) -> Evaluator:
+        from convnext.tasks.classify.evaluate import ClassificationEvaluator
+
+        return ClassificationEvaluator()
+
+    def answer(self, predictor: Any, images: list[tuple[str, Any]], **options: Any) -> int:
+        from convnext.tasks.classify.predict import label_inputs
+
+        return label_inputs(predictor, images, **options)

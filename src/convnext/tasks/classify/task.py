@@ -7,37 +7,40 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
-from convnext.config import ClassifyConfig, fit_batch
+from convnext.config import fit_batch
 from convnext.data.augment.transforms import train_transform
 from convnext.data.fingerprint import of_samples
 from convnext.data.image_set import Samples
 from convnext.data.images.preprocessing import Preprocessing
-from convnext.data.loading import Batch, eval_loader, train_loader
+from convnext.data.loading import Batch, train_loader
 from convnext.data.splits import Origin
-from convnext.inference.classifier import load
+from convnext.inference.classifier import ImageClassifier
 from convnext.models.classifier import Classifier, create_model
 from convnext.reports.card import write_card
 from convnext.runs.directory import Run
 from convnext.runtime import distributed
 from convnext.tasks.base import TrainLoader
-from convnext.tasks.classify.metrics import accuracy, merge, predict
+from convnext.tasks.classify.config import ClassifyConfig
+from convnext.tasks.classify.evaluate import ClassificationEvaluator
+from convnext.tasks.classify.metrics import Answers
 from convnext.tasks.classify.report import write_report
+from convnext.tasks.supervised import SupervisedTask, cut
 from convnext.weights.class_names import descriptions_of
 
-EVAL_BATCH = 64
 
+class Classification(SupervisedTask):
+    """Trains a classifier."""
 
-class Classification:
-    """Trains and measures a classifier on `train` and `val`; `origin` is stored with the weights."""
+    evaluator = ClassificationEvaluator()
 
     def __init__(self, config: ClassifyConfig, train: Samples, val: Samples, origin: Origin) -> None:
         self.config = fit_batch(
             config, len(train), processes=distributed.count(), even=bool(config.mixup or config.cutmix)
         )
-        self.train, self.val, self.train_size, self.origin = train, val, len(train), origin
+        self.train, self.val, self.origin = train, val, origin
         self.score = "mAP" if config.multi_label else "top1"
         self.preprocessing = preprocessing(config)
         self.class_weights = balanced_weights(train) if config.class_weights == "balanced" else None
@@ -80,10 +83,6 @@ class Classification:
             num_classes=len(self.train.classes),
         )
 
-    def compile(self, network: Any) -> Any:
-        """The whole network."""
-        return torch.compile(network)
-
     def train_loader(self) -> TrainLoader:
         """Augmented training batches."""
         config = self.config
@@ -108,21 +107,19 @@ class Classification:
 
     def parts(
         self, batch: Batch, device: torch.device, shared: torch.Generator
-    ) -> Iterable[tuple[int, tuple[Tensor, Tensor]]]:
+    ) -> Iterable[tuple[int, tuple[Tensor, ...]]]:
         """Mix a batch and cut it into `config.accumulate` parts on the device."""
         images = batch.on(device)
         targets = batch.targets.to(device, non_blocking=True)
         if self.mixup is not None:
             images, targets = self.mixup(images, targets)
-        parts = self.config.accumulate
-        for part in zip(images.chunk(parts), targets.chunk(parts), strict=True):
-            yield len(part[0]), part
+        return cut([images, targets], self.config.accumulate)
 
-    def inputs(self, part: tuple[Tensor, Tensor]) -> list[Tensor]:
+    def inputs(self, part: tuple[Tensor, ...]) -> list[Tensor]:
         """Images and targets."""
         return list(part)
 
-    def loss(self, model: Any, part: tuple[Tensor, Tensor]) -> Tensor:
+    def loss(self, model: Any, part: tuple[Tensor, ...]) -> Tensor:
         """Cross-entropy, or binary cross-entropy for multi-label; mean over the part's images."""
         images, targets = part
         logits = model(images).float()
@@ -135,51 +132,23 @@ class Classification:
         # Not its own mean, which divides by the part's weights: parts and processes would not add up to the batch's.
         return F.cross_entropy(logits, targets, weight=weights, label_smoothing=smoothing, reduction="none").mean()
 
-    def unreadable(self, batch: Batch) -> list[tuple[str, str]]:
-        """Paths and reasons of the batch's unreadable images."""
-        return [(self.train.sources[index], reason) for index, reason in batch.unreadable]
+    def predictor(self, model: Classifier) -> ImageClassifier:
+        """The model as everyone after sees it."""
+        return ImageClassifier(model, self.train.classes, self.preprocessing, multi_label=self.config.multi_label)
 
-    def sources(self, batch: Batch) -> list[str]:
-        """The files of the batch's images."""
-        return [self.train.sources[index] for index in batch.indices.tolist()]
-
-    def evaluate(self, model: nn.Module, device: torch.device, run: Run, epoch: int) -> dict[str, float]:
-        """Accuracy on the validation images, each seen by one of the processes."""
-        own = predict(model, self.val_loader(distributed.rank(), distributed.count()), device)
-        return accuracy(merge(distributed.gather(own)))
-
-    def val_loader(self, rank: int = 0, count: int = 1) -> Iterable[Batch]:
-        """The validation images as every later command sees them, or every `count`-th of them from `rank` on."""
-        return eval_loader(
-            self.val,
-            self.preprocessing,
-            batch_size=EVAL_BATCH,
-            workers=self.config.workers,
-            rank=rank,
-            processes=count,
-        )
-
-    def meta(self) -> dict[str, Any]:
-        """Classes, what they mean where their names are codes, preprocessing, and what was trained on: stored with the
-        weights."""
+    def own_meta(self) -> dict[str, Any]:
+        """What classes mean where their names are codes, whether there may be several, and the preprocessing."""
         return {
-            "task": "classify",
-            "classes": list(self.train.classes),
             "descriptions": descriptions_of(self.train.classes),
             "multi_label": self.config.multi_label,
             "preprocessing": self.preprocessing.to_dict(),
-            "origin": self.origin.to_dict(),
         }
 
-    def finish(self, run: Run, device: torch.device, model: nn.Module) -> dict[str, float]:
-        """Measure the run's stored weights, and write `result.json`, the report's pictures and the model card."""
-        predictions = predict(load(run.path).model.to(device), self.val_loader(), device)
-        metrics = accuracy(predictions)
-        run.write_json("result.json", metrics)
+    def report(self, run: Run, predictor: ImageClassifier, answers: Answers, metrics: dict[str, float]) -> None:
+        """Curves, confusion matrix, figures by class, worst mistakes, and the model card."""
         how = (self.preprocessing.mode, self.preprocessing.white)
-        write_report(run.path, run.rows(), self.score, predictions, self.val, *how)
-        write_card(run.path, self.config, metrics, classes=self.train.classes, images=(len(self.train), len(self.val)))
-        return metrics
+        write_report(run.path, run.rows(), str(self.score), answers, self.val, *how)
+        write_card(run.path, self.config, metrics, classes=self.train.classes, images=self.counts)
 
 
 def preprocessing(config: ClassifyConfig) -> Preprocessing:

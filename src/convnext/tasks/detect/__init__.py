@@ -1,1 +1,88 @@
 """Object detection and instance segmentation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from convnext.printing import listed
+from convnext.tasks.definition import SMALL, TaskDefinition
+from convnext.tasks.detect.config import DetectConfig
+from convnext.tasks.detect.recipes import (
+    cascade_v1,
+    detect_small_data,
+    detect_small_data_finetune,
+    mask_rcnn_v1,
+    mask_rcnn_v2,
+)
+from convnext.variants import find_variant
+
+if TYPE_CHECKING:
+    from convnext.tasks.base import Task
+    from convnext.tasks.evaluate import Evaluator
+
+
+class Detect(TaskDefinition):
+    """Finds objects in images, and draws their outlines."""
+
+    name = "detect"
+    command = "train detect"
+    help = "train a detector of objects and their outlines"
+    data_help = "folder of images with COCO's JSON: train.json beside train/"
+    default_recipes = "detect_small_data up to 20,000 images, else a published one"
+    config = DetectConfig
+    recipes = (detect_small_data, detect_small_data_finetune, mask_rcnn_v2, mask_rcnn_v1, cascade_v1)
+    reading_options = ("val_fraction", "hold_out_rule")
+    can_check = True
+    sign = "anchor_scale"
+
+    def read(self, config: DetectConfig) -> tuple[int, Any]:
+        from convnext.tasks.detect.read import read
+
+        found = read(config)
+        return len(found.train), found
+
+    def build(self, config: DetectConfig, data: Any) -> Task:
+        from convnext.data.white_level import say_if_files_narrow
+        from convnext.tasks.detect.read import say
+        from convnext.tasks.detect.task import Detection
+
+        train, val, origin, faults = data
+        say(config.data, faults)
+        say_if_files_narrow([image.file for image in train.images], config.white)
+        return Detection(config, train, val, origin)
+
+    def default_recipe(self, model: str, *, images: int, trained: bool) -> str:
+        if images <= SMALL:
+            return "detect_small_data_finetune" if trained else "detect_small_data"
+        return "mask_rcnn_v2" if find_variant(model).version == 2 else "mask_rcnn_v1"
+
+    def after_training(self, config: DetectConfig, metrics: Mapping[str, float], data: str, out: Path) -> str:
+        shown = {name: value for name, value in metrics.items() if name.endswith(("AP", "AP50"))}
+        figures = listed(shown, 2) or "val has no objects: nothing was measured"
+        return (
+            f"{figures}\n{out}: curves, precision and recall, and a gallery are there; next:\n"
+            f"  convnext evaluate {out} {data}\n  convnext predict {out} IMAGES --out FOLDER"
+        )
+
+    def check(self, config: DetectConfig) -> tuple[list[str], list[str]]:
+        from convnext.tasks.detect.read import check
+
+        return check(config)
+
+    def predictor(self, source: str | Path, meta: dict[str, Any]) -> Any:
+        from convnext.inference.detector import build_detector
+        from convnext.weights.files import read_tensors
+
+        return build_detector(read_tensors(source), meta)
+
+    def evaluator(self) -> Evaluator:
+        from convnext.tasks.detect.evaluate import DetectionEvaluator
+
+        return DetectionEvaluator()
+
+    def answer(self, predictor: Any, images: list[tuple[str, Any]], **options: Any) -> int:
+        from convnext.tasks.detect.predict import find_in_inputs
+
+        return find_in_inputs(predictor, images, **options)

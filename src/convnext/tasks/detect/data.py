@@ -6,7 +6,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
@@ -19,28 +19,18 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import InterpolationMode, functional
 
 from convnext.data.images.decode import WHITE, decode_image, read_bytes
-from convnext.data.images.preprocessing import IMAGENET_MEAN, IMAGENET_STD
+from convnext.data.images.whole_image import Size, WholeImage, fit, normalise
 from convnext.data.loading import Batches, Items, Loader, mix
 from convnext.data.rle import to_masks
 from convnext.data.sources.coco import Annotated, AnnotatedImage
-from convnext.errors import ImageError, InputError
+from convnext.errors import ImageError
+from convnext.models.detection.objects import Objects
 from convnext.runtime import distributed as share
 
 log = logging.getLogger("convnext")
 
 DECODED = 64 * 10**6
 """Bytes of masks that are decoded at once."""
-
-Size = tuple[int, int]
-"""Height and width."""
-
-
-class Objects(NamedTuple):
-    """In an image: x0, y0, x1, y1 `[n, 4]`, labels `[n]`, and uint8 masks `[n, H, W]`, or `[0, H, W]` without."""
-
-    boxes: Tensor
-    labels: Tensor
-    masks: Tensor
 
 
 class DetectionBatch(NamedTuple):
@@ -61,12 +51,6 @@ class Window:
     height: int
     width: int
     size: Size
-
-
-def fit(height: int, width: int, short: int, long: int) -> Size:
-    """The size at which the short side has `short` pixels, or fewer so that the long one has at most `long`."""
-    scale = min(short / min(height, width), long / max(height, width))
-    return max(1, round(height * scale)), max(1, round(width * scale))
 
 
 def jitter(height: int, width: int, side: int, scale: tuple[float, float]) -> Window:
@@ -156,35 +140,6 @@ def flip(pixels: Tensor, objects: Objects, axis: int) -> tuple[Tensor, Objects]:
     ends = [0, 2] if axis == 2 else [1, 3]
     boxes[:, ends] = length - boxes[:, ends[::-1]]
     return pixels.flip(axis), Objects(boxes, objects.labels, objects.masks.flip(axis))
-
-
-def normalise(pixels: Tensor) -> Tensor:
-    """uint8 `[3, h, w]` to float32 by ImageNet's statistics."""
-    return functional.normalize(pixels.float() / 255, list(IMAGENET_MEAN), list(IMAGENET_STD))
-
-
-@dataclass(frozen=True)
-class WholeImage:
-    """An image as a trained detector sees it: whole, its short side of `short` pixels or the long one of `long`.
-
-    `white` is the value of 16-bit images that is white.
-    """
-
-    short: int
-    long: int
-    white: int = WHITE
-
-    def __call__(self, image: Image.Image) -> Tensor:
-        size = list(fit(image.height, image.width, self.short, self.long))
-        return normalise(functional.resize(functional.pil_to_tensor(image), size, antialias=True))
-
-    def resized(self, short: int) -> WholeImage:
-        """A transform to another short side, in pixels, with the limit of the long side in the same proportion."""
-        if short < 1:
-            raise InputError(f"an image's short side must be at least 1 pixel, not {short}")
-        if short != self.short:
-            log.info("images are seen at a short side of %d pixels; the model was trained for %d", short, self.short)
-        return replace(self, short=short, long=round(self.long * short / self.short))
 
 
 def open_annotated(annotated: AnnotatedImage, white: int = WHITE) -> Image.Image:

@@ -133,6 +133,12 @@ def coco_eval(data: Annotated, results: Sequence[Result], kind: Kind) -> COCOeva
     return evaluation
 
 
+def evaluate_kinds(data: Annotated, results: Sequence[Result], model: Any) -> dict[str, COCOeval_faster | None]:
+    """Evaluations of what a model finds, by name: of boxes, and of masks where it draws them and there are outlines."""
+    masks = bool(model.mask_heads) and has_objects(data, outlined=True)
+    return {name: coco_eval(data, results, kind) for name, kind in KINDS.items() if masks or kind == "bbox"}
+
+
 def has_objects(data: Annotated, *, outlined: bool = False) -> bool:
     """Whether there is anything to find, or with `outlined` any outline; crowds are not searched for."""
     return any(not a.crowd and (a.outline or not outlined) for image in data.images for a in image.annotations)

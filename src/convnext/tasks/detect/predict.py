@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import torch
 from PIL import Image
 
 from convnext.data.rle import from_mask
@@ -22,11 +21,11 @@ def find_in_inputs(
     detector: Detector,
     images: list[tuple[str, Any]],
     *,
-    device: torch.device,
     as_json: bool,
     out: Path | None,
     threshold: float,
     tile: int | None,
+    **others: Any,
 ) -> int:
     """Print the objects of every image, and write drawings and `detections.json` to `out`.
 
@@ -37,7 +36,6 @@ def find_in_inputs(
     if tile is not None and tile < 32:
         raise InputError(f"--tile must be at least 32 pixels, not {tile}")
     outputs = Outputs(out, images) if out is not None else None
-    detector.model.to(device)
     rows: list[dict[str, Any]] = []
     readable = Readable(images, as_json=as_json, white=detector.transform.white)
     for number, name, image in readable:

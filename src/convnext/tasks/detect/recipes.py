@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from convnext.config import DetectConfig
-from convnext.tasks.classify.recipes.imagenet_v2 import values_of
+from convnext.tasks.detect.config import DetectConfig
+from convnext.variants import values_of
 
 COCO_3X: dict[str, Any] = dict(epochs=36, weight_decay=0.05, milestones=(27, 33), precision="bf16", workers=8)
 

@@ -3,76 +3,41 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import Iterable
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from convnext.config import DetectConfig, fit_batch
+from convnext.config import fit_batch
 from convnext.data.fingerprint import of_annotated
-from convnext.data.sources.coco import Annotated, AnnotatedImage
+from convnext.data.images.whole_image import WholeImage
+from convnext.data.sources.coco import Annotated
 from convnext.data.splits import Origin
-from convnext.errors import InputError
-from convnext.inference.classifier import load
 from convnext.inference.detector import Detector
+from convnext.models.detection.objects import Objects
 from convnext.models.detection.rcnn import RCNN, create_detector
 from convnext.reports.card import write_detection_card
 from convnext.runs.directory import Run
 from convnext.runtime import distributed
 from convnext.tasks.base import TrainLoader
-from convnext.tasks.detect.data import (
-    DetectionBatch,
-    DetectionTransform,
-    Objects,
-    WholeImage,
-    detection_eval_loader,
-    detection_train_loader,
-)
-from convnext.tasks.detect.metrics import KINDS, as_coco, coco_eval, detect, has_objects, merge, metrics_of
+from convnext.tasks.detect.config import DetectConfig
+from convnext.tasks.detect.data import DetectionBatch, DetectionTransform, detection_train_loader
+from convnext.tasks.detect.evaluate import DetectionEvaluator
+from convnext.tasks.detect.metrics import Result, as_coco, evaluate_kinds, has_objects
+from convnext.tasks.detect.read import training_images
 from convnext.tasks.detect.report import write_detection_report
 from convnext.tasks.pyramid import encoder_of, refuse_deterministic, synchronised, take_over
-
-EVAL_BATCH = 4
+from convnext.tasks.supervised import SupervisedTask
 
 log = logging.getLogger("convnext")
 
 
-def why_unused(image: AnnotatedImage, config: DetectConfig) -> str | None:
-    """Why an image is not trained on; None where it is.
+class Detection(SupervisedTask):
+    """Trains a detector."""
 
-    With `config.masks` each of its objects has an outline: one without would be taught as background.
-    """
-    objects = [a for a in image.annotations if not a.crowd]
-    if not image.annotations and image.left_out:
-        return "whose annotations were all left out"  # it shows objects, which would be taught as background
-    if not image.annotations:
-        return None if config.negatives else "without objects"
-    if not objects:
-        return "with nothing but crowds"
-    return "with an object without outline" if config.masks and any(a.outline is None for a in objects) else None
-
-
-def training_images(train: Annotated, config: DetectConfig) -> tuple[Annotated, list[str]]:
-    """The images that are trained on, and how many are not, a line for each reason.
-
-    `InputError` where no image with objects is left.
-    """
-    reasons = [why_unused(image, config) for image in train.images]
-    counts = Counter(reason for reason in reasons if reason)
-    unused = [f"images {reason}, not trained on: {count}" for reason, count in counts.items()]
-    used = replace(train, images=tuple(i for i, reason in zip(train.images, reasons, strict=True) if not reason))
-    if not any(image.annotations for image in used.images):
-        advice = "; --masks false takes boxes alone" if counts["with an object without outline"] else ""
-        raise InputError(f"{config.data}: no image with objects to train on: {'; '.join(unused) or 'none'}{advice}")
-    return used, unused
-
-
-class Detection:
-    """Trains and measures a detector on `train` and `val`; `origin` is stored with the weights."""
-
+    evaluator = DetectionEvaluator()
     inputs = None  # images of a batch are as large as its largest, and have any number of objects
 
     def __init__(self, config: DetectConfig, train: Annotated, val: Annotated, origin: Origin) -> None:
@@ -81,13 +46,12 @@ class Detection:
         for line in unused:
             log.warning("%s: %s", config.data, line)
         self.config = fit_batch(config, len(self.train), processes=distributed.count())
-        self.val, self.train_size, self.origin = val, len(self.train), origin
+        self.val, self.origin = val, origin
         if not has_objects(val):
             log.warning("%s: val has no objects: nothing is measured", config.data)
         elif config.masks and not has_objects(val, outlined=True):
             log.warning("%s: val has no outlines: boxes alone are measured", config.data)
-        self.kinds = KINDS if config.masks and has_objects(val, outlined=True) else {"box": KINDS["box"]}
-        self.score = f"{next(iter(self.kinds))}_AP"
+        self.score = "mask_AP" if config.masks and has_objects(val, outlined=True) else "box_AP"
         self.transform = WholeImage(config.test_short, config.max_side, config.white)
 
     def parts_of_model(self) -> dict[str, Any]:
@@ -168,63 +132,22 @@ class Detection:
         """The sum of all losses: of proposals, classes, boxes and masks; a mean over the images."""
         return torch.stack(list(model(*part).values())).sum()
 
-    def unreadable(self, batch: DetectionBatch) -> list[tuple[str, str]]:
-        """Paths and reasons of the batch's unreadable images."""
-        return [(str(self.train.images[index].file), reason) for index, reason in batch.unreadable]
-
-    def sources(self, batch: DetectionBatch) -> list[str]:
-        """The files of the batch's images."""
-        return [str(self.train.images[index].file) for index in batch.indices]
-
-    def evaluate(self, model: nn.Module, device: torch.device, run: Run, epoch: int) -> dict[str, float]:
-        """Every `eval_every` epochs, COCO's figures on the validation images, each seen by one of the processes."""
-        config = self.config
-        if epoch % config.eval_every and epoch != config.epochs:
-            return {}
-        assert isinstance(model, RCNN)
-        detector = self.detector(model)
-        own = detect(detector, self.val_loader(distributed.rank(), distributed.count()), self.val)
-        results = merge(distributed.gather(own))
-        return metrics_of(self.val, {name: coco_eval(self.val, results, kind) for name, kind in self.kinds.items()})
-
-    def detector(self, model: RCNN) -> Detector:
+    def predictor(self, model: RCNN) -> Detector:
         """The model as everyone after sees it."""
         return Detector(model, self.val.classes, self.val.category_ids, self.transform)
 
-    def val_loader(self, rank: int = 0, count: int = 1) -> Iterable[DetectionBatch]:
-        """The validation images, or every `count`-th of them from `rank` on."""
-        return detection_eval_loader(
-            self.val,
-            self.transform,
-            batch_size=EVAL_BATCH,
-            workers=self.config.workers,
-            rank=rank,
-            processes=count,
-        )
-
-    def meta(self) -> dict[str, Any]:
-        """What it takes to build the model again, to see images as it does, and to measure it."""
+    def own_meta(self) -> dict[str, Any]:
+        """What it takes to build the model again, and to see images as it does."""
         return {
-            "task": "detect",
             "model": self.config.model,
-            "classes": list(self.train.classes),
             "category_ids": list(self.train.category_ids),
             "parts": self.parts_of_model(),
             "transform": asdict(self.transform),
-            "origin": self.origin.to_dict(),
         }
 
-    def finish(self, run: Run, device: torch.device, model: nn.Module) -> dict[str, float]:
-        """`result.json`, the figures' table and pictures, and the model card; of the last epoch's weights."""
-        detector = load(run.path)
-        assert isinstance(detector, Detector)
-        detector.model.to(device)
-        results = detect(detector, self.val_loader(), self.val)
-        evaluations = {name: coco_eval(self.val, results, kind) for name, kind in self.kinds.items()}
-        metrics = metrics_of(self.val, evaluations)
-        run.write_json("result.json", metrics)
-        run.write_json("detections.json", as_coco(self.val, results))
-        write_detection_report(run.path, run.rows(), evaluations, self.val, results)
-        images = (len(self.train), len(self.val))
-        write_detection_card(run.path, self.config, metrics, classes=self.train.classes, images=images)
-        return metrics
+    def report(self, run: Run, predictor: Detector, answers: list[Result], metrics: dict[str, float]) -> None:
+        """All detections, curves, precision and recall, figures by class, a gallery, and the model card."""
+        run.write_json("detections.json", as_coco(self.val, answers))
+        evaluations = evaluate_kinds(self.val, answers, predictor.model)
+        write_detection_report(run.path, run.rows(), evaluations, self.val, answers)
+        write_detection_card(run.path, self.config, metrics, classes=self.train.classes, images=self.counts)

@@ -1,1 +1,86 @@
 """Semantic segmentation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from convnext.printing import listed
+from convnext.tasks.definition import SMALL, TaskDefinition
+from convnext.tasks.segment.config import SegmentConfig
+from convnext.tasks.segment.recipes import (
+    segment_small_data,
+    segment_small_data_finetune,
+    upernet_640_v1,
+    upernet_640_v2,
+    upernet_v1,
+    upernet_v2,
+)
+from convnext.variants import find_variant
+
+if TYPE_CHECKING:
+    from convnext.tasks.base import Task
+    from convnext.tasks.evaluate import Evaluator
+
+
+class Segment(TaskDefinition):
+    """Says of every pixel which class it shows."""
+
+    name = "segment"
+    command = "train segment"
+    help = "train a segmenter, which says what every pixel shows"
+    data_help = "folder with images/SPLIT, annotations/SPLIT (index PNGs) and classes.txt"
+    default_recipes = "segment_small_data up to 20,000 images, else a published one"
+    config = SegmentConfig
+    recipes = (segment_small_data, segment_small_data_finetune, upernet_v2, upernet_640_v2, upernet_v1, upernet_640_v1)
+    reading_options = ("val_fraction", "hold_out_rule", "ignore_index", "reduce_zero_label", "label_map")
+    can_check = True
+    sign = "ignore_index"
+
+    def read(self, config: SegmentConfig) -> tuple[int, Any]:
+        from convnext.tasks.segment.read import read, rules_of
+
+        found = read(config, rules_of(config))
+        return len(found.train), found
+
+    def build(self, config: SegmentConfig, data: Any) -> Task:
+        from convnext.data.white_level import say_if_files_narrow
+        from convnext.tasks.segment.read import examined, rules_of
+        from convnext.tasks.segment.task import Segmentation
+
+        train, val = examined(config, data)
+        say_if_files_narrow([image.file for image in data.train.images], config.white)
+        return Segmentation(config, train, val, data.origin, rules_of(config))
+
+    def default_recipe(self, model: str, *, images: int, trained: bool) -> str:
+        if images <= SMALL:
+            return "segment_small_data_finetune" if trained else "segment_small_data"
+        return "upernet_v2" if find_variant(model).version == 2 else "upernet_v1"
+
+    def after_training(self, config: SegmentConfig, metrics: Mapping[str, float], data: str, out: Path) -> str:
+        return (
+            f"{listed(metrics, 2)}\n{out}: curves, confusion matrix and a gallery are there; next:\n"
+            f"  convnext evaluate {out} {data}\n  convnext predict {out} IMAGES --out FOLDER"
+        )
+
+    def check(self, config: SegmentConfig) -> tuple[list[str], list[str]]:
+        from convnext.tasks.segment.read import check
+
+        return check(config)
+
+    def predictor(self, source: str | Path, meta: dict[str, Any]) -> Any:
+        from convnext.inference.segmenter import build_segmenter
+        from convnext.weights.files import read_tensors
+
+        return build_segmenter(read_tensors(source), meta)
+
+    def evaluator(self) -> Evaluator:
+        from convnext.tasks.segment.evaluate import SegmentationEvaluator
+
+        return SegmentationEvaluator()
+
+    def answer(self, predictor: Any, images: list[tuple[str, Any]], **options: Any) -> int:
+        from convnext.tasks.segment.predict import paint_inputs
+
+        return paint_inputs(predictor, images, **options)

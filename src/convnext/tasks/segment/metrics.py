@@ -55,9 +55,9 @@ def rows(measured: Measured, data: LabelMaps) -> Iterator[dict[str, Any]]:
         yield {"path": str(data.images[index].file), **largest, **own}
 
 
-def say_unmeasured(matrix: np.ndarray, classes: Sequence[str]) -> None:
+def say_unmeasured(pixels: Iterable[int], classes: Sequence[str]) -> None:
     """Log the classes that no pixel has, which count in no mean."""
-    lacking = [name for name, count in zip(classes, matrix.sum(1).tolist(), strict=True) if not count]
+    lacking = [name for name, count in zip(classes, pixels, strict=True) if not count]
     if lacking:
         more = f" and {len(lacking) - 5} more" if len(lacking) > 5 else ""
         measured = len(classes) - len(lacking)

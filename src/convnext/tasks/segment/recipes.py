@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from convnext.config import SegmentConfig
-from convnext.tasks.classify.recipes.imagenet_v2 import values_of
+from convnext.tasks.segment.config import SegmentConfig
+from convnext.variants import values_of
 
 ADE20K: dict[str, Any] = dict(
     epochs=10,

@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from convnext.config import SegmentConfig, fit_batch
+from convnext.config import fit_batch
 from convnext.data.fingerprint import of_label_maps
+from convnext.data.images.whole_image import WholeImage
 from convnext.data.loading import Batch
 from convnext.data.sources.label_maps import Examined, LabelMaps, LabelRules
 from convnext.data.splits import Origin
 from convnext.errors import InputError
-from convnext.inference.classifier import load
 from convnext.inference.segmenter import Segmenter
 from convnext.models.segmentation.losses import class_weights, segmentation_loss
 from convnext.models.segmentation.upernet import UperNet, create_segmenter
@@ -24,21 +24,22 @@ from convnext.runs.directory import Run
 from convnext.runtime import distributed
 from convnext.runtime.device import pick_device
 from convnext.tasks.base import TrainLoader
-from convnext.tasks.detect.data import WholeImage
 from convnext.tasks.pyramid import encoder_of, refuse_deterministic, synchronised, take_over
+from convnext.tasks.segment.config import SegmentConfig
 from convnext.tasks.segment.data import (
     SegmentationTransform,
-    WholeBatch,
-    segmentation_eval_loader,
     segmentation_train_loader,
 )
-from convnext.tasks.segment.metrics import figures, measure, merge, say_unmeasured
+from convnext.tasks.segment.evaluate import SegmentationEvaluator
+from convnext.tasks.segment.metrics import Measured
 from convnext.tasks.segment.report import write_segmentation_report
+from convnext.tasks.supervised import SupervisedTask, cut
 
 
-class Segmentation:
-    """Trains a segmenter on `examined` and measures it on `val`; `origin` and `rules` are stored with the weights."""
+class Segmentation(SupervisedTask):
+    """Trains a segmenter on `examined` and measures it on `val`; `rules` are stored with the weights."""
 
+    evaluator = SegmentationEvaluator()
     score = "mIoU"
 
     def __init__(
@@ -47,7 +48,7 @@ class Segmentation:
         refuse_deterministic(config)
         train, pixels, _ = examined
         self.config = fit_batch(config, len(train), processes=distributed.count())
-        self.train, self.val, self.train_size = train, val, len(train)
+        self.train, self.val = train, val
         self.origin, self.rules = origin, rules
         self.transform = WholeImage(config.test_short, config.max_side, config.white)
         power = {"none": 0.0, "root": 0.5, "balanced": 1.0}[config.class_weights]
@@ -108,18 +109,16 @@ class Segmentation:
 
     def parts(
         self, batch: Batch, device: torch.device, shared: torch.Generator
-    ) -> Iterable[tuple[int, tuple[Tensor, Tensor]]]:
+    ) -> Iterable[tuple[int, tuple[Tensor, ...]]]:
         """A batch in `config.accumulate` parts on the device."""
         images, labels = batch.on(device), batch.targets.to(device, non_blocking=True)
-        parts = self.config.accumulate
-        for part in zip(images.chunk(parts), labels.chunk(parts), strict=True):
-            yield len(part[0]), part
+        return cut([images, labels], self.config.accumulate)
 
-    def inputs(self, part: tuple[Tensor, Tensor]) -> list[Tensor]:
+    def inputs(self, part: tuple[Tensor, ...]) -> list[Tensor]:
         """Crops and their labels."""
         return list(part)
 
-    def loss(self, model: Any, part: tuple[Tensor, Tensor]) -> Tensor:
+    def loss(self, model: Any, part: tuple[Tensor, ...]) -> Tensor:
         """The head's loss and a share of the auxiliary head's."""
         images, labels = part
         if self.weights is not None:
@@ -136,60 +135,25 @@ class Segmentation:
         )
         return logits + self.config.aux_weight * auxiliary
 
-    def unreadable(self, batch: Batch) -> list[tuple[str, str]]:
-        """Paths and reasons of the batch's unreadable images."""
-        return [(str(self.train.images[index].file), reason) for index, reason in batch.unreadable]
-
-    def sources(self, batch: Batch) -> list[str]:
-        """The files of the batch's images."""
-        return [str(self.train.images[index].file) for index in batch.indices.tolist()]
-
-    def evaluate(self, model: nn.Module, device: torch.device, run: Run, epoch: int) -> dict[str, float]:
-        """Every `eval_every` epochs, figures of the validation images, each seen by one of the processes."""
-        config = self.config
-        if epoch % config.eval_every and epoch != config.epochs:
-            return {}
-        assert isinstance(model, UperNet)
-        own = measure(self.segmenter(model), self.val_loader(distributed.rank(), distributed.count()))
-        return figures(merge(distributed.gather(own)).matrix)
-
     def testing(self) -> dict[str, Any]:
         """How `Segmenter` sees images."""
         return {"window": self.config.window, "stride": self.config.stride}
 
-    def segmenter(self, model: UperNet) -> Segmenter:
+    def predictor(self, model: UperNet) -> Segmenter:
         """The model as everyone after sees it."""
         return Segmenter(model, self.train.classes, self.transform, **self.testing())
 
-    def val_loader(self, rank: int = 0, count: int = 1) -> Iterable[WholeBatch]:
-        """The validation images, or every `count`-th of them from `rank` on."""
-        return segmentation_eval_loader(
-            self.val, self.transform, batch_size=1, workers=self.config.workers, rank=rank, processes=count
-        )
-
-    def meta(self) -> dict[str, Any]:
-        """What it takes to build the model again, to see images as it does, and to measure it."""
+    def own_meta(self) -> dict[str, Any]:
+        """What it takes to build the model again, to see images as it does, and to read label maps."""
         return {
-            "task": "segment",
             "model": self.config.model,
-            "classes": list(self.train.classes),
             "parts": self.parts_of_model(),
             "transform": asdict(self.transform),
             "testing": self.testing(),
-            "origin": self.origin.to_dict(),
             "labels": asdict(self.rules),
         }
 
-    def finish(self, run: Run, device: torch.device, model: nn.Module) -> dict[str, float]:
-        """`result.json`, the figures' table and pictures, and the model card; of the last epoch's weights."""
-        segmenter = load(run.path)
-        assert isinstance(segmenter, Segmenter)
-        segmenter.model.to(device)
-        matrix = measure(segmenter, self.val_loader()).matrix
-        say_unmeasured(matrix, self.val.classes)
-        metrics = figures(matrix)
-        run.write_json("result.json", metrics)
-        write_segmentation_report(run.path, run.rows(), matrix, segmenter, self.val)
-        images = (len(self.train), len(self.val))
-        write_segmentation_card(run.path, self.config, metrics, classes=self.train.classes, images=images)
-        return metrics
+    def report(self, run: Run, predictor: Segmenter, answers: Measured, metrics: dict[str, float]) -> None:
+        """Curves, confusion matrix, figures by class, a gallery, and the model card."""
+        write_segmentation_report(run.path, run.rows(), answers.matrix, predictor, self.val)
+        write_segmentation_card(run.path, self.config, metrics, classes=self.train.classes, images=self.counts)

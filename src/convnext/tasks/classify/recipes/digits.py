@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from convnext.config import ClassifyConfig, PretrainConfig
+from convnext.tasks.classify.config import ClassifyConfig
 
 
 def digits(model: str) -> ClassifyConfig:
@@ -28,31 +28,5 @@ def digits(model: str) -> ClassifyConfig:
         warmup_epochs=1.0,
         clip_grad=1.0,
         ema=0.99,
-        workers=0,
-    )
-
-
-def fcmae_digits(model: str) -> PretrainConfig:
-    """Pre-training on the digits, without their labels.
-
-    Command:  convnext pretrain digits --recipe fcmae_digits --out runs/pretrained
-    Hardware: a CPU, a minute.
-    Result:   reconstructions that continue strokes.
-    """
-    return PretrainConfig(
-        model=model,
-        in_chans=1,
-        stem_patch=1,
-        image_size=24,
-        patch_size=8,
-        crop_scale=(0.7, 1.0),
-        hflip=0.0,
-        epochs=10,
-        warmup_epochs=1.0,
-        batch_size=64,
-        base_lr=4e-3,
-        min_lr=0.0,
-        betas=(0.9, 0.95),
-        clip_grad=1.0,
         workers=0,
     )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from convnext.config import ClassifyConfig
 from convnext.errors import InputError
+from convnext.tasks.classify.config import ClassifyConfig
 
 # Drop path by size. Xlarge was published from 22K alone; from scratch it follows large.
 SCRATCH = {

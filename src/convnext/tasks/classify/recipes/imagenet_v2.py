@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from convnext.config import ClassifyConfig
-from convnext.errors import InputError
+from convnext.tasks.classify.config import ClassifyConfig
+from convnext.variants import values_of
 
 SIZES: dict[str, dict[str, Any]] = {
     "convnextv2_atto": dict(
@@ -125,10 +125,3 @@ def finetune_22k_v2(model: str) -> ClassifyConfig:
         workers=10,
         **values_of(SIZES_FROM_22K, model, "finetune_22k_v2"),
     )
-
-
-def values_of(table: dict[str, dict[str, Any]], model: str, recipe: str) -> dict[str, Any]:
-    """The model's row. `InputError` where it has none."""
-    if model not in table:
-        raise InputError(f"recipe {recipe} is for {', '.join(table)}, not {model}")
-    return table[model]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from convnext.config import ClassifyConfig
+from convnext.tasks.classify.config import ClassifyConfig
 
 
 def small_data(model: str) -> ClassifyConfig:

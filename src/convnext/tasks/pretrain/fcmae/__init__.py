@@ -1,1 +1,55 @@
 """FCMAE pre-training (ConvNeXt V2, section 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from convnext.printing import listed
+from convnext.tasks.definition import SMALL, TaskDefinition
+from convnext.tasks.pretrain.fcmae.config import PretrainConfig
+from convnext.tasks.pretrain.fcmae.recipes import fcmae, fcmae_digits, fcmae_small_data
+
+if TYPE_CHECKING:
+    from convnext.tasks.base import Task
+
+
+class Fcmae(TaskDefinition):
+    """Hides patches of images, and predicts their pixels."""
+
+    name = "pretrain"
+    command = "pretrain"
+    help = "pre-train a model on images without labels (FCMAE)"
+    data_help = "folder of images, flat or nested, shards, or 'digits'"
+    default_recipes = "fcmae_small_data up to 20,000 images, else fcmae"
+    config = PretrainConfig
+    recipes = (fcmae, fcmae_small_data, fcmae_digits)
+    sign = "mask_ratio"
+
+    def read(self, config: PretrainConfig) -> tuple[int, Any]:
+        from convnext.data.image_set import read_images
+
+        images = read_images(config.data)
+        return len(images), images
+
+    def build(self, config: PretrainConfig, data: Any) -> Task:
+        from convnext.data.white_level import say_if_narrow
+        from convnext.tasks.pretrain.fcmae.task import Pretraining
+
+        say_if_narrow(data, config.white)
+        return Pretraining(config, data)
+
+    def default_recipe(self, model: str, *, images: int, trained: bool) -> str:
+        return "fcmae_small_data" if images <= SMALL else "fcmae"
+
+    def after_training(self, config: PretrainConfig, metrics: Mapping[str, float], data: str, out: Path) -> str:
+        return (
+            f"{listed(metrics, 4)}\n{out}: curves and reconstructions are there; next:\n"
+            f"  {config.follow_up(out)}\n  convnext analyze reconstruct {out} IMAGES --out FOLDER"
+        )
+
+    def predictor(self, source: str | Path, meta: dict[str, Any]) -> Any:
+        from convnext.inference.classifier import build_classifier
+
+        return build_classifier(source)  # which says that there is no head

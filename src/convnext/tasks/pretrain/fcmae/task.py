@@ -14,7 +14,7 @@ from convnext.analysis.collapse import feature_distances
 from convnext.analysis.plots import plot_distances, plot_pretraining
 from convnext.analysis.probe import probe_accuracy
 from convnext.analysis.reconstructions import draw_reconstructions
-from convnext.config import PretrainConfig, fit_batch
+from convnext.config import fit_batch
 from convnext.data.augment.transforms import train_transform
 from convnext.data.fingerprint import of_samples
 from convnext.data.image_set import Samples, read_train_val
@@ -29,7 +29,8 @@ from convnext.runs.directory import Run
 from convnext.runtime import distributed
 from convnext.runtime.device import move
 from convnext.storage.files import whole_file
-from convnext.tasks.base import TrainLoader
+from convnext.tasks.base import Task, TrainLoader, is_due
+from convnext.tasks.pretrain.fcmae.config import PretrainConfig
 from convnext.weights import load_weights
 
 LOOKS = ("feature_distance", "knn", "linear_probe")
@@ -38,14 +39,12 @@ LOOKED_AT = 64  # images over which the feature distance is averaged while train
 EVAL_BATCH = 64
 
 
-class Pretraining:
+class Pretraining(Task):
     """Pre-trains on `images`, whose labels, if any, it does not see."""
-
-    score = None
 
     def __init__(self, config: PretrainConfig, images: Samples) -> None:
         self.config = fit_batch(config, len(images), processes=distributed.count())
-        self.images, self.train_size = images, len(images)
+        self.train = images
         self.preprocessing = Preprocessing.standard(config.image_size, config.in_chans, config.white)
         self.probe: tuple[Samples, Samples] | None = None
         if config.probe:  # before training: it may be at fault
@@ -53,7 +52,7 @@ class Pretraining:
 
     def fingerprint(self) -> dict[str, Any]:
         """Fingerprint of the images, whose labels do not count."""
-        return of_samples(self.config.data, self.images, labels=False)
+        return of_samples(self.config.data, self.train, labels=False)
 
     def build_model(self) -> FCMAE:
         """Encoder and decoder; with `init`, the encoder's first weights are those."""
@@ -76,10 +75,6 @@ class Pretraining:
             load_weights(model.encoder, config.init)
         return model
 
-    def compile(self, network: Any) -> Any:
-        """The whole network."""
-        return torch.compile(network)
-
     def train_loader(self) -> TrainLoader:
         """Crops and flips, nothing more (appendix A.1)."""
         config = self.config
@@ -87,7 +82,7 @@ class Pretraining:
             self.preprocessing, scale=config.crop_scale, hflip=config.hflip, rand_augment=None, random_erasing=0.0
         )
         return train_loader(
-            self.images,
+            self.train,
             transform,
             batch_size=config.batch_size,
             workers=config.workers,
@@ -121,19 +116,11 @@ class Pretraining:
         """Mean squared error of the hidden patches' pixels."""
         return model(*part)[0]
 
-    def unreadable(self, batch: Batch) -> list[tuple[str, str]]:
-        """Paths and reasons of the batch's unreadable images."""
-        return [(self.images.sources[index], reason) for index, reason in batch.unreadable]
-
-    def sources(self, batch: Batch) -> list[str]:
-        """The files of the batch's images."""
-        return [self.images.sources[index] for index in batch.indices.tolist()]
-
     def evaluate(self, model: nn.Module, device: torch.device, run: Run, epoch: int) -> dict[str, float]:
         """Every `look_every` epochs: a picture, the features' smallest distance over the layers, and the probes."""
         assert isinstance(model, FCMAE)
         config = self.config
-        if (epoch % config.look_every and epoch != config.epochs) or distributed.rank():
+        if not is_due(epoch, config.look_every, config.epochs) or distributed.rank():
             return {}
         images = self.looked_at().to(device)
         draw_reconstructions(
@@ -149,7 +136,7 @@ class Pretraining:
 
     def looked_at(self) -> Tensor:
         """Images spread over the whole set, so that they are of all its folders; the same ones every time."""
-        samples = self.images.spread(LOOKED_AT)
+        samples = self.train.spread(LOOKED_AT)
         images = torch.cat([batch.on("cpu") for batch in self.eval_loader(samples)])
         if not len(images):
             raise InputError(f"none of {len(samples)} images spread over the set can be read")
@@ -181,7 +168,7 @@ class Pretraining:
         looked = {name: value for row in rows for name, value in row.items() if name in LOOKS}
         metrics = {"loss": rows[-1]["loss"], **looked}
         run.write_json("result.json", metrics)
-        write_pretraining_card(run.path, self.config, metrics, images=len(self.images))
+        write_pretraining_card(run.path, self.config, metrics, images=len(self.train))
         return metrics
 
 

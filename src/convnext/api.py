@@ -1,0 +1,66 @@
+"""Training from Python: what `convnext pretrain` and `convnext train` do."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+from convnext.tasks.build import build_task
+from convnext.tasks.definition import TaskDefinition
+from convnext.tasks.registry import find_task
+from convnext.train.launch import launch
+
+Resume = bool | Literal["auto"]
+
+
+def train(
+    task: TaskDefinition,
+    data: str | Path,
+    *,
+    out: str | Path,
+    recipe: str | None = None,
+    resume: Resume = False,
+    overwrite: bool = False,
+    **options: Any,
+) -> dict[str, float]:
+    """Train a task on data into the run directory `out`.
+
+    Args:
+        task: one of `convnext.tasks.registry.TASKS`.
+        data: what the task's command takes.
+        out: the run directory to write.
+        recipe: a name of `convnext recipes`; without, one that suits the data.
+        resume: go on from the run's last checkpoint; "auto": or start, if there is none.
+        overwrite: replace an existing run.
+        options: values that stand for the recipe's, by their names in `config.json`.
+
+    Returns:
+        The final metrics; empty in all processes but the first.
+
+    Raises:
+        InputError: something given cannot work, or the run cannot go on.
+        Stopped: a signal said so; the run can be resumed.
+    """
+    build = partial(build_task, task)
+    return launch(build, str(data), Path(out), options, recipe=recipe, resume=resume, overwrite=overwrite)
+
+
+def pretrain(data: str | Path, *, out: str | Path, **options: Any) -> dict[str, float]:
+    """Pre-train a network on images without labels (FCMAE). Arguments and errors are those of `train`."""
+    return train(find_task("pretrain"), data, out=out, **options)
+
+
+def train_classifier(data: str | Path, *, out: str | Path, **options: Any) -> dict[str, float]:
+    """Train an image classifier. Arguments and errors are those of `train`."""
+    return train(find_task("classify"), data, out=out, **options)
+
+
+def train_detector(data: str | Path, *, out: str | Path, **options: Any) -> dict[str, float]:
+    """Train a detector of objects. Arguments and errors are those of `train`."""
+    return train(find_task("detect"), data, out=out, **options)
+
+
+def train_segmenter(data: str | Path, *, out: str | Path, **options: Any) -> dict[str, float]:
+    """Train a segmenter. Arguments and errors are those of `train`."""
+    return train(find_task("segment"), data, out=out, **options)

@@ -1,0 +1,54 @@
+"""The rule by which detectors and segmenters see an image: whole, at a short side, by ImageNet's statistics."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms.v2 import functional
+
+from convnext.data.images.decode import WHITE
+from convnext.data.images.preprocessing import IMAGENET_MEAN, IMAGENET_STD
+from convnext.errors import InputError
+
+log = logging.getLogger("convnext")
+
+Size = tuple[int, int]
+"""Height and width."""
+
+
+def fit(height: int, width: int, short: int, long: int) -> Size:
+    """The size at which the short side has `short` pixels, or fewer so that the long one has at most `long`."""
+    scale = min(short / min(height, width), long / max(height, width))
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+def normalise(pixels: Tensor) -> Tensor:
+    """uint8 `[3, h, w]` to float32 by ImageNet's statistics."""
+    return functional.normalize(pixels.float() / 255, list(IMAGENET_MEAN), list(IMAGENET_STD))
+
+
+@dataclass(frozen=True)
+class WholeImage:
+    """An image as a trained detector sees it: whole, its short side of `short` pixels or the long one of `long`.
+
+    `white` is the value of 16-bit images that is white.
+    """
+
+    short: int
+    long: int
+    white: int = WHITE
+
+    def __call__(self, image: Image.Image) -> Tensor:
+        size = list(fit(image.height, image.width, self.short, self.long))
+        return normalise(functional.resize(functional.pil_to_tensor(image), size, antialias=True))
+
+    def resized(self, short: int) -> WholeImage:
+        """A transform to another short side, in pixels, with the limit of the long side in the same proportion."""
+        if short < 1:
+            raise InputError(f"an image's short side must be at least 1 pixel, not {short}")
+        if short != self.short:
+            log.info("images are seen at a short side of %d pixels; the model was trained for %d", short, self.short)
+        return replace(self, short=short, long=round(self.long * short / self.short))

@@ -1,0 +1,48 @@
+"""Images that a command line names: files, folders, patterns, or standard input."""
+
+from __future__ import annotations
+
+import glob
+import io
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from convnext.data.sources.image_files import describe_unread, find_images, say_unread
+from convnext.errors import InputError
+
+
+def expand(inputs: list[str]) -> Iterator[tuple[str, Any]]:
+    """Each image as (name, what `read_image` takes). `InputError` for an input that is not there or holds no image."""
+    for item in inputs:
+        if item == "-":
+            yield from read_stdin(sys.stdin.buffer.read())
+        elif Path(item).is_dir():
+            unread = Counter[str]()
+            found = find_images(Path(item), unread)
+            if not found:
+                raise InputError(f"no images in {item}{': ' + describe_unread(unread) if unread else ''}")
+            say_unread(unread)
+            yield from ((str(path), path) for path in found)
+        elif Path(item).exists() or Path(item).is_symlink():
+            yield item, item
+        else:
+            matches = sorted(glob.glob(item, recursive=True))
+            if not matches:
+                raise InputError(f"no such file, folder or pattern: {item}")
+            yield from expand(matches)
+
+
+def read_stdin(content: bytes) -> Iterator[tuple[str, Any]]:
+    """Standard input is one image, or the paths of images, one a line."""
+    if not content.strip():
+        raise InputError("standard input is empty: pipe an image or a list of paths into it")
+    try:
+        lines = content.decode().splitlines() if b"\0" not in content else []
+    except UnicodeDecodeError:
+        lines = []
+    if not lines:
+        yield "-", io.BytesIO(content)
+    yield from ((line, line) for line in lines if line.strip())

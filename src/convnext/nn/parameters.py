@@ -1,0 +1,75 @@
+"""What an optimizer needs to know of a network's parameters: which take weight decay, which are matrices that Muon may
+take, and to which layer each belongs. Every network says so in its `parameter_rules`."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class ParameterRules:
+    """Rules for parameters by name, as regular expressions that are searched for in it.
+
+    Args:
+        decay: whether weight decay takes a parameter: the first rule that fits says so, and one must.
+        matrices: what Muon may take: matrices between features. Last layers, whose rows are answers, stay AdamW's.
+    """
+
+    decay: tuple[tuple[str, bool], ...]
+    matrices: tuple[str, ...] = ()
+
+    def extended(self, decay: tuple[tuple[str, bool], ...], matrices: tuple[str, ...] = ()) -> ParameterRules:
+        """These rules, and more after them."""
+        return ParameterRules((*self.decay, *decay), (*self.matrices, *matrices))
+
+    def takes_decay(self, name: str) -> bool:
+        """Whether weight decay takes the parameter. `ValueError` for a name that no rule covers."""
+        for pattern, decayed in self.decay:
+            if re.search(pattern, name):
+                return decayed
+        raise ValueError(f"no rule says whether weight decay takes the parameter {name}")
+
+    def takes_muon(self, name: str) -> bool:
+        """Whether Muon may take the parameter."""
+        return any(re.search(pattern, name) for pattern in self.matrices)
+
+
+BACKBONE = ParameterRules(
+    decay=(
+        (r"(\.|^)bias$", False),
+        (r"(\.|^)(gamma|beta)$", False),  # LayerScale; GRN, 4-D in official files, so a rule by dimension misses it
+        (r"(\.|^)norm\.weight$|downsample_layers\.(0\.1|[123]\.0)\.weight$", False),  # every LayerNorm
+        (r"(dwconv|pwconv[12])\.weight$|downsample_layers\.\d\.\d\.weight$", True),
+    ),
+    matrices=(r"pwconv[12]\.weight$",),
+)
+"""Rules of the backbone, under any prefix."""
+
+
+def head_layer(depths: tuple[int, ...], groups: str) -> int:
+    """The last layer: the head's, the final norm's, a decoder's."""
+    return {"single": sum(depths) + 1, "group": 4 + -(-depths[2] // 3), "stage": len(depths) + 1}[groups]
+
+
+def layer_of(name: str, depths: tuple[int, ...], groups: str) -> int:
+    """The layer a parameter belongs to, up to `head_layer`.
+
+    "single": every block is a layer, a downsampling belongs to the block after it.
+    "group": the third stage's blocks by threes, each other stage (with its downsampling) one layer, which makes twelve
+    of 27 blocks and six of nine; the stem is layer 0 (appendix A of both papers, and the released code).
+    "stage": a stage is a layer, and all downsampling is layer 0 (the released code for segmentation).
+    """
+    part = re.match(r"(?:encoder\.|backbone\.)?(downsample_layers|stages)\.(\d)\.(\d+)\.", name)
+    if part is None:
+        return head_layer(depths, groups)
+    kind, stage, block = part[1], int(part[2]), int(part[3])
+    if groups == "stage":
+        return stage + 1 if kind == "stages" else 0
+    if groups == "single":
+        return sum(depths[:stage]) + (block if kind == "stages" else 0) + 1
+    if stage == 0 and kind == "downsample_layers":
+        return 0
+    if stage == 2:
+        return 3 + (block // 3 if kind == "stages" else 0)
+    return (1, 2, 3, head_layer(depths, groups) - 1)[stage]

@@ -1,0 +1,43 @@
+"""From what a user gives to the task of a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from convnext.errors import InputError
+from convnext.runs.directory import Run, parsed, read_text, resumed_config, task_of
+from convnext.tasks.base import Task
+from convnext.tasks.definition import TaskDefinition
+from convnext.tasks.recipes import build_config
+from convnext.tasks.registry import TASKS, find_task
+from convnext.weights import are_trained
+
+
+def build_task(
+    task: TaskDefinition, data: str, out: Path, given: dict[str, Any], recipe: str | None, resume: bool
+) -> Task:
+    """The task of a new run on `data`, or of the one at `out`; `given` are options that override the recipe's."""
+    if resume:
+        Run.reopen(out)  # says what is wrong with a folder that is no run
+        if (begun := task_of_run(out)).name != task.name:
+            raise InputError(f"{out} was begun by `convnext {begun.command}`, which also resumes it")
+        config = resumed_config(task.config, data, out, given)
+        return task.build(config, task.read(config)[1])
+    options = {**given, "data": data}
+    first = task.config().override(options)
+    images, read = task.read(first)
+    name = recipe or task.default_recipe(first.model, images=images, trained=are_trained(first.init))
+    config = build_config(name, first.model, task.config).override(options)
+    if any(getattr(config, option) != getattr(first, option) for option in task.reading_options):
+        read = task.read(config)[1]
+    return task.build(config, read)
+
+
+def task_of_run(path: Path) -> TaskDefinition:
+    """The task of a run; of runs of before, which do not name it, by an option that only one task has."""
+    name = task_of(path)
+    if name is None:
+        config = parsed(read_text(path / "config.json"))
+        return next((task for task in TASKS if task.sign and task.sign in config), find_task("classify"))
+    return find_task(name)

@@ -1,0 +1,40 @@
+"""Options of a classification run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from convnext.config import TrainConfig, option
+from convnext.errors import InputError
+
+
+@dataclass(frozen=True)
+class ClassifyConfig(TrainConfig):
+    """A classification run."""
+
+    TASK: ClassVar[str] = "classify"
+
+    val_fraction: float = option(0.2, "share held out for validation where the data has no split of its own")
+    multi_label: bool = option(False, "images of a table may have several labels")
+    crop: float | None = option(
+        None, "centre crop's share of the resized image in evaluation; 1 warps; none: 0.875 below 384 pixels, else 1"
+    )
+    crop_scale: tuple[float, float] = option((0.08, 1.0), "share of the image's area a training crop takes")
+    hflip: float = option(0.5, "probability of a horizontal flip")
+    rand_augment: str | None = option("rand-m9-mstd0.5-inc1", "timm's RandAugment policy")
+    color_jitter: float = option(0.0, "strength of colour jitter")
+    random_erasing: float = option(0.25, "probability of erasing a rectangle")
+    mixup: float = option(0.0, "mixup's alpha")
+    cutmix: float = option(0.0, "cutmix's alpha")
+    label_smoothing: float = option(0.1, "probability moved from the label to all classes")
+    class_weights: Literal["none", "balanced"] = option("none", "weigh classes by the inverse of their count")
+    head_init_scale: float = option(1.0, "factor on the new head's first weights")
+    freeze_backbone: bool = option(False, "train the head alone (linear probe)")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.multi_label and (self.mixup or self.cutmix or self.label_smoothing):
+            raise InputError("mixup, cutmix and label smoothing need one label an image; set them to 0 for multi_label")
+        if not 0 < self.val_fraction < 1:
+            raise InputError(f"val_fraction must lie between 0 and 1, not {self.val_fraction}")

@@ -1,0 +1,69 @@
+"""`convnext predict` with a classifier: labels of many images, of which some may be unreadable."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from convnext.errors import ImageError, InputError
+from convnext.inference.base import BATCH
+from convnext.inference.classifier import ImageClassifier, Label
+from convnext.printing import complain, printable, to_json
+
+
+def label_inputs(
+    predictor: ImageClassifier,
+    images: list[tuple[str, Any]],
+    *,
+    as_json: bool,
+    single: bool,
+    out: Path | None,
+    top_k: int,
+    tile: int | None,
+    **others: Any,
+) -> int:
+    """Print the labels of every image, in order; returns 0, 1 if some image was unreadable, 2 if all were.
+
+    With `as_json`, a single named file gives a line `[{"label", "score"}, ...]`; anything else gives a
+    line `{"image", "labels"}` for each image, and `{"image", "error"}` for an unreadable one.
+    """
+    if top_k < 1:
+        raise InputError(f"--top-k must be at least 1, not {top_k}")
+    if out is not None or tile is not None:
+        raise InputError("the model classifies; --out is for detectors and segmenters, --tile for detectors")
+    bad = 0
+    for name, answer in answers(predictor, images, top_k):
+        if isinstance(answer, ImageError):
+            bad += 1
+            complain(answer)
+            if as_json and not single:
+                print(to_json({"image": name, "error": str(answer)}))
+        elif as_json:
+            print(to_json(answer if single else {"image": name, "labels": answer}), flush=True)
+        else:
+            lines = "".join(f"  {label['score']:.4f}  {label['label']}\n" for label in answer)
+            print(printable(f"{name}\n{lines}"), end="")
+    if bad and not single:
+        complain(f"{bad} of {len(images)} images could not be read")
+    return 0 if not bad else 2 if bad == len(images) else 1
+
+
+def answers(
+    predictor: ImageClassifier, images: list[tuple[str, Any]], top_k: int
+) -> Iterator[tuple[str, list[Label] | ImageError]]:
+    """Labels, or the error, of each image in order; readable ones go through the network in batches."""
+    for start in range(0, len(images), BATCH):
+        inputs: list[torch.Tensor] = []
+        errors: dict[int, ImageError] = {}
+        chunk = images[start : start + BATCH]
+        for i, (_, image) in enumerate(chunk):
+            try:
+                inputs.append(predictor.inputs([predictor.read(image)]))
+            except ImageError as error:
+                errors[i] = error
+        labels = iter(predictor.labels(torch.cat(inputs), top_k) if inputs else [])
+        for i, (name, _) in enumerate(chunk):
+            yield name, errors[i] if i in errors else next(labels)

@@ -1,0 +1,84 @@
+"""What the package knows of a task before anything heavy is imported: its name, command, options and recipes, and where
+its parts are."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from convnext.config import TrainConfig
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from convnext.tasks.base import Task
+    from convnext.tasks.evaluate import Evaluator
+
+SMALL = 20_000
+"""Up to so many training images, the recipes for small data are the default."""
+
+Recipe = Callable[[str], TrainConfig]
+"""A model's name to a config; `InputError` for a model the recipe was not published for."""
+
+
+class TaskDefinition(ABC):
+    """A task, as the command line, `load`, the recipes and the cards see it. Its methods import what they need."""
+
+    name: ClassVar[str]
+    """Name that runs and weight files store."""
+    command: ClassVar[str]
+    """Command that trains, after `convnext`."""
+    help: ClassVar[str]
+    data_help: ClassVar[str]
+    """Forms of data that the command takes."""
+    default_recipes: ClassVar[str]
+    """Which recipe is taken where none is named, for the command's help."""
+    config: ClassVar[type[TrainConfig]]
+    recipes: ClassVar[tuple[Recipe, ...]]
+    reading_options: ClassVar[tuple[str, ...]] = ()
+    """Options that decide what is read of the data."""
+    can_check: ClassVar[bool] = False
+    """Whether the command has `--check`."""
+    sign: ClassVar[str] = ""
+    """Option by which runs are known that do not store their task's name."""
+
+    @abstractmethod
+    def read(self, config: Any) -> tuple[int, Any]:
+        """Number of training images, and all that `build` needs of the data. `InputError` for data of another form."""
+
+    @abstractmethod
+    def build(self, config: Any, data: Any) -> Task:
+        """The task of a run, of what `read` returned."""
+
+    @abstractmethod
+    def default_recipe(self, model: str, *, images: int, trained: bool) -> str:
+        """Name of the recipe that suits so many images; `trained` says that the first weights learnt from labels."""
+
+    @abstractmethod
+    def after_training(self, config: Any, metrics: Mapping[str, float], data: str, out: Path) -> str:
+        """Lines that the command ends with: metrics, what lies in the run, and what can be done next."""
+
+    def check(self, config: Any) -> tuple[list[str], list[str]]:
+        """What is in a data set, line by line, and what is wrong with it."""
+        raise NotImplementedError
+
+    def predictor(self, source: str | Path, meta: dict[str, Any]) -> Any:
+        """The predictor of weights that store this task's name. `WeightsError` for weights that cannot answer."""
+        raise NotImplementedError
+
+    def evaluator(self) -> Evaluator:
+        """How the task is measured."""
+        raise NotImplementedError
+
+    def answer(self, predictor: Any, images: list[tuple[str, Any]], **options: Any) -> int:
+        """What `convnext predict` does with this task's predictor; returns the exit status."""
+        raise NotImplementedError
+
+
+def read_weights(source: str | Path) -> dict[str, Tensor]:
+    """All tensors of a weight file or run."""
+    from convnext.weights.files import read_tensors
+
+    return read_tensors(source)

@@ -1,0 +1,113 @@
+"""Reading and checking the data that a detector is trained on."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+from convnext.data.images.decode import orientation, read_bytes
+from convnext.data.problems import Faults
+from convnext.data.sources.coco import Annotated, AnnotatedImage, find_parts, read_annotated
+from convnext.data.splits import (
+    HoldOut,
+    Origin,
+    divide_images,
+    training_parts,
+)
+from convnext.errors import ImageError, InputError
+from convnext.tasks.detect.config import DetectConfig
+from convnext.tasks.detect.data import open_annotated
+
+log = logging.getLogger("convnext")
+
+
+class DetectionData(NamedTuple):
+    """Training and validation images, the record of them that is stored with the weights, and what was found wrong."""
+
+    train: Annotated
+    val: Annotated
+    origin: Origin
+    faults: Faults
+
+
+def read(config: DetectConfig) -> DetectionData:
+    """What a run is trained on, and what it holds out. `InputError` for data of another form."""
+    only = training_parts(config.data, find_parts(Path(config.data)))
+    read = read_annotated(config.data, only=only)
+    train, val, origin = divide_images(read.parts, HoldOut(config.val_fraction, config.hold_out_rule))
+    if not len(val):
+        raise InputError(f"{config.data}: one image alone cannot be divided into training and validation")
+    return DetectionData(train, val, origin, read.faults)
+
+
+def say(data: str, faults: Faults) -> None:
+    """A line in the log for each kind of fault."""
+    for line in faults.notes():
+        log.warning("%s: %s", data, line)
+    for line in faults.lines():
+        log.warning("%s: left out %s", data, line)
+
+
+def why_unused(image: AnnotatedImage, config: DetectConfig) -> str | None:
+    """Why an image is not trained on; None where it is.
+
+    With `config.masks` each of its objects has an outline: one without would be taught as background.
+    """
+    objects = [a for a in image.annotations if not a.crowd]
+    if not image.annotations and image.left_out:
+        return "whose annotations were all left out"  # it shows objects, which would be taught as background
+    if not image.annotations:
+        return None if config.negatives else "without objects"
+    if not objects:
+        return "with nothing but crowds"
+    return "with an object without outline" if config.masks and any(a.outline is None for a in objects) else None
+
+
+def training_images(train: Annotated, config: DetectConfig) -> tuple[Annotated, list[str]]:
+    """The images that are trained on, and how many are not, a line for each reason.
+
+    `InputError` where no image with objects is left.
+    """
+    reasons = [why_unused(image, config) for image in train.images]
+    counts = Counter(reason for reason in reasons if reason)
+    unused = [f"images {reason}, not trained on: {count}" for reason, count in counts.items()]
+    used = replace(train, images=tuple(i for i, reason in zip(train.images, reasons, strict=True) if not reason))
+    if not any(image.annotations for image in used.images):
+        advice = "; --masks false takes boxes alone" if counts["with an object without outline"] else ""
+        raise InputError(f"{config.data}: no image with objects to train on: {'; '.join(unused) or 'none'}{advice}")
+    return used, unused
+
+
+def check(config: DetectConfig) -> tuple[list[str], list[str]]:
+    """What there is in a data set and what was assumed of it, line by line, and what is left out.
+
+    Every image is opened. `InputError` for what training would refuse.
+    """
+    train, val, _, faults = read(config)
+    _, unused = training_images(train, config)
+    summary = []
+    for name, part in (("train", train), ("val", val)):
+        objects = [a for image in part.images for a in image.annotations]
+        empty = sum(not image.annotations for image in part.images)
+        crowds, drawn = sum(a.crowd for a in objects), sum(a.outline is not None for a in objects)
+        summary.append(
+            f"{name}: {len(part)} images ({empty} without objects), {len(objects)} objects ({crowds} crowds, "
+            f"{drawn} with outlines)"
+        )
+        for image in part.images:
+            try:
+                open_annotated(image)
+                if orientation(read_bytes(image.file)) in (2, 3, 4):
+                    faults.note("images that EXIF turns or mirrors (were boxes drawn on them so?)", str(image.file))
+            except ImageError as error:
+                faults.add("images that cannot be used", str(error))
+    there = {a.label for image in train.images for a in image.annotations}
+    lacking = [name for label, name in enumerate(train.classes) if label not in there]
+    summary.append(f"{len(train.classes)} classes: {', '.join(train.classes[:20])}")
+    if lacking:
+        more = f" and {len(lacking) - 20} more" if len(lacking) > 20 else ""
+        summary.append(f"{len(lacking)} classes without an object in train: {', '.join(lacking[:20])}{more}")
+    return [*summary, *unused, *faults.notes()], faults.lines()

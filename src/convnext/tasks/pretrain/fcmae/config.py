@@ -1,0 +1,62 @@
+"""Options of an FCMAE pre-training run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from convnext.config import TrainConfig, option
+from convnext.errors import InputError
+
+
+@dataclass(frozen=True)
+class PretrainConfig(TrainConfig):
+    """An FCMAE pre-training run."""
+
+    TASK: ClassVar[str] = "pretrain"
+
+    mask_ratio: float = option(0.6, "share of patches hidden")
+    patch_size: int = option(32, "side of the patches that are hidden, in pixels; a multiple of the network's stride")
+    mask_block: int = option(1, "hide squares of so many patches a side together")
+    encoder: Literal["visible", "dense"] = option("visible", "compute visible patches alone, or whole maps and a mask")
+    decoder_dim: int = option(512, "the decoder's width")
+    decoder_depth: int = option(1, "the decoder's blocks")
+    norm_pix_loss: bool = option(True, "predict pixels normalised patch by patch")
+    crop_scale: tuple[float, float] = option((0.2, 1.0), "share of the image's area a training crop takes")
+    hflip: float = option(0.5, "probability of a horizontal flip")
+    look_every: int = option(20, "epochs between pictures of reconstructions, and between probes")
+    probe: str | None = option(None, "labelled data, as `train classify` takes, to measure kNN and a linear probe on")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("patch_size", "mask_block", "decoder_dim", "decoder_depth", "look_every"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} must be at least 1, not {getattr(self, name)}")
+        stride, patch, size = 8 * self.stem_patch, self.patch_size, self.image_size
+        if patch % stride:
+            raise InputError(f"patch_size must be a multiple of {stride} at stem_patch {self.stem_patch}, not {patch}")
+        if size % patch:
+            down = max(size // patch * patch, patch)
+            raise InputError(
+                f"image_size {size} is no multiple of patch_size {patch}; {down} or {down + patch} would do"
+            )
+        if not 0 < self.mask_ratio < 1:
+            raise InputError(f"mask_ratio must lie between 0 and 1, not {self.mask_ratio}")
+        patches = (size // patch) ** 2
+        if not 0 < int(patches * (1 - self.mask_ratio)) < patches:
+            raise InputError(
+                f"mask_ratio {self.mask_ratio} leaves all or none of {patches} patches visible; "
+                "change it, or take a smaller patch_size or a larger image_size"
+            )
+
+    def follow_up(self, run: Path) -> str:
+        """The command that trains a classifier from this run."""
+        shared = ("model", "image_size", "stem_patch", "in_chans")
+        default = PretrainConfig()
+        flags = [
+            f"--{name.replace('_', '-')} {getattr(self, name)}"
+            for name in shared
+            if name == "model" or getattr(self, name) != getattr(default, name)
+        ]
+        return f"convnext train classify FOLDER {' '.join(flags)} --init {run} --out RUN"

@@ -1,0 +1,88 @@
+"""Reading and checking the data that a segmenter is trained on."""
+
+from __future__ import annotations
+
+import logging
+from typing import NamedTuple
+
+from convnext.data.problems import Faults
+from convnext.data.sources.label_maps import (
+    Examined,
+    LabelMaps,
+    LabelRules,
+    examine,
+    find_parts,
+    missing_classes,
+    read_label_maps,
+)
+from convnext.data.splits import (
+    HoldOut,
+    Origin,
+    divide_images,
+    training_parts,
+)
+from convnext.errors import InputError
+from convnext.tasks.segment.config import SegmentConfig
+from convnext.tasks.segment.metrics import say_unmeasured
+
+log = logging.getLogger("convnext")
+
+
+def rules_of(config: SegmentConfig) -> LabelRules:
+    """What numbers in the label maps of a run mean."""
+    return LabelRules.read(config.ignore_index, config.reduce_zero_label, config.label_map)
+
+
+class SegmentationData(NamedTuple):
+    """Training and validation images, the record of them that is stored with the weights, and what was found wrong."""
+
+    train: LabelMaps
+    val: LabelMaps
+    origin: Origin
+    faults: Faults
+
+
+def read(config: SegmentConfig, rules: LabelRules) -> SegmentationData:
+    """What a run is trained on, and what it holds out. `InputError` for data of another form."""
+    only = training_parts(config.data, find_parts(config.data))
+    read = read_label_maps(config.data, rules, only=only)
+    train, val, origin = divide_images(read.parts, HoldOut(config.val_fraction, config.hold_out_rule))
+    if not len(val):
+        raise InputError(f"{config.data}: one image alone cannot be divided into training and validation")
+    return SegmentationData(train, val, origin, read.faults)
+
+
+def examined(config: SegmentConfig, data: SegmentationData) -> tuple[Examined, LabelMaps]:
+    """The training images with the counts of their pixels, and the validation images, whose label maps can be used.
+
+    Every label map is read: what is wrong with one is said before training starts.
+    """
+    train = examine(data.train, data.faults)
+    if line := missing_classes(train):
+        log.warning("%s: %s", config.data, line)
+    val = examine(data.val, data.faults)
+    for line in data.faults.lines():
+        log.warning("%s: left out %s", config.data, line)
+    say_unmeasured(val.pixels.tolist(), data.val.classes)
+    return train, val.data
+
+
+def check(config: SegmentConfig) -> tuple[list[str], list[str]]:
+    """What there is in a data set, line by line, and what is wrong with it; every image is opened.
+
+    `InputError` for what training would refuse.
+    """
+    train, val, _, faults = read(config, rules_of(config))
+    summary = []
+    for name, part in (("train", train), ("val", val)):
+        examined = examine(part, faults, decode=True)
+        data, pixels, _ = examined
+        total = max(1, int(pixels.sum()))
+        summary.append(f"{name}: {len(data)} of {len(part)} images can be used, {total:,} pixels with a class")
+        summary += [
+            f"  {100 * count / total:6.2f} %  {label}"
+            for label, count in zip(part.classes, pixels.tolist(), strict=True)
+        ]
+        if name == "train" and (line := missing_classes(examined)):
+            summary.append(line)
+    return summary, faults.lines()

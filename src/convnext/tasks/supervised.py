@@ -1,0 +1,79 @@
+"""What tasks with labels share: measuring on validation images while training, and what a run ends with."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from convnext.data.splits import Origin
+from convnext.runs.directory import Run
+from convnext.runtime import distributed
+from convnext.tasks.base import Task, is_due
+from convnext.tasks.evaluate import Evaluator
+from convnext.tasks.load import load
+
+EVAL_BATCH = 64
+"""Most images that are measured together."""
+
+
+class SupervisedTask(Task):
+    """Trains on `train` and is measured on `val`; `origin`, the record of both, is stored with the weights."""
+
+    val: Any
+    origin: Origin
+    evaluator: Evaluator
+
+    @abstractmethod
+    def predictor(self, model: Any) -> Any:
+        """The model as everyone after sees it."""
+
+    @abstractmethod
+    def report(self, run: Run, predictor: Any, answers: Any, metrics: dict[str, float]) -> None:
+        """Write tables, pictures and the model card into the run."""
+
+    @abstractmethod
+    def own_meta(self) -> dict[str, Any]:
+        """What it takes to build the model again, and to see images as it does."""
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """Numbers of training and validation images."""
+        return len(self.train), len(self.val)
+
+    def val_batches(self, predictor: Any, rank: int = 0, count: int = 1) -> Iterable[Any]:
+        """The validation images as every later command sees them, or every `count`-th of them from `rank` on."""
+        how = {"batch_size": EVAL_BATCH, "workers": self.config.workers, "rank": rank, "count": count}
+        return self.evaluator.batches(predictor, self.val, **how)
+
+    def evaluate(self, model: nn.Module, device: torch.device, run: Run, epoch: int) -> dict[str, float]:
+        """Every `eval_every` epochs, metrics of the validation images, each seen by one of the processes."""
+        if not is_due(epoch, getattr(self.config, "eval_every", 1), self.config.epochs):
+            return {}
+        predictor = self.predictor(model)
+        batches = self.val_batches(predictor, distributed.rank(), distributed.count())
+        answers = self.evaluator.merge(distributed.gather(self.evaluator.answer(predictor, batches, self.val)))
+        return self.evaluator.metrics(predictor, answers, self.val)
+
+    def finish(self, run: Run, device: torch.device, model: nn.Module) -> dict[str, float]:
+        """Measure the run's stored weights, and write `result.json`, the report and the model card."""
+        predictor = load(run.path).to(device)
+        answers = self.evaluator.answer(predictor, self.val_batches(predictor), self.val)
+        metrics = self.evaluator.metrics(predictor, answers, self.val)
+        run.write_json("result.json", metrics)
+        self.report(run, predictor, answers, metrics)
+        return metrics
+
+    def meta(self) -> dict[str, Any]:
+        """Task, classes, what was trained on, and what the task adds."""
+        common = {"task": self.config.TASK, "classes": list(self.train.classes), "origin": self.origin.to_dict()}
+        return common | self.own_meta()
+
+
+def cut(tensors: list[Tensor], parts: int) -> Iterable[tuple[int, tuple[Tensor, ...]]]:
+    """Tensors of a batch in so many parts, each with its number of images."""
+    for part in zip(*(tensor.chunk(parts) for tensor in tensors), strict=True):
+        yield len(part[0]), part
