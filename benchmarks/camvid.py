@@ -23,6 +23,7 @@ from timing import machine
 from torch import Tensor, nn
 from torchvision.models import segmentation
 
+from convnext.inference.segmenter import Segmenter
 from convnext.models.segmentation.losses import segmentation_loss
 from convnext.tasks.build import build_task
 from convnext.tasks.registry import find_task

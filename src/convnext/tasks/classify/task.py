@@ -19,10 +19,10 @@ from convnext.data.loading import Batch, train_loader
 from convnext.data.splits import Origin
 from convnext.inference.classifier import ImageClassifier
 from convnext.models.classifier import Classifier, create_model
-from convnext.reports.card import write_card
 from convnext.runs.directory import Run
 from convnext.runtime import distributed
 from convnext.tasks.base import TrainLoader
+from convnext.tasks.classify.card import write_classification_card
 from convnext.tasks.classify.config import ClassifyConfig
 from convnext.tasks.classify.evaluate import ClassificationEvaluator
 from convnext.tasks.classify.metrics import Answers
@@ -148,7 +148,7 @@ class Classification(SupervisedTask):
         """Curves, confusion matrix, figures by class, worst mistakes, and the model card."""
         how = (self.preprocessing.mode, self.preprocessing.white)
         write_report(run.path, run.rows(), str(self.score), answers, self.val, *how)
-        write_card(run.path, self.config, metrics, classes=self.train.classes, images=self.counts)
+        write_classification_card(run.path, self.config, metrics, classes=self.train.classes, images=self.counts)
 
 
 def preprocessing(config: ClassifyConfig) -> Preprocessing:

@@ -18,8 +18,9 @@ from torchvision.ops import masks_to_boxes
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import InterpolationMode, functional
 
+from convnext.data.augment.window import Window
 from convnext.data.images.decode import WHITE, decode_image, read_bytes
-from convnext.data.images.whole_image import Size, WholeImage, fit, normalise
+from convnext.data.images.whole_image import WholeImage, fit, normalise
 from convnext.data.loading import Batches, Items, Loader, mix
 from convnext.data.rle import to_masks
 from convnext.data.sources.coco import Annotated, AnnotatedImage
@@ -40,17 +41,6 @@ class DetectionBatch(NamedTuple):
     objects: list[Objects]
     indices: list[int]  # positions in the `Annotated`
     unreadable: list[tuple[int, str]]
-
-
-@dataclass(frozen=True)
-class Window:
-    """A rectangle of an image, and the size it is scaled to."""
-
-    top: int
-    left: int
-    height: int
-    width: int
-    size: Size
 
 
 def jitter(height: int, width: int, side: int, scale: tuple[float, float]) -> Window:

@@ -18,10 +18,10 @@ from convnext.data.splits import Origin
 from convnext.inference.detector import Detector
 from convnext.models.detection.objects import Objects
 from convnext.models.detection.rcnn import RCNN, create_detector
-from convnext.reports.card import write_detection_card
 from convnext.runs.directory import Run
 from convnext.runtime import distributed
 from convnext.tasks.base import TrainLoader
+from convnext.tasks.detect.card import write_detection_card
 from convnext.tasks.detect.config import DetectConfig
 from convnext.tasks.detect.data import DetectionBatch, DetectionTransform, detection_train_loader
 from convnext.tasks.detect.evaluate import DetectionEvaluator

@@ -15,13 +15,13 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import InterpolationMode, functional
 
 from convnext.data.augment.erasing import Finish
+from convnext.data.augment.window import Window
 from convnext.data.images.decode import WHITE
 from convnext.data.images.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 from convnext.data.images.whole_image import WholeImage, fit
 from convnext.data.loading import Batch, Batches, Items, Loader, mix
 from convnext.data.sources.label_maps import IGNORED, LabelMaps, open_labelled
 from convnext.runtime import distributed as share
-from convnext.tasks.detect.data import Window
 
 TRIES = 10
 PHOTOMETRIC = [

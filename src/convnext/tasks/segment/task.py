@@ -19,12 +19,12 @@ from convnext.errors import InputError
 from convnext.inference.segmenter import Segmenter
 from convnext.models.segmentation.losses import class_weights, segmentation_loss
 from convnext.models.segmentation.upernet import UperNet, create_segmenter
-from convnext.reports.card import write_segmentation_card
 from convnext.runs.directory import Run
 from convnext.runtime import distributed
 from convnext.runtime.device import pick_device
 from convnext.tasks.base import TrainLoader
 from convnext.tasks.pyramid import encoder_of, refuse_deterministic, synchronised, take_over
+from convnext.tasks.segment.card import write_segmentation_card
 from convnext.tasks.segment.config import SegmentConfig
 from convnext.tasks.segment.data import (
     SegmentationTransform,

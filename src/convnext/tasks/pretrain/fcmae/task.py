@@ -24,12 +24,12 @@ from convnext.data.splits import HoldOut
 from convnext.errors import InputError
 from convnext.models.fcmae import FCMAE, create_fcmae
 from convnext.nn.visible_patches import VisiblePatches, random_patches
-from convnext.reports.card import write_pretraining_card
 from convnext.runs.directory import Run
 from convnext.runtime import distributed
 from convnext.runtime.device import move
 from convnext.storage.files import whole_file
 from convnext.tasks.base import Task, TrainLoader, is_due
+from convnext.tasks.pretrain.fcmae.card import write_pretraining_card
 from convnext.tasks.pretrain.fcmae.config import PretrainConfig
 from convnext.weights import load_weights
 
