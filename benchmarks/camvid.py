@@ -28,7 +28,7 @@ from convnext.models.segmentation.losses import segmentation_loss
 from convnext.tasks.build import build_task
 from convnext.tasks.registry import find_task
 from convnext.tasks.segment.config import SegmentConfig
-from convnext.tasks.segment.metrics import figures, measure
+from convnext.tasks.segment.metrics import iou_metrics, segment_batches
 
 MODEL = "convnextv2_atto"
 NAMES = {
@@ -91,7 +91,7 @@ def main() -> None:
 
         def score() -> dict[str, float]:
             segmenter = Segmenter(model, task.train.classes, task.transform)
-            return figures(measure(segmenter, task.val_batches(segmenter)).matrix)
+            return iou_metrics(segment_batches(segmenter, task.val_batches(segmenter)).matrix)
 
         return train_peer(
             model,

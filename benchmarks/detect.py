@@ -39,7 +39,7 @@ CLASSES = 80
 
 def ours(compiled: bool) -> RCNN:
     torch.manual_seed(0)
-    model = create_detector("convnext_tiny", classes=CLASSES).eval()
+    model = create_detector("convnext_tiny", num_classes=CLASSES).eval()
     model.requires_grad_(False)
     raise_scores(model.box_stages[0].head.classify, background=0)
     if compiled:

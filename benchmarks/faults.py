@@ -29,7 +29,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from convnext.data.shards.pack import pack
+from convnext.data.shards.pack import pack_shards
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
 from making import FAST_DETECT, FAST_SEGMENT, make_objects, make_scenes
@@ -60,7 +60,7 @@ def make_images(folder: Path) -> Path:
 
 def pack_images(images: Path, folder: Path) -> Path:
     """The same in shards of some ten images."""
-    pack(str(images), folder, shard_bytes=30_000)
+    pack_shards(str(images), folder, shard_bytes=30_000)
     return folder
 
 

@@ -25,7 +25,7 @@ from convnext.data.augment.transforms import mend_posterize, train_transform
 from convnext.data.image_set import read_images
 from convnext.data.images.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from convnext.data.loading import train_loader
-from convnext.data.shards.pack import pack
+from convnext.data.shards.pack import pack_shards
 from convnext.data.sources.image_files import find_images
 
 BATCH = 64
@@ -115,7 +115,7 @@ def main() -> None:
         large = make_large(args.data / "train", Path(scratch) / "large")
         for name, data, size in (("Imagenette", args.data / "train", 128), ("1500×2000", large, 224)):
             shards = Path(scratch) / f"{name}-shards"
-            pack(str(data), shards, labels=False, shard_bytes=256 * 10**6)
+            pack_shards(str(data), shards, labels=False, shard_bytes=256 * 10**6)
             count = len(find_images(data)) // BATCH * BATCH
             for kind, how in TRANSFORMS.items():
                 sides = [ours(data, size, how, args.workers), ours(shards, size, how, args.workers)]

@@ -37,8 +37,8 @@ from convnext.inference.detector import Detector, Found, place
 from convnext.models.detection.objects import Objects
 from convnext.models.detection.rcnn import STRIDES, Detections
 from convnext.tasks.detect.config import DetectConfig
-from convnext.tasks.detect.metrics import KINDS, coco_eval, detect, figures, percent
-from convnext.tasks.detect.read import read
+from convnext.tasks.detect.metrics import KINDS, coco_eval, coco_metrics, detect_batches, percent
+from convnext.tasks.detect.read import read_detection_data
 from convnext.tasks.detect.task import Detection
 from convnext.tasks.recipes import build_config
 
@@ -80,9 +80,9 @@ class Peer(nn.Module):
             rpn_anchor_generator=AnchorGenerator(sides, ((0.5, 1.0, 2.0),) * len(sides)),
             image_mean=[0.0] * 3,
             image_std=[1.0] * 3,
-            box_batch_size_per_image=config.regions,
+            box_batch_size_per_image=config.rois_per_image,
             _skip_resize=True,  # in training; in evaluation the sizes are those of our transform
-            min_size=config.test_short,
+            min_size=config.test_size,
             max_size=config.max_side,
             **heads,
         ).to(memory_format=torch.channels_last)
@@ -125,13 +125,13 @@ def measure(model: Any, task: Detection) -> dict[str, float]:
     """The figures, and as `drawn_by_ours_...` those with our drawing of the masks."""
     detector = PeerDetector(model, task.val.classes, task.val.category_ids, task.transform)
     detector.drawn_by_ours = []
-    results = detect(detector, task.val_batches(detector), task.val)
+    results = detect_batches(detector, task.val_batches(detector), task.val)
     values: dict[str, float] = {}
     for name, kind in KINDS.items():
-        values |= percent(figures(coco_eval(task.val, results, kind)), name)
+        values |= percent(coco_metrics(coco_eval(task.val, results, kind)), name)
     drawn = [o for objects in detector.drawn_by_ours for o in objects]
     ours = [row._replace(mask=from_mask(o.mask)) for row, o in zip(results, drawn, strict=True)]
-    again = {**values, **percent(figures(coco_eval(task.val, ours, "segm")), "mask")}
+    again = {**values, **percent(coco_metrics(coco_eval(task.val, ours, "segm")), "mask")}
     return {f"{prefix}{name}": each[name] for prefix, each in (("", values), (OURS, again)) for name in FIGURES}
 
 
@@ -167,7 +167,7 @@ def main() -> None:
 
     def peer(depth: int) -> dict[str, Any]:
         config = build_config(RECIPE, MODEL, DetectConfig).override({"seed": args.seed, "data": str(args.nuclei)})
-        train, val, origin, _ = read(config)
+        train, val, origin, _ = read_detection_data(config)
         task = Detection(config, train, val, origin)
         torch.manual_seed(args.seed)
         model = Peer(depth, config)

@@ -25,7 +25,7 @@ CLASSES, SIDE = 150, 512
 
 
 def ours(name: str) -> nn.Module:
-    return create_segmenter(name, classes=CLASSES)
+    return create_segmenter(name, num_classes=CLASSES)
 
 
 class Theirs(nn.Module):

@@ -18,11 +18,11 @@ FAST = ["--image-size", "32", "--epochs", "2", "--batch-size", "8", "--workers",
 """Options that make a training run of `folder` take a second or two."""
 
 
-FAST_DETECT = ["--image-size", "64", "--test-short", "64", "--fpn-dim", "32", "--linear-dim", "64", "--mask-convs", "1"]
+FAST_DETECT = ["--image-size", "64", "--test-size", "64", "--fpn-dim", "32", "--linear-dim", "64", "--mask-convs", "1"]
 FAST_DETECT += ["--epochs", "2", "--batch-size", "2", "--workers", "0", "--eval-every", "1"]
 """The same for a detector of `make_objects`."""
 
-FAST_SEGMENT = ["--image-size", "48", "--short-side", "48", "--test-short", "48", "--fpn-dim", "32", "--aux-dim", "16"]
+FAST_SEGMENT = ["--image-size", "48", "--short-side", "48", "--test-size", "48", "--fpn-dim", "32", "--aux-dim", "16"]
 FAST_SEGMENT += ["--epochs", "2", "--batch-size", "4", "--workers", "0", "--eval-every", "1"]
 """The same for a segmenter of `make_scenes`."""
 

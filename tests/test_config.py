@@ -1,4 +1,5 @@
 import json
+import logging
 from typing import Any
 
 import pytest
@@ -56,7 +57,7 @@ def test_config_of_another_version_names_what_it_does_not_know() -> None:
         ("epochs", 3.5),
         ("epochs", True),
         ("epochs", None),
-        ("decay", "fast"),
+        ("lr_decay", "fast"),
         ("multi_label", 1),
         ("model", 7),
         ("clip_grad", "x"),
@@ -71,3 +72,16 @@ def test_a_stored_value_is_of_its_fields_type(name: str, value: Any) -> None:
 
 def test_whole_numbers_are_stored_fractions() -> None:
     assert ClassifyConfig.from_dict({**ClassifyConfig().to_dict(), "weight_decay": 0, "clip_grad": 1}).clip_grad == 1
+
+
+def test_old_names_of_options_are_taken_and_said(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, "convnext"):
+        config = ClassifyConfig().override({"muon": "10", "keep": 3})
+    assert (config.muon_lr_scale, config.keep_checkpoints) == (10.0, 3)
+    assert ["muon_lr_scale" in line for line in caplog.messages] == [True, False]
+
+
+def test_configs_of_older_runs_are_read() -> None:
+    old = ClassifyConfig(muon_lr_scale=2.0, keep_checkpoints=5).to_dict()
+    old |= {"muon": old.pop("muon_lr_scale"), "keep": old.pop("keep_checkpoints"), "decay": old.pop("lr_decay")}
+    assert ClassifyConfig.from_dict(old) == ClassifyConfig(muon_lr_scale=2.0, keep_checkpoints=5)

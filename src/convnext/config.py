@@ -26,6 +26,19 @@ def loading_processes() -> int:
     return max(2, (os.cpu_count() or 1) - 2) if Path("/dev/nvidia0").exists() else 2
 
 
+RENAMED = {
+    "agnostic": "class_agnostic",
+    "decay": "lr_decay",
+    "jitter": "scale_jitter",
+    "keep": "keep_checkpoints",
+    "look_every": "probe_every",
+    "muon": "muon_lr_scale",
+    "regions": "rois_per_image",
+    "test_short": "test_size",
+}
+"""Old names of options, which are taken for one release more, and their new ones."""
+
+
 def option(default: Any, help: str) -> Any:
     """A field with its help text."""
     return field(default=default, metadata={"help": help})
@@ -60,12 +73,12 @@ class TrainConfig:
     warmup_epochs: float = option(0.0, "epochs of linear warm-up")
     warmup_steps: int | None = option(None, "steps of linear warm-up, instead of epochs")
     milestones: tuple[int, int] | None = option(
-        None, "two epochs after which the learning rate falls to a tenth; none: it falls by `decay`"
+        None, "two epochs after which the learning rate falls to a tenth; none: it falls by `lr_decay`"
     )
-    decay: Literal["cosine", "linear"] = option("cosine", "how the learning rate falls")
+    lr_decay: Literal["cosine", "linear"] = option("cosine", "how the learning rate falls")
     weight_decay: float = option(0.05, "AdamW's decay, of weights only: not biases, norms, GRN or LayerScale")
     betas: tuple[float, float] = option((0.9, 0.999), "AdamW's betas")
-    muon: float | None = option(
+    muon_lr_scale: float | None = option(
         None, "use Muon for the inner matrices, at so many times AdamW's rate; none: AdamW for all"
     )
     layer_decay: float = option(1.0, "factor on the learning rate for each layer below the head")
@@ -76,7 +89,7 @@ class TrainConfig:
     ema: float | None = option(None, "decay of the averaged weights that are evaluated and kept")
 
     save_every: int | None = option(None, "steps between checkpoints; none: one at the end of each epoch")
-    keep: int = option(2, "checkpoints kept")
+    keep_checkpoints: int = option(2, "checkpoints kept")
     max_nonfinite: int = option(10, "steps in a row with a loss or gradient that is not finite before the run stops")
     max_unreadable: float = option(0.1, "share of the training images that may be unreadable before the run stops")
 
@@ -105,6 +118,9 @@ class TrainConfig:
         hints, known = get_type_hints(type(self)), [f.name for f in dataclasses.fields(self)]
         values = {}
         for name, value in changes.items():
+            if name not in known and RENAMED.get(name) in known:
+                log.warning("option %s is called %s now; the old name goes with the next release", name, RENAMED[name])
+                name = RENAMED[name]
             if name not in known:
                 raise InputError(f"no option '{name}'; {nearest(name, known)}")
             values[name] = parse(name, value, hints[name]) if isinstance(value, str) else value
@@ -118,6 +134,7 @@ class TrainConfig:
     def from_dict(cls, values: dict[str, Any]) -> Self:
         """The inverse of `to_dict`, after a trip through JSON. `ValueError` for a value of another type."""
         known = {f.name for f in dataclasses.fields(cls)}
+        values = {name if name in known else RENAMED.get(name, name): value for name, value in values.items()}
         unknown = sorted(set(values) - known)
         if unknown:
             raise InputError(f"config.json has options this version does not know: {', '.join(unknown)}")
@@ -131,7 +148,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         """`InputError` for values that cannot work, before anything is loaded."""
-        for name in ("epochs", "batch_size", "accumulate", "image_size", "keep", "max_nonfinite"):
+        for name in ("epochs", "batch_size", "accumulate", "image_size", "keep_checkpoints", "max_nonfinite"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1, not {getattr(self, name)}")
         for name in ("base_lr", "weight_decay", "drop_path", "warmup_epochs", "workers"):

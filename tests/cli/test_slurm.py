@@ -71,12 +71,12 @@ def test_bad_submissions(cluster: Path, run: Path, tmp_path: Path, capsys: pytes
 @pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning")  # submitit never waits for it
 def test_a_job_told_to_leave_is_queued_again(colours: Path, tmp_path: Path) -> None:
     """By submitit's executor for one machine, with the signal that SLURM sends."""
-    options = [*FAST, "--epochs", "12", "--device", "cpu", "--drop-path", "0", "--muon", "none"]
+    options = [*FAST, "--epochs", "12", "--device", "cpu", "--drop-path", "0", "--muon-lr-scale", "none"]
     command = ["train", "classify", str(colours), *options]
     assert cli.main([*command, "--out", str(tmp_path / "whole")]) == 0
     out = tmp_path / "run"
     args = cli.build_parser().parse_args([*command, "--out", str(out), "--slurm", "gpus=2"])
-    number, logs = slurm.submit(cli.execute, args, cluster="local")
+    number, logs = slurm.submit_job(cli.execute, args, cluster="local")
     wait_for(lambda: len(Run(out).rows()) >= 3)
     _, second = Path(f"/proc/{number}/task/{number}/children").read_text().split()
     os.kill(int(second), signal.SIGUSR2)  # alone: the first one has to queue the job again all the same

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from convnext.data.image_set import Samples
+from convnext.data.image_set import ImageSet
 from convnext.errors import ImageError
 
 
 def test_open_reads_files(tmp_path: Path):
     Image.new("RGB", (3, 2), (9, 9, 9)).save(tmp_path / "a.png")
-    samples = Samples(("x", "y"), [1, 0], False, [str(tmp_path / "a.png"), str(tmp_path / "b.png")])
+    samples = ImageSet(("x", "y"), [1, 0], False, [str(tmp_path / "a.png"), str(tmp_path / "b.png")])
     assert samples.open(0, "L").getpixel((0, 0)) == 9
     with pytest.raises(ImageError, match=r"b\.png: cannot be opened"):
         samples.open(1, "RGB")
@@ -20,6 +20,6 @@ def test_open_reads_files(tmp_path: Path):
 
 def test_open_reads_memory():
     images = np.arange(8, dtype=np.uint8).reshape(2, 2, 2)
-    samples = Samples(("x", "y"), [1, 0], False, ["m/0", "m/1"], images)
+    samples = ImageSet(("x", "y"), [1, 0], False, ["m/0", "m/1"], images)
     assert samples.open(1, "RGB").getpixel((1, 1)) == (7, 7, 7)
     assert len(samples) == 2

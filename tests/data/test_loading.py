@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from convnext.data.augment.transforms import train_transform
-from convnext.data.image_set import Samples
+from convnext.data.image_set import ImageSet
 from convnext.data.images.preprocessing import Preprocessing
 from convnext.data.loading import Batch, eval_loader, train_loader
 from convnext.errors import InputError
@@ -22,12 +22,14 @@ from convnext.errors import InputError
 GREY = Preprocessing.standard(16, in_chans=1)
 
 
-def in_memory(count: int) -> Samples:
+def in_memory(count: int) -> ImageSet:
     images = np.random.default_rng(0).integers(0, 256, (count, 12, 12), dtype=np.uint8)
-    return Samples(tuple("abc"), [index % 3 for index in range(count)], False, [f"m/{n}" for n in range(count)], images)
+    return ImageSet(
+        tuple("abc"), [index % 3 for index in range(count)], False, [f"m/{n}" for n in range(count)], images
+    )
 
 
-def on_disk(folder: Path, count: int, broken: set[int]) -> Samples:
+def on_disk(folder: Path, count: int, broken: set[int]) -> ImageSet:
     sources = []
     for index in range(count):
         path = folder / f"{index}.png"
@@ -36,10 +38,10 @@ def on_disk(folder: Path, count: int, broken: set[int]) -> Samples:
         else:
             Image.new("L", (16, 16), index).save(path)
         sources.append(str(path))
-    return Samples(("a", "b"), [index % 2 for index in range(count)], False, sources)
+    return ImageSet(("a", "b"), [index % 2 for index in range(count)], False, sources)
 
 
-def training(samples: Samples, workers: int = 0, seed: int = 0, batch_size: int = 8):
+def training(samples: ImageSet, workers: int = 0, seed: int = 0, batch_size: int = 8):
     return train_loader(samples, train_transform(GREY), batch_size=batch_size, workers=workers, seed=seed, mode="L")
 
 
@@ -130,7 +132,7 @@ def test_the_callers_random_states_are_left_alone(workers: int):
 
 
 def test_multi_label_targets_are_multi_hot():
-    samples = Samples(tuple("abcd"), [(0, 2), (), (3,)], True, ["m/0", "m/1", "m/2"], np.zeros((3, 8, 8), np.uint8))
+    samples = ImageSet(tuple("abcd"), [(0, 2), (), (3,)], True, ["m/0", "m/1", "m/2"], np.zeros((3, 8, 8), np.uint8))
     (batch,) = eval_loader(samples, GREY, batch_size=8, workers=0)
     assert batch.targets.dtype == torch.float32
     assert batch.targets.tolist() == [[1, 0, 1, 0], [0, 0, 0, 0], [0, 0, 0, 1]]
@@ -151,7 +153,7 @@ def test_evaluation_is_in_order_and_leaves_out_what_cannot_be_read(tmp_path: Pat
 
 def test_an_image_that_preprocessing_refuses_is_reported_by_its_path(tmp_path: Path):
     Image.new("L", (1, 2_000_000)).save(tmp_path / "thread.png")
-    samples = Samples(("a", "b"), [0], False, [str(tmp_path / "thread.png")])
+    samples = ImageSet(("a", "b"), [0], False, [str(tmp_path / "thread.png")])
     rule = Preprocessing.standard(224, in_chans=1)
     (batch,) = eval_loader(samples, rule, batch_size=4, workers=0)
     assert batch.unreadable[0][1].startswith(f"{tmp_path}/thread.png: image of 1×2000000 pixels is too elongated")

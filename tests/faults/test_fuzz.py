@@ -24,18 +24,18 @@ from making import FAST, make_folder, make_objects
 from PIL import Image
 from safetensors.torch import save_file
 
-import convnext
 from convnext import InputError, cli
 from convnext.data.image_set import read_train_val
 from convnext.data.images.decode import read_image
-from convnext.data.shards.pack import pack
+from convnext.data.shards.pack import pack_shards
 from convnext.data.sources.label_maps import read_map
 from convnext.models.classifier import create_model
-from convnext.runs.directory import Run, resumed_config
+from convnext.runs.directory import Run
+from convnext.runs.resume import resumed_config
 from convnext.tasks.classify.config import ClassifyConfig
 from convnext.tasks.classify.task import Classification
 from convnext.tasks.detect.config import DetectConfig
-from convnext.tasks.detect.read import check
+from convnext.tasks.detect.read import check_detection_data
 from convnext.train.trainer import Trainer
 from convnext.weights.files import META_KEY
 
@@ -158,7 +158,7 @@ def test_what_will_be_damaged_is_read(run: Path, weights: dict, objects: Path, s
     whole = shutil.copytree(run, tmp_path / "run")
     use_run(whole, run.parent / "data")
     use_weights(weights, META, tmp_path / "meta.safetensors")
-    check(DetectConfig(data=str(objects)))
+    check_detection_data(DetectConfig(data=str(objects)))
     (tmp_path / "table.csv").write_text(TABLE)
     read_train_val(tmp_path / "table.csv")
     use_shards(shards)
@@ -228,7 +228,7 @@ def test_coco_files(objects: Path, data: st.DataObject) -> None:
             path.write_text(json.dumps(data.draw(changed(json.loads(original)))))
         else:
             path.write_bytes(damaged(original, data.draw(damages)))
-        ends_well(lambda: check(DetectConfig(data=str(objects))))
+        ends_well(lambda: check_detection_data(DetectConfig(data=str(objects))))
     finally:
         path.write_bytes(original)
 
@@ -274,7 +274,7 @@ def test_tables(data: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -
 @pytest.fixture(scope="module")
 def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("shards")
-    pack(str(make_folder(folder / "data", train=3, val=1)), folder / "shards", shard_bytes=10**6)
+    pack_shards(str(make_folder(folder / "data", train=3, val=1)), folder / "shards", shard_bytes=10**6)
     return folder / "shards"
 
 

@@ -20,7 +20,7 @@ from convnext import cli
 from convnext.runs.directory import OWN, Run, locked
 from convnext.train.checkpoint import checkpoints
 
-PRETRAIN = ["--image-size", "64", "--epochs", "2", "--batch-size", "8", "--workers", "0", "--look-every", "2"]
+PRETRAIN = ["--image-size", "64", "--epochs", "2", "--batch-size", "8", "--workers", "0", "--probe-every", "2"]
 TASKS: dict[str, tuple[Callable, list[str], list[str]]] = {
     "classify": (make_folder, ["train", "classify"], FAST),
     "pretrain": (make_folder, ["pretrain"], PRETRAIN),

@@ -27,7 +27,7 @@ COMMON = {  # REFERENCE section 4, for all
     "min_lr": 1e-6,
     "hflip": 0.5,
     "crop_scale": (0.08, 1.0),
-    "muon": None,
+    "muon_lr_scale": None,
     "clip_grad": None,
 }
 FIELDS = "base_lr weight_decay layer_decay layer_groups epochs warmup_epochs label_smoothing mixup cutmix drop_path"

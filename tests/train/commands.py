@@ -15,7 +15,7 @@ from convnext.runtime import distributed
 from convnext.train import progress
 
 progress.EVERY = 1
-with distributed.joined(torch.device("cpu")):
+with distributed.process_group(torch.device("cpu")):
     for arguments in json.loads(sys.argv[1]):
         status = cli.main(arguments)
         if status:

@@ -21,10 +21,13 @@ from convnext.train import progress
 # Five steps of four images. Batch norms of two processes are two on a CPU, where PyTorch has none that spans them, and
 # dropout draws for each process.
 SHARED = ["--epochs", "5", "--batch-size", "4", "--workers", "0", "--device", "cpu", "--drop-path", "0"]
-SHARED += ["--muon", "none", "--base-lr", "1e-3", "--eval-every", "5"]
+SHARED += ["--muon-lr-scale", "none", "--base-lr", "1e-3", "--eval-every", "5"]
 TASKS: dict[str, tuple[Callable, list[str]]] = {
     "detect": (make_objects, ["train", "detect", *FAST_DETECT, *SHARED]),
-    "cascade": (make_objects, ["train", "detect", *FAST_DETECT, *SHARED, "--cascade", "true", "--agnostic", "true"]),
+    "cascade": (
+        make_objects,
+        ["train", "detect", *FAST_DETECT, *SHARED, "--cascade", "true", "--class-agnostic", "true"],
+    ),
     "segment": (
         make_scenes,
         ["train", "segment", *FAST_SEGMENT, *SHARED, "--ignore-index", "9", "--dropout", "0", "--head-norm", "group"],

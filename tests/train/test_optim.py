@@ -76,7 +76,7 @@ def test_a_segmenters_layers_are_stages(parameter: str, layer: int) -> None:
 
 
 def test_decay_takes_a_segmenters_convolutions_only() -> None:
-    model = create_segmenter("convnextv2_atto", classes=3, dim=32, aux_dim=16, norm="group")
+    model = create_segmenter("convnextv2_atto", num_classes=3, fpn_dim=32, aux_dim=16, head_norm="group")
     groups = parameter_groups(
         model.named_parameters(), rules=model.parameter_rules, depths=model.depths, weight_decay=0.05
     )
@@ -106,7 +106,7 @@ def test_frozen_parameters_are_left_out() -> None:
 
 def test_muon_takes_the_blocks_linear_weights_at_its_own_rate() -> None:
     model = create_model("convnextv2_atto", num_classes=2)
-    adamw, muon = build_optimizers(model, muon=10, weight_decay=0.05)
+    adamw, muon = build_optimizers(model, muon_lr_scale=10, weight_decay=0.05)
     set_learning_rate([adamw, muon], 1e-3)
     taken = {id(p) for group in muon.param_groups for p in group["params"]}
     linears = [block.pwconv1.weight for stage in model.stages for block in stage]
@@ -118,9 +118,11 @@ def test_muon_takes_the_blocks_linear_weights_at_its_own_rate() -> None:
 
 
 def test_muon_takes_a_detectors_inner_layers_and_leaves_its_last() -> None:
-    detector = create_detector("convnextv2_atto", classes=2, dim=32, linear=64, cascade=True, box_convs=1, mask_convs=2)
+    detector = create_detector(
+        "convnextv2_atto", num_classes=2, fpn_dim=32, linear_dim=64, cascade=True, box_convs=1, mask_convs=2
+    )
     named = {name: p for name, p in detector.named_parameters() if not name.startswith("backbone.") and p.ndim > 1}
-    adamw, muon = build_optimizers(detector, muon=10, weight_decay=0.05)
+    adamw, muon = build_optimizers(detector, muon_lr_scale=10, weight_decay=0.05)
     left, taken = ({id(p) for group in each.param_groups for p in group["params"]} for each in (adamw, muon))
     assert {name for name, p in named.items() if id(p) in left} == {
         "rpn.head.cls_logits.weight",

@@ -18,11 +18,11 @@ from convnext.runs.directory import Run
 from convnext.runtime.distributed import own_places
 from convnext.train import progress
 
-COMMON = ["--image-size", "32", "--stem-patch", "2", "--drop-path", "0", "--muon", "none", "--base-lr", "1e-3"]
+COMMON = ["--image-size", "32", "--stem-patch", "2", "--drop-path", "0", "--muon-lr-scale", "none", "--base-lr", "1e-3"]
 COMMON += ["--epochs", "7", "--batch-size", "8", "--workers", "0", "--device", "cpu"]
 STEPS = 21  # of 24 images
 ARGUMENTS = {
-    "pretrain": ["pretrain", *COMMON, "--patch-size", "16", "--look-every", "20", "--decoder-dim", "64"],
+    "pretrain": ["pretrain", *COMMON, "--patch-size", "16", "--probe-every", "20", "--decoder-dim", "64"],
     "classify": ["train", "classify", *COMMON, "--mixup", "0.5", "--cutmix", "1", "--accumulate", "2"],
 }
 

@@ -18,7 +18,7 @@ from convnext.errors import InputError, Stopped
 from convnext.runs.directory import Run
 from convnext.tasks.classify.config import ClassifyConfig
 from convnext.tasks.classify.task import Classification
-from convnext.train.launch import train
+from convnext.train.launch import train_task
 from convnext.train.trainer import Trainer
 from convnext.variants import VARIANTS, Variant
 
@@ -55,7 +55,7 @@ def stop_after(trainer: Trainer, steps: int) -> None:
     trainer.train_step = train_step
 
 
-@pytest.mark.parametrize("options", [{"ema": 0.9, "mixup": 0.2, "cutmix": 1.0, "muon": 10.0}, {"workers": 2}])
+@pytest.mark.parametrize("options", [{"ema": 0.9, "mixup": 0.2, "cutmix": 1.0, "muon_lr_scale": 10.0}, {"workers": 2}])
 @pytest.mark.parametrize(
     "steps", [1, 6, 8]
 )  # in the first epoch of three steps, at the end of the second, in the third
@@ -71,7 +71,7 @@ def test_resumed_run_is_the_undisturbed_run_bit_by_bit(
         broken.fit()
     assert broken.step == steps
     config = ClassifyConfig.from_dict(Run.reopen(tmp_path / "broken").read_config())
-    train(Classification(config, *read_train_val(config.data)), tmp_path / "broken", resume=True, overwrite=False)
+    train_task(Classification(config, *read_train_val(config.data)), tmp_path / "broken", resume=True, overwrite=False)
 
     first, second = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "broken"))
     assert first.keys() == second.keys()
@@ -199,7 +199,7 @@ def test_too_many_steps_that_are_not_finite_end_the_run_with_advice(colours: Pat
 
 
 def test_the_last_checkpoints_are_kept(colours: Path, tmp_path: Path) -> None:
-    trainer = build(colours, tmp_path / "run", epochs=3, save_every=1, keep=3)
+    trainer = build(colours, tmp_path / "run", epochs=3, save_every=1, keep_checkpoints=3)
     trainer.fit()
     names = sorted(path.name for path in trainer.run.checkpoints.glob("epoch-*"))
     assert names == [f"epoch-0000{e}-step-000000000{s}" for e, s in ((2, 7), (2, 8), (3, 9))]
@@ -228,7 +228,7 @@ def test_tensorboard_reads_the_curves_and_forgets_what_a_resume_does_again(colou
     stop_after(trainer, 7)
     with pytest.raises(Stopped):
         trainer.fit()
-    train(trainer.task, tmp_path / "run", resume=True, overwrite=False)
+    train_task(trainer.task, tmp_path / "run", resume=True, overwrite=False)
     events = EventAccumulator(str(tmp_path / "run" / "tensorboard"))
     events.Reload()
     rows = trainer.run.rows()
@@ -253,7 +253,7 @@ def test_a_failed_evaluation_is_done_again(colours: Path, tmp_path: Path) -> Non
     with pytest.raises(InputError, match="folder is gone; stopped after step 6; continue with --resume"):
         trainer.fit()
     trainer.task.evaluate = evaluate
-    train(trainer.task, tmp_path / "run", resume=True, overwrite=False)
+    train_task(trainer.task, tmp_path / "run", resume=True, overwrite=False)
     assert [row["loss"] for row in trainer.run.rows()] == [row["loss"] for row in whole.run.rows()]
     first, second = (load_file(t.run.weights) for t in (whole, trainer))
     assert all(torch.equal(first[key], second[key]) for key in first)

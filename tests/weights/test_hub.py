@@ -151,4 +151,4 @@ def test_timm_configurations(tmp_path):
 def test_imagenet_descriptions_become_unique_ids(tmp_path):
     labels = {str(index): f"thing {index // 2}" for index in range(1000)} | {"0": "tench, Tinca tinca"}
     (tmp_path / "config.json").write_text(json.dumps({"id2label": labels}))
-    assert len(set(hub.meta(tmp_path)["classes"])) == 1000
+    assert len(set(hub.hub_meta(tmp_path)["classes"])) == 1000

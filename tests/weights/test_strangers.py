@@ -141,7 +141,7 @@ def test_a_run_of_a_dense_task_starts_others(task: str, tmp_path: Path, caplog: 
     command = ["train", task, str(data), *options, "--epochs", "1"]
     assert cli.main([*command, "--out", str(first)]) == 0
     caplog.clear()
-    still = ["--base-lr", "0", "--min-lr", "0", "--weight-decay", "0", "--muon", "none", "--drop-path", "0"]
+    still = ["--base-lr", "0", "--min-lr", "0", "--weight-decay", "0", "--muon-lr-scale", "none", "--drop-path", "0"]
     assert cli.main([*command, "--init", str(first), "--out", str(tmp_path / "again"), *still]) == 0
     assert "tensors of neck and heads fit and are taken" in caplog.text
     before, after = (load_file(tmp_path / name / "model.safetensors") for name in ("first", "again"))

@@ -50,6 +50,6 @@ def submit(args: argparse.Namespace) -> int:
 
     if args.out is None:
         raise InputError("--out says where the run goes")
-    job, logs = slurm.submit(execute, args)
+    job, logs = slurm.submit_job(execute, args)
     print(f"job {job}: its output goes to {logs}/")
     return 0

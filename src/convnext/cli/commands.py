@@ -9,7 +9,7 @@ import logging
 import os
 from typing import Any
 
-from convnext.config import TrainConfig
+from convnext.config import RENAMED, TrainConfig
 from convnext.errors import InputError
 from convnext.parsing import parse
 from convnext.printing import complain, say, to_json
@@ -21,7 +21,7 @@ log = logging.getLogger("convnext")
 
 def given_options(args: argparse.Namespace, config: type[TrainConfig]) -> dict[str, Any]:
     """The config fields given on the command line, still as text."""
-    names = {field.name for field in dataclasses.fields(config)} - {"recipe", "data"}
+    names = {field.name for field in dataclasses.fields(config)} - {"recipe", "data"} | RENAMED.keys()
     given = {name: value for name, value in vars(args).items() if name in names}
     return {**given, **set_options(args.set)}
 
@@ -34,13 +34,13 @@ def set_options(pairs: list[str]) -> dict[str, str]:
     return dict(pair.split("=", 1) for pair in pairs)
 
 
-def demo(args: argparse.Namespace) -> None:
+def run_demo_command(args: argparse.Namespace) -> None:
     from convnext.cli.demo import run_demo
 
     run_demo(args.out)
 
 
-def models(args: argparse.Namespace) -> None:
+def run_models(args: argparse.Namespace) -> None:
     from convnext.weights.zoo import list_weights
 
     rows = [dataclasses.asdict(variant) for variant in VARIANTS.values()]
@@ -58,7 +58,7 @@ def models(args: argparse.Namespace) -> None:
             print("  " + "  ".join(names))
 
 
-def reconstruct(args: argparse.Namespace) -> int:
+def run_reconstruct(args: argparse.Namespace) -> int:
     from convnext.analysis.reconstructions import reconstruct
 
     files, failures = reconstruct(args.source, args.inputs, args.out, device=args.device, seed=args.seed)
@@ -69,7 +69,7 @@ def reconstruct(args: argparse.Namespace) -> int:
     return 1 if failures else 0
 
 
-def train(args: argparse.Namespace) -> int | None:
+def run_train(args: argparse.Namespace) -> int | None:
     from convnext.api import train
     from convnext.runs.directory import Run
 
@@ -93,7 +93,7 @@ def train(args: argparse.Namespace) -> int | None:
     return None
 
 
-def evaluate(args: argparse.Namespace) -> None:
+def run_evaluate(args: argparse.Namespace) -> None:
     from convnext.tasks.evaluate import evaluate
 
     names = ("batch_size", "workers", "device", "precision", "image_size", "crop", "out", "flip")
@@ -114,7 +114,7 @@ def evaluate(args: argparse.Namespace) -> None:
             print(f"{name:<16}{value:.4f}" if isinstance(value, float) else f"{name:<16}{value}")
 
 
-def predict(args: argparse.Namespace) -> int:
+def run_predict(args: argparse.Namespace) -> int:
     from convnext.cli.predict import predict_inputs
 
     return predict_inputs(
@@ -131,10 +131,10 @@ def predict(args: argparse.Namespace) -> int:
     )
 
 
-def pack(args: argparse.Namespace) -> int:
-    from convnext.data.shards.pack import count, pack
+def run_pack(args: argparse.Namespace) -> int:
+    from convnext.data.shards.pack import count_images, pack_shards
 
-    shards, failures = pack(
+    shards, failures = pack_shards(
         args.data,
         args.out,
         shard_bytes=args.shard_mb * 10**6,
@@ -146,20 +146,19 @@ def pack(args: argparse.Namespace) -> int:
     for failure in failures:
         complain(failure)
     command = "pretrain" if args.no_labels else "train classify"
-    print(
-        f"{args.out}: {count(shards)} images in {len(shards)} shards; next:\n  convnext {command} {args.out} --out RUN"
-    )
+    print(f"{args.out}: {count_images(shards)} images in {len(shards)} shards; next:")
+    print(f"  convnext {command} {args.out} --out RUN")
     return 1 if failures else 0
 
 
-def index(args: argparse.Namespace) -> None:
-    from convnext.data.shards.pack import count, index
+def run_index(args: argparse.Namespace) -> None:
+    from convnext.data.shards.pack import count_images, index_shards
 
-    shards = index(args.folder)
-    say(f"{args.folder}: {count(shards)} images in {len(shards)} shards")
+    shards = index_shards(args.folder)
+    say(f"{args.folder}: {count_images(shards)} images in {len(shards)} shards")
 
 
-def recipes(args: argparse.Namespace) -> None:
+def run_recipes(args: argparse.Namespace) -> None:
     import inspect
 
     from convnext.tasks.recipes import RECIPES, build_config, find_recipe, models_of, task_of_recipe
@@ -181,10 +180,10 @@ def recipes(args: argparse.Namespace) -> None:
     print(json.dumps(config.to_dict(), indent=2))
 
 
-def doctor(args: argparse.Namespace) -> None:
-    from convnext.cli.doctor import examine
+def run_doctor(args: argparse.Namespace) -> None:
+    from convnext.cli.doctor import examine_machine
 
-    facts = examine()
+    facts = examine_machine()
     if args.json:
         print(json.dumps(facts))
     else:

@@ -13,17 +13,16 @@ from typing import Any
 import torch
 import torchvision
 
-import convnext
 from convnext.data.augment import warp
 from convnext.native import compile as build
 from convnext.native import depthwise as native
 from convnext.nn.triton import available as gpu
-from convnext.runs.directory import processor
-from convnext.runtime.device import pick_device
+from convnext.runs.environment import processor
+from convnext.runtime.device import device_names, pick_device, runs_ahead
 from convnext.storage.files import cache_folder
 
 
-def examine() -> dict[str, Any]:
+def examine_machine() -> dict[str, Any]:
     """Facts by name, each a line to read."""
     facts: dict[str, Any] = {
         "convnext": convnext.__version__,
@@ -36,11 +35,7 @@ def examine() -> dict[str, Any]:
         "vector instructions": torch.backends.cpu.get_cpu_capability(),
         "bf16 on this CPU": bf16_support(),
     }
-    for i in range(torch.cuda.device_count()):
-        properties = torch.cuda.get_device_properties(i)
-        facts[f"cuda:{i}"] = f"{properties.name}, {properties.total_memory / 2**30:.0f} GiB"
-    if not torch.cuda.is_available():
-        facts["cuda"] = "none"
+    facts |= device_names() or {"accelerator": "none"}
     facts["device used"] = str(pick_device("auto"))
     facts["torch.compile"] = compiler()
     facts["CPU inference"] = "pointwise layers image by image, in cache" if cpu_used() else "not used: a GPU is there"
@@ -58,7 +53,7 @@ def examine() -> dict[str, Any]:
 def kernels_kept() -> str:
     """Where code built here is kept, and whether it is loaded from there."""
     try:
-        return kept(build.folder(), "built for each process alone")
+        return kept(build.build_cache(), "built for each process alone")
     except RuntimeError:  # there is no home
         return "nowhere: built for each process alone"
 
@@ -88,7 +83,7 @@ def cpu_used() -> bool:
 
 def depthwise_kernels() -> str:
     """Whether the CPU's kernels could be built here."""
-    if native.available():
+    if native.depthwise_available():
         return "depthwise kernels built here, by the C compiler"
     return "depthwise by PyTorch, slower: install a C compiler with OpenMP (gcc 9 or later)"
 
@@ -96,7 +91,7 @@ def depthwise_kernels() -> str:
 def visible_patches() -> str:
     """How the depthwise convolution of visible patches is computed on the device used."""
     kind = pick_device("auto").type
-    triton, native_too = kind == "cuda" and gpu.available(), kind == "cpu" and native.available()
+    triton, native_too = kind == "cuda" and gpu.triton_available(), kind == "cpu" and native.depthwise_available()
     return "visible patches alone" if triton or native_too else "whole maps: no kernel for visible patches here"
 
 
@@ -125,7 +120,7 @@ def memory_gib() -> float:
 
 def compiler() -> str:
     """Whether `--compile` can work: a C++ compiler and Python's headers for the CPU, Triton for CUDA."""
-    if torch.cuda.is_available():
+    if runs_ahead(pick_device("auto")):
         return "Triton"
     name = os.environ.get("CXX") or next((c for c in ("g++", "clang++") if shutil.which(c)), None)
     if name is None:

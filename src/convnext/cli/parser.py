@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 from convnext import __version__
 from convnext.cli import commands
-from convnext.config import TrainConfig
+from convnext.config import RENAMED, TrainConfig
 from convnext.tasks.definition import TaskDefinition
 from convnext.tasks.registry import TASKS
 
@@ -35,19 +35,19 @@ def build_parser() -> Parser:
         command.set_defaults(command=function)
         return command
 
-    command = add(first, "demo", commands.demo, "the whole story on embedded data, in minutes, on a CPU")
+    command = add(first, "demo", commands.run_demo_command, "the whole story on embedded data, in minutes, on a CPU")
     command.add_argument("--out", type=Path, default=Path("runs/demo"), metavar="RUN", help="default: runs/demo")
 
-    command = add(first, "models", commands.models, "the family and its published weights")
+    command = add(first, "models", commands.run_models, "the family and its published weights")
     command.add_argument("--json", action="store_true", help="one JSON list")
 
     train = first.add_parser("train", help="train a model", description="Train a model.")
     groups = {"train": train.add_subparsers(title="tasks", metavar="TASK", required=True)}
     for task in TASKS:
         group, _, name = task.command.rpartition(" ")
-        add_training(add(groups[group] if group else first, name, commands.train, task.help), task)
+        add_training(add(groups[group] if group else first, name, commands.run_train, task.help), task)
 
-    command = add(first, "evaluate", commands.evaluate, "measure a model on labelled images")
+    command = add(first, "evaluate", commands.run_evaluate, "measure a model on labelled images")
     command.add_argument("source", metavar="SOURCE", help="run directory, weight file, published name or hf:ORG/NAME")
     command.add_argument("data", metavar="DATA", help="what `train` takes")
     command.add_argument(
@@ -72,7 +72,7 @@ def build_parser() -> Parser:
     command.add_argument("--flip", action="store_true", help="segmenters: see them mirrored too")
     command.add_argument("--json", action="store_true", help="one JSON object")
 
-    command = add(first, "predict", commands.predict, "label images, find objects in them, or say what pixels show")
+    command = add(first, "predict", commands.run_predict, "label images, find objects in them, or say what pixels show")
     command.add_argument("source", metavar="SOURCE", help="run directory, weight file, published name or hf:ORG/NAME")
     command.add_argument(
         "inputs",
@@ -95,7 +95,7 @@ def build_parser() -> Parser:
     )
 
     command = add(
-        first, "pack", commands.pack, "pack images into tar shards, which train, pretrain and evaluate take as data"
+        first, "pack", commands.run_pack, "pack images into tar shards, which train, pretrain and evaluate take as data"
     )
     command.add_argument("data", metavar="DATA", help="what `train classify` takes")
     command.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="where the shards go")
@@ -109,13 +109,13 @@ def build_parser() -> Parser:
     command.add_argument("--shard-mb", type=int, default=256, help="megabytes of a shard; default: 256")
     command.add_argument("--seed", type=int, default=0, help="of the images' order; default: 0")
 
-    command = add(first, "index", commands.index, "let tar files that others packed (WebDataset) be taken as data")
+    command = add(first, "index", commands.run_index, "let tar files that others packed (WebDataset) be taken as data")
     command.add_argument("folder", type=Path, metavar="FOLDER", help="a folder of tar files; the index goes there")
 
     analyze = first.add_parser("analyze", help="look into a model", description="Look into a model.")
     analyses = analyze.add_subparsers(title="analyses", metavar="ANALYSIS", required=True)
     command = add(
-        analyses, "reconstruct", commands.reconstruct, "draw what a pre-trained model makes of hidden patches"
+        analyses, "reconstruct", commands.run_reconstruct, "draw what a pre-trained model makes of hidden patches"
     )
     command.add_argument("source", metavar="SOURCE", help="pre-training run or weight file with its decoder")
     command.add_argument("inputs", metavar="IMAGES", nargs="+", help="files, folders or globs")
@@ -123,13 +123,13 @@ def build_parser() -> Parser:
     command.add_argument("--seed", type=int, default=0, help="of the masks; default: 0")
     command.add_argument("--device", default="cpu", help="cpu (default), auto, cuda, mps")
 
-    command = add(first, "recipes", commands.recipes, "the published experiments, and all values of one")
+    command = add(first, "recipes", commands.run_recipes, "the published experiments, and all values of one")
     command.add_argument("name", metavar="NAME", nargs="?", help="a recipe, to see its whole config")
     command.add_argument("--model", help="default: the first model the recipe takes")
     add_set_option(command)
     command.add_argument("--json", action="store_true", help="one JSON object or list")
 
-    command = add(first, "doctor", commands.doctor, "what this machine has, and which fast paths it takes")
+    command = add(first, "doctor", commands.run_doctor, "what this machine has, and which fast paths it takes")
     command.add_argument("--json", action="store_true", help="one JSON object")
     return top
 
@@ -195,4 +195,10 @@ def add_config_options(command: argparse.ArgumentParser, config: type[TrainConfi
                 help=field.metadata["help"].replace("%", "%%"),
             )
             if str(field.type).startswith("bool"):  # may stand alone
+                flag.nargs, flag.const = "?", "true"
+    names = {field.name for field in dataclasses.fields(config)}
+    for old, new in RENAMED.items():
+        if new in names:
+            flag = group.add_argument(f"--{old.replace('_', '-')}", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+            if old == "agnostic":
                 flag.nargs, flag.const = "?", "true"

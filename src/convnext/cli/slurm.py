@@ -67,7 +67,7 @@ class Job:
         return DelayedSubmission(self)
 
 
-def submit(
+def submit_job(
     execute: Callable[[argparse.Namespace], int], args: argparse.Namespace, *, cluster: str = "slurm"
 ) -> tuple[str, Path]:
     """Queue a training command as `args.slurm` says; returns the job's number, and the folder of its logs.
@@ -77,7 +77,7 @@ def submit(
     """
     if args.overwrite:
         raise InputError("--slurm goes on with what it finds, so --overwrite has no place; delete the run first")
-    parameters = {"nodes": 1, "gpus_per_node": 1, "timeout_min": 24 * 60, **parse(args.slurm)}
+    parameters = {"nodes": 1, "gpus_per_node": 1, "timeout_min": 24 * 60, **parse_job(args.slurm)}
     out = args.out.resolve()
     if (out / "config.json").is_file() and not args.resume:
         raise InputError(f"{args.out} already exists; continue it with --resume, or choose another --out")
@@ -103,7 +103,7 @@ def submit(
     return job.job_id, logs
 
 
-def parse(options: str) -> dict[str, Any]:
+def parse_job(options: str) -> dict[str, Any]:
     """Submitit's parameters from KEY=VALUE,KEY=VALUE. `InputError` for what is not in `OPTIONS`."""
     parameters = {}
     for option in filter(None, options.split(",")):

@@ -10,28 +10,28 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-from convnext.data.image_set import Samples
-from convnext.data.sources.coco import Annotated
-from convnext.data.sources.label_maps import LabelMaps
+from convnext.data.image_set import ImageSet
+from convnext.data.sources.coco import DetectionSet
+from convnext.data.sources.label_maps import SegmentationSet
 
 READERS = 16
 """Threads that ask the file system for sizes; one thread would take minutes for a million files on a network."""
 
 
-def of_samples(data: str, samples: Samples, *, labels: bool = True) -> dict[str, Any]:
+def of_samples(data: str, samples: ImageSet, *, labels: bool = True) -> dict[str, Any]:
     """Fingerprint of labelled images; without `labels`, of the images alone."""
     targets: Iterable[Any] = samples.targets if labels else [None] * len(samples)
     on_disc = samples.images is None and samples.members is None
     return _fingerprint(data, samples.sources, targets, samples.classes if labels else (), on_disc)
 
 
-def of_annotated(data: str, images: Annotated) -> dict[str, Any]:
+def of_annotated(data: str, images: DetectionSet) -> dict[str, Any]:
     """Fingerprint of images and their annotated objects."""
     objects = ([(a.label, *a.box) for a in image.annotations] for image in images.images)
     return _fingerprint(data, [str(image.file) for image in images.images], objects, images.classes, True)
 
 
-def of_label_maps(data: str, images: LabelMaps) -> dict[str, Any]:
+def of_label_maps(data: str, images: SegmentationSet) -> dict[str, Any]:
     """Fingerprint of images and their label maps, each of which counts by its size in bytes."""
     maps = _sizes([str(image.map) for image in images.images])
     return _fingerprint(data, [str(image.file) for image in images.images], maps, images.classes, True)

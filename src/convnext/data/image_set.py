@@ -16,10 +16,10 @@ from torch import Tensor
 
 from convnext.data.images.decode import WHITE, Reduction, decode_image, decode_pixels, read_bytes
 from convnext.data.shards.prefetch import ReadAhead
-from convnext.data.shards.read import Members, is_sharded, read_shards
+from convnext.data.shards.read import ShardMembers, is_sharded, read_shards
 from convnext.data.sources.digits import read_digits
 from convnext.data.sources.folders import read_folder, read_unlabelled
-from convnext.data.sources.records import Listing
+from convnext.data.sources.records import DataListing
 from convnext.data.sources.tables import TABLE_SUFFIXES, read_table, read_unlabelled_table
 from convnext.data.splits import (
     UNDIVIDED,
@@ -36,7 +36,7 @@ from convnext.errors import ImageError, InputError
 
 
 @dataclass(frozen=True)
-class Samples:
+class ImageSet:
     """N images and their targets: a class index each, or a tuple of them if `multi_label`.
 
     `sources` are paths, or names such as "digits/0042" for images held in memory (`images`, uint8 `[N, H, W]`), or
@@ -49,7 +49,7 @@ class Samples:
     multi_label: bool
     sources: list[str]
     images: np.ndarray | None = field(default=None, repr=False, compare=False)
-    members: Members | None = field(default=None, repr=False, compare=False)
+    members: ShardMembers | None = field(default=None, repr=False, compare=False)
     part: str = field(default="", compare=False)
 
     def __len__(self) -> int:
@@ -81,7 +81,7 @@ class Samples:
         """Inside, what has to be fetched is fetched before its turn (`reached`), if anything has to be."""
         return nullcontext() if self.members is None else self.members.read_ahead(order)
 
-    def spread(self, count: int) -> Samples:
+    def spread(self, count: int) -> ImageSet:
         """At most `count` of them, evenly spaced."""
         step = -(-len(self) // count)
         return replace(
@@ -96,8 +96,8 @@ class Samples:
 class TrainingData(NamedTuple):
     """Training and validation images, and the record of them that is stored with the weights."""
 
-    train: Samples
-    val: Samples
+    train: ImageSet
+    val: ImageSet
     origin: Origin
 
 
@@ -108,11 +108,11 @@ def read_split(
     classes: Sequence[str] | None = None,
     multi_label: bool = False,
     origin: Origin | None = None,
-) -> Samples:
+) -> ImageSet:
     """The images of one part of `data` in a stable order, for measuring (`splits.measured_parts`).
 
-    `data` is a folder (`folders.read_folder`), a folder of tar shards or its address (`shards.read_shards`), a CSV, TSV
-    or Parquet table (`tables.read_table`), or the word "digits" for scikit-learn's (a folder of that name is
+    `data` is a folder (`folders.read_folder`), a folder of tar shards or its address (`shards.read`), a CSV, TSV or
+    Parquet table (`tables.read_table`), or the word "digits" for scikit-learn's (a folder of that name is
     "./digits"). With `classes`, those of a model, targets are positions in it and a part may lack some; without, the
     data are checked to be fit for training. `origin` is the model's. Every fault raises `InputError`.
     """
@@ -152,7 +152,7 @@ def read_train_val(
     return TrainingData(train, val, origin_of(settled, keys, lambda i: _identity(divided, trained[i])))
 
 
-def _identity(listing: Listing, index: int) -> bytes:
+def _identity(listing: DataListing, index: int) -> bytes:
     """Bytes that tell an image from another of the same name: the file's content, or in shards its size, so that no
     shard is fetched."""
     if listing.images is not None:
@@ -165,7 +165,7 @@ def _identity(listing: Listing, index: int) -> bytes:
         return b""
 
 
-def divide_listing(listing: Listing, hold_out: HoldOut, multi_label: bool) -> tuple[Listing, HoldOut | None]:
+def divide_listing(listing: DataListing, hold_out: HoldOut, multi_label: bool) -> tuple[DataListing, HoldOut | None]:
     """A listing all of whose images are of a part, and the rule that divided them (`splits.divide`)."""
     parts, keys = zip(*((entry.part, entry.key) for entry in listing.entries), strict=True)
     divided, settled = divide(parts, keys, _groups(listing, multi_label), hold_out)
@@ -173,12 +173,12 @@ def divide_listing(listing: Listing, hold_out: HoldOut, multi_label: bool) -> tu
     return replace(listing, entries=entries), settled
 
 
-def _groups(listing: Listing, multi_label: bool) -> list[str] | None:
+def _groups(listing: DataListing, multi_label: bool) -> list[str] | None:
     """The class of each image, where each has one."""
     return None if multi_label else [entry.labels[0] if entry.labels else "" for entry in listing.entries]
 
 
-def read_images(data: str | Path) -> Samples:
+def read_images(data: str | Path) -> ImageSet:
     """All images under a folder, flat or nested, whatever their folders say; of "digits", a table and shards, those of
     "train".
 
@@ -196,7 +196,7 @@ def read_images(data: str | Path) -> Samples:
     return replace(samples, classes=(), targets=[0] * len(samples), multi_label=False)
 
 
-def read_listing(data: str | Path, classes: Sequence[str] | None, multi_label: bool) -> Listing:
+def read_listing(data: str | Path, classes: Sequence[str] | None, multi_label: bool) -> DataListing:
     """All images of `data` (`read_split`), perhaps undivided; without `classes`, to train on."""
     path = Path(data)
     if data == "digits":
@@ -214,7 +214,7 @@ def read_listing(data: str | Path, classes: Sequence[str] | None, multi_label: b
     return read_table(path, classes, multi_label)
 
 
-def _check_labels(data: str | Path, listing: Listing, multi_label: bool) -> None:
+def _check_labels(data: str | Path, listing: DataListing, multi_label: bool) -> None:
     for entry in listing.entries:
         if len(entry.labels) != 1 and not multi_label:
             what = (
@@ -225,7 +225,7 @@ def _check_labels(data: str | Path, listing: Listing, multi_label: bool) -> None
             raise InputError(f"{data}: {entry.source} has {what}")
 
 
-def _check_classes(data: str | Path, listing: Listing) -> None:
+def _check_classes(data: str | Path, listing: DataListing) -> None:
     if len(listing.classes) == 1:
         raise InputError(f"{data}: only one class ({listing.classes[0]}); classification needs at least two")
     trained = {entry.labels[0] for entry in listing.entries if entry.part in ("train", UNDIVIDED)}
@@ -237,12 +237,12 @@ def _check_classes(data: str | Path, listing: Listing) -> None:
 
 def _select(
     data: str | Path,
-    listing: Listing,
+    listing: DataListing,
     chosen: list[int],
     classes: Sequence[str] | None,
     multi_label: bool,
     part: str,
-) -> Samples:
+) -> ImageSet:
     if not chosen:
         raise InputError(f"{data}: no images in the {part} part")
     entries = [listing.entries[index] for index in chosen]
@@ -253,7 +253,7 @@ def _select(
         more = f" and {len(lacking) - 5} more" if len(lacking) > 5 else ""
         raise InputError(f"{data}: the model has no class {', '.join(list(lacking)[:5])}{more}")
     targets = [tuple(position[label] for label in entry.labels) for entry in entries]
-    return Samples(
+    return ImageSet(
         classes=names,
         targets=targets if multi_label else [target[0] for target in targets],
         multi_label=multi_label,

@@ -30,14 +30,15 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
-from convnext.data.augment.erasing import Finish
+from convnext.data.augment.erasing import NormalizeAndErase
 from convnext.data.augment.transforms import Augmented, TrainTransform
-from convnext.data.image_set import Samples
+from convnext.data.image_set import ImageSet
 from convnext.data.images.decode import WHITE
 from convnext.data.images.preprocessing import Preprocessing
 from convnext.data.shards.prefetch import ReadAhead
 from convnext.errors import ImageError, InputError
 from convnext.runtime import distributed as share
+from convnext.runtime.device import pins_memory
 
 Transform = Callable[[Image.Image], Tensor]
 
@@ -47,7 +48,7 @@ class Batch(NamedTuple):
 
     pixels: Tensor  # [B, C, H, W]; use `on`
     targets: Tensor  # int64 [B], or float32 [B, classes] of 0 and 1 if multi-label
-    indices: Tensor  # int64 [B], positions in the `Samples`
+    indices: Tensor  # int64 [B], positions in the `ImageSet`
     unreadable: list[tuple[int, str]]
     finish: Callable[[Tensor], Tensor] | None = None  # what `pixels` still lack
 
@@ -67,7 +68,7 @@ class Loader:
             batch_sampler=batches,
             collate_fn=partial(_shared, dataset.collate),
             num_workers=min(workers, os.cpu_count() or 1),
-            pin_memory=torch.cuda.is_initialized(),  # a GPU is in use
+            pin_memory=pins_memory(),  # a GPU is in use
             worker_init_fn=_leave_signals_to_parent,
             persistent_workers=persistent and workers > 0,
             # Workers inherit the parsed file list; with spawn each would import everything and be sent a copy.
@@ -119,7 +120,7 @@ def _tensors_in(value: Any) -> Iterator[Tensor]:
     elif isinstance(value, tuple | list):
         for each in value:
             yield from _tensors_in(each)
-    elif isinstance(value, Finish):
+    elif isinstance(value, NormalizeAndErase):
         yield value.noise
 
 
@@ -150,7 +151,7 @@ def _alive(loader: DataLoader[Any]) -> Iterator[Any]:
 
 
 def train_loader(
-    samples: Samples,
+    samples: ImageSet,
     transform: Transform,
     *,
     batch_size: int,
@@ -162,7 +163,7 @@ def train_loader(
 ) -> Loader:
     """Shuffled batches of `batch_size`, the incomplete last one dropped; fewer samples than that make one batch.
 
-    Of each batch, process `rank` of `processes` loads its own places alone (`processes.own_places`).
+    Of each batch, process `rank` of `processes` loads its own places alone (`distributed.own_places`).
 
     `transform` takes images in `mode` and may draw from `random`, `numpy.random` and torch's default generator,
     whose states in this process are left alone. The places of unreadable images are filled by repeating readable
@@ -180,7 +181,7 @@ def train_loader(
 
 
 def eval_loader(
-    samples: Samples,
+    samples: ImageSet,
     preprocessing: Preprocessing,
     *,
     batch_size: int,
@@ -281,7 +282,7 @@ class _Labelled(Items):
     """Images with their targets."""
 
     def __init__(
-        self, samples: Samples, transform: Transform, mode: str, seed: int, refill: bool, shape: tuple[int, ...] = ()
+        self, samples: ImageSet, transform: Transform, mode: str, seed: int, refill: bool, shape: tuple[int, ...] = ()
     ) -> None:
         super().__init__(seed, refill)
         self.samples, self.transform, self.mode = samples, transform, mode

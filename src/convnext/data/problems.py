@@ -24,7 +24,7 @@ class _Counted:
 
 
 @dataclass
-class Faults:
+class Problems:
     """Faults found while a data set was read: what was left out, and what was used all the same."""
 
     left_out: _Counted = field(default_factory=_Counted)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from convnext.data.image_set import Samples
+from convnext.data.image_set import ImageSet
 from convnext.data.images.decode import decode_image, read_bytes, stored_mode
 from convnext.errors import ImageError
 
@@ -34,7 +34,7 @@ def brightest(readers: Iterable[Callable[[], bytes]]) -> int | None:
     return max(found, default=None)
 
 
-def say_if_narrow(samples: Samples, white: int) -> None:
+def say_if_narrow(samples: ImageSet, white: int) -> None:
     """Warn where 16-bit images use at most a quarter of 0 to `white`."""
     few = samples.spread(LOOKED_AT)
     if few.images is None:

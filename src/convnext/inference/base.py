@@ -18,6 +18,17 @@ BATCH = 16
 """Images that go through a network together."""
 
 
+RENAMED = {
+    "agnostic": "class_agnostic",
+    "dim": "fpn_dim",
+    "linear": "linear_dim",
+    "norm": "head_norm",
+    "regions": "rois_per_image",
+    "soft": "soft_nms",
+}
+"""Names of networks' arguments in weight files of before, and what they are called today."""
+
+
 class Predictor(ABC):
     """A trained model that answers about images.
 
@@ -98,3 +109,8 @@ def refuse_views(scales: Sequence[float] | None, flip: bool) -> None:
     """`InputError` for several views of an image, which only segmenters take."""
     if scales is not None or flip:
         raise InputError("--scales and --flip are for segmenters")
+
+
+def arguments_of(meta: dict[str, Any]) -> dict[str, Any]:
+    """Arguments that build a detector or segmenter again, by the names they have today."""
+    return {RENAMED.get(name, name): value for name, value in meta["parts"].items()}

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from convnext.data.images.whole_image import Size, WholeImage
-from convnext.inference.base import BATCH, SeesWholeImages
+from convnext.inference.base import BATCH, SeesWholeImages, arguments_of
 from convnext.models.detection.rcnn import RCNN, Detections, create_detector
 
 
@@ -124,7 +124,7 @@ def _pixels(start: float, end: float, length: int) -> tuple[int, int, Tensor]:
 def build_detector(state: dict[str, Tensor], meta: dict[str, Any]) -> Detector:
     """The detector whose weights and description a run stored."""
     with torch.device("meta"):
-        model = create_detector(meta["model"], classes=len(meta["classes"]), **meta["parts"])
+        model = create_detector(meta["model"], num_classes=len(meta["classes"]), **arguments_of(meta))
     model.load_state_dict(state, assign=True)
     model.requires_grad_(False)
     return Detector(model, meta["classes"], meta["category_ids"], WholeImage(**meta["transform"]))

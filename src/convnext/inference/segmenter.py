@@ -11,9 +11,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from convnext.data.images.whole_image import Size, WholeImage
-from convnext.inference.base import SeesWholeImages
+from convnext.inference.base import SeesWholeImages, arguments_of
 from convnext.inference.windows import starts
-from convnext.models.segmentation.upernet import UperNet, create_segmenter, resize
+from convnext.models.segmentation.upernet import UperNet, create_segmenter, resize_map
 
 ENLARGED = 2**26
 """Values of logits that are held at the image's size at once."""
@@ -82,10 +82,10 @@ class Segmenter(SeesWholeImages):
         views = []
         for scale in self.scales:
             size = (max(1, round(height * scale)), max(1, round(width * scale)))
-            scaled = whole if scale == 1 else resize(whole, size)
+            scaled = whole if scale == 1 else resize_map(whole, size)
             for mirrored in (False, True) if self.flip else (False,):
                 view = self.slide(scaled.flip(3) if mirrored else scaled)
-                views.append(resize(view.flip(3) if mirrored else view, (height, width)))
+                views.append(resize_map(view.flip(3) if mirrored else view, (height, width)))
         if len(views) == 1:
             return views[0][0]
         return torch.stack([view.softmax(1) for view in views]).mean(0)[0]
@@ -128,7 +128,7 @@ def label_at(scores: Tensor, size: Size) -> np.ndarray:
 def build_segmenter(state: dict[str, Tensor], meta: dict[str, Any]) -> Segmenter:
     """The segmenter whose weights and description a run stored."""
     with torch.device("meta"):
-        model = create_segmenter(meta["model"], classes=len(meta["classes"]), **meta["parts"])
+        model = create_segmenter(meta["model"], num_classes=len(meta["classes"]), **arguments_of(meta))
     model.load_state_dict(state, assign=True)
     model.requires_grad_(False)
     return Segmenter(model, meta["classes"], WholeImage(**meta["transform"]), **meta["testing"])

@@ -13,7 +13,7 @@ OVERLAP = 0.25
 """Share of a square's side that the next one covers again."""
 
 
-def starts(length: int, side: int) -> list[int]:
+def tile_starts(length: int, side: int) -> list[int]:
     """Where squares of `side` begin: evenly, all is covered, and each overlaps the next by `OVERLAP` at least."""
     if length <= side:
         return [0]
@@ -28,8 +28,8 @@ def find_in_tiles(detector: Detector, image: Image.Image, side: int, *, least: f
     overlap. What two squares found is joined by the detector's own rule of overlap.
     """
     found: list[tuple[int, int, Found]] = []
-    for top in starts(image.height, side):
-        for left in starts(image.width, side):
+    for top in tile_starts(image.height, side):
+        for left in tile_starts(image.width, side):
             square = image.crop((left, top, min(left + side, image.width), min(top + side, image.height)))
             objects = detector.find([detector.transform(square)], [(square.height, square.width)], least=least)[0]
             whole = [each for each in objects if not _is_cut(each, square, left, top, image, int(OVERLAP * side))]

@@ -34,15 +34,22 @@ VECTORS = {
 log = logging.getLogger("convnext")
 
 
-def folder() -> Path:
+def build_cache() -> Path:
     """The folder of compiled C libraries, ~/.cache/convnext/kernels; `CONVNEXT_CACHE` does not move it, as a
     cache of data may be shared with other users."""
     return Path.home() / ".cache" / "convnext" / "kernels"
 
 
+def is_on() -> bool:
+    """Whether code in C and CUDA is used: not where `CONVNEXT_NATIVE` is 0."""
+    return os.environ.get("CONVNEXT_NATIVE", "1") != "0"
+
+
 @functools.cache
 def library(source: Path) -> ctypes.CDLL | None:
-    """What a C file holds, or None where it cannot be built. Building takes a second or two."""
+    """What a C file holds, or None where it cannot be built or is switched off. Building takes a second or two."""
+    if not is_on():
+        return None
     flags = ["-O3", *VECTORS.get(torch.backends.cpu.get_cpu_capability(), []), "-fopenmp", "-shared", "-fPIC"]
     try:
         command = [*shlex.split(os.environ.get("CC") or "cc"), *flags]
@@ -52,7 +59,7 @@ def library(source: Path) -> ctypes.CDLL | None:
     _say_unread()
     content = " ".join([platform.machine(), *command]).encode(errors="surrogateescape") + source.read_bytes()
     try:
-        path = folder() / f"{source.stem}-{hashlib.sha256(content).hexdigest()[:16]}.so"
+        path = build_cache() / f"{source.stem}-{hashlib.sha256(content).hexdigest()[:16]}.so"
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if (fault := who_else_writes(path.parent)) is not None:
             log.warning("%s: kernels are built for this process alone", fault)

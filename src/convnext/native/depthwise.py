@@ -1,6 +1,6 @@
 """The depthwise kernels of CPUs (`depthwise.c`), built where they run (`build`).
 
-Where they cannot be, PyTorch's operators do the work (`nn.depthwise_dense`, `nn.depthwise_visible`).
+Where they cannot be, PyTorch's operators do the work (`nn.depthwise.whole_maps`, `nn.depthwise.visible_patches`).
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ DTYPES = (torch.float32, torch.bfloat16)
 SOURCE = Path(__file__).with_name("depthwise.c")
 
 
-def available() -> bool:
+def depthwise_available() -> bool:
     """Whether there are kernels; the first call may build them, in a second or two."""
     return library() is not None
 
 
 # What torch.compiler.assume_constant_result does, which would import the whole compiler: the answer goes into a graph,
 # not the search for it.
-available._dynamo_marked_constant = True  # type: ignore[attr-defined]  # torch reads it off any function
+depthwise_available._dynamo_marked_constant = True  # type: ignore[attr-defined]  # torch reads it off any function
 
 
 def library() -> ctypes.CDLL | None:

@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from convnext.native.compile import is_on
+
 SOURCE = Path(__file__).with_name("depthwise.cu")
 STRIP, THREADS, PARTS, RESIDENT = 7, 128, 4, 3  # as in depthwise.cu
 TYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
@@ -37,7 +39,7 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     rows = -(-height // chunks)
     sizes = [images, height, width, strips, chunks, rows]
     blocks = -(-images * chunks * strips * channels // THREADS)
-    launch("convolve", x, (blocks, 1, 1), (THREADS, 1, 1), [x, taps, start, out, *sizes])
+    launch_kernel("convolve", x, (blocks, 1, 1), (THREADS, 1, 1), [x, taps, start, out, *sizes])
     return out
 
 
@@ -53,7 +55,7 @@ def weight_gradient(x: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
     rows = -(-height // chunks)
     sums = torch.empty(down * strips, 50, channels, dtype=torch.float32, device=x.device)
     sizes = [images, height, width, strips, chunks, rows]
-    launch("weight_gradient", x, (across, down, 1), (32, PARTS, 1), [x, grad, sums, *sizes])
+    launch_kernel("weight_gradient", x, (across, down, 1), (32, PARTS, 1), [x, grad, sums, *sizes])
     total = sums.sum(0)
     return total[:49].t().contiguous().view(channels, 1, 7, 7), total[49]
 
@@ -76,7 +78,9 @@ def capacity(device: torch.device) -> int:
     return torch.cuda.get_device_properties(device).multi_processor_count * RESIDENT
 
 
-def launch(name: str, x: Tensor, grid: tuple[int, int, int], block: tuple[int, int, int], arguments: list[Any]) -> None:
+def launch_kernel(
+    name: str, x: Tensor, grid: tuple[int, int, int], block: tuple[int, int, int], arguments: list[Any]
+) -> None:
     """Start a kernel on the current stream of `x`'s device."""
     with torch.cuda.device_of(x):
         kernel(name, TYPES[x.dtype], x.shape[-1], x.device.index)(grid, block, arguments)
@@ -89,16 +93,18 @@ def kernel(name: str, kind: int, channels: int, device: int) -> Any:
     return torch.cuda._compile_kernel(source, name)
 
 
-def available(device: int) -> bool:
+def cuda_available(device: int) -> bool:
     """Whether kernels can be built for a device; tried once, as PyTorch's access to NVRTC may change."""
     return _works(device)
 
 
-available._dynamo_marked_constant = True  # type: ignore[attr-defined]  # as in `gpu`
+cuda_available._dynamo_marked_constant = True  # type: ignore[attr-defined]  # as in `gpu`
 
 
 @functools.cache
 def _works(device: int) -> bool:
+    if not is_on():
+        return False
     try:
         with torch.cuda.device(device):
             kernel("convolve", TYPES[torch.bfloat16], 96, device)

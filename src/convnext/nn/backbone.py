@@ -1,7 +1,7 @@
 """ConvNeXt without a head: images to four feature maps (ConvNeXt, section 2 and table 9).
 
 Every map inside is channels-last: `[N, H, W, C]` for whole images, `[N, V, p, p, C]` for V visible patches of each
-(`nn.visible`). All layers but the convolutions act on the last axis, and only the depthwise one asks where the
+(`nn.visible_patches`). All layers but the convolutions act on the last axis, and only the depthwise one asks where the
 patches lie. Parameter names and shapes are those of the official files.
 """
 

@@ -43,7 +43,9 @@ class LayerNorm(nn.LayerNorm):
 def takes_kernel(x: Tensor) -> bool:
     """Whether LayerNorm of a tensor on CUDA is our kernel. A compiler's own code is as good; and PyTorch's kernel takes
     less time to start, which counts where there are few elements."""
-    return x.numel() >= OWN_ELEMENTS and not (torch.compiler.is_compiling() or is_exporting()) and gpu.available()
+    return (
+        x.numel() >= OWN_ELEMENTS and not (torch.compiler.is_compiling() or is_exporting()) and gpu.triton_available()
+    )
 
 
 class _LayerNorm(torch.autograd.Function):
@@ -113,7 +115,7 @@ def _norm_backward(grad: Tensor, x: Tensor, weight: Tensor, mean: Tensor, invers
 def _sums(x: Tensor) -> Tensor:
     from convnext.nn.triton import norm
 
-    return norm.column_sums(x)
+    return norm.triton_column_sums(x)
 
 
 def _full(x: Tensor, *shape: int) -> Tensor:

@@ -177,7 +177,7 @@ def takes_operator(x: Tensor, pwconv1: nn.Module, grn: nn.Module | None, pwconv2
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
     if kind == "cuda":  # the compiler's own code was measured as good there (docs/results.md), and starts faster
         known = dtype in (torch.float32, torch.bfloat16, torch.float16)
-        return known and not torch.compiler.is_compiling() and gpu.available()
+        return known and not torch.compiler.is_compiling() and gpu.triton_available()
     if dtype not in (torch.float32, torch.bfloat16):
         return False
     full, large = dtype == torch.float32, 4 * x.numel() > CACHE_ELEMENTS

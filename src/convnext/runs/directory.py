@@ -12,14 +12,11 @@ README.md, *.png     what a person reads
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import logging
 import math
 import os
-import platform
 import shutil
-import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,9 +24,10 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from convnext.config import Config, TrainConfig
+from convnext.config import TrainConfig
 from convnext.errors import InputError
 from convnext.printing import to_json
+from convnext.runs.environment import environment
 from convnext.runtime import distributed
 from convnext.storage.files import whole_file
 
@@ -61,20 +59,6 @@ OWN = {
 """Files and folders that a run writes, beside `reconstructions-EPOCH.png`; --overwrite deletes no others."""
 
 LOCK = ".lock"
-
-ANYTIME = (
-    *(
-        "workers",
-        "device",
-        "parallel",
-        "save_every",
-        "keep",
-        "max_nonfinite",
-        "max_unreadable",
-    ),  # do not change results
-    *("base_lr", "clip_grad", "precision", "cuda_graph"),  # may save a run that fails
-)
-"""Options that a resumed run may change."""
 
 
 class Run:
@@ -248,73 +232,3 @@ def one_line(text: str) -> str:
 def is_empty(folder: Path) -> bool:
     """Whether a folder holds nothing, or nothing but a lock, or a first file that was never finished."""
     return all(path.match(".*.tmp") or path.name == LOCK for path in folder.iterdir())
-
-
-def resolve_resume(out: Path, resume: bool | str, overwrite: bool) -> tuple[bool, bool]:
-    """Whether to resume and to overwrite: "auto" resumes where there is a checkpoint, else starts anew.
-
-    All processes do what the first one sees.
-    """
-    if resume != "auto":
-        return bool(resume), overwrite
-    resumable, begun, ended = distributed.gather(
-        (Run(out).can_resume(), (out / "config.json").is_file(), (out / "result.json").is_file())
-    )[0]
-    if ended and not resumable and not overwrite:
-        raise InputError(f"{out} has ended, and its checkpoints are gone: choose another --out, or --overwrite")
-    return resumable, overwrite or (begun and not resumable)
-
-
-def resumed_config(kind: type[Config], data: str, out: Path, given: dict[str, Any]) -> Config:
-    """The config of the run at `out`. `InputError` where `data` or `given` contradict it."""
-    run = Run.reopen(out)
-    try:
-        stored = kind.from_dict(run.read_config())
-    except (TypeError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{out / 'config.json'} is damaged: {error}") from error
-    config = stored.override(given)
-    for name, value in config.to_dict().items():
-        before = getattr(stored, name)
-        # A batch that was made smaller to fit the images will be again; `train` compares what comes of it.
-        if value != before and name not in (*ANYTIME, "batch_size"):
-            raise InputError(
-                f"{out} was begun with {name} {before}, not {value}; --resume changes only {', '.join(ANYTIME)}"
-            )
-    return dataclasses.replace(config, data=data)  # which may have been moved; the trainer knows whether they changed
-
-
-def environment() -> dict[str, Any]:
-    """What a result may depend on: versions, processor, threads, devices."""
-    import numpy
-    import PIL
-    import timm
-    import torch
-    import torchvision
-
-    import convnext
-
-    return {
-        "command": sys.argv,
-        "convnext": convnext.__version__,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "torchvision": torchvision.__version__,
-        "timm": timm.__version__,
-        "numpy": numpy.__version__,
-        "pillow": PIL.__version__,
-        "platform": platform.platform(),
-        "processor": processor(),
-        "threads": torch.get_num_threads(),
-        "devices": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
-    }
-
-
-def processor() -> str:
-    """The processor's name, as the system gives it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()

@@ -1,4 +1,8 @@
-"""Which device a run uses, and in which type it computes."""
+"""All that depends on the kind of device: which a run uses, in which type it computes, and what it can do.
+
+Accelerators that `torch.accelerator` knows are found by it. What only some can do is asked here, and nowhere else but
+by the kernels themselves (`native`, `nn.triton`, `train.cuda_graph`): a new accelerator is one edit.
+"""
 
 from __future__ import annotations
 
@@ -43,9 +47,9 @@ def autocast(device: torch.device, precision: Precision) -> AbstractContextManag
 
 def prepare(device: torch.device, deterministic: bool) -> None:
     """Set what a GPU computes by: sums of half types in fp32; `deterministic`: by operators that repeat every bit."""
+    make_current(device)
     if device.type != "cuda":
         return
-    torch.cuda.set_device(device)
     torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -54,27 +58,82 @@ def prepare(device: torch.device, deterministic: bool) -> None:
         torch.use_deterministic_algorithms(True)
 
 
+def make_current(device: torch.device) -> None:
+    """Make an accelerator of several the one that this process computes on."""
+    if device.index is not None:
+        torch.accelerator.set_device_index(device)
+
+
 def move(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
     """A tensor of the CPU on a device, without waiting for what a GPU is doing."""
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
 def pick_device(name: str) -> torch.device:
-    """The device called `name`; "auto" takes CUDA, then Apple's MPS, then the CPU. `InputError` if it is not there."""
-    if torch.cuda.is_available() and name in ("auto", "cuda"):
-        own, there = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()  # torchrun gives each a number
+    """The device called `name`; "auto" takes the accelerator, else the CPU. `InputError` if it is not there."""
+    found = torch.accelerator.current_accelerator(check_available=True)
+    if found is not None and name in ("auto", found.type):
+        own, there = int(os.environ.get("LOCAL_RANK", "0")), torch.accelerator.device_count()  # torchrun numbers them
         if own >= there > 1:
             raise InputError(f"process {own} of this machine has no device of its own: there are {there}")
-        return torch.device("cuda", own if there > 1 else 0)  # a scheduler may show each process its own alone
+        if found.type == "mps":
+            return torch.device("mps")
+        return torch.device(found.type, own if there > 1 else 0)  # a scheduler may show each process its own alone
     if name == "auto":
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+        return torch.device("cpu")
     try:
         device = torch.device(name)
     except RuntimeError:
         raise InputError(f"unknown device '{name}'; use auto, cpu, cuda, cuda:1 or mps") from None
-    count = torch.cuda.device_count()
-    if device.type == "cuda" and (device.index or 0) >= count:
-        raise InputError(f"device {name} is not there: this machine has {count} CUDA devices")
-    if device.type == "mps" and not torch.backends.mps.is_available():
-        raise InputError("device mps is not there")
+    if device.type == "cpu":
+        return device
+    if found is None or device.type != found.type or (device.index or 0) >= torch.accelerator.device_count():
+        here = f"{torch.accelerator.device_count()} {found.type} devices" if found is not None else "no accelerator"
+        raise InputError(f"device {name} is not there: this machine has {here}")
     return device
+
+
+def device_names() -> dict[str, str]:
+    """Names of the machine's accelerators, with their memory, by device."""
+    found = torch.accelerator.current_accelerator(check_available=True)
+    if found is None:
+        return {}
+    if found.type == "mps":
+        return {"mps": "Apple's GPU"}
+    module = getattr(torch, found.type)
+    names = {}
+    for number in range(torch.accelerator.device_count()):
+        properties = module.get_device_properties(number)
+        names[f"{found.type}:{number}"] = f"{properties.name}, {properties.total_memory / 2**30:.0f} GiB"
+    return names
+
+
+def runs_ahead(device: torch.device) -> bool:
+    """Whether a device computes while Python goes on, with optimizers that leave a step out by themselves, and graphs
+    of whole steps: CUDA."""
+    return device.type == "cuda"
+
+
+def is_deterministic(device: torch.device) -> bool:
+    """Whether every operator of detection and segmentation gives the same bits each time: a CPU's do."""
+    return device.type != "cuda"
+
+
+def synchronises_batch_norm(device: torch.device) -> bool:
+    """Whether batches can be normalised over several processes."""
+    return device.type == "cuda"
+
+
+def pins_memory() -> bool:
+    """Whether a device is in use to which pinned memory is copied faster."""
+    return torch.cuda.is_initialized()
+
+
+def process_backend(device: torch.device) -> str:
+    """What processes talk by: gloo for tensors of the CPU, and for a device's what is its own."""
+    return "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+
+
+def device_ids(device: torch.device) -> list[int] | None:
+    """What DistributedDataParallel is told of a process's device."""
+    return [device.index] if device.type == "cuda" and device.index is not None else None

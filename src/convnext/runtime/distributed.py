@@ -12,6 +12,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from convnext.runtime.device import make_current, process_backend
+
 STOP_SIGNALS = tuple(
     getattr(signal, name) for name in ("SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2") if hasattr(signal, name)
 )
@@ -31,16 +33,14 @@ def rank() -> int:
 
 
 @contextmanager
-def joined(device: torch.device) -> Iterator[None]:
+def process_group(device: torch.device) -> Iterator[None]:
     """Inside, the processes that `torchrun` started know of each other; without `torchrun`, nothing happens."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or count() > 1:
         yield
         return
     # Checkpoints and lists of paths go through the CPU.
-    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
-    dist.init_process_group(backend, timeout=PATIENCE)
+    make_current(device)
+    dist.init_process_group(process_backend(device), timeout=PATIENCE)
     yield  # after an error the group is left alone: ending it would wait for the others
     dist.destroy_process_group()
 
@@ -57,12 +57,12 @@ def own_places(batch: int, rank: int, count: int) -> list[int]:
     return [*range(first, first + front), *range(last, last + back)]
 
 
-def lost(error: BaseException) -> bool:
+def is_peer_failure(error: BaseException) -> bool:
     """Whether an error says that another process is gone."""
     return count() > 1 and (isinstance(error, dist.DistError) or "by peer" in str(error))
 
 
-def total(values: torch.Tensor) -> torch.Tensor:
+def all_sum(values: torch.Tensor) -> torch.Tensor:
     """The sum over all processes."""
     if count() > 1:
         dist.all_reduce(values)
@@ -71,7 +71,7 @@ def total(values: torch.Tensor) -> torch.Tensor:
 
 def total_count(number: int) -> int:
     """The sum of every process's number; it goes through the CPU, so that no GPU is waited for."""
-    return number if count() == 1 else int(total(torch.tensor(number, device="cpu")))
+    return number if count() == 1 else int(all_sum(torch.tensor(number, device="cpu")))
 
 
 def gather(value: Any) -> list[Any]:

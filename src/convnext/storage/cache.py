@@ -30,7 +30,7 @@ def is_address(path: str | Path) -> bool:
     return str(path).startswith(("http://", "https://"))
 
 
-def folder() -> Path:
+def download_cache() -> Path:
     """Where the files lie."""
     return cache_folder() / "shards"
 
@@ -132,7 +132,7 @@ def _make_room(newest: Path) -> None:
     except ValueError:
         raise InputError(f"CONVNEXT_CACHE_GB takes a number, not '{limit}'") from None
     found = []
-    for path in folder().rglob("*.tar"):
+    for path in download_cache().rglob("*.tar"):
         with suppress(FileNotFoundError):  # another process was faster
             found.append((path.stat().st_mtime, path.stat().st_size, path))
     for _, size, path in sorted(found, reverse=True):

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from convnext.errors import InputError
-from convnext.runs.directory import Run, parsed, read_text, resumed_config, task_of
+from convnext.runs.directory import Run, parsed, read_text, task_of
+from convnext.runs.resume import resumed_config
 from convnext.tasks.base import Task
 from convnext.tasks.definition import TaskDefinition
 from convnext.tasks.recipes import build_config

@@ -90,7 +90,7 @@ def evaluate(
     part, name = evaluator.held_out(source, predictor, data, split)
     tables = [Table(out, name) for name in evaluator.tables] if out is not None else []
     where = pick_device(device)
-    with distributed.joined(where), autocast(where, precision):
+    with distributed.process_group(where), autocast(where, precision):
         predictor.model.to(where)
         share = {"rank": distributed.rank(), "count": distributed.count()}
         batches = evaluator.batches(predictor, part, batch_size=batch_size, workers=workers, **share)

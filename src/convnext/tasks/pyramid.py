@@ -10,7 +10,7 @@ from torch import nn
 from convnext.config import TrainConfig
 from convnext.errors import InputError
 from convnext.runtime import distributed
-from convnext.runtime.device import pick_device
+from convnext.runtime.device import is_deterministic, pick_device, synchronises_batch_norm
 from convnext.weights.files import read_meta, read_tensors
 
 log = logging.getLogger("convnext")
@@ -28,13 +28,13 @@ def encoder_of(config: TrainConfig) -> dict[str, Any]:
 
 def synchronised(model: nn.Module, device: str) -> nn.Module:
     """With several processes on CUDA, batches are normalised over all of them."""
-    together = distributed.count() > 1 and pick_device(device).type == "cuda"
+    together = distributed.count() > 1 and synchronises_batch_norm(pick_device(device))
     return nn.SyncBatchNorm.convert_sync_batchnorm(model) if together else model
 
 
 def refuse_deterministic(config: TrainConfig) -> None:
     """Refuse `--deterministic` on a GPU with an `InputError`: dense tasks have no deterministic operators there."""
-    if config.deterministic and pick_device(config.device).type == "cuda":
+    if config.deterministic and not is_deterministic(pick_device(config.device)):
         raise InputError(
             "on a GPU, operators of detection and segmentation have no deterministic form: leave --deterministic out"
         )

@@ -73,7 +73,7 @@ class SupervisedTask(Task):
         return common | self.own_meta()
 
 
-def cut(tensors: list[Tensor], parts: int) -> Iterable[tuple[int, tuple[Tensor, ...]]]:
+def split_batch(tensors: list[Tensor], parts: int) -> Iterable[tuple[int, tuple[Tensor, ...]]]:
     """Tensors of a batch in so many parts, each with its number of images."""
     for part in zip(*(tensor.chunk(parts) for tensor in tensors), strict=True):
         yield len(part[0]), part

@@ -89,7 +89,7 @@ class Checkpoints:
                 shutil.rmtree(unfinished, ignore_errors=True)
             raise InputError(f"cannot write a checkpoint to {self.folder}: {_reason(error)}") from error
         except RuntimeError as error:
-            if not distributed.lost(error):
+            if not distributed.is_peer_failure(error):
                 raise
             raise InputError(f"another process failed while {self.folder} was written") from error
 
@@ -102,7 +102,7 @@ class Checkpoints:
         """
         path = self.choose()
         try:
-            state = read_state(path)
+            state = read_checkpoint_state(path)
             reader = dcp.HuggingFaceStorageReader(str(path))
             saved = reader.read_metadata().state_dict_metadata
             _make_room(model, optimizers, saved)
@@ -170,7 +170,7 @@ def checksum(path: Path) -> int:
     return value
 
 
-def read_state(path: Path) -> dict[str, Any]:
+def read_checkpoint_state(path: Path) -> dict[str, Any]:
     """A checkpoint's `state.json`. `InputError` where it is damaged."""
     try:
         state = json.loads((path / STATE).read_text())
@@ -187,7 +187,7 @@ def read_state(path: Path) -> dict[str, Any]:
 def damage(path: Path) -> str | None:
     """The first fault found in a checkpoint's files, by their checksums, in words; None if they are whole."""
     try:
-        for name, known in read_state(path).get("files", {}).items():
+        for name, known in read_checkpoint_state(path).get("files", {}).items():
             if checksum(path / name) != known:
                 return f"{name} has changed since it was written"
         for file in path.glob("*.safetensors"):

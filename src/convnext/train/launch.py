@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from convnext.errors import Stopped
-from convnext.runs.directory import Run, locked, resolve_resume
+from convnext.runs.directory import Run, locked
+from convnext.runs.resume import resolve_resume
 from convnext.runtime import distributed
 from convnext.runtime.device import pick_device
 from convnext.tasks.base import Task
@@ -33,12 +34,12 @@ def launch(
 
     `resume` may be "auto": go on if there is something to go on from, else start.
     """
-    with distributed.joined(pick_device(given.get("device", "auto"))):
+    with distributed.process_group(pick_device(given.get("device", "auto"))):
         resume, overwrite = resolve_resume(out, resume, overwrite)
-        return train(build(data, out, given, recipe, resume), out, resume=resume, overwrite=overwrite)
+        return train_task(build(data, out, given, recipe, resume), out, resume=resume, overwrite=overwrite)
 
 
-def train(task: Task, out: Path, *, resume: bool, overwrite: bool) -> dict[str, float]:
+def train_task(task: Task, out: Path, *, resume: bool, overwrite: bool) -> dict[str, float]:
     """Train `task` into the run directory `out`; returns the final metrics."""
     with ExitStack() as held:
         if resume:
@@ -51,10 +52,10 @@ def train(task: Task, out: Path, *, resume: bool, overwrite: bool) -> dict[str, 
             if distributed.rank() == 0:
                 Run.create(out, task.config, overwrite=overwrite)
             distributed.wait()
-        return fit(trainer, out)
+        return fit_or_stop(trainer, out)
 
 
-def fit(trainer: Trainer, out: Path) -> dict[str, float]:
+def fit_or_stop(trainer: Trainer, out: Path) -> dict[str, float]:
     """Train to the end; being interrupted from the keyboard is a `Stopped` that says what is kept."""
     try:
         return trainer.fit()

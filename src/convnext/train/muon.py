@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from convnext.train.parallel import split_like, whole
+from convnext.train.parallel import gather_full, shard_like
 
 COEFFICIENTS = (3.4445, -4.775, 2.0315)  # a, b, c
 STEPS = 5
@@ -82,9 +82,9 @@ class Muon(torch.optim.Optimizer):
                     state["momentum_buffer"] = torch.zeros_like(parameter)
                 state["momentum_buffer"].lerp_(parameter.grad, 1 - momentum)
                 # Nesterov's; whole, as the parts of a matrix made orthogonal are not those of the whole made so.
-                update = whole(parameter.grad.lerp(state["momentum_buffer"], momentum))
+                update = gather_full(parameter.grad.lerp(state["momentum_buffer"], momentum))
                 matrix = orthogonal(update.flatten(1))
                 factor = max(1.0, matrix.shape[0] / matrix.shape[1]) ** 0.5
                 parameter.mul_(1 - rate * group["weight_decay"])
-                parameter.add_(split_like(matrix.view_as(update), parameter), alpha=-rate * factor)
+                parameter.add_(shard_like(matrix.view_as(update), parameter), alpha=-rate * factor)
         return loss

@@ -52,10 +52,10 @@ def build_optimizers(
     model: Any,
     *,
     betas: tuple[float, float] = (0.9, 0.999),
-    muon: float | None = None,
+    muon_lr_scale: float | None = None,
     **groups: Any,
 ) -> list[torch.optim.Optimizer]:
-    """AdamW for all, or with `muon` two: Muon for the inner matrices, at `muon` times the learning rate.
+    """AdamW for all, or with `muon_lr_scale` two: Muon for the inner matrices, at so many times the learning rate.
 
     The model says which parameters take weight decay and Muon (`parameter_rules`), and how deep its encoder is
     (`depths`). `groups` are arguments of `parameter_groups`. The rate itself is set before each step by
@@ -64,14 +64,14 @@ def build_optimizers(
     rules: ParameterRules = model.parameter_rules
     groups |= {"rules": rules, "depths": model.depths}
     named = list(model.named_parameters())
-    matrices = [pair for pair in named if muon is not None and rules.takes_muon(pair[0])]
+    matrices = [pair for pair in named if muon_lr_scale is not None and rules.takes_muon(pair[0])]
     names = {name for name, _ in matrices}
     rest = parameter_groups([pair for pair in named if pair[0] not in names], **groups)
     optimizers: list[torch.optim.Optimizer] = [torch.optim.AdamW(rest, lr=0.0, betas=betas, fused=True)]
     taken = parameter_groups(matrices, **groups)
-    if muon is not None and taken:
+    if muon_lr_scale is not None and taken:
         for group in taken:
-            group["lr_scale"] *= muon
+            group["lr_scale"] *= muon_lr_scale
         optimizers.append(Muon(taken, lr=0.0))
     return optimizers
 

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from convnext.runtime.device import runs_ahead
+
 
 class Outcome:
     """Loss and gradient norm of a step, copied from a GPU without waiting for it.
@@ -24,10 +26,10 @@ class Outcome:
         self.nonfinite = torch.logical_and(loss.isfinite(), norm.isfinite()).logical_not().float()  # as AdamW takes it
         values = torch.stack([loss.float(), norm.float()])
         self._copied = None
-        if values.is_cuda:
+        if runs_ahead(values.device):
             self._values = torch.empty(2, pin_memory=True)
             self._values.copy_(values, non_blocking=True)
-            self._copied = torch.cuda.Event()
+            self._copied = torch.Event(values.device)
             self._copied.record()
         else:
             self._values = values

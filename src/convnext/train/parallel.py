@@ -17,22 +17,23 @@ from torch.nn.parallel import DistributedDataParallel
 from convnext.errors import InputError
 from convnext.nn.block import Block
 from convnext.runtime import distributed
+from convnext.runtime.device import device_ids
 
 SHARDED_FROM = 150_000_000
 """Parameters from which "auto" takes FSDP2: large, huge and xlarge."""
 
 
-def is_sharded(model: nn.Module, parallel: str) -> bool:
+def is_fsdp(model: nn.Module, parallel: str) -> bool:
     """Whether a model's parameters are to be split among the processes."""
     if distributed.count() == 1 or parallel == "ddp":
         return False
     return parallel == "fsdp" or sum(p.numel() for p in model.parameters()) >= SHARDED_FROM
 
 
-def refuse_what_cannot_be_sharded(model: nn.Module, *, muon: float | None, precision: str) -> None:
+def refuse_what_cannot_be_sharded(model: nn.Module, *, muon_lr_scale: float | None, precision: str) -> None:
     """`InputError` for what cannot be done with split parameters."""
-    if muon is not None:
-        raise InputError("muon needs whole matrices: --parallel ddp, or --muon none")
+    if muon_lr_scale is not None:
+        raise InputError("muon needs whole matrices: --parallel ddp, or --muon-lr-scale none")
     if precision == "fp16":
         raise InputError("fp16 needs whole gradients: --parallel ddp, or --precision bf16")
     if getattr(model, "masked_dense", False):  # it reads the blocks' weights without calling them
@@ -52,11 +53,11 @@ def replicate(model: nn.Module, device: torch.device) -> nn.Module:
     """The model as DDP calls it, or itself where there is one process or its parameters are split."""
     if distributed.count() == 1 or isinstance(model, FSDPModule):
         return model
-    return DistributedDataParallel(model, device_ids=[device.index] if device.type == "cuda" else None)
+    return DistributedDataParallel(model, device_ids=device_ids(device))
 
 
 @contextmanager
-def gradients_kept(network: nn.Module, kept: bool) -> Iterator[None]:
+def no_grad_sync(network: nn.Module, kept: bool) -> Iterator[None]:
     """Inside, if `kept`, gradients are not yet exchanged: another part of the batch follows."""
     if isinstance(network, FSDPModule):
         network.set_requires_gradient_sync(not kept)
@@ -64,12 +65,12 @@ def gradients_kept(network: nn.Module, kept: bool) -> Iterator[None]:
         yield
 
 
-def whole(tensor: Tensor) -> Tensor:
+def gather_full(tensor: Tensor) -> Tensor:
     """A tensor that may be split among the processes, as one; all of them must ask."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
-def split_like(tensor: Tensor, other: Tensor) -> Tensor:
+def shard_like(tensor: Tensor, other: Tensor) -> Tensor:
     """A whole tensor that all processes have, split among them as `other` is, if that is."""
     if not isinstance(other, DTensor):
         return tensor
@@ -81,7 +82,7 @@ def split_like(tensor: Tensor, other: Tensor) -> Tensor:
 
 def whole_state(model: nn.Module) -> dict[str, Tensor]:
     """A model's state without splits."""
-    return {name: whole(tensor) for name, tensor in model.state_dict().items()}
+    return {name: gather_full(tensor) for name, tensor in model.state_dict().items()}
 
 
 class WholeModel:
@@ -101,4 +102,4 @@ class WholeModel:
 def total_norm(gradients: list[Tensor]) -> Tensor:
     """The norm of all gradients, over all processes."""
     norm: Any = torch.nn.utils.get_total_norm(gradients)
-    return whole(norm)
+    return gather_full(norm)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 
-def steps(epoch: float, *, peak: float, milestones: tuple[int, ...], warmup_epochs: float) -> float:
+def step_decay(epoch: float, *, peak: float, milestones: tuple[int, ...], warmup_epochs: float) -> float:
     """Learning rate at a fractional epoch: linear from 0 to `peak`, then a tenth of it after each milestone."""
     if epoch < warmup_epochs:
         return peak * epoch / warmup_epochs

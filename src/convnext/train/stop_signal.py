@@ -9,8 +9,6 @@ from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any, Self
 
-from convnext.printing import to_json
-from convnext.runs.directory import Run
 from convnext.runtime.distributed import STOP_SIGNALS
 
 
@@ -66,23 +64,3 @@ class StopSignal:
 def agreed(received: list[int]) -> int:
     """The signal that all processes end with: they did not get the same at the same step, and one means more."""
     return signal.SIGUSR2 if signal.SIGUSR2 in received else max(received)
-
-
-class NonFinite:
-    """Counts and records the steps that are skipped; `limit` in a row end the run."""
-
-    def __init__(self, run: Run, limit: int) -> None:
-        self.run, self.limit = run, limit
-        self.in_a_row = 0
-
-    def record(self, row: dict[str, Any]) -> None:
-        """Write down a step whose loss or gradient is not finite, with its images."""
-        self.run.append(self.run.nonfinite, to_json(row))
-
-    def advice(self) -> str:
-        """What to tell who started the run."""
-        where = f" (their images are in {self.run.nonfinite})" if self.run.nonfinite.is_file() else ""
-        return (
-            f"the loss or its gradient was not finite in {self.in_a_row} steps in a row{where}: "
-            "lower --base-lr, set --clip-grad 1 or use --precision fp32, which --resume takes"
-        )

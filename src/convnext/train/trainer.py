@@ -21,17 +21,17 @@ from convnext.data.fingerprint import what_changed
 from convnext.errors import InputError, Stopped
 from convnext.runs.directory import Run
 from convnext.runtime import distributed
-from convnext.runtime.device import autocast, choose_compile, choose_precision, pick_device, prepare
+from convnext.runtime.device import autocast, choose_compile, choose_precision, pick_device, prepare, runs_ahead
 from convnext.tasks.base import Task
-from convnext.train import cuda_graph, parallel
+from convnext.train import cuda_graph, nonfinite, parallel
 from convnext.train.checkpoint import Checkpoints, tensors_of
 from convnext.train.cuda_graph import GraphedStep
 from convnext.train.ema import AveragedModel
 from convnext.train.optim import build_optimizers, set_learning_rate
 from convnext.train.outcome import Outcome
 from convnext.train.progress import Progress
-from convnext.train.schedule import cosine, linear, steps
-from convnext.train.stop_signal import Interruption, NonFinite, StopSignal, agreed
+from convnext.train.schedule import cosine, linear, step_decay
+from convnext.train.stop_signal import Interruption, StopSignal, agreed
 from convnext.weights import save_state
 
 log = logging.getLogger("convnext")
@@ -49,10 +49,12 @@ class Trainer:
         torch.manual_seed(config.seed)
         self.model = task.build_model().to(self.device)
         self.ema = AveragedModel(self.model, config.ema) if config.ema else None
-        sharded = parallel.is_sharded(self.model, config.parallel)
+        sharded = parallel.is_fsdp(self.model, config.parallel)
         self.whole = parallel.WholeModel(self.model, sharded)
         if sharded:
-            parallel.refuse_what_cannot_be_sharded(self.model, muon=config.muon, precision=self.precision)
+            parallel.refuse_what_cannot_be_sharded(
+                self.model, muon_lr_scale=config.muon_lr_scale, precision=self.precision
+            )
             parallel.shard(self.model, self.device)
             if self.ema is not None:
                 parallel.shard(self.ema.model, self.device)
@@ -63,7 +65,7 @@ class Trainer:
         self.optimizers = build_optimizers(
             self.model,
             betas=config.betas,
-            muon=config.muon,
+            muon_lr_scale=config.muon_lr_scale,
             weight_decay=config.weight_decay,
             layer_decay=config.layer_decay,
             layer_groups=config.layer_groups,
@@ -72,13 +74,14 @@ class Trainer:
         self.loader = task.train_loader()
         self.fingerprint = distributed.gather(task.fingerprint() if distributed.rank() == 0 else None)[0]
         # A GPU decides by itself whether to leave a step out, and goes on before that is read here: fused AdamW can.
-        self.late = self.device.type == "cuda" and not sharded and not self.scaler.is_enabled() and config.muon is None
+        ahead = runs_ahead(self.device)
+        self.late = ahead and not sharded and not self.scaler.is_enabled() and config.muon_lr_scale is None
         self.graphed: GraphedStep | None = None
         if self.late and task.inputs is not None and cuda_graph.pays(config):
             self.graphed = GraphedStep(self.forward_backward, self.model, task.inputs)
         compiled = choose_compile(self.device, config.epochs * len(self.loader), config.compile, bool(self.graphed))
         self.step_network = task.compile(self.network) if compiled else self.network
-        if distributed.rank() == 0 and self.device.type == "cuda":
+        if distributed.rank() == 0 and ahead:
             how = ("compiled" if compiled else "not compiled") + (", as a CUDA graph" if self.graphed else "")
             log.info("on %s: %s, %s, %d loading processes", self.device, self.precision, how, config.workers)
         self.epoch = self.step = 0
@@ -87,9 +90,9 @@ class Trainer:
         self.best_score = -math.inf
         self.unreadable: dict[str, str] = {}  # known to all processes
         self.found: dict[str, str] = {}  # by this one, since the last checkpoint
-        self.nonfinite = NonFinite(run, config.max_nonfinite)
+        self.nonfinite = nonfinite.NonFinite(run, config.max_nonfinite)
         self.stop = StopSignal()
-        self.checkpoints = Checkpoints(run.checkpoints, config.keep)
+        self.checkpoints = Checkpoints(run.checkpoints, config.keep_checkpoints)
         self.saved = (0, -1)  # epoch and step of the last checkpoint
         if resume:
             self.restore()
@@ -118,7 +121,7 @@ class Trainer:
                 self.checkpoints.finish()
             raise
         except (InputError, RuntimeError) as error:
-            if not isinstance(error, InputError) and not distributed.lost(error):
+            if not isinstance(error, InputError) and not distributed.is_peer_failure(error):
                 raise
             self.rescue()
             reason = error if isinstance(error, InputError) else "another process of this run failed"
@@ -229,13 +232,13 @@ class Trainer:
         images = sum(count for count, _ in parts)
         total = torch.zeros((), device=self.device)
         for number, (count, part) in enumerate(parts, 1):
-            with parallel.gradients_kept(self.network, number < len(parts)):
+            with parallel.no_grad_sync(self.network, number < len(parts)):
                 total += self.graphed(part) if self.graphed else self.forward_backward(part, count / images)
         for optimizer in self.optimizers:
             self.scaler.unscale_(optimizer)
         norm = parallel.total_norm([p.grad for p in self.model.parameters() if p.grad is not None])
         self.step += 1
-        outcome = Outcome(self.epoch + 1, self.step, batch, distributed.total(total) / distributed.count(), norm)
+        outcome = Outcome(self.epoch + 1, self.step, batch, distributed.all_sum(total) / distributed.count(), norm)
         if self.late or outcome.read()[2]:
             self.update(norm, outcome.nonfinite)
         self.scaler.update()
@@ -294,8 +297,8 @@ class Trainer:
         if config.warmup_steps is not None:
             warmup = config.warmup_steps / len(self.loader)
         if config.milestones is not None:
-            return steps(epoch, peak=peak, milestones=config.milestones, warmup_epochs=warmup)
-        curve = linear if config.decay == "linear" else cosine
+            return step_decay(epoch, peak=peak, milestones=config.milestones, warmup_epochs=warmup)
+        curve = linear if config.lr_decay == "linear" else cosine
         return curve(epoch, peak=peak, final=config.min_lr, epochs=config.epochs, warmup_epochs=warmup)
 
     def seed_step(self) -> torch.Generator:

@@ -67,9 +67,9 @@ def locate(source: str | Path) -> Path:
             raise WeightsError(f"{path} is not a file")
         return path
     if entry := zoo.lookup(name):
-        return zoo.download(entry)
+        return zoo.download_published(entry)
     if repository := hub.repository_of(name):
-        return hub.download(repository)
+        return hub.download_repository(repository)
     if path.name == name and not path.suffix:
         zoo.find(name)
     raise WeightsError(f"no such weight file or run directory: {name}")
@@ -136,8 +136,8 @@ def read_meta(source: str | Path) -> dict:
     if (own := read_own_meta(path)) is not None:
         return own
     if entry := zoo.lookup(path.stem):
-        return zoo.meta(entry)
-    return hub.meta(path.parent) if path.name in (RUN_FILE, BIN_FILE) else {}
+        return zoo.published_meta(entry)
+    return hub.hub_meta(path.parent) if path.name in (RUN_FILE, BIN_FILE) else {}
 
 
 def read_own_meta(source: str | Path) -> dict | None:

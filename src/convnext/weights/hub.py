@@ -56,7 +56,7 @@ def repository_of(source: str) -> str | None:
     return source
 
 
-def download(repository: str) -> Path:
+def download_repository(repository: str) -> Path:
     """The repository's `model.safetensors`, or `pytorch_model.bin`, in the hub's cache, with its configuration files
     beside it.
 
@@ -83,7 +83,7 @@ def download(repository: str) -> Path:
     return Path(path)
 
 
-def meta(folder: Path) -> dict:
+def hub_meta(folder: Path) -> dict:
     """Classes and preprocessing from the configuration of transformers or timm in `folder`; empty if there is none."""
     config = _read_json(folder / "config.json")
     return _classes(config) | _preprocessing(config, _read_json(folder / "preprocessor_config.json"))

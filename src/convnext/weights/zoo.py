@@ -24,7 +24,7 @@ MOST = 2**34
 
 
 @dataclass(frozen=True)
-class Entry:
+class PublishedWeights:
     """One published file; `path` is relative to the base address, `num_classes` is 0 for a file without a head."""
 
     name: str
@@ -45,7 +45,7 @@ class Entry:
         return "CC-BY-NC-4.0" if VARIANTS[self.variant].version == 2 else "MIT"
 
 
-def _v2(size: str, trained: str, image_size: int, num_classes: int, top1: float | None) -> Entry:
+def _v2(size: str, trained: str, image_size: int, num_classes: int, top1: float | None) -> PublishedWeights:
     variant = f"convnextv2_{size}"
     folder, file = {
         "1k_fcmae": ("pt_only", f"1k_{image_size}_fcmae"),
@@ -54,14 +54,14 @@ def _v2(size: str, trained: str, image_size: int, num_classes: int, top1: float 
     }[trained]
     suffix = f"{image_size}_fcmae" if trained == "1k_fcmae" else f"{image_size}"
     name = f"{variant}_{trained.removesuffix('_fcmae')}_{suffix}"
-    return Entry(name, f"convnextv2/{folder}/{variant}_{file}.pt", variant, image_size, num_classes, top1)
+    return PublishedWeights(name, f"convnextv2/{folder}/{variant}_{file}.pt", variant, image_size, num_classes, top1)
 
 
-def _v1(size: str, trained: str, image_size: int, top1: float | None, ema: str = "") -> Entry:
+def _v1(size: str, trained: str, image_size: int, top1: float | None, ema: str = "") -> PublishedWeights:
     variant = f"convnext_{size}"
     name = f"{variant}_{trained}_{image_size}"
     num_classes = 21841 if trained == "22k" else 1000
-    return Entry(name, f"{name}{ema}.pth", variant, image_size, num_classes, top1)
+    return PublishedWeights(name, f"{name}{ema}.pth", variant, image_size, num_classes, top1)
 
 
 _V2_22K = {
@@ -98,17 +98,17 @@ _BY_NAME = {entry.name: entry for entry in _ENTRIES}
 _BY_FILE = {Path(entry.path).stem: entry for entry in _ENTRIES}
 
 
-def list_weights() -> list[Entry]:
+def list_weights() -> list[PublishedWeights]:
     """Every published file."""
     return list(_ENTRIES)
 
 
-def lookup(name: str) -> Entry | None:
+def lookup(name: str) -> PublishedWeights | None:
     """The entry of that name or file name (without suffix), if there is one."""
     return _BY_NAME.get(name) or _BY_FILE.get(name)
 
 
-def find(name: str) -> Entry:
+def find(name: str) -> PublishedWeights:
     """The entry of that name or file name (without suffix).
 
     Raises:
@@ -122,7 +122,7 @@ def find(name: str) -> Entry:
     )
 
 
-def download(entry: Entry) -> Path:
+def download_published(entry: PublishedWeights) -> Path:
     """The entry's file in PyTorch's hub cache (`TORCH_HOME`), fetched first if it is not there.
 
     Raises:
@@ -140,7 +140,7 @@ def download(entry: Entry) -> Path:
     return path
 
 
-def meta(entry: Entry) -> dict:
+def published_meta(entry: PublishedWeights) -> dict:
     """What is known of these weights' use: variant, licence, the image size they were trained at, and classes."""
     from convnext.weights.class_names import published_classes
 

@@ -21,11 +21,11 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from convnext import cli
-from convnext.data.image_set import Samples, read_images, read_split, read_train_val
+from convnext.data.image_set import ImageSet, read_images, read_split, read_train_val
 from convnext.data.images.preprocessing import Preprocessing
 from convnext.data.loading import train_loader
 from convnext.data.shards import read as shards
-from convnext.data.shards.pack import pack
+from convnext.data.shards.pack import pack_shards
 from convnext.data.shards.prefetch import AHEAD
 from convnext.errors import ImageError, InputError
 from convnext.runs.directory import Run
@@ -33,7 +33,7 @@ from convnext.storage import cache
 
 
 def packed(data: Path, out: Path, **options: object) -> Path:
-    pack(str(data), out, **{"shard_bytes": 10**8, **options})
+    pack_shards(str(data), out, **{"shard_bytes": 10**8, **options})
     return out
 
 
@@ -43,7 +43,7 @@ def small(colours: Path, tmp_path: Path) -> Path:
     return packed(colours, tmp_path / "shards", shard_bytes=30_000)
 
 
-def contents(samples: Samples, root: Path) -> dict[str, tuple[str, bytes]]:
+def contents(samples: ImageSet, root: Path) -> dict[str, tuple[str, bytes]]:
     """By the image's path below the folder it came from: its class and its pixels."""
     return {
         source.removeprefix(f"{root}/").partition(".tar/")[2] or source.removeprefix(f"{root}/"): (
@@ -125,7 +125,7 @@ def test_tar_files_of_others_get_an_index(tmp_path: Path) -> None:
 
 def test_the_order_begins_shards_one_after_the_other() -> None:
     count, each = 200, 50
-    members = shards.Members(
+    members = shards.ShardMembers(
         tuple(map(str, range(count))),
         (0,) * count,
         (None,) * count,
@@ -206,7 +206,7 @@ def test_shards_behind_http_are_fetched_once(server, small: Path) -> None:
 def test_shards_are_fetched_a_little_before_their_turn(server, monkeypatch: pytest.MonkeyPatch) -> None:
     samples = read_images(server.address)
     fetched: list[int] = []
-    monkeypatch.setattr(shards.Members, "_fetch", lambda self, kept, shard: fetched.append(shard))
+    monkeypatch.setattr(shards.ShardMembers, "_fetch", lambda self, kept, shard: fetched.append(shard))
     lies_in = samples.members.shard
     order = sorted(range(len(samples)), key=lambda index: (-lies_in[index], index))  # the last shard first
     turns = list(dict.fromkeys(lies_in[order].tolist()))

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from convnext.data.problems import Faults
+from convnext.data.problems import Problems
 from convnext.data.rle import to_masks
-from convnext.data.sources.coco import Annotated, find_parts, read_annotated, read_coco
+from convnext.data.sources.coco import DetectionSet, find_coco_parts, read_annotated, read_coco
 from convnext.data.sources.coco_fields import is_code, read_id
 from convnext.errors import InputError
 
@@ -39,9 +39,9 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def read(folder: Path, rows: Any) -> tuple[Annotated, Faults]:
+def read(folder: Path, rows: Any) -> tuple[DetectionSet, Problems]:
     (folder / "train.json").write_text(rows if isinstance(rows, str) else json.dumps(rows))
-    faults = Faults()
+    faults = Problems()
     return read_coco(folder / "train.json", folder / "train", faults), faults
 
 
@@ -240,7 +240,7 @@ def test_layouts_and_their_parts(folder: Path) -> None:
         place.mkdir(parents=True)
         for file in (folder / "train2017").iterdir():
             (place / file.name).write_bytes(file.read_bytes())
-    assert list(find_parts(folder / "robo")) == ["train", "val", "test"]
+    assert list(find_coco_parts(folder / "robo")) == ["train", "val", "test"]
     parts = read_annotated(folder / "robo", only=("train", "val")).parts
     assert {name: len(part) for name, part in parts.items()} == {"train": 2, "val": 2}
     assert len(read_annotated(folder / "robo" / "valid").parts[""]) == 2  # a part alone
@@ -277,7 +277,7 @@ def test_right_data_are_read_as_they_were(
     name: str, images: int, objects: int, boxes: float, labels: int, real_images: Path
 ) -> None:
     """Sums as version 010dc50 gave them."""
-    faults = Faults()
+    faults = Problems()
     data = read_coco(real_images / f"{name}.json", real_images / name, faults)
     found = [a for image in data.images for a in image.annotations]
     assert (len(data), len(found), sum(a.label for a in found)) == (images, objects, labels)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from convnext.data.image_set import Samples, read_split, read_train_val
+from convnext.data.image_set import ImageSet, read_split, read_train_val
 from convnext.data.splits import HoldOut
 from convnext.errors import InputError
 
@@ -18,7 +18,7 @@ def fill(folder: Path, *names: str) -> Path:
     return folder
 
 
-def relative(samples: Samples, folder: Path) -> list[str]:
+def relative(samples: ImageSet, folder: Path) -> list[str]:
     return [Path(source).relative_to(folder).as_posix() for source in samples.sources]
 
 

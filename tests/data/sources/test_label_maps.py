@@ -11,15 +11,15 @@ import pytest
 from making import make_scenes
 from PIL import Image
 
-from convnext.data.problems import Faults
+from convnext.data.problems import Problems
 from convnext.data.sources.label_maps import (
     IGNORED,
     LOWEST,
     UNKNOWN,
-    LabelMaps,
     LabelRules,
+    SegmentationSet,
     class_table,
-    examine,
+    examine_label_maps,
     look_up,
     missing_classes,
     open_labelled,
@@ -30,7 +30,7 @@ from convnext.data.splits import HoldOut, divide_images
 from convnext.errors import ImageError, InputError
 
 
-def read(folder: Path, rules: LabelRules | None = None) -> tuple[LabelMaps, LabelMaps, Faults]:
+def read(folder: Path, rules: LabelRules | None = None) -> tuple[SegmentationSet, SegmentationSet, Problems]:
     parts, faults = read_label_maps(folder, rules or LabelRules(9))
     return parts["train"], parts["val"], faults
 
@@ -47,7 +47,7 @@ def test_reads_camvid(real_images: Path) -> None:
     image, labels = open_labelled(val.images[0], val.table)
     assert (image.height, image.width) == labels.shape
     assert IGNORED <= labels.min() < labels.max() <= 10
-    examined = examine(val, faults)
+    examined = examine_label_maps(val, faults)
     assert len(examined.data) == 101
     assert (examined.pixels > 0).all()
 
@@ -84,11 +84,11 @@ def signed(scenes: Path) -> None:
 
 
 def test_signed_label_maps_are_not_taken_for_the_first_class(scenes: Path) -> None:
-    pixels = examine(read(scenes)[0], Faults()).pixels
+    pixels = examine_label_maps(read(scenes)[0], Problems()).pixels
     signed(scenes)
     with pytest.raises(InputError, match=r"none of the 3 classes: -1 \(444 pixels, first in .*\); --ignore-index N"):
-        examine(read(scenes)[0], Faults())
-    examined = examine(read(scenes, LabelRules(ignore_index=-1))[0], Faults())
+        examine_label_maps(read(scenes)[0], Problems())
+    examined = examine_label_maps(read(scenes, LabelRules(ignore_index=-1))[0], Problems())
     assert examined.pixels.tolist() == pixels.tolist()
     assert examined.ignored == {-1: 444}
 
@@ -98,18 +98,18 @@ def test_masks_of_0_and_255_are_refused(scenes: Path) -> None:
     (scenes / "classes.txt").write_text("background\nroad\n")
     for path in (scenes / "annotations" / "train").iterdir():
         Image.fromarray(np.where(np.asarray(Image.open(path)) == 2, 255, 0).astype(np.uint8)).save(path)
-    examined = examine(read(scenes, LabelRules())[0], Faults())
+    examined = examine_label_maps(read(scenes, LabelRules())[0], Problems())
     with pytest.raises(
         InputError, match=r"only one of 2 classes is there: no pixel of road; ignored: 255 \(8.* %.*label-map"
     ):
         missing_classes(examined)
     rules = LabelRules(ignore_index=254, label_map={"0": "background", "255": "road"})
-    assert missing_classes(examine(read(scenes, rules)[0], Faults())) is None
+    assert missing_classes(examine_label_maps(read(scenes, rules)[0], Problems())) is None
 
 
 def test_a_class_without_a_pixel_is_named(scenes: Path) -> None:
     (scenes / "classes.txt").write_text("sky\nground\nbox\ntree\n")
-    line = missing_classes(examine(read(scenes)[0], Faults()))
+    line = missing_classes(examine_label_maps(read(scenes)[0], Problems()))
     assert line is not None
     assert line.startswith("no pixel of tree; ignored: 9 (1.7 % of the pixels)")
 
@@ -182,7 +182,7 @@ def test_bad_images_are_left_out_with_the_reason(scenes: Path) -> None:
     (scenes / "images" / "train" / "4.png").write_bytes(b"")
     train, _, faults = read(scenes)
     assert faults.left_out.counts == {"images without a label map": 1, "label maps without an image": 1}
-    data, _, _ = examine(train, faults)
+    data, _, _ = examine_label_maps(train, faults)
     assert [int(image.file.stem) for image in data.images] == [5, 6, 7]
     said = "; ".join(faults.lines())
     assert "images that cannot be used: 3" in said
@@ -193,7 +193,7 @@ def test_bad_images_are_left_out_with_the_reason(scenes: Path) -> None:
 def test_numbers_that_are_no_class_are_counted_and_refused(scenes: Path) -> None:
     train, _, faults = read(scenes, LabelRules())
     with pytest.raises(InputError, match=r"9 \(444 pixels, first in .*0.png\); --ignore-index"):
-        examine(train, faults)
+        examine_label_maps(train, faults)
     with pytest.raises(ImageError, match=r"0.png: numbers that are no class: 9"):
         open_labelled(train.images[0], train.table)
 
@@ -205,7 +205,7 @@ def test_maps_without_a_class_are_refused(scenes: Path) -> None:
         Image.new("L", size, 9).save(path)
     train, _, faults = read(scenes)
     with pytest.raises(InputError, match=r"annotations/train: every pixel is ignored; --ignore-index"):
-        examine(train, faults)
+        examine_label_maps(train, faults)
 
 
 def test_folders_in_another_layout(scenes: Path, tmp_path: Path) -> None:

@@ -11,33 +11,33 @@ from torchvision.ops import masks_to_boxes
 
 import convnext
 from convnext.data.images.whole_image import WholeImage
-from convnext.data.problems import Faults
-from convnext.data.sources.coco import Annotated, read_coco
+from convnext.data.problems import Problems
+from convnext.data.sources.coco import DetectionSet, read_coco
 from convnext.inference.detector import Detector, paste, place
-from convnext.inference.tiles import starts
+from convnext.inference.tiles import tile_starts
 from convnext.models.detection.mask_head import mask_targets
 from convnext.models.detection.objects import Objects
 from convnext.models.detection.rcnn import Detections, create_detector
 from convnext.models.detection.soft_nms import soft_nms
 from convnext.tasks.detect.data import DetectionBatch, DetectionTransform, open_annotated
-from convnext.tasks.detect.metrics import coco_eval, detect, figures
+from convnext.tasks.detect.metrics import coco_eval, coco_metrics, detect_batches
 from convnext.weights import save_weights
 
-SMALL = {"dim": 64, "linear": 128, "mask_convs": 1}
+SMALL = {"fpn_dim": 64, "linear_dim": 128, "mask_convs": 1}
 
 
 @pytest.mark.parametrize(
     ("model", "parts", "millions", "within"),
     [
         ("convnext_tiny", {}, 48, 0.5),
-        ("convnext_tiny", {"cascade": True, "box_convs": 4, "norm": "batch"}, 86, 1),
-        ("convnext_small", {"cascade": True, "box_convs": 4, "norm": "batch"}, 108, 1),
-        ("convnext_base", {"cascade": True, "box_convs": 4, "norm": "batch"}, 146, 1),
+        ("convnext_tiny", {"cascade": True, "box_convs": 4, "head_norm": "batch"}, 86, 1),
+        ("convnext_small", {"cascade": True, "box_convs": 4, "head_norm": "batch"}, 108, 1),
+        ("convnext_base", {"cascade": True, "box_convs": 4, "head_norm": "batch"}, 146, 1),
     ],
 )
 def test_sizes_are_the_published_ones(model: str, parts: dict, millions: float, within: float) -> None:
     with torch.device("meta"):
-        detector = create_detector(model, classes=80, **parts)
+        detector = create_detector(model, num_classes=80, **parts)
     assert abs(sum(p.numel() for p in detector.parameters()) / 1e6 - millions) < within
 
 
@@ -45,7 +45,7 @@ def test_narrow_heads_start_with_outputs_as_large_as_wide_ones() -> None:
     spreads = []
     for dim, linear in ((32, 64), (256, 1024)):
         torch.manual_seed(0)
-        detector = create_detector("convnextv2_atto", classes=11, dim=dim, linear=linear)
+        detector = create_detector("convnextv2_atto", num_classes=11, fpn_dim=dim, linear_dim=linear)
         with torch.no_grad():
             outputs = detector.box_stages[0].head(torch.randn(64, dim, 7, 7))
             objectness, codes = detector.rpn.head([torch.randn(1, dim, 32, 32)])
@@ -58,18 +58,20 @@ def test_the_backbone_takes_a_classifiers_weights(tmp_path: Path) -> None:
     torch.manual_seed(0)
     classifier = convnext.create_model("convnextv2_atto", num_classes=5)
     save_weights(classifier, tmp_path / "c.safetensors")
-    detector = create_detector("convnextv2_atto", classes=3, encoder={"weights": tmp_path / "c.safetensors"}, **SMALL)
+    detector = create_detector(
+        "convnextv2_atto", num_classes=3, encoder={"weights": tmp_path / "c.safetensors"}, **SMALL
+    )
     own = detector.backbone.state_dict()
     assert all(torch.equal(own[name], value) for name, value in classifier.state_dict().items() if name in own)
     assert len(own) == len(classifier.state_dict()) - 4
 
 
 @pytest.mark.parametrize(
-    "parts", [{}, {"cascade": True, "box_convs": 1, "norm": "group"}, {"agnostic": True}, {"masks": False}]
+    "parts", [{}, {"cascade": True, "box_convs": 1, "head_norm": "group"}, {"class_agnostic": True}, {"masks": False}]
 )
 def test_images_without_objects_and_of_several_sizes(parts: dict) -> None:
     torch.manual_seed(0)
-    detector = create_detector("convnextv2_atto", classes=3, **{**SMALL, **parts})
+    detector = create_detector("convnextv2_atto", num_classes=3, **{**SMALL, **parts})
     images = [torch.randn(3, 70, 100), torch.randn(3, 64, 40)]
     nothing = Objects(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), torch.zeros(0, 64, 40, dtype=torch.uint8))
     mask = torch.zeros(1, 70, 100, dtype=torch.uint8)
@@ -92,13 +94,13 @@ def test_images_without_objects_and_of_several_sizes(parts: dict) -> None:
 @pytest.mark.parametrize(("cascade", "steps"), [(False, 90), (True, 30)])
 def test_eight_images_are_learnt_by_heart(real_images: Path, cascade: bool, steps: int) -> None:
     torch.manual_seed(0)
-    whole = read_coco(real_images / "coco100" / "train.json", real_images / "coco100" / "train", Faults())
+    whole = read_coco(real_images / "coco100" / "train.json", real_images / "coco100" / "train", Problems())
     few = [i for i in whole.images if 1 <= len(i.annotations) <= 4 and not any(a.crowd for a in i.annotations)]
-    data = Annotated(whole.classes, whole.category_ids, tuple(few[:8]))
+    data = DetectionSet(whole.classes, whole.category_ids, tuple(few[:8]))
     transform = DetectionTransform((128,), 128, None, hflip=0.0, vflip=0.0, colour=0.0, masks=True)
     pairs = [transform(open_annotated(image), image) for image in data.images]
-    parts = {"box_convs": 1, "norm": "group"} if cascade else {}
-    detector = create_detector("convnextv2_atto", classes=80, cascade=cascade, regions=128, **SMALL, **parts)
+    parts = {"box_convs": 1, "head_norm": "group"} if cascade else {}
+    detector = create_detector("convnextv2_atto", num_classes=80, cascade=cascade, rois_per_image=128, **SMALL, **parts)
     optimizer = torch.optim.AdamW(detector.parameters(), lr=1e-3, weight_decay=0.0)
     rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=steps)
     losses = []
@@ -115,8 +117,8 @@ def test_eight_images_are_learnt_by_heart(real_images: Path, cascade: bool, step
     if cascade:  # its steps take three times as long
         return
     batch = DetectionBatch([pair[0] for pair in pairs], [pair[1] for pair in pairs], list(range(8)), [])
-    results = detect(Detector(detector, data.classes, data.category_ids, WholeImage(128, 128)), [batch], data)
-    assert figures(coco_eval(data, results, "segm"))["AP50"] > 0.9
+    results = detect_batches(Detector(detector, data.classes, data.category_ids, WholeImage(128, 128)), [batch], data)
+    assert coco_metrics(coco_eval(data, results, "segm"))["AP50"] > 0.9
 
 
 def test_soft_nms_lowers_what_overlaps_and_keeps_the_rest() -> None:
@@ -164,7 +166,7 @@ def test_a_mask_without_area_or_outside_the_image_draws_nothing() -> None:
 
 @pytest.mark.parametrize(("length", "side"), [(100, 200), (200, 200), (201, 200), (1000, 256), (4000, 256)])
 def test_tiles_cover_all_and_overlap(length: int, side: int) -> None:
-    found = starts(length, side)
+    found = tile_starts(length, side)
     covered = torch.zeros(length, dtype=torch.bool)
     for start in found:
         assert start >= 0

@@ -21,7 +21,7 @@ def detector(version: int, **parts: object) -> RCNN:
     """With weights large enough that padding would be seen, and every image has objects to find."""
     torch.manual_seed(0)
     name = "convnextv2_atto" if version == 2 else "convnext_tiny"
-    model = create_detector(name, classes=3, dim=32, linear=64, mask_convs=1, **parts)
+    model = create_detector(name, num_classes=3, fpn_dim=32, linear_dim=64, mask_convs=1, **parts)
     with torch.no_grad():
         for path, parameter in model.backbone.named_parameters():
             if path.endswith(("grn.gamma", "grn.beta", "bias")) or (version == 1 and path.endswith(".gamma")):
@@ -58,7 +58,7 @@ def same(found: Detections, alone: Detections) -> None:
 PARTS = [
     pytest.param(1, {}, id="V1"),
     pytest.param(2, {}, id="V2"),
-    pytest.param(2, {"cascade": True, "box_convs": 1, "norm": "group"}, id="V2-cascade"),
+    pytest.param(2, {"cascade": True, "box_convs": 1, "head_norm": "group"}, id="V2-cascade"),
 ]
 
 
@@ -114,10 +114,10 @@ def test_a_batchs_loss_and_gradient_are_the_mean_of_its_images(version: int, par
             torch.testing.assert_close(gradient / scale, expected[name] / scale, atol=1e-3, rtol=0, msg=name)
 
 
-@pytest.mark.parametrize("parts", [{}, {"cascade": True, "box_convs": 1, "norm": "group"}])
+@pytest.mark.parametrize("parts", [{}, {"cascade": True, "box_convs": 1, "head_norm": "group"}])
 def test_an_image_without_objects_is_all_background(parts: dict) -> None:
     """Its own losses are those written out here, and in a batch each counts half."""
-    model, given, truth = detector(2, regions=2000, **parts).train(), images(), objects()
+    model, given, truth = detector(2, rois_per_image=2000, **parts).train(), images(), objects()
     answers: list[Tensor] = []
     for stage in model.box_stages:
         stage.head.register_forward_hook(lambda _, __, found: answers.append(found[0]))

@@ -9,22 +9,22 @@ from torch.nn import functional as F
 
 from convnext.data.sources.label_maps import IGNORED
 from convnext.models.segmentation.losses import class_weights, dice_loss, segmentation_loss
-from convnext.models.segmentation.upernet import Conv, create_segmenter, enlarge, resize
+from convnext.models.segmentation.upernet import Conv, create_segmenter, enlarge, resize_map
 
-SMALL = {"dim": 32, "aux_dim": 16}
+SMALL = {"fpn_dim": 32, "aux_dim": 16}
 
 
 @pytest.mark.parametrize(("model", "millions"), [("tiny", 60), ("small", 82), ("base", 122)])
 def test_as_large_as_published(model: str, millions: float) -> None:
     with torch.device("meta"):
-        segmenter = create_segmenter(f"convnext_{model}", classes=150)
+        segmenter = create_segmenter(f"convnext_{model}", num_classes=150)
     assert sum(p.numel() for p in segmenter.parameters()) / 1e6 == pytest.approx(millions, abs=1)
 
 
 @pytest.mark.parametrize("norm", ["batch", "group"])
 def test_logits_have_the_images_size_and_everything_learns(norm: str) -> None:
     torch.manual_seed(0)
-    segmenter = create_segmenter("convnextv2_atto", classes=3, norm=norm, **SMALL)
+    segmenter = create_segmenter("convnextv2_atto", num_classes=3, head_norm=norm, **SMALL)
     logits, auxiliary = segmenter(torch.randn(2, 3, 65, 99))
     assert logits.shape == auxiliary.shape == (2, 3, 65, 99)
     (logits.square().mean() + auxiliary.square().mean()).backward()
@@ -39,7 +39,7 @@ def test_a_narrow_head_starts_with_logits_as_large_as_a_wide_one() -> None:
     spreads = []
     for dim in (32, 512):
         torch.manual_seed(0)
-        segmenter = create_segmenter("convnextv2_atto", classes=11, dim=dim, aux_dim=dim)
+        segmenter = create_segmenter("convnextv2_atto", num_classes=11, fpn_dim=dim, aux_dim=dim)
         with torch.no_grad():
             spreads.append([logits.std(1).mean() for logits in segmenter(torch.randn(2, 3, 64, 64))])
     for narrow, wide in zip(*spreads, strict=True):
@@ -49,7 +49,7 @@ def test_a_narrow_head_starts_with_logits_as_large_as_a_wide_one() -> None:
 def test_images_go_on_beyond_their_border() -> None:
     """An edge there, as zeros would make, is taken for an upright thing."""
     torch.manual_seed(0)
-    segmenter = create_segmenter("convnextv2_atto", classes=3, **SMALL).eval()
+    segmenter = create_segmenter("convnextv2_atto", num_classes=3, **SMALL).eval()
     image = torch.randn(1, 3, 40, 70)
     with torch.no_grad():
         whole = segmenter(F.pad(image, (0, 26, 0, 24), mode="replicate"))
@@ -57,7 +57,7 @@ def test_images_go_on_beyond_their_border() -> None:
 
 
 def test_one_image_alone_trains_with_group_norm() -> None:
-    segmenter = create_segmenter("convnextv2_atto", classes=2, norm="group", **SMALL)
+    segmenter = create_segmenter("convnextv2_atto", num_classes=2, head_norm="group", **SMALL)
     assert segmenter(torch.randn(1, 3, 32, 32))[0].isfinite().all()
 
 
@@ -114,7 +114,7 @@ def test_maps_convolved_before_they_are_enlarged_give_the_same(size, others):
     results = []
     for enlarged in (False, True):
         inputs = [x.clone().requires_grad_() for x in maps]
-        smaller = [resize(x, size) for x in inputs[1:]]
+        smaller = [resize_map(x, size) for x in inputs[1:]]
         out = conv(torch.cat([inputs[0], *smaller], dim=1)) if enlarged else conv(*inputs)
         conv.zero_grad()
         out.pow(2).sum().backward()
@@ -128,4 +128,4 @@ def test_maps_convolved_before_they_are_enlarged_give_the_same(size, others):
 )
 def test_logits_are_enlarged_as_pytorch_does(shape, size):
     x = torch.randn(shape, generator=torch.Generator().manual_seed(0))
-    torch.testing.assert_close(enlarge(x, size), resize(x, size), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(enlarge(x, size), resize_map(x, size), rtol=1e-5, atol=1e-5)

@@ -12,7 +12,7 @@ import torch
 from sklearn import metrics as sklearn_metrics
 from torch import Tensor
 
-from convnext.data.image_set import Samples
+from convnext.data.image_set import ImageSet
 from convnext.data.loading import Batch
 from convnext.errors import InputError
 from convnext.tasks.classify import metrics as module
@@ -20,12 +20,12 @@ from convnext.tasks.classify.metrics import (
     Answers,
     Predictions,
     accuracy,
+    accuracy_per_class,
+    accuracy_rows,
+    classify_batches,
     confusion_matrix,
     confusions,
-    merge,
-    per_class,
-    predict,
-    rows,
+    merge_answers,
 )
 
 CPU = torch.device("cpu")
@@ -47,7 +47,7 @@ def batches(logits: Tensor, targets: Tensor, size: int, order: list[int] | None 
 
 def answered(logits: Tensor, targets: Tensor, size: int = 64) -> Answers:
     """By a model that gives its input back."""
-    return predict(torch.nn.Identity(), batches(logits, targets, size), CPU)
+    return classify_batches(torch.nn.Identity(), batches(logits, targets, size), CPU)
 
 
 def test_accuracy_agrees_with_sklearn() -> None:
@@ -64,9 +64,9 @@ def test_figures_do_not_depend_on_batches_processes_or_order(multi_label: bool, 
     logits, targets = data(multi_label=multi_label)
     expected = accuracy(answered(logits, targets))
     shares = [list(range(rank, 200, 3))[:: -1 if rank == 1 else 1] for rank in range(3)]
-    parts = [predict(torch.nn.Identity(), batches(logits, targets, size, share), CPU) for share in shares]
-    assert accuracy(merge(parts)) == expected
-    assert accuracy(merge(parts[::-1])) == expected
+    parts = [classify_batches(torch.nn.Identity(), batches(logits, targets, size, share), CPU) for share in shares]
+    assert accuracy(merge_answers(parts)) == expected
+    assert accuracy(merge_answers(parts[::-1])) == expected
     assert accuracy(answered(logits, targets, size)) == expected
 
 
@@ -125,7 +125,7 @@ def test_per_class_agrees_with_sklearn(multi_label: bool) -> None:
     logits, targets = data(multi_label=multi_label)
     truth, guess = (targets, logits > 0) if multi_label else (targets, logits.argmax(1))
     values = sklearn_metrics.precision_recall_fscore_support(truth, guess, zero_division=0.0)
-    table = per_class(answered(logits, targets), list("abcdefg"))
+    table = accuracy_per_class(answered(logits, targets), list("abcdefg"))
     for name, column in zip(("precision", "recall", "f1"), values, strict=False):
         assert [row[name] for row in table] == pytest.approx((100 * column).tolist(), abs=0.006)
     assert [row["images"] for row in table] == values[3].tolist()
@@ -133,8 +133,8 @@ def test_per_class_agrees_with_sklearn(multi_label: bool) -> None:
 
 def test_a_row_an_image() -> None:
     logits, targets = data(classes=3, images=4)
-    samples = Samples(("a", "b", "c"), targets.tolist(), False, [f"{n}.jpg" for n in range(4)])
-    found = list(rows(answered(logits, targets), samples))
+    samples = ImageSet(("a", "b", "c"), targets.tolist(), False, [f"{n}.jpg" for n in range(4)])
+    found = list(accuracy_rows(answered(logits, targets), samples))
     assert [row["path"] for row in found] == samples.sources
     for row, own, target in zip(found, logits, targets.tolist(), strict=True):
         assert (row["truth"], row["answer"]) == ("abc"[target], "abc"[int(own.argmax())])
@@ -144,8 +144,8 @@ def test_a_row_an_image() -> None:
 
 def test_a_row_an_image_of_several_labels() -> None:
     logits, targets = torch.tensor([[2.0, -2, 1], [-1, -1, -1]]), torch.tensor([[1.0, 0, 1], [0, 0, 1]])
-    samples = Samples(("a", "b", "c"), [(0, 2), (2,)], True, ["0.jpg", "1.jpg"])
-    first, second = rows(answered(logits, targets), samples)
+    samples = ImageSet(("a", "b", "c"), [(0, 2), (2,)], True, ["0.jpg", "1.jpg"])
+    first, second = accuracy_rows(answered(logits, targets), samples)
     assert (first["truth"], first["answer"], first["right"]) == ("a|c", "a|c", True)
     assert first["score"] == "0.880797|0.731059"
     assert (second["truth"], second["answer"], second["right"]) == ("c", "", False)
@@ -156,19 +156,21 @@ def batch(images: int, unreadable: list[tuple[int, str]]) -> Batch:
 
 
 def test_predict_passes_over_unreadable_images() -> None:
-    p = predict(torch.nn.Linear(3, 2), [batch(2, [(2, "a.jpg: zero bytes")]), batch(0, [(3, "b.jpg: truncated")])], CPU)
+    p = classify_batches(
+        torch.nn.Linear(3, 2), [batch(2, [(2, "a.jpg: zero bytes")]), batch(0, [(3, "b.jpg: truncated")])], CPU
+    )
     assert p.indices.tolist() == [0, 1]
     assert p.unreadable == [(2, "a.jpg: zero bytes"), (3, "b.jpg: truncated")]
 
 
 def test_a_set_without_one_readable_image_is_refused() -> None:
     with pytest.raises(InputError, match=r"no image could be read: a\.jpg: zero bytes"):
-        accuracy(predict(torch.nn.Linear(3, 2), [batch(0, [(0, "a.jpg: zero bytes")])], CPU))
+        accuracy(classify_batches(torch.nn.Linear(3, 2), [batch(0, [(0, "a.jpg: zero bytes")])], CPU))
 
 
 def test_a_process_without_a_readable_image_adds_nothing() -> None:
-    parts = [answered(*data()), predict(torch.nn.Identity(), [batch(0, [(7, "c.jpg: truncated")])], CPU)]
-    merged = merge(parts)
+    parts = [answered(*data()), classify_batches(torch.nn.Identity(), [batch(0, [(7, "c.jpg: truncated")])], CPU)]
+    merged = merge_answers(parts)
     assert accuracy(merged) == accuracy(parts[0])
     assert merged.unreadable == [(7, "c.jpg: truncated")]
 

@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 
 import convnext
 from convnext import cli
-from convnext.data.image_set import Samples
+from convnext.data.image_set import ImageSet
 from convnext.tasks.classify.config import ClassifyConfig
 from convnext.tasks.classify.task import balanced_weights
 
@@ -37,9 +37,9 @@ def test_several_labels_an_image(colours, tmp_path, capsys):
 
 
 def test_balanced_weights():
-    single = Samples(classes=("a", "b"), targets=[0, 0, 0, 1], multi_label=False, sources=["x"] * 4)
+    single = ImageSet(classes=("a", "b"), targets=[0, 0, 0, 1], multi_label=False, sources=["x"] * 4)
     torch.testing.assert_close(balanced_weights(single), torch.tensor([4 / 6, 2.0]))
-    several = Samples(classes=("a", "b"), targets=[(0,), (0, 1), (0,), ()], multi_label=True, sources=["x"] * 4)
+    several = ImageSet(classes=("a", "b"), targets=[(0,), (0, 1), (0,), ()], multi_label=True, sources=["x"] * 4)
     torch.testing.assert_close(balanced_weights(several), torch.tensor([1 / 3, 3.0]))
 
 

@@ -11,28 +11,28 @@ import torch
 from PIL import ExifTags, Image
 from torchvision.ops import masks_to_boxes
 
-from convnext.data.images.whole_image import WholeImage, fit
-from convnext.data.problems import Faults
-from convnext.data.sources.coco import Annotated, AnnotatedImage, Annotation, read_coco
+from convnext.data.images.whole_image import WholeImage, fit_size
+from convnext.data.problems import Problems
+from convnext.data.sources.coco import AnnotatedImage, Annotation, DetectionSet, read_coco
 from convnext.errors import ImageError
 from convnext.tasks.detect import data as annotated
 from convnext.tasks.detect.data import (
     DetectionTransform,
     Window,
+    crop_with_objects,
     detection_eval_loader,
     detection_train_loader,
     flip,
     jitter,
     open_annotated,
-    take,
 )
 
 JITTER = DetectionTransform((160,), 400, (0.3, 2.0), hflip=0.5, vflip=0.5, colour=0.2, masks=True)
 
 
 @pytest.fixture(scope="module")
-def coco(real_images: Path) -> Annotated:
-    return read_coco(real_images / "coco100" / "train.json", real_images / "coco100" / "train", Faults())
+def coco(real_images: Path) -> DetectionSet:
+    return read_coco(real_images / "coco100" / "train.json", real_images / "coco100" / "train", Problems())
 
 
 def marked(tmp_path: Path, *squares: tuple[int, int, int, int], size: tuple[int, int] = (90, 60)) -> AnnotatedImage:
@@ -64,7 +64,7 @@ def test_boxes_and_masks_lie_where_the_pixels_do(tmp_path: Path) -> None:
     assert found > 30
 
 
-def test_boxes_are_those_of_their_masks_on_real_images(coco: Annotated) -> None:
+def test_boxes_are_those_of_their_masks_on_real_images(coco: DetectionSet) -> None:
     for index in range(0, len(coco), 10):
         torch.manual_seed(index)
         pixels, objects = JITTER(open_annotated(coco.images[index]), coco.images[index])
@@ -78,20 +78,20 @@ def test_boxes_are_those_of_their_masks_on_real_images(coco: Annotated) -> None:
 def test_without_masks_boxes_move_likewise(tmp_path: Path) -> None:
     image = marked(tmp_path, (10, 20, 40, 50), (60, 5, 80, 25))
     window = Window(10, 5, 40, 60, (80, 90))
-    _pixels, masked = take(open_annotated(image), image, window, masks=True)
-    _, boxes = take(open_annotated(image), image, window, masks=False)
+    _pixels, masked = crop_with_objects(open_annotated(image), image, window, masks=True)
+    _, boxes = crop_with_objects(open_annotated(image), image, window, masks=False)
     assert (masked.boxes - boxes.boxes).abs().max() <= 1
     assert boxes.masks.shape == (0, 80, 90)
-    _, outside = take(open_annotated(image), image, Window(55, 0, 5, 5, (5, 5)), masks=False)
+    _, outside = crop_with_objects(open_annotated(image), image, Window(55, 0, 5, 5, (5, 5)), masks=False)
     assert len(outside.boxes) == 0
 
 
-def test_masks_decoded_a_few_at_a_time_are_the_same(coco: Annotated, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_masks_decoded_a_few_at_a_time_are_the_same(coco: DetectionSet, monkeypatch: pytest.MonkeyPatch) -> None:
     image = max(coco.images, key=lambda image: len(image.annotations))
     window = Window(5, 5, image.height - 9, image.width - 7, (90, 120))
-    _, together = take(open_annotated(image), image, window, masks=True)
+    _, together = crop_with_objects(open_annotated(image), image, window, masks=True)
     monkeypatch.setattr(annotated, "DECODED", 2 * image.width * image.height)
-    _, apart = take(open_annotated(image), image, window, masks=True)
+    _, apart = crop_with_objects(open_annotated(image), image, window, masks=True)
     assert len(together.masks) > 2
     assert torch.equal(together.masks, apart.masks)
 
@@ -99,7 +99,7 @@ def test_masks_decoded_a_few_at_a_time_are_the_same(coco: Annotated, monkeypatch
 @pytest.mark.parametrize("axis", [1, 2])
 def test_flipping_twice_changes_nothing(tmp_path: Path, axis: int) -> None:
     image = marked(tmp_path, (10, 20, 40, 50))
-    pixels, objects = take(open_annotated(image), image, Window(0, 0, 60, 90, (60, 90)), masks=True)
+    pixels, objects = crop_with_objects(open_annotated(image), image, Window(0, 0, 60, 90, (60, 90)), masks=True)
     once = flip(pixels, objects, axis)
     assert not torch.equal(once[1].boxes, objects.boxes)
     twice = flip(*once, axis)
@@ -121,19 +121,19 @@ def test_jitter_stays_in_the_image_and_the_square() -> None:
 
 
 def test_sizes_of_whole_images() -> None:
-    assert fit(480, 640, 800, 1333) == (800, 1067)
-    assert fit(200, 1000, 800, 1333) == (267, 1333)
-    assert fit(3, 3000, 800, 1333) == (1, 1333)
+    assert fit_size(480, 640, 800, 1333) == (800, 1067)
+    assert fit_size(200, 1000, 800, 1333) == (267, 1333)
+    assert fit_size(3, 3000, 800, 1333) == (1, 1333)
 
 
 def test_crowds_are_no_objects(tmp_path: Path) -> None:
     image = marked(tmp_path, (10, 20, 40, 50), (60, 5, 80, 25))
     image = replace(image, annotations=(replace(image.annotations[0], crowd=True), image.annotations[1]))
-    _, objects = take(open_annotated(image), image, Window(0, 0, 60, 90, (60, 90)), masks=True)
+    _, objects = crop_with_objects(open_annotated(image), image, Window(0, 0, 60, 90, (60, 90)), masks=True)
     assert objects.labels.tolist() == [1]
 
 
-def test_batches_are_of_one_shape_and_the_same_again(coco: Annotated) -> None:
+def test_batches_are_of_one_shape_and_the_same_again(coco: DetectionSet) -> None:
     def epoch(number: int, workers: int = 0) -> list[list[int]]:
         loader = detection_train_loader(coco, JITTER, batch_size=4, workers=workers, seed=0)
         loader.set_epoch(number)
@@ -150,7 +150,7 @@ def test_batches_are_of_one_shape_and_the_same_again(coco: Annotated) -> None:
 
 def test_images_without_objects_are_in_the_batches_too(tmp_path: Path) -> None:
     image = marked(tmp_path, (10, 20, 40, 50))
-    data = Annotated(("a",), (1,), (image, replace(image, annotations=())))
+    data = DetectionSet(("a",), (1,), (image, replace(image, annotations=())))
     (batch,) = detection_train_loader(data, JITTER, batch_size=2, workers=0, seed=0)
     assert sorted(batch.indices) == [0, 1]
     (empty,) = [each for index, each in zip(batch.indices, batch.objects, strict=True) if index]
@@ -161,7 +161,7 @@ def test_an_image_of_another_size_is_unreadable(tmp_path: Path) -> None:
     image = replace(marked(tmp_path, (10, 20, 40, 50)), width=60, height=90)
     with pytest.raises(ImageError, match="90×60 pixels, where its annotations are for 60×90"):
         open_annotated(image)
-    data = Annotated(("a",), (1,), (image,))
+    data = DetectionSet(("a",), (1,), (image,))
     (batch,) = detection_eval_loader(data, WholeImage(64, 64), batch_size=2, workers=0)
     assert batch.images == []
     assert len(batch.unreadable) == 1

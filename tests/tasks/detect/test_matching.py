@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from convnext.data.sources.coco import Annotated, AnnotatedImage, Annotation
+from convnext.data.sources.coco import AnnotatedImage, Annotation, DetectionSet
 from convnext.tasks.detect.matching import matched
 from convnext.tasks.detect.metrics import Result
 
@@ -13,7 +13,7 @@ def annotation(label: int, *box: float, crowd: bool = False) -> Annotation:
 
 def rows_of(annotations: list[Annotation], results: list[Result]) -> tuple[dict, list[dict]]:
     image = AnnotatedImage(id=7, file=Path("a.png"), width=100, height=100, annotations=tuple(annotations), key="a.png")
-    images, objects = matched(Annotated(("cat", "dog"), (1, 2), (image,)), results)
+    images, objects = matched(DetectionSet(("cat", "dog"), (1, 2), (image,)), results)
     return images[0], objects
 
 

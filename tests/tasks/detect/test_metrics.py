@@ -14,9 +14,9 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from convnext.data.images.whole_image import WholeImage
-from convnext.data.problems import Faults
+from convnext.data.problems import Problems
 from convnext.data.rle import from_mask, to_masks
-from convnext.data.sources.coco import Annotated, read_coco
+from convnext.data.sources.coco import DetectionSet, read_coco
 from convnext.inference.detector import Detector
 from convnext.models.detection.rcnn import create_detector
 from convnext.tasks.detect.data import DetectionBatch
@@ -25,22 +25,22 @@ from convnext.tasks.detect.metrics import (
     Result,
     as_coco,
     coco_eval,
-    detect,
-    figures,
-    merge,
+    coco_metrics,
+    detect_batches,
+    merge_results,
     per_category,
     truth_of,
 )
 
 
 @pytest.fixture(params=["coco100/train", "nuclei/val"])
-def data(request: pytest.FixtureRequest, real_images: Path) -> Annotated:
+def data(request: pytest.FixtureRequest, real_images: Path) -> DetectionSet:
     path = real_images / request.param
-    whole = read_coco(path.with_suffix(".json"), path, Faults())
+    whole = read_coco(path.with_suffix(".json"), path, Problems())
     return replace(whole, images=whole.images[:40] if "nuclei" in request.param else whole.images)
 
 
-def detections(data: Annotated, *, noise: float) -> list[Result]:
+def detections(data: DetectionSet, *, noise: float) -> list[Result]:
     """The truth without crowds, moved about, some of it missing, some twice, some as another class."""
     rng = np.random.default_rng(0)
     rows = []
@@ -57,7 +57,7 @@ def detections(data: Annotated, *, noise: float) -> list[Result]:
     return rows
 
 
-def pycocotools(data: Annotated, results: list[Result], kind: str) -> np.ndarray:
+def pycocotools(data: DetectionSet, results: list[Result], kind: str) -> np.ndarray:
     """The figures of results by COCO's ids, as they are written, on its own form of the truth."""
     places = {image.id: place for place, image in enumerate(data.images)}
     labels = {id: label for label, id in enumerate(data.category_ids)}
@@ -79,21 +79,21 @@ def pycocotools(data: Annotated, results: list[Result], kind: str) -> np.ndarray
 
 
 @pytest.mark.parametrize("kind", ["bbox", "segm"])
-def test_all_figures_are_those_of_pycocotools(data: Annotated, kind: str) -> None:
+def test_all_figures_are_those_of_pycocotools(data: DetectionSet, kind: str) -> None:
     rows = detections(data, noise=0.15)
-    ours = figures(coco_eval(data, rows, kind))
+    ours = coco_metrics(coco_eval(data, rows, kind))
     assert 0.05 < ours["AP"] < 0.9
     assert list(ours) == list(FIGURES)
     np.testing.assert_allclose(list(ours.values()), pycocotools(data, rows, kind), atol=1e-6)
 
 
 @pytest.mark.parametrize("kind", ["bbox", "segm"])
-def test_the_truth_given_back_is_perfect(data: Annotated, kind: str) -> None:
-    ours = figures(coco_eval(data, detections(data, noise=0), kind))
+def test_the_truth_given_back_is_perfect(data: DetectionSet, kind: str) -> None:
+    ours = coco_metrics(coco_eval(data, detections(data, noise=0), kind))
     assert [ours[name] for name in ("AP", "AP50", "AP75")] == [1, 1, 1]
 
 
-def test_by_category(data: Annotated) -> None:
+def test_by_category(data: DetectionSet) -> None:
     rows = detections(data, noise=0)
     evaluation = coco_eval(data, rows, "bbox")
     table = per_category(evaluation, data)
@@ -102,38 +102,38 @@ def test_by_category(data: Annotated) -> None:
     assert sum(row["objects"] for row in table) + crowds == sum(len(image.annotations) for image in data.images)
 
 
-def test_nothing_found(data: Annotated) -> None:
-    assert figures(coco_eval(data, [], "bbox"))["AP"] == 0
+def test_nothing_found(data: DetectionSet) -> None:
+    assert coco_metrics(coco_eval(data, [], "bbox"))["AP"] == 0
     assert {row["AP"] for row in per_category(None, data)} == {0.0}
 
 
-def test_an_image_that_cannot_be_read_is_named(data: Annotated, caplog: pytest.LogCaptureFixture) -> None:
-    detector = Detector(create_detector("convnextv2_atto", classes=1), ["a"], [1], WholeImage(64, 64))
+def test_an_image_that_cannot_be_read_is_named(data: DetectionSet, caplog: pytest.LogCaptureFixture) -> None:
+    detector = Detector(create_detector("convnextv2_atto", num_classes=1), ["a"], [1], WholeImage(64, 64))
     batch = DetectionBatch([], [], [], [(0, "a.png: the file is truncated")])
-    assert detect(detector, [batch], data) == []
+    assert detect_batches(detector, [batch], data) == []
     assert "a.png: the file is truncated" in caplog.text
 
 
-def test_figures_do_not_depend_on_the_order_in_which_images_were_seen(data: Annotated) -> None:
+def test_figures_do_not_depend_on_the_order_in_which_images_were_seen(data: DetectionSet) -> None:
     """Of objects with one score, which counts first is decided by the place of their image."""
     rows = [row._replace(score=0.5) for row in detections(data, noise=0.3)]
     parts = [[row for row in reversed(rows) if row.image % 3 == rank] for rank in range(3)]
     parts = [sorted(part, key=lambda row: -row.image) for part in parts]
-    expected = figures(coco_eval(data, merge([list(reversed(rows))]), "bbox"))
-    assert figures(coco_eval(data, merge(parts), "bbox")) == expected
+    expected = coco_metrics(coco_eval(data, merge_results([list(reversed(rows))]), "bbox"))
+    assert coco_metrics(coco_eval(data, merge_results(parts), "bbox")) == expected
 
 
 @pytest.mark.parametrize("kind", ["bbox", "segm"])
-def test_ids_of_images_may_be_any(data: Annotated, kind: str) -> None:
+def test_ids_of_images_may_be_any(data: DetectionSet, kind: str) -> None:
     """The evaluation's own code takes 64 bits."""
     ids = [-1, 2**70, "a", *range(-len(data), -3)]
     other = replace(data, images=tuple(replace(i, id=id) for i, id in zip(data.images, ids, strict=True)))
     rows = detections(other, noise=0.15)
-    assert figures(coco_eval(other, rows, kind)) == figures(coco_eval(data, rows, kind))
+    assert coco_metrics(coco_eval(other, rows, kind)) == coco_metrics(coco_eval(data, rows, kind))
     assert as_coco(other, rows)[0]["image_id"] == ids[rows[0].image]
 
 
-def test_masks_of_a_class_without_outlines_are_not_measured(data: Annotated) -> None:
+def test_masks_of_a_class_without_outlines_are_not_measured(data: DetectionSet) -> None:
     """Its row would hold numpy's mean of nothing."""
     first = data.images[0].annotations[0].label
     images = [
@@ -148,7 +148,7 @@ def test_masks_of_a_class_without_outlines_are_not_measured(data: Annotated) -> 
     }
 
 
-def test_parts_that_share_ids_can_be_joined(data: Annotated) -> None:
+def test_parts_that_share_ids_can_be_joined(data: DetectionSet) -> None:
     twice = replace(data, images=(*data.images, *data.images))
     rows = detections(twice, noise=0)
-    assert figures(coco_eval(twice, rows, "bbox"))["AP"] == 1
+    assert coco_metrics(coco_eval(twice, rows, "bbox"))["AP"] == 1

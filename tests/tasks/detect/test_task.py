@@ -20,7 +20,7 @@ from convnext import cli
 from convnext.data.images.decode import read_image
 from convnext.runs.directory import Run
 from convnext.tasks.detect.config import DetectConfig
-from convnext.tasks.detect.read import read
+from convnext.tasks.detect.read import read_detection_data
 from convnext.tasks.detect.task import Detection
 from convnext.tasks.recipes import RECIPES, build_config, models_of, task_of_recipe
 from convnext.tasks.registry import find_task
@@ -153,7 +153,7 @@ def test_every_recipe_takes_a_step_on_coco(recipe: str, model: str, real_images:
     sizes = {"image_size": 96, "max_side": 128, "short_sides": (64, 96), "fpn_dim": 64, "linear_dim": 64}
     other = {"data": data, "batch_size": 2, "workers": 0, "precision": "fp32"}
     config = build_config(recipe, model, DetectConfig).override({**sizes, **other})
-    train, val, origin, _ = read(config)
+    train, val, origin, _ = read_detection_data(config)
     task = Detection(config, train, val, origin)
     trainer = Trainer(task, Run.create(tmp_path / "run", config, overwrite=False))
     trainer.step = len(trainer.loader)
@@ -168,7 +168,7 @@ def test_recipes_hold_the_published_values() -> None:
     assert v2.base_lr * v2.batch_size / 256 == pytest.approx(1e-4)
     expected = dict(
         batch_size=32, epochs=36, milestones=(27, 33), warmup_steps=1000, weight_decay=0.05, layer_decay=0.95,
-        layer_groups="group", drop_path=0.4, jitter=(0.1, 2.0), image_size=1024, test_short=800, max_side=1333,
+        layer_groups="group", drop_path=0.4, scale_jitter=(0.1, 2.0), image_size=1024, test_size=800, max_side=1333,
         soft_nms=True, fpn_dim=256, linear_dim=1024, mask_convs=4, anchor_scale=8.0, cascade=False,
     )  # fmt: skip
     assert {name: getattr(v2, name) for name in expected} == expected
@@ -276,7 +276,7 @@ def test_what_is_not_trained_on_is_counted(tmp_path: Path, capsys, caplog: pytes
         said = capsys.readouterr().out.splitlines()
         assert [line for line in said if "not trained on" in line] == expected
         config = DetectConfig(data=str(data)).override(given(options))
-        train, val, origin, _ = read(config)
+        train, val, origin, _ = read_detection_data(config)
         caplog.clear()
         task = Detection(config, train, val, origin)
         logged = [record.getMessage() for record in caplog.records if "not trained on" in record.getMessage()]

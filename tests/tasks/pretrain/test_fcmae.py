@@ -15,7 +15,7 @@ from convnext.models.fcmae import load_fcmae
 from convnext.runs.directory import Run
 from convnext.tasks.pretrain.fcmae.config import PretrainConfig
 from convnext.tasks.pretrain.fcmae.task import Pretraining
-from convnext.train.launch import train
+from convnext.train.launch import train_task
 from convnext.train.trainer import Trainer
 from convnext.weights import read_state
 
@@ -25,7 +25,7 @@ OPTIONS = ["--image-size", "64", "--epochs", "2", "--batch-size", "8", "--worker
 @pytest.fixture(scope="module")
 def pretrained(colours, tmp_path_factory):
     out = tmp_path_factory.mktemp("runs") / "pretrained"
-    command = ["pretrain", str(colours / "train"), "--out", str(out), "--probe", str(colours), "--look-every", "1"]
+    command = ["pretrain", str(colours / "train"), "--out", str(out), "--probe", str(colours), "--probe-every", "1"]
     assert cli.main([*command, *OPTIONS]) == 0
     return out
 
@@ -164,14 +164,14 @@ def test_bad_folders(tmp_path, capsys):
 
 def config(colours, **changes):
     base = PretrainConfig(
-        image_size=64, epochs=3, batch_size=8, workers=0, base_lr=1e-2, decoder_dim=32, drop_path=0.1, look_every=3
+        image_size=64, epochs=3, batch_size=8, workers=0, base_lr=1e-2, decoder_dim=32, drop_path=0.1, probe_every=3
     )
     return base.override({"data": str(colours), **changes})
 
 
 def test_resumed_run_is_the_undisturbed_run_bit_by_bit(colours, tmp_path):
     chosen = config(colours)
-    train(Pretraining(chosen, read_images(colours)), tmp_path / "whole", resume=False, overwrite=False)
+    train_task(Pretraining(chosen, read_images(colours)), tmp_path / "whole", resume=False, overwrite=False)
     broken = Trainer(
         Pretraining(chosen, read_images(colours)), Run.create(tmp_path / "broken", chosen, overwrite=False)
     )
@@ -216,7 +216,7 @@ def test_other_ways_to_the_same_losses(colours, tmp_path, changes):
 
 def test_the_loss_falls_when_a_few_images_are_learned(colours, tmp_path):
     chosen = config(colours, epochs=15, base_lr=0.1, drop_path=0.0, norm_pix_loss=False, clip_grad=1.0)
-    train(Pretraining(chosen, read_images(colours)), tmp_path / "run", resume=False, overwrite=False)
+    train_task(Pretraining(chosen, read_images(colours)), tmp_path / "run", resume=False, overwrite=False)
     losses = [row["loss"] for row in Run(tmp_path / "run").rows()]
     assert losses[-1] < 0.75 * losses[0]
 
@@ -226,4 +226,4 @@ def test_small_data_trains_a_pretrained_network_like_a_random_one(pretrained, ru
     for name, init, muon in (("a", pretrained, 10.0), ("b", run, None)):
         command = ["train", "classify", str(colours), "--init", str(init), "--out", str(tmp_path / name), *FAST]
         assert cli.main([*command, "--epochs", "1"]) == 0
-        assert Run(tmp_path / name).read_config()["muon"] == muon
+        assert Run(tmp_path / name).read_config()["muon_lr_scale"] == muon

@@ -12,14 +12,14 @@ from making import make_scenes
 from PIL import Image
 
 from convnext.data.images.whole_image import WholeImage
-from convnext.data.sources.label_maps import IGNORED, LabelMaps, LabelRules, open_labelled, read_label_maps
+from convnext.data.sources.label_maps import IGNORED, LabelRules, SegmentationSet, open_labelled, read_label_maps
 from convnext.tasks.segment.data import SegmentationTransform, segmentation_eval_loader, segmentation_train_loader
 
 CROP = SegmentationTransform(48, 48, 200, (0.5, 2.0), most=0.75, hflip=0.5, photometric=False)
 
 
 @pytest.fixture(scope="module")
-def scenes(tmp_path_factory: pytest.TempPathFactory) -> LabelMaps:
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> SegmentationSet:
     return read_label_maps(make_scenes(tmp_path_factory.mktemp("data") / "scenes"), LabelRules(9)).parts["train"]
 
 
@@ -63,7 +63,7 @@ def test_no_class_has_most_of_a_crop_where_that_can_be() -> None:
     assert shares[0.75] < 5 < shares[1.0]
 
 
-def test_batches_are_the_same_again_with_other_workers(scenes: LabelMaps) -> None:
+def test_batches_are_the_same_again_with_other_workers(scenes: SegmentationSet) -> None:
     def epoch(number: int, workers: int = 0, start: int = 0) -> list:
         loader = segmentation_train_loader(scenes, CROP, batch_size=4, workers=workers, seed=0)
         loader.set_epoch(number, start)
@@ -80,7 +80,7 @@ def test_batches_are_the_same_again_with_other_workers(scenes: LabelMaps) -> Non
     assert sorted(torch.cat([b.indices for b in first]).tolist()) == list(range(8))
 
 
-def test_an_epoch_of_steps_goes_on_where_the_last_ended(scenes: LabelMaps) -> None:
+def test_an_epoch_of_steps_goes_on_where_the_last_ended(scenes: SegmentationSet) -> None:
     loader = segmentation_train_loader(scenes, CROP, batch_size=4, workers=0, seed=0, steps=5)
     assert len(loader) == 5
     seen, maps = [], []

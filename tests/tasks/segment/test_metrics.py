@@ -8,7 +8,7 @@ import torch
 from torchmetrics.classification import MulticlassAccuracy, MulticlassJaccardIndex
 
 from convnext.data.sources.label_maps import IGNORED
-from convnext.tasks.segment.metrics import confusion, figures, per_class
+from convnext.tasks.segment.metrics import confusion, iou_metrics, iou_per_class
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def test_agrees_with_torchmetrics_and_with_counting(maps: tuple[np.ndarray, np.n
     truth, predicted = maps
     matrix = sum(confusion(t, p, 5) for t, p in zip(truth, predicted, strict=True))
     assert matrix.dtype == np.int64
-    found = figures(matrix)
+    found = iou_metrics(matrix)
     t, p = torch.from_numpy(truth.astype(np.int64)), torch.from_numpy(predicted.astype(np.int64))
     theirs = MulticlassJaccardIndex(5, ignore_index=IGNORED)(p, t)
     assert found["mIoU"] == pytest.approx(100 * theirs.item(), abs=1e-4)
@@ -35,13 +35,13 @@ def test_agrees_with_torchmetrics_and_with_counting(maps: tuple[np.ndarray, np.n
     for label in range(5):
         a, b = (truth == label) & counted, (predicted == label) & counted
         own.append((a & b).sum() / (a | b).sum())
-    assert per_class(matrix)["iou"].tolist() == own
+    assert iou_per_class(matrix)["iou"].tolist() == own
 
 
 def test_classes_that_are_not_there_count_nothing() -> None:
     truth = np.array([[0, 0, 1, IGNORED]], dtype=np.int16)
     matrix = confusion(truth, np.array([[0, 1, 1, 2]], dtype=np.uint16), 4)
     assert matrix.sum() == 3
-    assert figures(matrix) == {"mIoU": 50.0, "mean_accuracy": 75.0, "pixel_accuracy": 66.6667}
-    assert np.isnan(per_class(matrix)["iou"][2:]).all()
-    assert figures(np.zeros((2, 2), dtype=np.int64))["mIoU"] == 0
+    assert iou_metrics(matrix) == {"mIoU": 50.0, "mean_accuracy": 75.0, "pixel_accuracy": 66.6667}
+    assert np.isnan(iou_per_class(matrix)["iou"][2:]).all()
+    assert iou_metrics(np.zeros((2, 2), dtype=np.int64))["mIoU"] == 0

@@ -17,13 +17,13 @@ from safetensors.torch import load_file
 import convnext
 from convnext import cli
 from convnext.data.images.decode import read_image
-from convnext.data.sources.label_maps import examine
+from convnext.data.sources.label_maps import examine_label_maps
 from convnext.inference.segmenter import Segmenter, label_at, starts
 from convnext.runs.directory import Run
 from convnext.tasks.recipes import RECIPES, build_config, models_of, task_of_recipe
 from convnext.tasks.registry import find_task
 from convnext.tasks.segment.config import SegmentConfig
-from convnext.tasks.segment.read import read, rules_of
+from convnext.tasks.segment.read import read_segmentation_data, rules_of
 from convnext.tasks.segment.task import Segmentation
 from convnext.train.trainer import Trainer
 
@@ -51,7 +51,7 @@ def run(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         "--photometric",
         "false",
     ]
-    options += ["--image-size", "96", "--short-side", "96", "--test-short", "96"]
+    options += ["--image-size", "96", "--short-side", "96", "--test-size", "96"]
     assert cli.main(["train", "segment", str(scenes), "--out", str(out), *FAST_SEGMENT, *IGNORE, *options]) == 0
     return out
 
@@ -166,8 +166,8 @@ def test_every_recipe_takes_a_step(recipe: str, model: str, scenes: Path, tmp_pa
     small |= {"model": "convnextv2_atto", "data": str(scenes), "ignore_index": 9, "reduce_zero_label": False}
     config = build_config(recipe, model, SegmentConfig).override(small)
     rules = rules_of(config)
-    train, val, origin, faults = read(config, rules)
-    task = Segmentation(config, examine(train, faults), val, origin, rules)
+    train, val, origin, faults = read_segmentation_data(config, rules)
+    task = Segmentation(config, examine_label_maps(train, faults), val, origin, rules)
     trainer = Trainer(task, Run.create(tmp_path / "run", config, overwrite=False))
     trainer.step = len(trainer.loader)
     before = [p.clone() for p in trainer.model.parameters()]
@@ -187,7 +187,8 @@ def test_recipes_hold_the_published_values() -> None:
         assert config.base_lr * config.batch_size / 256 == pytest.approx(1e-4)
         assert config.epochs * config.epoch_steps == 160_000
         expected = dict(
-            batch_size=16, warmup_steps=1500, weight_decay=0.05, layer_decay=0.9, layer_groups="stage", decay="linear",
+            batch_size=16, warmup_steps=1500, weight_decay=0.05, layer_decay=0.9, layer_groups="stage",
+            lr_decay="linear",
             drop_path=rate, image_size=512, window=512, stride=341, fpn_dim=512, aux_dim=256, aux_weight=0.4,
             dropout=0.1, head_norm="batch", scale=(0.5, 2.0), reduce_zero_label=True, min_lr=0.0,
         )  # fmt: skip

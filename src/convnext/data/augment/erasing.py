@@ -44,7 +44,7 @@ class RandomErasing:
         return None
 
 
-class Finish:
+class NormalizeAndErase:
     """Turns uint8 images `[B, C, H, W]` on any device into float32, normalised, with normal noise in the rectangles.
 
     Bytes are a quarter of what goes from the loading processes, and to a GPU. The noise is drawn where this is made, by
@@ -68,7 +68,7 @@ class Finish:
         ]
         self.noise = torch.cat(drawn) if drawn else torch.empty(0)
 
-    def pin_memory(self) -> Finish:
+    def pin_memory(self) -> NormalizeAndErase:
         """Put the noise into pinned memory, so that its copy to a GPU is asynchronous; PyTorch's loader calls this."""
         self.noise = self.noise.pin_memory()
         return self

@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from convnext.data.augment import warp
-from convnext.data.augment.erasing import Finish, RandomErasing, Rectangle
+from convnext.data.augment.erasing import NormalizeAndErase, RandomErasing, Rectangle
 from convnext.data.images.decode import Reduction
 from convnext.data.images.preprocessing import Preprocessing
 from convnext.errors import InputError
@@ -25,7 +25,7 @@ MARGIN = 2
 """How many times larger than needed a reduced image is at least; from there on Pillow calls it nearly the same."""
 
 
-class Box(NamedTuple):
+class CropBox(NamedTuple):
     """A crop of an image of `width` × `height` pixels."""
 
     left: int
@@ -65,13 +65,13 @@ class TrainTransform:
         pixels, erased = self.augmented(image, self.draw(*image.size))
         return self.finish([erased])(pixels[None])[0]
 
-    def finish(self, erased: Iterable[Rectangle | None]) -> Finish:
+    def finish(self, erased: Iterable[Rectangle | None]) -> NormalizeAndErase:
         """The last step, for a batch of what `reading` returns."""
-        return Finish(self.mean, self.std, tuple(erased))
+        return NormalizeAndErase(self.mean, self.std, tuple(erased))
 
     def reading(self, read: Callable[[Reduction], Image.Image | Tensor]) -> Augmented:
         """Augment what `read` decodes, an image or uint8 `[C, H, W]`: it is told first how large the crop is."""
-        box: Box | None = None
+        box: CropBox | None = None
 
         def reduction(width: int, height: int) -> int:
             nonlocal box
@@ -82,13 +82,13 @@ class TrainTransform:
         image = read(reduction)
         return self.augmented(image, box or self.draw(*size_of(image)))
 
-    def draw(self, width: int, height: int) -> Box:
+    def draw(self, width: int, height: int) -> CropBox:
         """A random crop."""
         like = torch.empty(1, height, width, device="meta")
         top, left, tall, wide = self.crop.get_params(like, self.crop.scale, self.crop.ratio)
-        return Box(left, top, left + wide, top + tall, width, height)
+        return CropBox(left, top, left + wide, top + tall, width, height)
 
-    def augmented(self, image: Image.Image | Tensor, box: Box) -> Augmented:
+    def augmented(self, image: Image.Image | Tensor, box: CropBox) -> Augmented:
         """Crop and augment an image, which may be smaller than the one the box was drawn for."""
         width, height = size_of(image)
         x, y = width / box.width, height / box.height
@@ -98,7 +98,7 @@ class TrainTransform:
             pixels = image[:, top:bottom, left:right]
         else:
             pixels = to_pixels(image.crop((left, top, right, bottom)))
-        pixels = resize(pixels, self.size, self.interpolation)
+        pixels = resize_image(pixels, self.size, self.interpolation)
         for axis, probability in zip((-1, -2), self.flips, strict=True):
             if probability and random.random() < probability:
                 pixels = pixels.flip(axis)
@@ -110,7 +110,7 @@ class TrainTransform:
         return Augmented(pixels, self.erasing(self.size, self.size))
 
 
-def resize(pixels: Tensor, size: int, interpolation: str) -> Tensor:
+def resize_image(pixels: Tensor, size: int, interpolation: str) -> Tensor:
     """Warp uint8 `[C, H, W]` to `[C, size, size]`: but for rounding as Pillow does, whose bicubic takes five times as
     long."""
     if interpolation not in ("bilinear", "bicubic"):

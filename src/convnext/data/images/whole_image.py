@@ -19,7 +19,7 @@ Size = tuple[int, int]
 """Height and width."""
 
 
-def fit(height: int, width: int, short: int, long: int) -> Size:
+def fit_size(height: int, width: int, short: int, long: int) -> Size:
     """The size at which the short side has `short` pixels, or fewer so that the long one has at most `long`."""
     scale = min(short / min(height, width), long / max(height, width))
     return max(1, round(height * scale)), max(1, round(width * scale))
@@ -42,7 +42,7 @@ class WholeImage:
     white: int = WHITE
 
     def __call__(self, image: Image.Image) -> Tensor:
-        size = list(fit(image.height, image.width, self.short, self.long))
+        size = list(fit_size(image.height, image.width, self.short, self.long))
         return normalise(functional.resize(functional.pil_to_tensor(image), size, antialias=True))
 
     def resized(self, short: int) -> WholeImage:

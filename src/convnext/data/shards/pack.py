@@ -1,4 +1,4 @@
-"""Packing images into tar shards (`shards.py`), and indexing tar files that others have packed."""
+"""Packing images into tar shards (`data.shards.read`), and indexing tar files that others have packed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from convnext.data.image_set import divide_listing, read_listing
 from convnext.data.images.decode import IMAGE_SUFFIXES, read_bytes, stored_mode
 from convnext.data.shards.read import FORMAT, INDEX, PLACES, PLACES_DIGEST, is_sharded
 from convnext.data.sources.folders import read_unlabelled
-from convnext.data.sources.records import Entry, in_class_order, read_class_names
+from convnext.data.sources.records import ImageRecord, in_class_order, read_class_names
 from convnext.data.splits import HoldOut, part_of_name
 from convnext.errors import ImageError, InputError
 from convnext.printing import without_password
@@ -49,7 +49,7 @@ class Shard:
         self.labels.append(labels)
 
 
-def pack(
+def pack_shards(
     data: str,
     out: Path,
     *,
@@ -104,7 +104,9 @@ def pack(
     return shards, failures
 
 
-def _readable(left: deque[Entry], failures: list[str], done: Callable[[], None]) -> Iterator[tuple[Entry, bytes]]:
+def _readable(
+    left: deque[ImageRecord], failures: list[str], done: Callable[[], None]
+) -> Iterator[tuple[ImageRecord, bytes]]:
     """Take entries off the left, with their files' contents, but those that cannot be opened."""
     while left:
         entry = left.popleft()
@@ -121,7 +123,7 @@ def _readable(left: deque[Entry], failures: list[str], done: Callable[[], None])
 
 
 def _write_shard(
-    shard: Shard, entries: Iterator[tuple[Entry, bytes]], position: Mapping[str, int], root: Path, limit: int
+    shard: Shard, entries: Iterator[tuple[ImageRecord, bytes]], position: Mapping[str, int], root: Path, limit: int
 ) -> None:
     with whole_file(shard.path) as unfinished, tarfile.open(unfinished, "w") as tar:
         while tar.offset < limit and (found := next(entries, None)):
@@ -182,7 +184,7 @@ def write_index(out: Path, position: Mapping[str, int], shards: list[Shard]) -> 
         unfinished.write_text(json.dumps(stored, indent=1))
 
 
-def index(folder: Path) -> list[Shard]:
+def index_shards(folder: Path) -> list[Shard]:
     """Index the tar files that lie in `folder`, of WebDataset's form, and write the index beside them.
 
     A file whose name says train is trained on; else one that says val or test (or another name of these parts) is of
@@ -252,7 +254,7 @@ def _index_shard(shard: Shard, known: Mapping[str, int]) -> None:
         shard.add(member.name, member.offset_data, member.size, labels.get(key, ()))
 
 
-def count(shards: Iterable[Shard]) -> int:
+def count_images(shards: Iterable[Shard]) -> int:
     """The images in them."""
     return sum(len(shard.names) for shard in shards)
 

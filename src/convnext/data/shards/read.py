@@ -23,7 +23,7 @@ import numpy as np
 
 from convnext.data.images.decode import MAX_BYTES
 from convnext.data.shards.prefetch import ReadAhead
-from convnext.data.sources.records import Entry, Listing
+from convnext.data.sources.records import DataListing, ImageRecord
 from convnext.data.splits import UNDIVIDED, held_out_part
 from convnext.errors import ImageError, InputError
 from convnext.printing import without_password
@@ -63,7 +63,7 @@ def _fetched(path: str, size: int, digest: str | None, kept: Path) -> int:
 
 
 @dataclass(frozen=True)
-class Members:
+class ShardMembers:
     """Where N images lie in tar files."""
 
     files: tuple[str, ...]
@@ -81,7 +81,7 @@ class Members:
     size: np.ndarray
     """Size of each image, in bytes."""
 
-    def take(self, chosen: list[int] | slice) -> Members:
+    def take(self, chosen: list[int] | slice) -> ShardMembers:
         """The chosen images alone."""
         return replace(self, shard=self.shard[chosen], offset=self.offset[chosen], size=self.size[chosen])
 
@@ -124,7 +124,7 @@ def is_sharded(data: str | Path) -> bool:
     return cache.is_address(data) or (Path(data) / INDEX).is_file()
 
 
-def read_shards(data: str | Path) -> Listing:
+def read_shards(data: str | Path) -> DataListing:
     """The images of a folder of shards; where none of its files is held out, they are undivided.
 
     `InputError` for an index that cannot be read, or files that are not as it says.
@@ -134,12 +134,12 @@ def read_shards(data: str | Path) -> Listing:
         index = _read_index(base, Path(base) / INDEX, Path(base) / PLACES)
         return _listing(index, tuple(f"{base}/{file}" for file in index.files), None)
     said = without_password(base)
-    found = cache.folder() / sha256(said.encode()).hexdigest()[:16]
+    found = cache.download_cache() / sha256(said.encode()).hexdigest()[:16]
     first = cache.fetch(f"{base}/{INDEX}", found / INDEX, most=MOST_INDEX, again=True)
     content = first.read_bytes()
     # Another index, other files; and where the index does not say what all of them hold, another address too.
     digest = _digest_of_places(content)
-    kept = cache.folder() / sha256(content if digest else content + said.encode()).hexdigest()[:16]
+    kept = cache.download_cache() / sha256(content if digest else content + said.encode()).hexdigest()[:16]
     places = cache.fetch(f"{base}/{PLACES}", kept / PLACES, most=MOST_PLACES, digest=digest)
     index = _read_index(said, first, places)
     return _listing(index, tuple(f"{base}/{quote(file)}" for file in index.files), kept)
@@ -228,16 +228,16 @@ def _check_index(files: list[dict[str, Any]], classes: tuple[str, ...], table: A
         raise ValueError("it has labels that are no classes")
 
 
-def _listing(index: _Index, files: tuple[str, ...], kept: Path | None) -> Listing:
+def _listing(index: _Index, files: tuple[str, ...], kept: Path | None) -> DataListing:
     if kept is None:
         _check_files(files, index.lengths)
     divided = held_out_part(index.splits) is not None
     parts = [index.splits[at] if divided else UNDIVIDED for at in index.shard.tolist()]
     said = [without_password(file) if cache.is_address(file) else file for file in files]
     sources = [f"{said[at]}/{name}" for at, name in zip(index.shard.tolist(), index.names, strict=True)]
-    entries = [Entry(*row) for row in zip(sources, index.labels, parts, index.names, strict=True)]
-    members = Members(files, index.lengths, index.digests, kept, index.shard, index.offset, index.size)
-    return Listing(entries, index.classes, members=members)
+    entries = [ImageRecord(*row) for row in zip(sources, index.labels, parts, index.names, strict=True)]
+    members = ShardMembers(files, index.lengths, index.digests, kept, index.shard, index.offset, index.size)
+    return DataListing(entries, index.classes, members=members)
 
 
 def _check_files(files: tuple[str, ...], sizes: tuple[int, ...]) -> None:

@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from convnext.data.images.decode import MAX_PIXELS
-from convnext.data.problems import Faults
+from convnext.data.problems import Problems
 from convnext.data.sources.coco_fields import (
     LARGEST,
     Id,
     box_of_outline,
-    cut,
+    clip_box,
     order_of,
     reaches_beyond,
     read_box,
@@ -68,7 +68,7 @@ class AnnotatedImage:
 
 
 @dataclass(frozen=True)
-class Annotated:
+class DetectionSet:
     """Annotated images of one part; `category_ids` are the JSON's, by class."""
 
     classes: tuple[str, ...]
@@ -85,15 +85,15 @@ class Annotated:
 
 
 @dataclass(frozen=True)
-class AnnotatedParts:
+class DetectionParts:
     """The parts of a folder by name ("train", "val", "test", or "" alone where it does not say what is held out), and
     what was found wrong in reading them."""
 
-    parts: dict[str, Annotated]
-    faults: Faults
+    parts: dict[str, DetectionSet]
+    faults: Problems
 
 
-def find_parts(data: str | Path) -> dict[str, tuple[Path, Path]]:
+def find_coco_parts(data: str | Path) -> dict[str, tuple[Path, Path]]:
     """The JSON and the folder of images of each part of a folder; "" stands for train alone.
 
     Parts are `train.json` beside `train/`, COCO's `annotations/instances_train2017.json` beside `train2017/`, or
@@ -126,25 +126,25 @@ def find_parts(data: str | Path) -> dict[str, tuple[Path, Path]]:
 
 def read_annotated(
     data: str | Path, *, only: Collection[str] | None = None, classes: Sequence[str] | None = None
-) -> AnnotatedParts:
-    """The parts of a folder (`find_parts`), or `only` some of them.
+) -> DetectionParts:
+    """The parts of a folder (`find_coco_parts`), or `only` some of them.
 
     Categories are matched by name, to `classes` or else to those of the first part read, which is train. `InputError`
     for a part that cannot be read, has an object of another class, or in which no object can be used.
     """
-    faults = Faults()
-    parts: dict[str, Annotated] = {}
-    for part, (path, images) in find_parts(data).items():
+    faults = Problems()
+    parts: dict[str, DetectionSet] = {}
+    for part, (path, images) in find_coco_parts(data).items():
         if only is not None and part not in only:
             continue
         known = classes if classes is not None else next((other.classes for other in parts.values()), None)
         parts[part] = read_coco(path, images, faults, classes=known)
         if known is None and not any(image.annotations for image in parts[part].images):
             raise InputError(f"{path}: no usable annotation; {'; '.join(faults.lines()) or 'it has none'}")
-    return AnnotatedParts(parts, faults)
+    return DetectionParts(parts, faults)
 
 
-def read_coco(path: Path, folder: Path, faults: Faults, *, classes: Sequence[str] | None = None) -> Annotated:
+def read_coco(path: Path, folder: Path, faults: Problems, *, classes: Sequence[str] | None = None) -> DetectionSet:
     """The images of one JSON, in the order of their ids, whose files lie in `folder`.
 
     Its categories are the classes, in the order of their ids; with `classes`, theirs are found by name. `InputError`
@@ -193,7 +193,7 @@ def read_coco(path: Path, folder: Path, faults: Faults, *, classes: Sequence[str
         AnnotatedImage(id, file, key, width, height, tuple(annotations[id]), left_out[id])
         for id, (file, key, width, height) in there.items()
     )
-    return Annotated(names, ids, images)
+    return DetectionSet(names, ids, images)
 
 
 def _read_json(path: Path) -> Any:
@@ -225,7 +225,7 @@ def _image_id(path: Path, row: dict[str, Any]) -> Id:
     return id
 
 
-def _categories(path: Path, content: Any, used: Collection[Id | None], faults: Faults) -> dict[Id, str]:
+def _categories(path: Path, content: Any, used: Collection[Id | None], faults: Problems) -> dict[Id, str]:
     """The names of the categories by id, in the ids' order, without Roboflow's root: a category of categories."""
     rows = _rows(path, content, "categories")
     above = {str(row.get("supercategory")) for row in rows}
@@ -288,7 +288,7 @@ def _slashes(name: str) -> str:
     return name.replace("\\", "/").replace("\0", "")
 
 
-def _note_repeated_ids(objects: Sequence[dict[str, Any]], faults: Faults) -> None:
+def _note_repeated_ids(objects: Sequence[dict[str, Any]], faults: Problems) -> None:
     seen = set()
     for row in objects:
         id = read_id(row.get("id"))
@@ -298,7 +298,7 @@ def _note_repeated_ids(objects: Sequence[dict[str, Any]], faults: Faults) -> Non
 
 
 def _annotation(
-    row: dict[str, Any], name: str, label: int, width: int, height: int, faults: Faults
+    row: dict[str, Any], name: str, label: int, width: int, height: int, faults: Problems
 ) -> Annotation | str:
     """The annotation, or why it cannot be used."""
     outline = read_outline(row.get("segmentation"), width, height)
@@ -309,12 +309,12 @@ def _annotation(
     box = read_box(row.get("bbox"))
     if box is not None and 0 < box[2] <= 1 and 0 < box[3] <= 1:
         faults.note("boxes under a pixel (are they parts of the image, 0 to 1?)", name)
-    inside = cut(box, width, height) if box is not None else None
+    inside = clip_box(box, width, height) if box is not None else None
     if box is not None and inside is not None and reaches_beyond(box, width, height):
         faults.note("boxes that reach beyond their image (are they x0, y0, x1, y1?)", name)
     if inside is None and outline.usable is not None:
         around = box_of_outline(outline.usable, width, height)
-        inside = cut(around, width, height) if around is not None else None
+        inside = clip_box(around, width, height) if around is not None else None
         if inside is not None:
             faults.note("boxes taken from their outlines", name)
     if inside is None:

@@ -12,7 +12,7 @@ LARGEST_SIDE = 2**31 - 1
 MOST_GROUPS = 13  # of five bits in a run's length: more are beyond 64 bits
 
 Id = int | str
-Box = tuple[float, float, float, float]
+PixelBox = tuple[float, float, float, float]
 
 
 def read_id(value: Any) -> Id | None:
@@ -103,14 +103,14 @@ def _runs(code: str) -> list[int] | None:
     return runs if not shift else None
 
 
-def read_box(value: Any) -> Box | None:
+def read_box(value: Any) -> PixelBox | None:
     """A box as x, y, width and height in pixels; None if the value is not four numbers."""
     if isinstance(value, list) and len(value) == 4 and all(map(is_number, value)):
         return (float(value[0]), float(value[1]), float(value[2]), float(value[3]))
     return None
 
 
-def box_of_outline(outline: Any, width: int, height: int) -> Box | None:
+def box_of_outline(outline: Any, width: int, height: int) -> PixelBox | None:
     """x, y, width and height of the box around an outline; None around nothing."""
     if isinstance(outline, list):
         xs, ys = ([value for polygon in outline for value in polygon[axis::2]] for axis in (0, 1))
@@ -121,14 +121,14 @@ def box_of_outline(outline: Any, width: int, height: int) -> Box | None:
     return (x, y, w, h) if w and h else None
 
 
-def cut(box: Box, width: int, height: int) -> Box | None:
+def clip_box(box: PixelBox, width: int, height: int) -> PixelBox | None:
     """The part of a box x, y, width, height inside the image, as x0, y0, x1, y1; None if there is none."""
     x, y, w, h = box
     x0, y0, x1, y1 = max(x, 0.0), max(y, 0.0), min(x + w, float(width)), min(y + h, float(height))
     return (x0, y0, x1, y1) if x1 > x0 and y1 > y0 else None
 
 
-def reaches_beyond(box: Box, width: int, height: int) -> bool:
+def reaches_beyond(box: PixelBox, width: int, height: int) -> bool:
     """Whether a box x, y, width, height ends beyond its image by more than rounding does."""
     x, y, w, h = box
     return x < -1 or y < -1 or x + w > width + 1 or y + h > height + 1

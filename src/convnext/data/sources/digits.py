@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from convnext.data.sources.records import Entry, Listing
+from convnext.data.sources.records import DataListing, ImageRecord
 from convnext.data.splits import hash_fraction
 
 
-def read_digits() -> Listing:
+def read_digits() -> DataListing:
     """The embedded digits, values 0..16 scaled to 0..255; of each class the fifth with the lowest hashes is "val"."""
     from sklearn.datasets import load_digits
 
@@ -20,6 +20,6 @@ def read_digits() -> Listing:
         for index in members[: round(len(members) / 5)]:
             parts[index] = "val"
     labels = ((str(label),) for label in digits.target)
-    entries = [Entry(*row) for row in zip(sources, labels, parts, sources, strict=True)]
+    entries = [ImageRecord(*row) for row in zip(sources, labels, parts, sources, strict=True)]
     images = np.rint(digits.images * (255 / 16)).astype(np.uint8)
-    return Listing(entries, tuple(str(label) for label in range(10)), images)
+    return DataListing(entries, tuple(str(label) for label in range(10)), images)

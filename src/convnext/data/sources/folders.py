@@ -7,14 +7,14 @@ from collections import Counter
 from pathlib import Path
 
 from convnext.data.sources.image_files import describe_unread, find_images, is_hidden, say_unread
-from convnext.data.sources.records import Entry, Listing, class_name, in_class_order
+from convnext.data.sources.records import DataListing, ImageRecord, class_name, in_class_order
 from convnext.data.splits import PART_NAMES, UNDIVIDED, held_out_part, part_of_name
 from convnext.errors import InputError
 
 log = logging.getLogger("convnext")
 
 
-def read_folder(folder: Path, training: bool) -> Listing:
+def read_folder(folder: Path, training: bool) -> DataListing:
     """The images under `folder`, by class folder.
 
     Folders called train, val or test (or training, valid, validation, dev, testing, in any case) are parts, whose
@@ -32,7 +32,7 @@ def read_folder(folder: Path, training: bool) -> Listing:
         found = {part: path for part, path in found.items() if part in ("train", held_out)}
     if held_out is None:
         found = {UNDIVIDED: found.get("train", folder)}
-    entries: list[Entry] = []
+    entries: list[ImageRecord] = []
     classes: dict[str, tuple[str, ...]] = {}
     for part, path in found.items():
         own, classes[part] = _read_part(path, part)
@@ -49,7 +49,7 @@ def read_folder(folder: Path, training: bool) -> Listing:
         bare = [name for name in listed if name not in trained]
         if bare:
             raise InputError(f"{folder}: classes without any image to train on: {_names(bare)}")
-    return Listing(entries, listed)
+    return DataListing(entries, listed)
 
 
 def _parts(folder: Path) -> dict[str, Path]:
@@ -66,21 +66,21 @@ def _parts(folder: Path) -> dict[str, Path]:
     return found
 
 
-def read_unlabelled(folder: Path) -> Listing:
+def read_unlabelled(folder: Path) -> DataListing:
     """All images under `folder`, flat or nested, without labels, to train on."""
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder of images")
     unread = Counter[str]()
     found = find_images(folder, unread)
-    entries = [Entry(str(path), (), "train", path.relative_to(folder).as_posix()) for path in found]
+    entries = [ImageRecord(str(path), (), "train", path.relative_to(folder).as_posix()) for path in found]
     if not entries:
         what = f": {describe_unread(unread)}" if unread else ""
         raise InputError(f"{folder}: no images in this folder or below{what}")
     say_unread(unread)
-    return Listing(entries, ())
+    return DataListing(entries, ())
 
 
-def _read_part(folder: Path, part: str) -> tuple[list[Entry], tuple[str, ...]]:
+def _read_part(folder: Path, part: str) -> tuple[list[ImageRecord], tuple[str, ...]]:
     names = sorted(_subfolders(folder))
     classes = in_class_order(map(class_name, names))
     if not classes:
@@ -90,7 +90,7 @@ def _read_part(folder: Path, part: str) -> tuple[list[Entry], tuple[str, ...]]:
     position = {name: number for number, name in enumerate(classes)}
     unread = Counter[str]()
     entries = [
-        Entry(str(path), (class_name(name),), part, path.relative_to(folder).as_posix())
+        ImageRecord(str(path), (class_name(name),), part, path.relative_to(folder).as_posix())
         for name in sorted(names, key=lambda name: position[class_name(name)])
         for path in find_images(folder / name, unread)
     ]

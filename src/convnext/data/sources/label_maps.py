@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image
 
 from convnext.data.images.decode import WHITE, decode_image, read_bytes, upright_size
-from convnext.data.problems import Faults
+from convnext.data.problems import Problems
 from convnext.data.sources.image_files import find_images, say_unread
 from convnext.data.sources.records import read_class_names
 from convnext.data.splits import UNDIVIDED, held_out_part, part_of_name
@@ -63,7 +63,7 @@ class LabelledImage(NamedTuple):
 
 
 @dataclass(frozen=True)
-class LabelMaps:
+class SegmentationSet:
     """Labelled images of one part. `table` int16 gives the class of each number from `LOWEST` to `HIGHEST`: a position
     among `classes`, `IGNORED`, or `UNKNOWN`."""
 
@@ -80,15 +80,15 @@ class LabelMaps:
         return len(self.images)
 
 
-class LabelMapParts(NamedTuple):
+class SegmentationParts(NamedTuple):
     """The parts of a folder by name ("train", "val", "test", or "" alone where it does not say what is held out), and
     what was found wrong in listing them."""
 
-    parts: dict[str, LabelMaps]
-    faults: Faults
+    parts: dict[str, SegmentationSet]
+    faults: Problems
 
 
-def find_parts(data: str | Path) -> dict[str, str]:
+def find_label_map_parts(data: str | Path) -> dict[str, str]:
     """The folders in images/ that are parts, by the part's name; "" stands for train alone, or for all of images/.
 
     `InputError` for a folder in another layout.
@@ -105,30 +105,30 @@ def find_parts(data: str | Path) -> dict[str, str]:
     return found
 
 
-def read_label_maps(data: str | Path, rules: LabelRules, *, only: Collection[str] | None = None) -> LabelMapParts:
+def read_label_maps(data: str | Path, rules: LabelRules, *, only: Collection[str] | None = None) -> SegmentationParts:
     """The parts of a folder, or `only` some of them; images without a map are left out.
 
     `InputError` for a folder in another layout, without classes, or with a part of which nothing can be used.
     """
-    folder, found = Path(data), find_parts(data)
+    folder, found = Path(data), find_label_map_parts(data)
     classes = read_classes(folder)
     table = class_table(classes, rules)
-    faults = Faults()
+    faults = Problems()
     parts = {}
     for part, name in found.items():
         if only is None or part in only:
             images = _pairs(folder, name, faults)
             if not images:
                 raise InputError(f"{folder / 'images' / name}: no image with a label map; {_reason(faults)}")
-            parts[part] = LabelMaps(classes, table, tuple(images))
-    return LabelMapParts(parts, faults)
+            parts[part] = SegmentationSet(classes, table, tuple(images))
+    return SegmentationParts(parts, faults)
 
 
-def _reason(faults: Faults) -> str:
+def _reason(faults: Problems) -> str:
     return "; ".join(faults.lines()) or "there are none"
 
 
-def _pairs(folder: Path, split: str, faults: Faults) -> list[LabelledImage]:
+def _pairs(folder: Path, split: str, faults: Problems) -> list[LabelledImage]:
     """Images with their maps, which have the same path but for the suffix."""
     images, maps = folder / "images" / split, folder / "annotations" / split
     there = {path.relative_to(maps).with_suffix(""): path for path in find_images(maps)}
@@ -160,7 +160,7 @@ def read_classes(folder: Path) -> tuple[str, ...]:
 
 
 def class_table(classes: Sequence[str], rules: LabelRules) -> np.ndarray:
-    """The class of each number, as `LabelMaps` has it. `InputError` for rules that say something else."""
+    """The class of each number, as `SegmentationSet` has it. `InputError` for rules that say something else."""
     if not LOWEST <= rules.ignore_index <= HIGHEST:
         raise InputError(f"ignore_index must lie between {LOWEST} and {HIGHEST}, not {rules.ignore_index}")
     table = np.full(HIGHEST - LOWEST + 1, UNKNOWN, dtype=np.int16)
@@ -265,15 +265,15 @@ def _same_size(image: LabelledImage, size: tuple[int, int], labels: np.ndarray) 
 
 
 class Examined(NamedTuple):
-    """What `examine` found: the images that can be used, how many pixels each class has in them, `[classes]`, and how
-    many pixels each ignored number has."""
+    """The images that can be used, how many pixels each class has in them, `[classes]`, and how many each ignored
+    number."""
 
-    data: LabelMaps
+    data: SegmentationSet
     pixels: np.ndarray
     ignored: Counter[int]
 
 
-def examine(data: LabelMaps, faults: Faults, *, decode: bool = False) -> Examined:
+def examine_label_maps(data: SegmentationSet, faults: Problems, *, decode: bool = False) -> Examined:
     """Reads every label map of a split, and the size of every image (with `decode`, its pixels).
 
     Images that cannot be used are left out and added to `faults`. Numbers that are no class say that the classes, not

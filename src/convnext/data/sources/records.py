@@ -13,10 +13,10 @@ import numpy as np
 from convnext.errors import InputError
 
 if TYPE_CHECKING:
-    from convnext.data.shards.read import Members
+    from convnext.data.shards.read import ShardMembers
 
 
-class Entry(NamedTuple):
+class ImageRecord(NamedTuple):
     """One image.
 
     Fields:
@@ -33,14 +33,14 @@ class Entry(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Listing:
+class DataListing:
     """All entries of some data, the names of its classes in order, and its images if they are not files: embedded
     (uint8 `[N, H, W]`), or in tar shards."""
 
-    entries: list[Entry]
+    entries: list[ImageRecord]
     classes: tuple[str, ...]
     images: np.ndarray | None = None
-    members: Members | None = None
+    members: ShardMembers | None = None
 
 
 def class_name(text: str) -> str:

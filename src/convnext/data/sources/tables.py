@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from convnext.data.sources.records import Entry, Listing, class_name, in_class_order, read_class_names
+from convnext.data.sources.records import DataListing, ImageRecord, class_name, in_class_order, read_class_names
 from convnext.data.splits import PART_NAMES, UNDIVIDED, part_of_name
 from convnext.errors import InputError
 
@@ -22,7 +22,7 @@ MOST_ROWS_A_BYTE = 10
 """Rows of a Parquet file for each of its bytes: more are rows that repeat, made to fill the memory."""
 
 
-def read_table(table: Path, classes: Sequence[str] | None, multi_label: bool) -> Listing:
+def read_table(table: Path, classes: Sequence[str] | None, multi_label: bool) -> DataListing:
     """The rows of `table`: columns path (or file, filename, image), label (or labels), and optionally split.
 
     Paths are relative to the table's folder. Several labels of a row stand between `|` or `;`, or in a Parquet list.
@@ -44,15 +44,17 @@ def read_table(table: Path, classes: Sequence[str] | None, multi_label: bool) ->
 
     parts = _given_parts(table, rows) if "split" in header else [UNDIVIDED] * len(rows)
     sources = [str(table.parent / key) for key in keys]
-    return Listing([Entry(*row) for row in zip(sources, labels.values(), parts, keys, strict=True)], known)
+    return DataListing([ImageRecord(*row) for row in zip(sources, labels.values(), parts, keys, strict=True)], known)
 
 
-def read_unlabelled_table(table: Path) -> Listing:
+def read_unlabelled_table(table: Path) -> DataListing:
     """The rows of a table whose labels, if it has any, do not count; of split, as `read_table` has it."""
     header, rows = _read(table)
     keys = _paths(table, header, rows)
     parts = _given_parts(table, rows) if "split" in header else ["train"] * len(rows)
-    return Listing([Entry(str(table.parent / key), (), part, key) for key, part in zip(keys, parts, strict=True)], ())
+    return DataListing(
+        [ImageRecord(str(table.parent / key), (), part, key) for key, part in zip(keys, parts, strict=True)], ()
+    )
 
 
 def _read(table: Path) -> tuple[list[str], list[tuple[int, dict[str, Any]]]]:

@@ -42,23 +42,23 @@ class BoxHead(nn.Module):
         side: their height and width.
         classes: without the background.
         convs: 3×3 convolutions before the linear layers: 0 (Faster R-CNN), 4 (Cascade R-CNN).
-        linear: width of the linear layers; two without convolutions, one with.
-        agnostic: one box for all classes instead of one for each.
+        linear_dim: width of the linear layers; two without convolutions, one with.
+        class_agnostic: one box for all classes instead of one for each.
     """
 
     def __init__(
-        self, dim: int, side: int, classes: int, *, convs: int, linear: int, norm: Norm, agnostic: bool
+        self, dim: int, side: int, classes: int, *, convs: int, linear_dim: int, norm: Norm, class_agnostic: bool
     ) -> None:
         super().__init__()
-        self.agnostic = agnostic
+        self.class_agnostic = class_agnostic
         self.convs = nn.Sequential(*[ConvNorm(dim, dim, norm) for _ in range(convs)])
-        widths = [dim * side * side, linear] if convs else [dim * side * side, linear, linear]
+        widths = [dim * side * side, linear_dim] if convs else [dim * side * side, linear_dim, linear_dim]
         linears = [nn.Linear(a, b) for a, b in itertools.pairwise(widths)]
         self.linear = nn.ModuleList(linears)
         for layer in linears:
             nn.init.xavier_uniform_(layer.weight)
-        self.classify = nn.Linear(linear, classes + 1)
-        self.box = nn.Linear(linear, 4 if agnostic else 4 * classes)
+        self.classify = nn.Linear(linear_dim, classes + 1)
+        self.box = nn.Linear(linear_dim, 4 if class_agnostic else 4 * classes)
         for layer in (*linears, self.classify, self.box):
             nn.init.zeros_(layer.bias)
 
@@ -78,7 +78,7 @@ class BoxStage(nn.Module):
         iou: overlap with an object from which a region counts as it.
         code_weights: of the box codes.
         giou: learn boxes by generalised IoU, weighted 10, instead of by L1 on the codes.
-        regions: of an image, to learn from; a quarter of them on objects.
+        rois_per_image: regions of an image, to learn from; a quarter of them on objects.
     """
 
     POSITIVE = 0.25
@@ -90,12 +90,12 @@ class BoxStage(nn.Module):
         iou: float,
         code_weights: tuple[float, float, float, float],
         giou: bool,
-        regions: int,
+        rois_per_image: int,
     ) -> None:
         super().__init__()
         self.head, self.giou = head, giou
         self.matcher = Matcher(iou, iou, allow_low_quality_matches=False)
-        self.regions = regions
+        self.rois_per_image = rois_per_image
         self.coder = BoxCoder(code_weights)
 
     @torch.no_grad()
@@ -116,7 +116,7 @@ class BoxStage(nn.Module):
                 label = torch.where(found >= 0, truth.labels[found.clamp(min=0)] + 1, 0)
             else:
                 found = label = torch.zeros(len(boxes), dtype=torch.int64, device=boxes.device)
-            keep = draw_balanced(label, ids, key, size=self.regions, positive=self.POSITIVE)
+            keep = draw_balanced(label, ids, key, size=self.rois_per_image, positive=self.POSITIVE)
             chosen.append(Regions(boxes[keep], ids[keep]))
             labels.append(label[keep])
             matches.append(found[keep].clamp(min=0))
@@ -129,7 +129,7 @@ class BoxStage(nn.Module):
         weights `[R]`."""
         class_loss = (F.cross_entropy(logits, labels, reduction="none") * weights).sum()
         positive = torch.where(labels > 0)[0]
-        own = codes[positive, 0 if self.head.agnostic else labels[positive] - 1]
+        own = codes[positive, 0 if self.head.class_agnostic else labels[positive] - 1]
         if self.giou:
             boxes = self.coder.decode_single(own, regions[positive])
             box_losses = 10 * generalized_box_iou_loss(boxes, targets[positive], reduction="none")
@@ -141,7 +141,7 @@ class BoxStage(nn.Module):
     def refine(self, codes: Tensor, best: Tensor, regions: Tensor, size: tuple[int, int]) -> Tensor:
         """The regions moved to where the stage says their class `best` `[R]` lies: `[R, 4]`, for the stage after it."""
         boxes = self.decode(codes, regions, size)
-        return boxes[:, 0] if self.head.agnostic else boxes[torch.arange(len(best), device=best.device), best]
+        return boxes[:, 0] if self.head.class_agnostic else boxes[torch.arange(len(best), device=best.device), best]
 
     def decode(self, codes: Tensor, regions: Tensor, size: tuple[int, int]) -> Tensor:
         """Codes `[R, boxes, 4]` of regions `[R, 4]` to boxes `[R, boxes, 4]` inside an image of height and width."""

@@ -60,20 +60,20 @@ class RCNN(nn.Module):
 
     Args:
         backbone: gives the pyramid; its last norm and head are not used.
-        classes: without the background.
+        num_classes: without the background.
         cascade: three stages that learn boxes by GIoU, instead of one.
-        agnostic: one box for all classes instead of one for each.
+        class_agnostic: one box for all classes instead of one for each.
         masks: whether it draws outlines.
-        dim: channels of the pyramid network and the heads.
-        linear: width of the box heads' linear layers.
+        fpn_dim: channels of the pyramid network and the heads.
+        linear_dim: width of the box heads' linear layers.
         box_convs, mask_convs: convolutions in the heads.
-        norm: of the box heads' convolutions ("batch" is synchronised between processes on CUDA).
+        head_norm: of the box heads' convolutions ("batch" is synchronised between processes on CUDA).
         anchor_scale: an anchor's side in strides.
-        regions: how many of an image a stage learns from.
-        soft: soft-NMS instead of NMS.
+        rois_per_image: how many regions of an image a stage learns from.
+        soft_nms: soft-NMS instead of NMS.
     """
 
-    SCORE, OVERLAP, MOST = 0.05, 0.5, 100
+    SCORE_THRESHOLD, NMS_IOU, MAX_DETECTIONS = 0.05, 0.5, 100
     DECAYED = 1e-3  # least score after soft-NMS
 
     parameter_rules = BACKBONE.extended(
@@ -88,39 +88,47 @@ class RCNN(nn.Module):
         self,
         backbone: ConvNeXt,
         *,
-        classes: int,
+        num_classes: int,
         cascade: bool = False,
-        agnostic: bool = False,
+        class_agnostic: bool = False,
         masks: bool = True,
-        dim: int = 256,
-        linear: int = 1024,
+        fpn_dim: int = 256,
+        linear_dim: int = 1024,
         box_convs: int = 0,
         mask_convs: int = 4,
-        norm: Norm = "none",
+        head_norm: Norm = "none",
         anchor_scale: float = 8.0,
-        regions: int = 512,
-        soft: bool = False,
+        rois_per_image: int = 512,
+        soft_nms: bool = False,
     ) -> None:
         super().__init__()
-        self.backbone, self.soft = backbone, soft
+        self.backbone, self.soft_nms = backbone, soft_nms
         self.depths = backbone.depths
         self.norms = nn.ModuleList(LayerNorm(width) for width in backbone.dims)
-        self.fpn = FeaturePyramidNetwork(list(backbone.dims), dim, extra_blocks=LastLevelMaxPool())
-        self.rpn = ProposalNetwork(dim, tuple(anchor_scale * stride for stride in STRIDES))
+        self.fpn = FeaturePyramidNetwork(list(backbone.dims), fpn_dim, extra_blocks=LastLevelMaxPool())
+        self.rpn = ProposalNetwork(fpn_dim, tuple(anchor_scale * stride for stride in STRIDES))
         self.box_pool, self.mask_pool = RegionPool(7), RegionPool(14)
         overlaps = CASCADE if cascade else CASCADE[:1]
         self.box_stages: Any = nn.ModuleList(
             BoxStage(
-                BoxHead(dim, 7, classes, convs=box_convs, linear=linear, norm=norm, agnostic=agnostic),
+                BoxHead(
+                    fpn_dim,
+                    7,
+                    num_classes,
+                    convs=box_convs,
+                    linear_dim=linear_dim,
+                    norm=head_norm,
+                    class_agnostic=class_agnostic,
+                ),
                 iou=overlap,
                 code_weights=weights,
                 giou=cascade,
-                regions=regions,
+                rois_per_image=rois_per_image,
             )
             for overlap, weights in zip(overlaps, CODE_WEIGHTS, strict=False)
         )
         self.mask_heads = nn.ModuleList(
-            MaskHead(dim, classes, convs=mask_convs, norm="none") for _ in overlaps if masks
+            MaskHead(fpn_dim, num_classes, convs=mask_convs, norm="none") for _ in overlaps if masks
         )
 
     def forward(self, images: list[Tensor], objects: list[Objects] | None = None, keys: list[int] | None = None) -> Any:
@@ -195,7 +203,7 @@ class RCNN(nn.Module):
             targets = [
                 truth.boxes[m] if len(truth.boxes) else b for truth, m, b in zip(objects, matches, chosen, strict=True)
             ]
-            parts = (torch.cat(chosen), torch.cat(labels), torch.cat(targets), shares(chosen))
+            parts = (torch.cat(chosen), torch.cat(labels), torch.cat(targets), share_of_regions(chosen))
             class_loss, box_loss = stage.losses(logits, codes, *parts)
             losses |= {f"class_{i}": STAGE_WEIGHTS[i] * class_loss, f"box_{i}": STAGE_WEIGHTS[i] * box_loss}
             if self.mask_heads:
@@ -206,7 +214,7 @@ class RCNN(nn.Module):
                 )
                 masks = self.mask_heads[i](self.pooled(self.mask_pool, groups, boxes))
                 shapes = [truth.masks for truth in objects]
-                loss = mask_loss(masks, boxes, torch.cat(own_labels), own, shapes, shares(boxes))
+                loss = mask_loss(masks, boxes, torch.cat(own_labels), own, shapes, share_of_regions(boxes))
                 losses[f"mask_{i}"] = STAGE_WEIGHTS[i] * loss
             if i + 1 < len(self.box_stages):
                 counts, label = [len(boxes) for boxes in chosen], torch.cat(labels)
@@ -242,15 +250,17 @@ class RCNN(nn.Module):
     def select(self, boxes: Tensor, probabilities: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Boxes `[R, boxes, 4]` and probabilities `[R, 1 + classes]` to boxes, scores and labels of what is kept."""
         scores = probabilities[:, 1:]
-        region, label = torch.where(scores > self.SCORE)
+        region, label = torch.where(scores > self.SCORE_THRESHOLD)
         values = scores[region, label]
         candidates = boxes[region, label if boxes.shape[1] > 1 else 0]
         real = ((candidates[:, 2:] - candidates[:, :2]) > 1e-2).all(1)
         candidates, values, label = candidates[real], values[real], label[real]
-        if self.soft:
-            kept, values = soft_nms(candidates, values, label, iou=self.OVERLAP, least=self.DECAYED, most=self.MOST)
+        if self.soft_nms:
+            kept, values = soft_nms(
+                candidates, values, label, iou=self.NMS_IOU, least=self.DECAYED, most=self.MAX_DETECTIONS
+            )
             return candidates[kept], values, label[kept]
-        kept = batched_nms(candidates, values, label, self.OVERLAP)[: self.MOST]
+        kept = batched_nms(candidates, values, label, self.NMS_IOU)[: self.MAX_DETECTIONS]
         return candidates[kept], values[kept], label[kept]
 
 
@@ -266,12 +276,12 @@ def padded(image: Tensor) -> Tensor:
     return F.pad(image, (0, width - image.shape[2], 0, height - image.shape[1]))
 
 
-def shares(boxes: list[Tensor]) -> Tensor:
+def share_of_regions(boxes: list[Tensor]) -> Tensor:
     """What each region counts in a mean over images of their means over regions, `[R]`; `boxes` are of each image."""
     counts = torch.tensor([len(own) for own in boxes], device=boxes[0].device)
     return (1 / (len(boxes) * counts.float())).repeat_interleave(counts)
 
 
-def create_detector(name: str, *, classes: int, encoder: dict[str, Any] | None = None, **parts: Any) -> RCNN:
+def create_detector(name: str, *, num_classes: int, encoder: dict[str, Any] | None = None, **parts: Any) -> RCNN:
     """A detector on a model of the family; `encoder` are arguments of `create_encoder`, `parts` of `RCNN`."""
-    return RCNN(create_encoder(name, **(encoder or {})), classes=classes, **parts)
+    return RCNN(create_encoder(name, **(encoder or {})), num_classes=num_classes, **parts)

@@ -46,7 +46,7 @@ class Conv(nn.Module):
 
 
 def enlarged_conv(maps: Sequence[Tensor], weights: Sequence[Tensor], size: Sequence[int]) -> Tensor:
-    """The sum of maps' 3×3 convolutions after each is enlarged (`resize`), which is not done before them.
+    """The sum of maps' 3×3 convolutions after each is enlarged (`resize_map`), which is not done before them.
 
     To mix channels and to enlarge can change places. So each of a kernel's nine taps mixes the channels of the small
     map; enlarging and shifting what comes out takes a matrix over the columns and one over the rows.
@@ -78,13 +78,13 @@ def enlarging(inputs: int, outputs: int, like: Tensor) -> list[Tensor]:
     return [padded[tap : tap + outputs] for tap in range(3)]
 
 
-def resize(x: Tensor, size: Sequence[int]) -> Tensor:
+def resize_map(x: Tensor, size: Sequence[int]) -> Tensor:
     """Bilinear, to height and width."""
     return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=False)
 
 
 def enlarge(x: Tensor, size: Sequence[int]) -> Tensor:
-    """`resize` by two matrices, whose gradient of a few channels a CPU computes in a quarter of the time."""
+    """`resize_map` by two matrices, whose gradient of a few channels a CPU computes in a quarter of the time."""
     _, rows, _ = enlarging(x.shape[2], size[0], x)
     _, columns, _ = enlarging(x.shape[3], size[1], x)
     return (rows @ x.contiguous()) @ columns.T
@@ -101,7 +101,7 @@ class PyramidPooling(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         means = [F.adaptive_avg_pool2d(x, side) for side in self.sides]
-        pooled = [resize(conv(mean), x.shape[2:]) for conv, mean in zip(self.pools, means, strict=True)]
+        pooled = [resize_map(conv(mean), x.shape[2:]) for conv, mean in zip(self.pools, means, strict=True)]
         return self.fuse(torch.cat([x, *pooled], dim=1))
 
 
@@ -110,12 +110,12 @@ class UperNet(nn.Module):
 
     Args:
         backbone: gives the pyramid; its last norm and head are not used.
-        classes: how many.
-        dim: channels of the pyramid network.
+        num_classes: how many.
+        fpn_dim: channels of the pyramid network.
         aux_dim: channels of the auxiliary head.
         dropout: before both classifying layers.
-        norm: of the convolutions; "batch" is synchronised between processes on CUDA, "group" is for batches of one or
-            two images.
+        head_norm: of the convolutions; "batch" is synchronised between processes on CUDA, "group" is for batches of
+            one or two images.
         pools: sides of the pooled grids.
     """
 
@@ -130,11 +130,11 @@ class UperNet(nn.Module):
         self,
         backbone: ConvNeXt,
         *,
-        classes: int,
-        dim: int = 512,
+        num_classes: int,
+        fpn_dim: int = 512,
         aux_dim: int = 256,
         dropout: float = 0.1,
-        norm: Norm = "batch",
+        head_norm: Norm = "batch",
         pools: Sequence[int] = POOLS,
     ) -> None:
         super().__init__()
@@ -142,13 +142,13 @@ class UperNet(nn.Module):
         self.depths = backbone.depths
         *early, last = backbone.dims
         self.norms = nn.ModuleList(LayerNorm(width) for width in backbone.dims)
-        self.pooling = PyramidPooling(last, dim, norm, pools)
-        self.lateral = nn.ModuleList(Conv(width, dim, 1, norm) for width in early)
-        self.smooth = nn.ModuleList(Conv(dim, dim, 3, norm) for _ in early)
-        self.fuse = Conv(len(backbone.dims) * dim, dim, 3, norm)
-        self.classify = nn.Sequential(nn.Dropout2d(dropout), nn.Conv2d(dim, classes, 1))
+        self.pooling = PyramidPooling(last, fpn_dim, head_norm, pools)
+        self.lateral = nn.ModuleList(Conv(width, fpn_dim, 1, head_norm) for width in early)
+        self.smooth = nn.ModuleList(Conv(fpn_dim, fpn_dim, 3, head_norm) for _ in early)
+        self.fuse = Conv(len(backbone.dims) * fpn_dim, fpn_dim, 3, head_norm)
+        self.classify = nn.Sequential(nn.Dropout2d(dropout), nn.Conv2d(fpn_dim, num_classes, 1))
         self.auxiliary = nn.Sequential(
-            Conv(backbone.dims[2], aux_dim, 3, norm), nn.Dropout2d(dropout), nn.Conv2d(aux_dim, classes, 1)
+            Conv(backbone.dims[2], aux_dim, 3, head_norm), nn.Dropout2d(dropout), nn.Conv2d(aux_dim, num_classes, 1)
         )
 
     def forward(self, images: Tensor) -> Any:
@@ -168,14 +168,14 @@ class UperNet(nn.Module):
         return full if self.training else full[0]
 
     def pyramid(self, maps: list[Tensor]) -> Tensor:
-        """The backbone's four maps to one, `[N, dim, H / 4, W / 4]`."""
+        """The backbone's four maps to one, `[N, fpn_dim, H / 4, W / 4]`."""
         levels = [lateral(x) for lateral, x in zip(self.lateral, maps, strict=False)]
         levels.append(self.pooling(maps[-1]))
         for i in reversed(range(len(levels) - 1)):
-            levels[i] = levels[i] + resize(levels[i + 1], levels[i].shape[2:])
+            levels[i] = levels[i] + resize_map(levels[i + 1], levels[i].shape[2:])
         return self.fuse(*(layer(x) for layer, x in zip(self.smooth, levels, strict=False)), levels[-1])
 
 
-def create_segmenter(name: str, *, classes: int, encoder: dict[str, Any] | None = None, **parts: Any) -> UperNet:
+def create_segmenter(name: str, *, num_classes: int, encoder: dict[str, Any] | None = None, **parts: Any) -> UperNet:
     """A segmenter on a model of the family; `encoder` are arguments of `create_encoder`, `parts` of `UperNet`."""
-    return UperNet(create_encoder(name, **(encoder or {})), classes=classes, **parts)
+    return UperNet(create_encoder(name, **(encoder or {})), num_classes=num_classes, **parts)

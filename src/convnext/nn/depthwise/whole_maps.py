@@ -76,7 +76,9 @@ def takes_own_kernel(x: Tensor) -> bool:
     if is_exporting():
         return False
     dtype = torch.get_autocast_dtype("cuda") if torch.is_autocast_enabled("cuda") else x.dtype
-    return x.numel() >= OWN_ELEMENTS and dtype in (torch.bfloat16, torch.float16) and cuda.available(x.device.index)
+    return (
+        x.numel() >= OWN_ELEMENTS and dtype in (torch.bfloat16, torch.float16) and cuda.cuda_available(x.device.index)
+    )
 
 
 class _CudaDepthwise(torch.autograd.Function):
@@ -103,7 +105,7 @@ class _CudaDepthwise(torch.autograd.Function):
 
 def depthwise_weight_gradient(x: Tensor, grad: Tensor) -> Tensor:
     """`[C, 1, 7, 7]` in fp32, from input and output gradient, both `[N, C, H, W]` in channels-last memory."""
-    if x.dtype in native.DTYPES and native.available():
+    if x.dtype in native.DTYPES and native.depthwise_available():
         x, grad = (t.permute(0, 2, 3, 1).contiguous() for t in (x, grad))
         return native.depthwise_weight_gradient(x, grad, tile_table(*x.shape[1:3]), images=x.shape[0])
     return weight_gradient_as_convolution(x, grad)

@@ -11,13 +11,13 @@ import torch
 log = logging.getLogger("convnext")
 
 
-def available() -> bool:
+def triton_available() -> bool:
     """Whether there is a GPU and Triton works; tried once, for Triton builds a part of itself with a C compiler."""
     return _works()
 
 
 # As torch.compiler.assume_constant_result does: the answer goes into a graph, not the search for it.
-available._dynamo_marked_constant = True  # type: ignore[attr-defined]  # torch reads it off any function
+triton_available._dynamo_marked_constant = True  # type: ignore[attr-defined]  # torch reads it off any function
 
 
 @functools.cache

@@ -62,7 +62,7 @@ def layer_norm_backward(
     return dx, dweight, dbias
 
 
-def column_sums(x: Tensor) -> Tensor:
+def triton_column_sums(x: Tensor) -> Tensor:
     """Sums over the rows of contiguous `[M, C]`, in fp32 or more."""
     rows, channels = x.shape
     block = min(WIDEST, triton.next_power_of_2(channels))

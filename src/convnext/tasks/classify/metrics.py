@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from convnext.data.image_set import Samples
+from convnext.data.image_set import ImageSet
 from convnext.data.loading import Batch
 from convnext.errors import InputError
 
@@ -74,7 +74,7 @@ Answers = Predictions | MultiLabelPredictions
 
 
 @torch.no_grad()
-def predict(model: nn.Module, batches: Iterable[Batch], device: torch.device) -> Answers:
+def classify_batches(model: nn.Module, batches: Iterable[Batch], device: torch.device) -> Answers:
     """Run a model over batches. `InputError` for more scores of several labels than can be kept."""
     model.eval()
     parts: list[Answers] = []
@@ -165,7 +165,7 @@ def _joined(parts: Sequence[Answers], unreadable: list[tuple[int, str]]) -> Answ
     return type(first)(**{**columns, "unreadable": sorted(unreadable)})
 
 
-def merge(parts: Sequence[Answers]) -> Answers:
+def merge_answers(parts: Sequence[Answers]) -> Answers:
     """The predictions of several processes on parts of a set, in the set's order."""
     unreadable = [pair for part in parts for pair in part.unreadable]
     return _joined([part for part in parts if len(part.indices)] or parts[:1], unreadable)
@@ -202,7 +202,7 @@ def mean_average_precision(logits: Tensor, targets: Tensor) -> float:
     return float(average_precision_score(targets[:, present].numpy(), logits[:, present].numpy(), average="macro"))
 
 
-def per_class(predictions: Answers, classes: Sequence[str]) -> list[dict[str, str | float | int]]:
+def accuracy_per_class(predictions: Answers, classes: Sequence[str]) -> list[dict[str, str | float | int]]:
     """Precision, recall, F1 (percent) and image count of each class; multi-label counts a score above 0.5 as yes."""
     if isinstance(predictions, MultiLabelPredictions):
         truth, guess = predictions.targets.bool(), predictions.logits > 0
@@ -237,7 +237,7 @@ def confusions(predictions: Predictions, classes: Sequence[str]) -> Iterator[dic
         yield {"true": classes[true], "predicted": classes[guess], "images": int(counts[place])}
 
 
-def rows(predictions: Answers, samples: Samples) -> Iterator[dict[str, Any]]:
+def accuracy_rows(predictions: Answers, samples: ImageSet) -> Iterator[dict[str, Any]]:
     """A row an image: its path, true class, answer, the answer's score, and whether it is right.
 
     For multi-label, answers are the classes with a score above 0.5; several stand between "|".

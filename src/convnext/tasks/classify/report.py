@@ -8,16 +8,16 @@ from typing import Any
 
 from torch import Tensor
 
-from convnext.data.image_set import Samples
+from convnext.data.image_set import ImageSet
 from convnext.reports.plots import plot_confusion, plot_curves, plot_gallery
 from convnext.reports.tables import Table
 from convnext.tasks.classify.metrics import (
     Answers,
     MultiLabelPredictions,
     Predictions,
+    accuracy_per_class,
     confusion_matrix,
     confusions,
-    per_class,
 )
 
 MISTAKES = 24
@@ -28,7 +28,7 @@ def write_report(
     rows: Sequence[dict[str, Any]],
     score: str,
     predictions: Answers,
-    samples: Samples,
+    samples: ImageSet,
     mode: str,
     white: int,
 ) -> None:
@@ -37,7 +37,7 @@ def write_report(
     More classes than a matrix is made for get `confusions.csv` instead. `mode` and `white` say how images are read.
     """
     plot_curves(rows, score, folder / "curves.png")
-    Table(folder, "per_class.csv").write(per_class(predictions, samples.classes))
+    Table(folder, "per_class.csv").write(accuracy_per_class(predictions, samples.classes))
     if isinstance(predictions, Predictions):
         matrix = confusion_matrix(predictions, len(samples.classes))
         if matrix is not None:
@@ -48,7 +48,7 @@ def write_report(
     plot_mistakes(predictions, samples, mode, white, folder / "mistakes.png")
 
 
-def plot_mistakes(predictions: Answers, samples: Samples, mode: str, white: int, path: Path) -> None:
+def plot_mistakes(predictions: Answers, samples: ImageSet, mode: str, white: int, path: Path) -> None:
     """The images the model is most sure and most wrong about; no file where it makes no mistake."""
     wrongness, wrong = _wrongness(predictions)
     order = [int(i) for i in wrongness.masked_fill(~wrong, -1).argsort(descending=True)[: int(wrong.sum())]]

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from convnext.config import fit_batch
 from convnext.data.augment.transforms import train_transform
 from convnext.data.fingerprint import of_samples
-from convnext.data.image_set import Samples
+from convnext.data.image_set import ImageSet
 from convnext.data.images.preprocessing import Preprocessing
 from convnext.data.loading import Batch, train_loader
 from convnext.data.splits import Origin
@@ -27,7 +27,7 @@ from convnext.tasks.classify.config import ClassifyConfig
 from convnext.tasks.classify.evaluate import ClassificationEvaluator
 from convnext.tasks.classify.metrics import Answers
 from convnext.tasks.classify.report import write_report
-from convnext.tasks.supervised import SupervisedTask, cut
+from convnext.tasks.supervised import SupervisedTask, split_batch
 from convnext.weights.class_names import descriptions_of
 
 
@@ -36,7 +36,7 @@ class Classification(SupervisedTask):
 
     evaluator = ClassificationEvaluator()
 
-    def __init__(self, config: ClassifyConfig, train: Samples, val: Samples, origin: Origin) -> None:
+    def __init__(self, config: ClassifyConfig, train: ImageSet, val: ImageSet, origin: Origin) -> None:
         self.config = fit_batch(
             config, len(train), processes=distributed.count(), even=bool(config.mixup or config.cutmix)
         )
@@ -113,7 +113,7 @@ class Classification(SupervisedTask):
         targets = batch.targets.to(device, non_blocking=True)
         if self.mixup is not None:
             images, targets = self.mixup(images, targets)
-        return cut([images, targets], self.config.accumulate)
+        return split_batch([images, targets], self.config.accumulate)
 
     def inputs(self, part: tuple[Tensor, ...]) -> list[Tensor]:
         """Images and targets."""
@@ -159,7 +159,7 @@ def preprocessing(config: ClassifyConfig) -> Preprocessing:
     return standard
 
 
-def balanced_weights(samples: Samples) -> Tensor:
+def balanced_weights(samples: ImageSet) -> Tensor:
     """Class weights with mean 1 over the images: inverse counts; for multi-label, negatives for each positive."""
     counts = torch.zeros(len(samples.classes))
     for target in samples.targets:

@@ -38,18 +38,18 @@ class Detect(TaskDefinition):
     sign = "anchor_scale"
 
     def read(self, config: DetectConfig) -> tuple[int, Any]:
-        from convnext.tasks.detect.read import read
+        from convnext.tasks.detect.read import read_detection_data
 
-        found = read(config)
+        found = read_detection_data(config)
         return len(found.train), found
 
     def build(self, config: DetectConfig, data: Any) -> Task:
         from convnext.data.white_level import say_if_files_narrow
-        from convnext.tasks.detect.read import say
+        from convnext.tasks.detect.read import log_problems
         from convnext.tasks.detect.task import Detection
 
         train, val, origin, faults = data
-        say(config.data, faults)
+        log_problems(config.data, faults)
         say_if_files_narrow([image.file for image in train.images], config.white)
         return Detection(config, train, val, origin)
 
@@ -67,9 +67,9 @@ class Detect(TaskDefinition):
         )
 
     def check(self, config: DetectConfig) -> tuple[list[str], list[str]]:
-        from convnext.tasks.detect.read import check
+        from convnext.tasks.detect.read import check_detection_data
 
-        return check(config)
+        return check_detection_data(config)
 
     def predictor(self, source: str | Path, meta: dict[str, Any]) -> Any:
         from convnext.inference.detector import build_detector
@@ -83,6 +83,6 @@ class Detect(TaskDefinition):
         return DetectionEvaluator()
 
     def answer(self, predictor: Any, images: list[tuple[str, Any]], **options: Any) -> int:
-        from convnext.tasks.detect.predict import find_in_inputs
+        from convnext.tasks.detect.predict import detect_inputs
 
-        return find_in_inputs(predictor, images, **options)
+        return detect_inputs(predictor, images, **options)

@@ -21,20 +21,20 @@ class DetectConfig(TrainConfig):
     masks: bool = option(True, "draw outlines too; false: boxes alone")
     negatives: bool = option(False, "train on images without objects too")
     cascade: bool = option(False, "Cascade R-CNN's three stages, with GIoU, instead of one")
-    agnostic: bool = option(False, "one box for all classes instead of one for each")
+    class_agnostic: bool = option(False, "one box for all classes instead of one for each")
     fpn_dim: int = option(256, "channels of the feature pyramid and the heads")
     linear_dim: int = option(1024, "width of the box heads' linear layers")
     box_convs: int = option(0, "convolutions in the box heads")
     mask_convs: int = option(4, "convolutions in the mask heads")
     head_norm: Literal["batch", "group", "none"] = option("none", "norm of the box heads' convolutions")
     anchor_scale: float = option(8.0, "side of an anchor in strides of its map: smaller for small objects")
-    regions: int = option(512, "regions of an image that a box head learns from, a quarter of them on objects")
+    rois_per_image: int = option(512, "regions of an image that a box head learns from, a quarter of them on objects")
     soft_nms: bool = option(False, "soft-NMS instead of NMS")
-    jitter: tuple[float, float] | None = option(
+    scale_jitter: tuple[float, float] | None = option(
         (0.1, 2.0), "large-scale jitter, from and to; none: whole images at random short sides"
     )
     short_sides: tuple[int, int] = option((480, 800), "without jitter, short sides in training, from and to, by 32")
-    test_short: int = option(800, "short side in evaluation and prediction, in pixels")
+    test_size: int = option(800, "short side in evaluation and prediction, in pixels")
     max_side: int = option(1333, "most pixels of the long side")
     hflip: float = option(0.5, "probability of a horizontal flip")
     vflip: float = option(0.0, "probability of a vertical flip")
@@ -43,7 +43,7 @@ class DetectConfig(TrainConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("fpn_dim", "linear_dim", "regions", "test_short", "max_side", "eval_every"):
+        for name in ("fpn_dim", "linear_dim", "rois_per_image", "test_size", "max_side", "eval_every"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1, not {getattr(self, name)}")
         for name in ("box_convs", "mask_convs", "colour"):
@@ -51,7 +51,7 @@ class DetectConfig(TrainConfig):
                 raise InputError(f"{name} must not be negative, not {getattr(self, name)}")
         if not self.anchor_scale > 0:
             raise InputError(f"anchor_scale must be positive, not {self.anchor_scale}")
-        for name in ("jitter", "short_sides"):
+        for name in ("scale_jitter", "short_sides"):
             pair = getattr(self, name)
             if pair is not None and not 0 < pair[0] <= pair[1]:
                 raise InputError(f"{name} takes two positive numbers, the smaller first, not {pair}")

@@ -20,10 +20,10 @@ from torchvision.transforms.v2 import InterpolationMode, functional
 
 from convnext.data.augment.window import Window
 from convnext.data.images.decode import WHITE, decode_image, read_bytes
-from convnext.data.images.whole_image import WholeImage, fit, normalise
+from convnext.data.images.whole_image import WholeImage, fit_size, normalise
 from convnext.data.loading import Batches, Items, Loader, mix
 from convnext.data.rle import to_masks
-from convnext.data.sources.coco import Annotated, AnnotatedImage
+from convnext.data.sources.coco import AnnotatedImage, DetectionSet
 from convnext.errors import ImageError
 from convnext.models.detection.objects import Objects
 from convnext.runtime import distributed as share
@@ -39,7 +39,7 @@ class DetectionBatch(NamedTuple):
 
     images: list[Tensor]
     objects: list[Objects]
-    indices: list[int]  # positions in the `Annotated`
+    indices: list[int]  # positions in the `DetectionSet`
     unreadable: list[tuple[int, str]]
 
 
@@ -81,8 +81,8 @@ class DetectionTransform:
             window = jitter(height, width, self.size[0], self.scale)
         else:
             short = self.size[int(torch.randint(len(self.size), ()).item())]
-            window = Window(0, 0, height, width, fit(height, width, short, self.long))
-        pixels, objects = take(image, annotated, window, masks=self.masks)
+            window = Window(0, 0, height, width, fit_size(height, width, short, self.long))
+        pixels, objects = crop_with_objects(image, annotated, window, masks=self.masks)
         for probability, axis in ((self.hflip, 2), (self.vflip, 1)):
             if torch.rand(()).item() < probability:
                 pixels, objects = flip(pixels, objects, axis)
@@ -91,7 +91,9 @@ class DetectionTransform:
         return normalise(pixels), objects
 
 
-def take(image: Image.Image, annotated: AnnotatedImage, window: Window, *, masks: bool) -> tuple[Tensor, Objects]:
+def crop_with_objects(
+    image: Image.Image, annotated: AnnotatedImage, window: Window, *, masks: bool
+) -> tuple[Tensor, Objects]:
     """A window of an image, uint8 `[3, h, w]`, with the objects of which something is in it; crowds are left out."""
     place = (window.top, window.left, window.height, window.width, list(window.size))
     pixels = functional.resized_crop(
@@ -153,7 +155,7 @@ def open_annotated(annotated: AnnotatedImage, white: int = WHITE) -> Image.Image
 class _Dataset(Items):
     """(epoch, index) to an image and its objects."""
 
-    def __init__(self, data: Annotated, transform: DetectionTransform | WholeImage, seed: int, refill: bool) -> None:
+    def __init__(self, data: DetectionSet, transform: DetectionTransform | WholeImage, seed: int, refill: bool) -> None:
         super().__init__(seed, refill)
         self.data, self.transform = data, transform
 
@@ -173,7 +175,7 @@ class _Dataset(Items):
 
 
 def detection_train_loader(
-    data: Annotated,
+    data: DetectionSet,
     transform: DetectionTransform,
     *,
     batch_size: int,
@@ -182,7 +184,7 @@ def detection_train_loader(
     rank: int = 0,
     processes: int = 1,
 ) -> Loader:
-    """Shuffled batches as `loader.train_loader` makes them, each of wide images or of tall ones, to pad them little.
+    """Shuffled batches as `loading.train_loader` makes them, each of wide images or of tall ones, to pad them little.
 
     All images of `data` are in them, also those without objects.
     """
@@ -207,7 +209,7 @@ def _by_shape(wide: np.ndarray, size: int, seed: int, epoch: int) -> list[int]:
 
 
 def detection_eval_loader(
-    data: Annotated, transform: WholeImage, *, batch_size: int, workers: int, rank: int = 0, processes: int = 1
+    data: DetectionSet, transform: WholeImage, *, batch_size: int, workers: int, rank: int = 0, processes: int = 1
 ) -> Loader:
     """All images in order, or every `processes`-th from `rank` on; unreadable ones are left out of their batch."""
     own: Sequence[int] = range(rank, len(data), processes)

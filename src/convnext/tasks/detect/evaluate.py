@@ -7,14 +7,14 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from convnext.data.sources.coco import Annotated, find_parts, read_annotated
+from convnext.data.sources.coco import DetectionSet, find_coco_parts, read_annotated
 from convnext.data.splits import Split, measured_images, measured_parts
 from convnext.inference.detector import Detector
 from convnext.tasks.detect.config import DetectConfig
 from convnext.tasks.detect.data import DetectionBatch, detection_eval_loader
 from convnext.tasks.detect.matching import IMAGE_COLUMNS, OBJECT_COLUMNS, matched
-from convnext.tasks.detect.metrics import Result, detect, evaluate_kinds, has_objects, merge, metrics_of
-from convnext.tasks.detect.read import say
+from convnext.tasks.detect.metrics import Result, detect_batches, evaluate_kinds, has_objects, merge_results, metrics_of
+from convnext.tasks.detect.read import log_problems
 from convnext.tasks.evaluate import Evaluator, Rows
 from convnext.tasks.origin import origin_of_model
 
@@ -30,30 +30,30 @@ class DetectionEvaluator(Evaluator):
     config = DetectConfig
     tables = ("images.csv", "objects.csv")
 
-    def held_out(self, source: str, predictor: Detector, data: str, split: Split | None) -> tuple[Annotated, str]:
-        only = measured_parts(data, find_parts(Path(data)), split)
+    def held_out(self, source: str, predictor: Detector, data: str, split: Split | None) -> tuple[DetectionSet, str]:
+        only = measured_parts(data, find_coco_parts(Path(data)), split)
         read = read_annotated(data, only=only, classes=predictor.classes)
-        say(data, read.faults)
+        log_problems(data, read.faults)
         part, name = measured_images(data, read.parts, split, origin_of_model(source, self.config))
         if not has_objects(part):
             log.warning("%s has no objects: nothing is measured", name)
         return part, name
 
     def batches(
-        self, predictor: Detector, part: Annotated, *, batch_size: int, workers: int, rank: int = 0, count: int = 1
+        self, predictor: Detector, part: DetectionSet, *, batch_size: int, workers: int, rank: int = 0, count: int = 1
     ) -> Iterable[DetectionBatch]:
         size, how = min(batch_size, EVAL_BATCH), predictor.transform
         return detection_eval_loader(part, how, batch_size=size, workers=workers, rank=rank, processes=count)
 
-    def answer(self, predictor: Detector, batches: Iterable[DetectionBatch], part: Annotated) -> list[Result]:
-        return detect(predictor, batches, part)
+    def answer(self, predictor: Detector, batches: Iterable[DetectionBatch], part: DetectionSet) -> list[Result]:
+        return detect_batches(predictor, batches, part)
 
     def merge(self, answers: Sequence[list[Result]]) -> list[Result]:
-        return merge(answers)
+        return merge_results(answers)
 
-    def metrics(self, predictor: Detector, answers: list[Result], part: Annotated) -> dict[str, Any]:
+    def metrics(self, predictor: Detector, answers: list[Result], part: DetectionSet) -> dict[str, Any]:
         return metrics_of(part, evaluate_kinds(part, answers, predictor.model))
 
-    def rows(self, answers: list[Result], part: Annotated) -> Sequence[Rows]:
+    def rows(self, answers: list[Result], part: DetectionSet) -> Sequence[Rows]:
         images, objects = matched(part, answers)
         return [Rows(images, IMAGE_COLUMNS), Rows(objects, OBJECT_COLUMNS)]

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torchvision.ops import box_iou
 
-from convnext.data.sources.coco import Annotated, AnnotatedImage
+from convnext.data.sources.coco import AnnotatedImage, DetectionSet
 from convnext.tasks.detect.metrics import Result
 
 THRESHOLD = 0.5
@@ -21,7 +21,7 @@ IMAGE_COLUMNS = ("path", "objects", "found", "matched", "missed", "false")
 OBJECT_COLUMNS = ("path", "outcome", "class", "score", "iou", "x0", "y0", "x1", "y1")
 
 
-def matched(data: Annotated, results: Sequence[Result]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+def matched(data: DetectionSet, results: Sequence[Result]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """A row an image, with counts; and a row an object: "matched" or "false" for what was found, with the box that was
     found, and "missed" with the object's own. Crowds count as neither."""
     found: dict[int, list[Result]] = defaultdict(list)

@@ -14,7 +14,7 @@ import torch
 from faster_coco_eval import COCO, COCOeval_faster
 
 from convnext.data.rle import from_mask, to_code
-from convnext.data.sources.coco import Annotated
+from convnext.data.sources.coco import DetectionSet
 from convnext.inference.detector import Detector
 from convnext.tasks.detect.data import DetectionBatch
 
@@ -29,7 +29,7 @@ FIGURES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "A
 """COCO's twelve, in its order."""
 
 
-def truth_of(data: Annotated, kind: Kind) -> dict[str, Any]:
+def truth_of(data: DetectionSet, kind: Kind) -> dict[str, Any]:
     """The annotations as COCO's JSON, outlines as codes that are bytes; of masks, those that have an outline.
 
     Images and categories have their places in `data` as ids: theirs may be text, or stand twice where parts are joined.
@@ -70,7 +70,7 @@ class Result(NamedTuple):
 
 
 @torch.no_grad()
-def detect(detector: Detector, batches: Iterable[DetectionBatch], data: Annotated) -> list[Result]:
+def detect_batches(detector: Detector, batches: Iterable[DetectionBatch], data: DetectionSet) -> list[Result]:
     """What a detector finds in all batches of `data`.
 
     Images that cannot be read are named in the log, and their objects count as missed.
@@ -89,12 +89,12 @@ def detect(detector: Detector, batches: Iterable[DetectionBatch], data: Annotate
     return results
 
 
-def merge(parts: Sequence[list[Result]]) -> list[Result]:
+def merge_results(parts: Sequence[list[Result]]) -> list[Result]:
     """What several processes found in parts of a set, in the set's order: equal scores are ranked by it."""
     return sorted((row for part in parts for row in part), key=lambda row: row.image)
 
 
-def as_coco(data: Annotated, results: Sequence[Result]) -> list[dict[str, Any]]:
+def as_coco(data: DetectionSet, results: Sequence[Result]) -> list[dict[str, Any]]:
     """Results as COCO writes them, by the ids that images and categories have in its JSON."""
     return [
         {
@@ -112,7 +112,7 @@ def _corner_and_size(box: Sequence[float]) -> list[float]:
     return [box[0], box[1], box[2] - box[0], box[3] - box[1]]
 
 
-def coco_eval(data: Annotated, results: Sequence[Result], kind: Kind) -> COCOeval_faster | None:
+def coco_eval(data: DetectionSet, results: Sequence[Result], kind: Kind) -> COCOeval_faster | None:
     """The evaluation, with its curves; None where there is no result to evaluate."""
     if not results:
         return None
@@ -133,35 +133,35 @@ def coco_eval(data: Annotated, results: Sequence[Result], kind: Kind) -> COCOeva
     return evaluation
 
 
-def evaluate_kinds(data: Annotated, results: Sequence[Result], model: Any) -> dict[str, COCOeval_faster | None]:
+def evaluate_kinds(data: DetectionSet, results: Sequence[Result], model: Any) -> dict[str, COCOeval_faster | None]:
     """Evaluations of what a model finds, by name: of boxes, and of masks where it draws them and there are outlines."""
     masks = bool(model.mask_heads) and has_objects(data, outlined=True)
     return {name: coco_eval(data, results, kind) for name, kind in KINDS.items() if masks or kind == "bbox"}
 
 
-def has_objects(data: Annotated, *, outlined: bool = False) -> bool:
+def has_objects(data: DetectionSet, *, outlined: bool = False) -> bool:
     """Whether there is anything to find, or with `outlined` any outline; crowds are not searched for."""
     return any(not a.crowd and (a.outline or not outlined) for image in data.images for a in image.annotations)
 
 
-def metrics_of(data: Annotated, evaluations: dict[str, COCOeval_faster | None]) -> dict[str, float]:
+def metrics_of(data: DetectionSet, evaluations: dict[str, COCOeval_faster | None]) -> dict[str, float]:
     """COCO's figures in percent, by evaluations of "mask" and "box"; without objects to find, `objects` 0 alone."""
     if not has_objects(data):
         return {"objects": 0}
     metrics: dict[str, float] = {}
     for name, evaluation in evaluations.items():
-        metrics |= percent(figures(evaluation), name)
+        metrics |= percent(coco_metrics(evaluation), name)
     return metrics
 
 
-def figures(evaluation: COCOeval_faster | None) -> dict[str, float]:
+def coco_metrics(evaluation: COCOeval_faster | None) -> dict[str, float]:
     """`FIGURES`, from 0 to 1; -1 where there is no object to measure it on."""
     if evaluation is None:
         return dict.fromkeys(FIGURES, 0.0)
     return dict(zip(FIGURES, map(float, evaluation.stats[:12]), strict=True))
 
 
-def per_category(evaluation: COCOeval_faster | None, data: Annotated) -> list[dict[str, Any]]:
+def per_category(evaluation: COCOeval_faster | None, data: DetectionSet) -> list[dict[str, Any]]:
     """`AP` and `AP50` in percent of each category that has objects to measure it on, with their number."""
     counts = np.zeros(len(data.classes), dtype=int)
     for image in data.images:

@@ -17,7 +17,7 @@ from convnext.storage.files import whole_file
 from convnext.tasks.predicting import Outputs, Readable
 
 
-def find_in_inputs(
+def detect_inputs(
     detector: Detector,
     images: list[tuple[str, Any]],
     *,

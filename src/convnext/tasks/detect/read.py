@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from convnext.data.images.decode import orientation, read_bytes
-from convnext.data.problems import Faults
-from convnext.data.sources.coco import Annotated, AnnotatedImage, find_parts, read_annotated
+from convnext.data.problems import Problems
+from convnext.data.sources.coco import AnnotatedImage, DetectionSet, find_coco_parts, read_annotated
 from convnext.data.splits import (
     HoldOut,
     Origin,
@@ -27,15 +27,15 @@ log = logging.getLogger("convnext")
 class DetectionData(NamedTuple):
     """Training and validation images, the record of them that is stored with the weights, and what was found wrong."""
 
-    train: Annotated
-    val: Annotated
+    train: DetectionSet
+    val: DetectionSet
     origin: Origin
-    faults: Faults
+    faults: Problems
 
 
-def read(config: DetectConfig) -> DetectionData:
+def read_detection_data(config: DetectConfig) -> DetectionData:
     """What a run is trained on, and what it holds out. `InputError` for data of another form."""
-    only = training_parts(config.data, find_parts(Path(config.data)))
+    only = training_parts(config.data, find_coco_parts(Path(config.data)))
     read = read_annotated(config.data, only=only)
     train, val, origin = divide_images(read.parts, HoldOut(config.val_fraction, config.hold_out_rule))
     if not len(val):
@@ -43,7 +43,7 @@ def read(config: DetectConfig) -> DetectionData:
     return DetectionData(train, val, origin, read.faults)
 
 
-def say(data: str, faults: Faults) -> None:
+def log_problems(data: str, faults: Problems) -> None:
     """A line in the log for each kind of fault."""
     for line in faults.notes():
         log.warning("%s: %s", data, line)
@@ -66,7 +66,7 @@ def why_unused(image: AnnotatedImage, config: DetectConfig) -> str | None:
     return "with an object without outline" if config.masks and any(a.outline is None for a in objects) else None
 
 
-def training_images(train: Annotated, config: DetectConfig) -> tuple[Annotated, list[str]]:
+def training_images(train: DetectionSet, config: DetectConfig) -> tuple[DetectionSet, list[str]]:
     """The images that are trained on, and how many are not, a line for each reason.
 
     `InputError` where no image with objects is left.
@@ -81,12 +81,12 @@ def training_images(train: Annotated, config: DetectConfig) -> tuple[Annotated, 
     return used, unused
 
 
-def check(config: DetectConfig) -> tuple[list[str], list[str]]:
+def check_detection_data(config: DetectConfig) -> tuple[list[str], list[str]]:
     """What there is in a data set and what was assumed of it, line by line, and what is left out.
 
     Every image is opened. `InputError` for what training would refuse.
     """
-    train, val, _, faults = read(config)
+    train, val, _, faults = read_detection_data(config)
     _, unused = training_images(train, config)
     summary = []
     for name, part in (("train", train), ("val", val)):

@@ -59,7 +59,7 @@ def mask_rcnn_v1(model: str) -> DetectConfig:
         batch_size=16,
         base_lr=1.6e-3,  # 1e-4 at a batch of 16
         warmup_steps=500,
-        jitter=None,
+        scale_jitter=None,
         **COCO_3X,
         **values_of(V1, model, "mask_rcnn_v1"),
     )
@@ -81,7 +81,7 @@ def cascade_v1(model: str) -> DetectConfig:
         cascade=True,
         box_convs=4,
         head_norm="batch",
-        jitter=None,
+        scale_jitter=None,
         **COCO_3X,
         **values_of(V1_CASCADE, model, "cascade_v1"),
     )
@@ -95,7 +95,7 @@ def detect_small_data(model: str) -> DetectConfig:
     Result:   Atto, 200 images of nuclei, 10 epochs, mean of two: mask AP50 88.7 and AP 59.5 after FCMAE, 88.9 and 59.0
               from random weights.
     """
-    return common(model).override({"base_lr": 6.4e-2, "muon": 10.0})  # 1e-3 at a batch of 4
+    return detection_values(model).override({"base_lr": 6.4e-2, "muon_lr_scale": 10.0})  # 1e-3 at a batch of 4
 
 
 def detect_small_data_finetune(model: str) -> DetectConfig:
@@ -105,10 +105,10 @@ def detect_small_data_finetune(model: str) -> DetectConfig:
     Hardware: one GPU, or a CPU with patience.
     Result:   depends on the images.
     """
-    return common(model).override({"base_lr": 1.28e-2, "layer_decay": 0.8})  # 2e-4 at a batch of 4
+    return detection_values(model).override({"base_lr": 1.28e-2, "layer_decay": 0.8})  # 2e-4 at a batch of 4
 
 
-def common(model: str) -> DetectConfig:
+def detection_values(model: str) -> DetectConfig:
     """What both share."""
     return DetectConfig(
         model=model,
@@ -118,14 +118,14 @@ def common(model: str) -> DetectConfig:
         warmup_epochs=0.5,
         clip_grad=5.0,
         cascade=True,
-        agnostic=True,  # a few boxes of each class are too few to learn their forms from
+        class_agnostic=True,  # a few boxes of each class are too few to learn their forms from
         fpn_dim=64,
         linear_dim=256,
         mask_convs=2,
         anchor_scale=4.0,
-        regions=128,
-        jitter=(0.8, 1.6),
-        test_short=448,
+        rois_per_image=128,
+        scale_jitter=(0.8, 1.6),
+        test_size=448,
         vflip=0.5,
         colour=0.2,
         eval_every=5,

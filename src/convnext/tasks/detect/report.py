@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from convnext.data.rle import to_masks
-from convnext.data.sources.coco import Annotated, AnnotatedImage
+from convnext.data.sources.coco import AnnotatedImage, DetectionSet
 from convnext.errors import ImageError
 from convnext.inference.draw import Drawn, draw_objects
 from convnext.reports.plots import BLUE, ORANGE, plot_measured, save
@@ -27,7 +27,7 @@ def write_detection_report(
     folder: Path,
     rows: Sequence[dict[str, Any]],
     evaluations: dict[str, Any],
-    data: Annotated,
+    data: DetectionSet,
     results: Sequence[Result],
 ) -> None:
     """Write `curves.png`, `per_class.csv`, `precision_recall.png` and `gallery.png` into `folder`.
@@ -42,7 +42,7 @@ def write_detection_report(
     if table:
         Table(folder, "per_class.csv").write(table)
     plot_precision(evaluations, folder / "precision_recall.png")
-    plot_gallery(data, results, folder / "gallery.png")
+    plot_detections(data, results, folder / "gallery.png")
 
 
 def plot_precision(evaluations: dict[str, Any], path: Path) -> None:
@@ -64,7 +64,7 @@ def plot_precision(evaluations: dict[str, Any], path: Path) -> None:
     save(figure, path)
 
 
-def plot_gallery(data: Annotated, results: Sequence[Result], path: Path) -> None:
+def plot_detections(data: DetectionSet, results: Sequence[Result], path: Path) -> None:
     """Some images with the truth and, below, with what was found."""
     shown: list[tuple[int, AnnotatedImage, Image.Image]] = []
     for place in range(0, len(data), max(1, len(data) // SHOWN)):

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from convnext.config import fit_batch
 from convnext.data.fingerprint import of_annotated
 from convnext.data.images.whole_image import WholeImage
-from convnext.data.sources.coco import Annotated
+from convnext.data.sources.coco import DetectionSet
 from convnext.data.splits import Origin
 from convnext.inference.detector import Detector
 from convnext.models.detection.objects import Objects
@@ -40,7 +40,7 @@ class Detection(SupervisedTask):
     evaluator = DetectionEvaluator()
     inputs = None  # images of a batch are as large as its largest, and have any number of objects
 
-    def __init__(self, config: DetectConfig, train: Annotated, val: Annotated, origin: Origin) -> None:
+    def __init__(self, config: DetectConfig, train: DetectionSet, val: DetectionSet, origin: Origin) -> None:
         refuse_deterministic(config)
         self.train, unused = training_images(train, config)
         for line in unused:
@@ -52,23 +52,23 @@ class Detection(SupervisedTask):
         elif config.masks and not has_objects(val, outlined=True):
             log.warning("%s: val has no outlines: boxes alone are measured", config.data)
         self.score = "mask_AP" if config.masks and has_objects(val, outlined=True) else "box_AP"
-        self.transform = WholeImage(config.test_short, config.max_side, config.white)
+        self.transform = WholeImage(config.test_size, config.max_side, config.white)
 
     def parts_of_model(self) -> dict[str, Any]:
         """Arguments of `RCNN`."""
         config = self.config
         return {
             "cascade": config.cascade,
-            "agnostic": config.agnostic,
+            "class_agnostic": config.class_agnostic,
             "masks": config.masks,
-            "dim": config.fpn_dim,
-            "linear": config.linear_dim,
+            "fpn_dim": config.fpn_dim,
+            "linear_dim": config.linear_dim,
             "box_convs": config.box_convs,
             "mask_convs": config.mask_convs,
-            "norm": config.head_norm,
+            "head_norm": config.head_norm,
             "anchor_scale": config.anchor_scale,
-            "regions": config.regions,
-            "soft": config.soft_nms,
+            "rois_per_image": config.rois_per_image,
+            "soft_nms": config.soft_nms,
         }
 
     def fingerprint(self) -> dict[str, Any]:
@@ -78,7 +78,7 @@ class Detection(SupervisedTask):
     def build_model(self) -> nn.Module:
         """The network; with `init`, the backbone's first weights are those."""
         config, classes = self.config, len(self.train.classes)
-        model = create_detector(config.model, classes=classes, encoder=encoder_of(config), **self.parts_of_model())
+        model = create_detector(config.model, num_classes=classes, encoder=encoder_of(config), **self.parts_of_model())
         return synchronised(take_over(model, config.init), config.device)
 
     def compile(self, network: Any) -> Any:
@@ -92,9 +92,9 @@ class Detection(SupervisedTask):
         config = self.config
         first, last = config.short_sides
         transform = DetectionTransform(
-            size=(config.image_size,) if config.jitter else (*range(first, last, 32), last),
+            size=(config.image_size,) if config.scale_jitter else (*range(first, last, 32), last),
             long=config.max_side,
-            scale=config.jitter,
+            scale=config.scale_jitter,
             hflip=config.hflip,
             vflip=config.vflip,
             colour=config.colour,

@@ -39,9 +39,9 @@ class Segment(TaskDefinition):
     sign = "ignore_index"
 
     def read(self, config: SegmentConfig) -> tuple[int, Any]:
-        from convnext.tasks.segment.read import read, rules_of
+        from convnext.tasks.segment.read import read_segmentation_data, rules_of
 
-        found = read(config, rules_of(config))
+        found = read_segmentation_data(config, rules_of(config))
         return len(found.train), found
 
     def build(self, config: SegmentConfig, data: Any) -> Task:
@@ -65,9 +65,9 @@ class Segment(TaskDefinition):
         )
 
     def check(self, config: SegmentConfig) -> tuple[list[str], list[str]]:
-        from convnext.tasks.segment.read import check
+        from convnext.tasks.segment.read import check_segmentation_data
 
-        return check(config)
+        return check_segmentation_data(config)
 
     def predictor(self, source: str | Path, meta: dict[str, Any]) -> Any:
         from convnext.inference.segmenter import build_segmenter
@@ -81,6 +81,6 @@ class Segment(TaskDefinition):
         return SegmentationEvaluator()
 
     def answer(self, predictor: Any, images: list[tuple[str, Any]], **options: Any) -> int:
-        from convnext.tasks.segment.predict import paint_inputs
+        from convnext.tasks.segment.predict import segment_inputs
 
-        return paint_inputs(predictor, images, **options)
+        return segment_inputs(predictor, images, **options)

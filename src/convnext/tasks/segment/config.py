@@ -38,14 +38,14 @@ class SegmentConfig(TrainConfig):
     class_weights: Literal["none", "root", "balanced"] = option(
         "none", "weigh classes by the inverse of their pixels, or of the square root of them"
     )
-    test_short: int = option(512, "short side in evaluation and prediction, in pixels")
+    test_size: int = option(512, "short side in evaluation and prediction, in pixels")
     window: int | None = option(None, "side of a window that slides over test images; none: they are seen whole")
     stride: int | None = option(None, "the window's steps; none: two thirds of it")
     eval_every: int = option(1, "epochs between evaluations; the last is always evaluated")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        sizes = ("fpn_dim", "aux_dim", "short_side", "max_side", "test_short", "eval_every")
+        sizes = ("fpn_dim", "aux_dim", "short_side", "max_side", "test_size", "eval_every")
         for name in (*sizes, "epoch_steps", "window", "stride"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1, not {getattr(self, name)}")

@@ -14,13 +14,13 @@ from torch.nn import functional as F
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import InterpolationMode, functional
 
-from convnext.data.augment.erasing import Finish
+from convnext.data.augment.erasing import NormalizeAndErase
 from convnext.data.augment.window import Window
 from convnext.data.images.decode import WHITE
 from convnext.data.images.preprocessing import IMAGENET_MEAN, IMAGENET_STD
-from convnext.data.images.whole_image import WholeImage, fit
+from convnext.data.images.whole_image import WholeImage, fit_size
 from convnext.data.loading import Batch, Batches, Items, Loader, mix
-from convnext.data.sources.label_maps import IGNORED, LabelMaps, open_labelled
+from convnext.data.sources.label_maps import IGNORED, SegmentationSet, open_labelled
 from convnext.runtime import distributed as share
 
 TRIES = 10
@@ -61,11 +61,11 @@ class SegmentationTransform:
         factor = torch.empty(()).uniform_(*self.scale).item()
         for _ in range(TRIES):
             window = self.window(image.height, image.width, factor)
-            crop = take(truth, window, InterpolationMode.NEAREST_EXACT)
+            crop = crop_resized(truth, window, InterpolationMode.NEAREST_EXACT)
             counts = crop[crop != IGNORED].long().bincount()
             if (counts > 0).sum() > 1 and counts.max() <= self.most * counts.sum():
                 break
-        pixels = take(functional.pil_to_tensor(image), window, InterpolationMode.BILINEAR)
+        pixels = crop_resized(functional.pil_to_tensor(image), window, InterpolationMode.BILINEAR)
         if torch.rand(()).item() < self.hflip:
             pixels, crop = pixels.flip(2), crop.flip(2)
         if self.photometric:
@@ -77,7 +77,7 @@ class SegmentationTransform:
 
     def window(self, height: int, width: int, factor: float) -> Window:
         """A random crop of the image scaled by a factor, where that is as large as the crop; else all of it."""
-        scaled = fit(height, width, max(1, round(self.short * factor)), max(1, round(self.long * factor)))
+        scaled = fit_size(height, width, max(1, round(self.short * factor)), max(1, round(self.long * factor)))
         inner = [min(self.size, side) for side in scaled]
         ratio = [side / whole for side, whole in zip((height, width), scaled, strict=True)]
         tall, wide = (max(1, round(side * r)) for side, r in zip(inner, ratio, strict=True))
@@ -85,7 +85,7 @@ class SegmentationTransform:
         return Window(top, left, tall, wide, (inner[0], inner[1]))
 
 
-def take(pixels: Tensor, window: Window, interpolation: InterpolationMode) -> Tensor:
+def crop_resized(pixels: Tensor, window: Window, interpolation: InterpolationMode) -> Tensor:
     """A window of `[C, H, W]`, scaled."""
     place = (window.top, window.left, window.height, window.width, list(window.size))
     return functional.resized_crop(pixels, *place, interpolation=interpolation, antialias=True)
@@ -104,7 +104,7 @@ class WholeBatch(NamedTuple):
 class _Crops(Items):
     """(epoch, place) to an augmented image and its labels; places go on counting where images come again."""
 
-    def __init__(self, data: LabelMaps, transform: SegmentationTransform, seed: int) -> None:
+    def __init__(self, data: SegmentationSet, transform: SegmentationTransform, seed: int) -> None:
         super().__init__(seed, refill=True)
         self.data, self.transform = data, transform
 
@@ -122,14 +122,14 @@ class _Crops(Items):
         count = len(readable)
         indices = torch.tensor([place % len(self.data) for place, _ in readable], dtype=torch.int64)
         unreadable = [(place % len(self.data), reason) for place, reason in unreadable]
-        finish = Finish(IMAGENET_MEAN, IMAGENET_STD)
+        finish = NormalizeAndErase(IMAGENET_MEAN, IMAGENET_STD)
         return Batch(torch.stack(pixels)[:count], torch.stack(labels)[:count], indices, unreadable, finish)
 
 
 class _Whole(Items):
     """(epoch, index) to an image and its classes."""
 
-    def __init__(self, data: LabelMaps, transform: WholeImage) -> None:
+    def __init__(self, data: SegmentationSet, transform: WholeImage) -> None:
         super().__init__(seed=0, refill=False)
         self.data, self.transform = data, transform
 
@@ -146,7 +146,7 @@ class _Whole(Items):
 
 
 def segmentation_train_loader(
-    data: LabelMaps,
+    data: SegmentationSet,
     transform: SegmentationTransform,
     *,
     batch_size: int,
@@ -156,7 +156,7 @@ def segmentation_train_loader(
     rank: int = 0,
     processes: int = 1,
 ) -> Loader:
-    """Shuffled batches as `loader.train_loader` makes them; `targets` are int16 `[B, size, size]`.
+    """Shuffled batches as `loading.train_loader` makes them; `targets` are int16 `[B, size, size]`.
 
     With `steps`, an epoch is that many batches instead of one pass: the next begins where it ended.
     """
@@ -188,7 +188,7 @@ def _stream(count: int, taken: int, seed: int, epoch: int) -> list[int]:
 
 
 def segmentation_eval_loader(
-    data: LabelMaps, transform: WholeImage, *, batch_size: int, workers: int, rank: int = 0, processes: int = 1
+    data: SegmentationSet, transform: WholeImage, *, batch_size: int, workers: int, rank: int = 0, processes: int = 1
 ) -> Loader:
     """All images in order, or every `processes`-th from `rank` on; unreadable ones are left out of their batch."""
     own = range(rank, len(data), processes)

@@ -7,7 +7,13 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from convnext.data.sources.label_maps import LabelMaps, LabelRules, examine, find_parts, read_label_maps
+from convnext.data.sources.label_maps import (
+    LabelRules,
+    SegmentationSet,
+    examine_label_maps,
+    find_label_map_parts,
+    read_label_maps,
+)
 from convnext.data.splits import Split, measured_images, measured_parts
 from convnext.errors import InputError
 from convnext.inference.segmenter import Segmenter
@@ -15,7 +21,15 @@ from convnext.tasks.evaluate import Evaluator, Rows
 from convnext.tasks.origin import config_beside, origin_of_model
 from convnext.tasks.segment.config import SegmentConfig
 from convnext.tasks.segment.data import WholeBatch, segmentation_eval_loader
-from convnext.tasks.segment.metrics import COLUMNS, Measured, figures, measure, merge, rows, say_unmeasured
+from convnext.tasks.segment.metrics import (
+    COLUMNS,
+    Measured,
+    iou_metrics,
+    iou_rows,
+    merge_measured,
+    say_unmeasured,
+    segment_batches,
+)
 from convnext.weights import read_meta
 
 log = logging.getLogger("convnext")
@@ -26,35 +40,44 @@ class SegmentationEvaluator(Evaluator):
 
     config = SegmentConfig
 
-    def held_out(self, source: str, predictor: Segmenter, data: str, split: Split | None) -> tuple[LabelMaps, str]:
-        only = measured_parts(data, find_parts(data), split)
+    def held_out(
+        self, source: str, predictor: Segmenter, data: str, split: Split | None
+    ) -> tuple[SegmentationSet, str]:
+        only = measured_parts(data, find_label_map_parts(data), split)
         parts, faults = read_label_maps(data, label_rules_of_model(source), only=only)
         part, name = measured_images(data, parts, split, origin_of_model(source, self.config))
         if list(part.classes) != predictor.classes:
             raise InputError(f"{data}: its classes are not the model's ({', '.join(predictor.classes[:5])})")
-        examined = examine(part, faults)
+        examined = examine_label_maps(part, faults)
         for line in faults.lines():
             log.warning("%s: left out %s", data, line)
         say_unmeasured(examined.pixels.tolist(), part.classes)
         return examined.data, name
 
     def batches(
-        self, predictor: Segmenter, part: LabelMaps, *, batch_size: int, workers: int, rank: int = 0, count: int = 1
+        self,
+        predictor: Segmenter,
+        part: SegmentationSet,
+        *,
+        batch_size: int,
+        workers: int,
+        rank: int = 0,
+        count: int = 1,
     ) -> Iterable[WholeBatch]:
         how = predictor.transform
         return segmentation_eval_loader(part, how, batch_size=1, workers=workers, rank=rank, processes=count)
 
-    def answer(self, predictor: Segmenter, batches: Iterable[WholeBatch], part: LabelMaps) -> Measured:
-        return measure(predictor, batches)
+    def answer(self, predictor: Segmenter, batches: Iterable[WholeBatch], part: SegmentationSet) -> Measured:
+        return segment_batches(predictor, batches)
 
     def merge(self, answers: Sequence[Measured]) -> Measured:
-        return merge(answers)
+        return merge_measured(answers)
 
-    def metrics(self, predictor: Segmenter, answers: Measured, part: LabelMaps) -> dict[str, Any]:
-        return figures(answers.matrix)
+    def metrics(self, predictor: Segmenter, answers: Measured, part: SegmentationSet) -> dict[str, Any]:
+        return iou_metrics(answers.matrix)
 
-    def rows(self, answers: Measured, part: LabelMaps) -> Sequence[Rows]:
-        return [Rows(rows(answers, part), COLUMNS)]
+    def rows(self, answers: Measured, part: SegmentationSet) -> Sequence[Rows]:
+        return [Rows(iou_rows(answers, part), COLUMNS)]
 
 
 def label_rules_of_model(source: str | Path) -> LabelRules:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from convnext.data.sources.label_maps import IGNORED, LabelMaps
+from convnext.data.sources.label_maps import IGNORED, SegmentationSet
 from convnext.inference.segmenter import Segmenter
 from convnext.tasks.segment.data import WholeBatch
 
@@ -25,7 +25,7 @@ class Measured(NamedTuple):
     images: list[tuple[int, dict[str, float], int, int]]
 
 
-def measure(segmenter: Segmenter, batches: Iterable[WholeBatch]) -> Measured:
+def segment_batches(segmenter: Segmenter, batches: Iterable[WholeBatch]) -> Measured:
     """What a segmenter makes of all batches. Unreadable images are named in the log."""
     classes = len(segmenter.classes)
     matrix = np.zeros((classes, classes), dtype=np.int64)
@@ -37,17 +37,17 @@ def measure(segmenter: Segmenter, batches: Iterable[WholeBatch]) -> Measured:
             own = confusion(truth, segmenter.label(image, (truth.shape[0], truth.shape[1])), classes)
             matrix += own
             if own.any():  # nothing can be said of an image all of which is ignored
-                images.append((index, figures(own), int(own.sum(1).argmax()), int(own.sum(0).argmax())))
+                images.append((index, iou_metrics(own), int(own.sum(1).argmax()), int(own.sum(0).argmax())))
     return Measured(matrix, images)
 
 
-def merge(parts: Sequence[Measured]) -> Measured:
+def merge_measured(parts: Sequence[Measured]) -> Measured:
     """Join what several processes measured, in the set's order."""
     matrices = [part.matrix for part in parts]
     return Measured(np.sum(matrices, axis=0), sorted(image for part in parts for image in part.images))
 
 
-def rows(measured: Measured, data: LabelMaps) -> Iterator[dict[str, Any]]:
+def iou_rows(measured: Measured, data: SegmentationSet) -> Iterator[dict[str, Any]]:
     """A row an image: its file, the class of most pixels by its label map and by the segmenter, and figures in
     percent."""
     for index, own, truth, answer in measured.images:
@@ -73,7 +73,7 @@ def confusion(truth: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndar
     return np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
 
 
-def per_class(matrix: np.ndarray) -> dict[str, np.ndarray]:
+def iou_per_class(matrix: np.ndarray) -> dict[str, np.ndarray]:
     """`iou` and `accuracy` of each class, from 0 to 1; nan for what nothing is to be measured on."""
     right = matrix.diagonal().astype(np.float64)
     true, predicted = matrix.sum(1), matrix.sum(0)
@@ -81,9 +81,9 @@ def per_class(matrix: np.ndarray) -> dict[str, np.ndarray]:
         return {"iou": right / (true + predicted - right), "accuracy": right / true}
 
 
-def figures(matrix: np.ndarray) -> dict[str, float]:
+def iou_metrics(matrix: np.ndarray) -> dict[str, float]:
     """`mIoU`, `mean_accuracy` and `pixel_accuracy` in percent; means over the classes that have a figure."""
-    values = per_class(matrix)
+    values = iou_per_class(matrix)
     if not matrix.sum():
         return {"mIoU": 0.0, "mean_accuracy": 0.0, "pixel_accuracy": 0.0}
     shares = (np.nanmean(values["iou"]), np.nanmean(values["accuracy"]), matrix.trace() / matrix.sum())

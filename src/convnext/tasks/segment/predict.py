@@ -16,7 +16,7 @@ from convnext.storage.files import whole_file
 from convnext.tasks.predicting import Outputs, Readable
 
 
-def paint_inputs(
+def segment_inputs(
     segmenter: Segmenter,
     images: list[tuple[str, Any]],
     *,
@@ -37,7 +37,7 @@ def paint_inputs(
     readable = Readable(images, as_json=as_json, white=segmenter.transform.white)
     for _, name, image in readable:
         labels = segmenter(image)
-        found = shares(labels, segmenter.classes)
+        found = class_shares(labels, segmenter.classes)
         own = {"image": name, "shares": found}
         if as_json:
             print(to_json(own), flush=True)
@@ -57,7 +57,7 @@ def paint_inputs(
     return readable.status()
 
 
-def shares(labels: np.ndarray, classes: list[str]) -> dict[str, float]:
+def class_shares(labels: np.ndarray, classes: list[str]) -> dict[str, float]:
     """The share of the pixels that each class has, the largest first; those that are there."""
     counts = np.bincount(labels.ravel(), minlength=len(classes))
     order = [i for i in np.argsort(-counts, kind="stable").tolist() if counts[i]]

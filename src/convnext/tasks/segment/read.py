@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 from typing import NamedTuple
 
-from convnext.data.problems import Faults
+from convnext.data.problems import Problems
 from convnext.data.sources.label_maps import (
     Examined,
-    LabelMaps,
     LabelRules,
-    examine,
-    find_parts,
+    SegmentationSet,
+    examine_label_maps,
+    find_label_map_parts,
     missing_classes,
     read_label_maps,
 )
@@ -36,15 +36,15 @@ def rules_of(config: SegmentConfig) -> LabelRules:
 class SegmentationData(NamedTuple):
     """Training and validation images, the record of them that is stored with the weights, and what was found wrong."""
 
-    train: LabelMaps
-    val: LabelMaps
+    train: SegmentationSet
+    val: SegmentationSet
     origin: Origin
-    faults: Faults
+    faults: Problems
 
 
-def read(config: SegmentConfig, rules: LabelRules) -> SegmentationData:
+def read_segmentation_data(config: SegmentConfig, rules: LabelRules) -> SegmentationData:
     """What a run is trained on, and what it holds out. `InputError` for data of another form."""
-    only = training_parts(config.data, find_parts(config.data))
+    only = training_parts(config.data, find_label_map_parts(config.data))
     read = read_label_maps(config.data, rules, only=only)
     train, val, origin = divide_images(read.parts, HoldOut(config.val_fraction, config.hold_out_rule))
     if not len(val):
@@ -52,30 +52,30 @@ def read(config: SegmentConfig, rules: LabelRules) -> SegmentationData:
     return SegmentationData(train, val, origin, read.faults)
 
 
-def examined(config: SegmentConfig, data: SegmentationData) -> tuple[Examined, LabelMaps]:
+def examined(config: SegmentConfig, data: SegmentationData) -> tuple[Examined, SegmentationSet]:
     """The training images with the counts of their pixels, and the validation images, whose label maps can be used.
 
     Every label map is read: what is wrong with one is said before training starts.
     """
-    train = examine(data.train, data.faults)
+    train = examine_label_maps(data.train, data.faults)
     if line := missing_classes(train):
         log.warning("%s: %s", config.data, line)
-    val = examine(data.val, data.faults)
+    val = examine_label_maps(data.val, data.faults)
     for line in data.faults.lines():
         log.warning("%s: left out %s", config.data, line)
     say_unmeasured(val.pixels.tolist(), data.val.classes)
     return train, val.data
 
 
-def check(config: SegmentConfig) -> tuple[list[str], list[str]]:
+def check_segmentation_data(config: SegmentConfig) -> tuple[list[str], list[str]]:
     """What there is in a data set, line by line, and what is wrong with it; every image is opened.
 
     `InputError` for what training would refuse.
     """
-    train, val, _, faults = read(config, rules_of(config))
+    train, val, _, faults = read_segmentation_data(config, rules_of(config))
     summary = []
     for name, part in (("train", train), ("val", val)):
-        examined = examine(part, faults, decode=True)
+        examined = examine_label_maps(part, faults, decode=True)
         data, pixels, _ = examined
         total = max(1, int(pixels.sum()))
         summary.append(f"{name}: {len(data)} of {len(part)} images can be used, {total:,} pixels with a class")

@@ -13,7 +13,7 @@ ADE20K: dict[str, Any] = dict(
     batch_size=16,
     base_lr=1.6e-3,  # 1e-4 at a batch of 16
     min_lr=0.0,
-    decay="linear",
+    lr_decay="linear",
     warmup_steps=1500,
     weight_decay=0.05,
     layer_decay=0.9,
@@ -24,7 +24,7 @@ ADE20K: dict[str, Any] = dict(
 )
 
 AT_512: dict[str, Any] = dict(image_size=512, window=512, stride=341)
-AT_640: dict[str, Any] = dict(image_size=640, short_side=640, max_side=2560, test_short=640, window=640, stride=426)
+AT_640: dict[str, Any] = dict(image_size=640, short_side=640, max_side=2560, test_size=640, window=640, stride=426)
 
 V1: dict[str, dict[str, Any]] = {
     "convnext_tiny": dict(drop_path=0.4),
@@ -94,7 +94,7 @@ def segment_small_data(model: str) -> SegmentConfig:
     Hardware: one GPU, or a CPU with patience.
     Result:   Atto, 367 images of CamVid, 16 epochs: mIoU 58.4 after FCMAE, 55.4 from random weights.
     """
-    return common(model).override({"base_lr": 3.2e-2, "muon": 10.0})  # 1e-3 at a batch of 8
+    return segmentation_values(model).override({"base_lr": 3.2e-2, "muon_lr_scale": 10.0})  # 1e-3 at a batch of 8
 
 
 def segment_small_data_finetune(model: str) -> SegmentConfig:
@@ -104,10 +104,10 @@ def segment_small_data_finetune(model: str) -> SegmentConfig:
     Hardware: one GPU, or a CPU with patience.
     Result:   depends on the images.
     """
-    return common(model).override({"base_lr": 6.4e-3, "layer_decay": 0.8})  # 2e-4 at a batch of 8
+    return segmentation_values(model).override({"base_lr": 6.4e-3, "layer_decay": 0.8})  # 2e-4 at a batch of 8
 
 
-def common(model: str) -> SegmentConfig:
+def segmentation_values(model: str) -> SegmentConfig:
     """What both share."""
     return SegmentConfig(
         model=model,
@@ -122,6 +122,6 @@ def common(model: str) -> SegmentConfig:
         max_side=1280,
         scale=(0.6, 1.6),
         class_weights="root",
-        test_short=320,
+        test_size=320,
         eval_every=5,
     )

@@ -10,30 +10,30 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from convnext.data.sources.label_maps import LabelMaps, open_labelled
+from convnext.data.sources.label_maps import SegmentationSet, open_labelled
 from convnext.errors import ImageError
 from convnext.inference.draw import draw_labels
 from convnext.inference.segmenter import Segmenter
 from convnext.reports.plots import BLUE, ORANGE, plot_confusion, plot_measured, save
 from convnext.reports.tables import Table
-from convnext.tasks.segment.metrics import per_class
+from convnext.tasks.segment.metrics import iou_per_class
 
 SHOWN = 6
 
 
 def write_segmentation_report(
-    folder: Path, rows: Sequence[dict[str, Any]], matrix: np.ndarray, segmenter: Segmenter, data: LabelMaps
+    folder: Path, rows: Sequence[dict[str, Any]], matrix: np.ndarray, segmenter: Segmenter, data: SegmentationSet
 ) -> None:
     """Write `curves.png`, `per_class.csv`, `confusion.png` and `gallery.png` into `folder`."""
     plot_measured(rows, [("mIoU", ORANGE, "-"), ("pixel_accuracy", BLUE, "-")], folder / "curves.png")
-    values = per_class(matrix)
+    values = iou_per_class(matrix)
     columns = zip(data.classes, matrix.sum(1), values["iou"], values["accuracy"], strict=True)
     Table(folder, "per_class.csv").write(
         {"class": name, "pixels": int(pixels), "iou": _percent(iou), "accuracy": _percent(accuracy)}
         for name, pixels, iou, accuracy in columns
     )
     plot_confusion(torch.from_numpy(matrix), data.classes, folder / "confusion.png", unit="pixels")
-    plot_gallery(segmenter, data, folder / "gallery.png")
+    plot_label_maps(segmenter, data, folder / "gallery.png")
 
 
 def _percent(share: float) -> float | str:
@@ -41,7 +41,7 @@ def _percent(share: float) -> float | str:
     return "" if np.isnan(share) else round(100 * float(share), 2)
 
 
-def plot_gallery(segmenter: Segmenter, data: LabelMaps, path: Path) -> None:
+def plot_label_maps(segmenter: Segmenter, data: SegmentationSet, path: Path) -> None:
     """Some images, spread over the set, beside the truth and what was found."""
     shown = []
     for i in np.linspace(0, len(data) - 1, min(SHOWN, len(data))).round().astype(int).tolist():

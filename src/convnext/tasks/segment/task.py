@@ -13,7 +13,7 @@ from convnext.config import fit_batch
 from convnext.data.fingerprint import of_label_maps
 from convnext.data.images.whole_image import WholeImage
 from convnext.data.loading import Batch
-from convnext.data.sources.label_maps import Examined, LabelMaps, LabelRules
+from convnext.data.sources.label_maps import Examined, LabelRules, SegmentationSet
 from convnext.data.splits import Origin
 from convnext.errors import InputError
 from convnext.inference.segmenter import Segmenter
@@ -21,7 +21,7 @@ from convnext.models.segmentation.losses import class_weights, segmentation_loss
 from convnext.models.segmentation.upernet import UperNet, create_segmenter
 from convnext.runs.directory import Run
 from convnext.runtime import distributed
-from convnext.runtime.device import pick_device
+from convnext.runtime.device import pick_device, synchronises_batch_norm
 from convnext.tasks.base import TrainLoader
 from convnext.tasks.pyramid import encoder_of, refuse_deterministic, synchronised, take_over
 from convnext.tasks.segment.card import write_segmentation_card
@@ -33,7 +33,7 @@ from convnext.tasks.segment.data import (
 from convnext.tasks.segment.evaluate import SegmentationEvaluator
 from convnext.tasks.segment.metrics import Measured
 from convnext.tasks.segment.report import write_segmentation_report
-from convnext.tasks.supervised import SupervisedTask, cut
+from convnext.tasks.supervised import SupervisedTask, split_batch
 
 
 class Segmentation(SupervisedTask):
@@ -43,18 +43,18 @@ class Segmentation(SupervisedTask):
     score = "mIoU"
 
     def __init__(
-        self, config: SegmentConfig, examined: Examined, val: LabelMaps, origin: Origin, rules: LabelRules
+        self, config: SegmentConfig, examined: Examined, val: SegmentationSet, origin: Origin, rules: LabelRules
     ) -> None:
         refuse_deterministic(config)
         train, pixels, _ = examined
         self.config = fit_batch(config, len(train), processes=distributed.count())
         self.train, self.val = train, val
         self.origin, self.rules = origin, rules
-        self.transform = WholeImage(config.test_short, config.max_side, config.white)
+        self.transform = WholeImage(config.test_size, config.max_side, config.white)
         power = {"none": 0.0, "root": 0.5, "balanced": 1.0}[config.class_weights]
         self.weights = class_weights(pixels, power) if power else None
         in_part = -(-self.config.batch_size // distributed.count() // config.accumulate)
-        alone = distributed.count() == 1 or pick_device(config.device).type != "cuda"
+        alone = distributed.count() == 1 or not synchronises_batch_norm(pick_device(config.device))
         if config.head_norm == "batch" and in_part == 1 and alone:
             raise InputError("one image at a time has nothing to normalise a batch by; --head-norm group")
 
@@ -62,10 +62,10 @@ class Segmentation(SupervisedTask):
         """Arguments of `UperNet`."""
         config = self.config
         return {
-            "dim": config.fpn_dim,
+            "fpn_dim": config.fpn_dim,
             "aux_dim": config.aux_dim,
             "dropout": config.dropout,
-            "norm": config.head_norm,
+            "head_norm": config.head_norm,
         }
 
     def fingerprint(self) -> dict[str, Any]:
@@ -75,7 +75,7 @@ class Segmentation(SupervisedTask):
     def build_model(self) -> nn.Module:
         """The network; with `init`, the backbone's first weights are those."""
         config, classes = self.config, len(self.train.classes)
-        model = create_segmenter(config.model, classes=classes, encoder=encoder_of(config), **self.parts_of_model())
+        model = create_segmenter(config.model, num_classes=classes, encoder=encoder_of(config), **self.parts_of_model())
         return synchronised(take_over(model, config.init), config.device)
 
     def compile(self, network: Any) -> Any:
@@ -112,7 +112,7 @@ class Segmentation(SupervisedTask):
     ) -> Iterable[tuple[int, tuple[Tensor, ...]]]:
         """A batch in `config.accumulate` parts on the device."""
         images, labels = batch.on(device), batch.targets.to(device, non_blocking=True)
-        return cut([images, labels], self.config.accumulate)
+        return split_batch([images, labels], self.config.accumulate)
 
     def inputs(self, part: tuple[Tensor, ...]) -> list[Tensor]:
         """Crops and their labels."""

@@ -12,7 +12,7 @@ def small_data(model: str) -> ClassifyConfig:
     Hardware: one GPU, or a CPU with patience.
     Result:   59.8 % top-1 with Atto on 3,000 images of Imagenette at 128 pixels, 10 epochs from random weights.
     """
-    return common(model).override({"epochs": 50, "base_lr": 1.12e-2, "muon": 10.0})
+    return small_data_values(model).override({"epochs": 50, "base_lr": 1.12e-2, "muon_lr_scale": 10.0})
 
 
 def small_data_finetune(model: str) -> ClassifyConfig:
@@ -22,10 +22,10 @@ def small_data_finetune(model: str) -> ClassifyConfig:
     Hardware: one GPU, or a CPU with patience.
     Result:   depends on the images.
     """
-    return common(model).override({"epochs": 20, "base_lr": 4e-3, "layer_decay": 0.8, "clip_grad": 1.0})
+    return small_data_values(model).override({"epochs": 20, "base_lr": 4e-3, "layer_decay": 0.8, "clip_grad": 1.0})
 
 
-def common(model: str) -> ClassifyConfig:
+def small_data_values(model: str) -> ClassifyConfig:
     """What both share."""
     return ClassifyConfig(
         model=model,

@@ -25,8 +25,8 @@ mask ratio {config.mask_ratio} of patches of {config.patch_size} pixels, seed {c
         metrics=metrics,
         digits=4,
         explained="""`loss` is the last epoch's mean squared error on hidden patches; `feature_distance` the smallest
-mean cosine distance between channels over the blocks (near 0 is collapse); `knn` and `linear_probe`, where they were asked
-for, top-1 in percent by frozen features.""",
+mean cosine distance between channels over the blocks (near 0 is collapse); `knn` and `linear_probe`, where they were
+asked for, top-1 in percent by frozen features.""",
         commands=[config.follow_up(folder), f"convnext analyze reconstruct {folder} IMAGES --out FOLDER"],
         files="",
         pictures=[

@@ -25,12 +25,12 @@ class PretrainConfig(TrainConfig):
     norm_pix_loss: bool = option(True, "predict pixels normalised patch by patch")
     crop_scale: tuple[float, float] = option((0.2, 1.0), "share of the image's area a training crop takes")
     hflip: float = option(0.5, "probability of a horizontal flip")
-    look_every: int = option(20, "epochs between pictures of reconstructions, and between probes")
+    probe_every: int = option(20, "epochs between pictures of reconstructions, and between probes")
     probe: str | None = option(None, "labelled data, as `train classify` takes, to measure kNN and a linear probe on")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("patch_size", "mask_block", "decoder_dim", "decoder_depth", "look_every"):
+        for name in ("patch_size", "mask_block", "decoder_dim", "decoder_depth", "probe_every"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1, not {getattr(self, name)}")
         stride, patch, size = 8 * self.stem_patch, self.patch_size, self.image_size

@@ -26,7 +26,7 @@ def fcmae(model: str) -> PretrainConfig:
         weight_decay=0.05,
         betas=(0.9, 0.95),
         precision="bf16",
-        look_every=50,
+        probe_every=50,
         workers=10,
     )
 
@@ -45,7 +45,7 @@ def fcmae_small_data(model: str) -> PretrainConfig:
         warmup_epochs=5.0,
         batch_size=64,
         base_lr=4e-3,
-        muon=10.0,
+        muon_lr_scale=10.0,
         min_lr=0.0,
         weight_decay=0.05,
         betas=(0.9, 0.95),

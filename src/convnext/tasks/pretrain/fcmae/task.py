@@ -17,7 +17,7 @@ from convnext.analysis.reconstructions import draw_reconstructions
 from convnext.config import fit_batch
 from convnext.data.augment.transforms import train_transform
 from convnext.data.fingerprint import of_samples
-from convnext.data.image_set import Samples, read_train_val
+from convnext.data.image_set import ImageSet, read_train_val
 from convnext.data.images.preprocessing import Preprocessing
 from convnext.data.loading import Batch, eval_loader, train_loader
 from convnext.data.splits import HoldOut
@@ -42,11 +42,11 @@ EVAL_BATCH = 64
 class Pretraining(Task):
     """Pre-trains on `images`, whose labels, if any, it does not see."""
 
-    def __init__(self, config: PretrainConfig, images: Samples) -> None:
+    def __init__(self, config: PretrainConfig, images: ImageSet) -> None:
         self.config = fit_batch(config, len(images), processes=distributed.count())
         self.train = images
         self.preprocessing = Preprocessing.standard(config.image_size, config.in_chans, config.white)
-        self.probe: tuple[Samples, Samples] | None = None
+        self.probe: tuple[ImageSet, ImageSet] | None = None
         if config.probe:  # before training: it may be at fault
             self.probe = read_train_val(config.probe, hold_out=HoldOut(rule=config.hold_out_rule))[:2]
 
@@ -117,10 +117,10 @@ class Pretraining(Task):
         return model(*part)[0]
 
     def evaluate(self, model: nn.Module, device: torch.device, run: Run, epoch: int) -> dict[str, float]:
-        """Every `look_every` epochs: a picture, the features' smallest distance over the layers, and the probes."""
+        """Every `probe_every` epochs: a picture, the features' smallest distance over the layers, and the probes."""
         assert isinstance(model, FCMAE)
         config = self.config
-        if not is_due(epoch, config.look_every, config.epochs) or distributed.rank():
+        if not is_due(epoch, config.probe_every, config.epochs) or distributed.rank():
             return {}
         images = self.looked_at().to(device)
         draw_reconstructions(
@@ -142,7 +142,7 @@ class Pretraining(Task):
             raise InputError(f"none of {len(samples)} images spread over the set can be read")
         return images
 
-    def eval_loader(self, samples: Samples, batch_size: int = EVAL_BATCH) -> Iterable[Batch]:
+    def eval_loader(self, samples: ImageSet, batch_size: int = EVAL_BATCH) -> Iterable[Batch]:
         """Images without augmentation, in order."""
         return eval_loader(samples, self.preprocessing, batch_size=batch_size, workers=self.config.workers)
 

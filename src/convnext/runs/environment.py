@@ -1,0 +1,45 @@
+"""What a result may depend on beside the config: versions and machine."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from pathlib import Path
+from typing import Any
+
+from convnext.runtime.device import device_names
+
+
+def processor() -> str:
+    """The processor's name, as the system gives it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def environment() -> dict[str, Any]:
+    """What a result may depend on: versions, processor, threads, devices."""
+    import numpy
+    import PIL
+    import timm
+    import torch
+    import torchvision
+
+    import convnext
+
+    return {
+        "command": sys.argv,
+        "convnext": convnext.__version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+        "timm": timm.__version__,
+        "numpy": numpy.__version__,
+        "pillow": PIL.__version__,
+        "platform": platform.platform(),
+        "processor": processor(),
+        "threads": torch.get_num_threads(),
+        "devices": list(device_names().values()),
+    }

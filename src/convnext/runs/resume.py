@@ -1,0 +1,54 @@
+"""Going on with a run, and what may change then."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from convnext.config import Config
+from convnext.errors import InputError
+from convnext.runs.directory import Run
+from convnext.runtime import distributed
+
+RESUME_MAY_CHANGE = (
+    # change no result
+    *("workers", "device", "parallel", "save_every", "keep_checkpoints", "max_nonfinite", "max_unreadable"),
+    # may save a run that fails
+    *("base_lr", "clip_grad", "precision", "cuda_graph"),
+)
+"""Options that a resumed run may change."""
+
+
+def resumed_config(kind: type[Config], data: str, out: Path, given: dict[str, Any]) -> Config:
+    """The config of the run at `out`. `InputError` where `data` or `given` contradict it."""
+    run = Run.reopen(out)
+    try:
+        stored = kind.from_dict(run.read_config())
+    except (TypeError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{out / 'config.json'} is damaged: {error}") from error
+    config = stored.override(given)
+    for name, value in config.to_dict().items():
+        before = getattr(stored, name)
+        # A batch that was made smaller to fit the images will be again; `train` compares what comes of it.
+        if value != before and name not in (*RESUME_MAY_CHANGE, "batch_size"):
+            allowed = ", ".join(RESUME_MAY_CHANGE)
+            raise InputError(f"{out} was begun with {name} {before}, not {value}; --resume changes only {allowed}")
+    return dataclasses.replace(config, data=data)  # which may have been moved; the trainer knows whether they changed
+
+
+def resolve_resume(out: Path, resume: bool | str, overwrite: bool) -> tuple[bool, bool]:
+    """Whether to resume and to overwrite: "auto" resumes where there is a checkpoint, else starts anew.
+
+    All processes do what the first one sees.
+    """
+    if resume != "auto":
+        return bool(resume), overwrite
+    resumable, begun, ended = distributed.gather(
+        (Run(out).can_resume(), (out / "config.json").is_file(), (out / "result.json").is_file())
+    )[0]
+    if ended and not resumable and not overwrite:
+        raise InputError(f"{out} has ended, and its checkpoints are gone: choose another --out, or --overwrite")
+    return resumable, overwrite or (begun and not resumable)
