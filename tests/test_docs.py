@@ -72,7 +72,7 @@ def test_the_file_tree_of_the_readme_is_the_real_one():
     named = set(re.findall(r"\b(\w+(?:\.py|/))", "\n".join(line[:24] for line in tree.splitlines())))
     package = ROOT / "src" / "convnext"
     real = {path.name + ("/" if path.is_dir() else "") for path in package.iterdir() if not path.name.startswith("_")}
-    assert named == real - {"py.typed", "errors.py", "files.py", "device.py"}
+    assert named == real - {"py.typed", "errors.py"}
 
 
 def test_public_names_are_there():

@@ -24,6 +24,7 @@ from making import FAST, make_folder, make_objects
 from PIL import Image
 from safetensors.torch import save_file
 
+import convnext
 from convnext import InputError, cli
 from convnext.data.image_set import read_train_val
 from convnext.data.images.decode import read_image

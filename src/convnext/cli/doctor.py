@@ -13,6 +13,7 @@ from typing import Any
 import torch
 import torchvision
 
+import convnext
 from convnext.data.augment import warp
 from convnext.native import compile as build
 from convnext.native import depthwise as native
