@@ -46,16 +46,18 @@ Transform = Callable[[Image.Image], Tensor]
 class Batch(NamedTuple):
     """B samples, and those that could not be read, as (index, reason)."""
 
-    pixels: Tensor  # [B, C, H, W]; use `on`
+    pixels: Tensor  # [B, C, H, W], or of several views of an image [B * views, C, H, W]; use `on`
     targets: Tensor  # int64 [B], or float32 [B, classes] of 0 and 1 if multi-label
     indices: Tensor  # int64 [B], positions in the `ImageSet`
     unreadable: list[tuple[int, str]]
     finish: Callable[[Tensor], Tensor] | None = None  # what `pixels` still lack
+    views: int = 1
 
     def on(self, device: torch.device | str) -> Tensor:
-        """The images on a device, float32 `[B, C, H, W]`, normalised."""
+        """The images on a device, float32 `[B, C, H, W]`, normalised; of several views `[B, views, C, H, W]`."""
         pixels = self.pixels.to(device, non_blocking=True)
-        return pixels if self.finish is None else self.finish(pixels)
+        images = pixels if self.finish is None else self.finish(pixels)
+        return images if self.views == 1 else images.unflatten(0, (-1, self.views))
 
 
 class Loader:
@@ -158,6 +160,7 @@ def train_loader(
     workers: int,
     seed: int,
     mode: str,
+    views: int = 1,
     rank: int = 0,
     processes: int = 1,
 ) -> Loader:
@@ -167,7 +170,8 @@ def train_loader(
 
     `transform` takes images in `mode` and may draw from `random`, `numpy.random` and torch's default generator,
     whose states in this process are left alone. The places of unreadable images are filled by repeating readable
-    ones of the same batch, and a batch with none raises `InputError`.
+    ones of the same batch, and a batch with none raises `InputError`. Of each image there are `views`, transformed
+    one after another (`Batch.on`).
     """
     size = min(batch_size, len(samples))
     batches = Batches(
@@ -177,7 +181,8 @@ def train_loader(
         share.own_places(size, rank, processes),
         samples.read_ahead,
     )
-    return Loader(_Labelled(samples, transform, mode, seed, refill=True), batches, workers, persistent=True)
+    dataset = _Labelled(samples, transform, mode, seed, refill=True, views=views)
+    return Loader(dataset, batches, workers, persistent=True)
 
 
 def eval_loader(
@@ -282,9 +287,17 @@ class _Labelled(Items):
     """Images with their targets."""
 
     def __init__(
-        self, samples: ImageSet, transform: Transform, mode: str, seed: int, refill: bool, shape: tuple[int, ...] = ()
+        self,
+        samples: ImageSet,
+        transform: Transform,
+        mode: str,
+        seed: int,
+        refill: bool,
+        shape: tuple[int, ...] = (),
+        views: int = 1,
     ) -> None:
         super().__init__(seed, refill)
+        self.views = views
         self.samples, self.transform, self.mode = samples, transform, mode
         self.white = getattr(transform, "white", WHITE)
         self.shape = shape  # of one image, for a batch left without any
@@ -292,19 +305,24 @@ class _Labelled(Items):
     def source(self, index: int) -> str:
         return self.samples.sources[index]
 
-    def read(self, index: int) -> Tensor | Augmented:
+    def read(self, index: int) -> list[Tensor | Augmented]:
+        return [self.view(index) for _ in range(self.views)]
+
+    def view(self, index: int) -> Tensor | Augmented:
         if isinstance(self.transform, TrainTransform):
             return self.transform.reading(partial(self.samples.open_pixels, index, self.mode, self.white))
         return self.transform(self.samples.open(index, self.mode, self.white))
 
     def batch(self, readable: list[tuple[int, Any]], unreadable: list[tuple[int, str]]) -> Batch:
-        indices, images = [index for index, _ in readable], [image for _, image in readable]
+        indices, images = [index for index, _ in readable], [view for _, views in readable for view in views]
         finish = None
         if isinstance(self.transform, TrainTransform):
             finish = self.transform.finish(image.erased for image in images)
             images = [image.pixels for image in images]
         pixels = torch.stack(images) if images else torch.empty(0, *self.shape)
-        return Batch(pixels, self._targets(indices), torch.tensor(indices, dtype=torch.int64), unreadable, finish)
+        return Batch(
+            pixels, self._targets(indices), torch.tensor(indices, dtype=torch.int64), unreadable, finish, self.views
+        )
 
     def _targets(self, indices: list[int]) -> Tensor:
         if not self.samples.multi_label:
