@@ -24,8 +24,8 @@ def test_every_width_of_vectors_computes_the_same(capability, tmp_path, monkeypa
 
     def results():
         build.library.cache_clear()
-        found = native.depthwise(x, weight, bias, table, 2), native.depthwise_weight_gradient(x, grad, table, 2)
-        return found, native.library().lanes()
+        found = native.cpu_convolve(x, weight, bias, table, 2), native.cpu_weight_gradient(x, grad, table, 2)
+        return found, native.depthwise_library().lanes()
 
     best, _ = results()
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
@@ -40,26 +40,26 @@ def test_results_do_not_depend_on_the_number_of_threads(threads):
     generator = torch.Generator().manual_seed(0)
     x, grad = (torch.randn(3, 12, 12, 40, generator=generator) for _ in range(2))
     before = torch.get_num_threads()
-    one = native.depthwise_weight_gradient(x, grad, tile_table(12, 12), 3)
+    one = native.cpu_weight_gradient(x, grad, tile_table(12, 12), 3)
     try:
         torch.set_num_threads(threads)
-        assert torch.equal(native.depthwise_weight_gradient(x, grad, tile_table(12, 12), 3), one)
+        assert torch.equal(native.cpu_weight_gradient(x, grad, tile_table(12, 12), 3), one)
     finally:
         torch.set_num_threads(before)
 
 
 def test_nothing_in_gives_a_gradient_of_zeros():
     x = torch.zeros(0, 8, 8, 40)
-    assert native.depthwise_weight_gradient(x, x, tile_table(8, 8), 0).abs().sum() == 0
+    assert native.cpu_weight_gradient(x, x, tile_table(8, 8), 0).abs().sum() == 0
 
 
 def test_other_defaults_of_torch_change_nothing():
     generator = torch.Generator().manual_seed(0)
     x, grad = (torch.randn(1, 8, 8, 40, generator=generator) for _ in range(2))
-    expected = native.depthwise_weight_gradient(x, grad, tile_table(8, 8), 1)
+    expected = native.cpu_weight_gradient(x, grad, tile_table(8, 8), 1)
     torch.set_default_dtype(torch.float64)
     try:
-        assert torch.equal(native.depthwise_weight_gradient(x, grad, tile_table(8, 8), 1), expected)
+        assert torch.equal(native.cpu_weight_gradient(x, grad, tile_table(8, 8), 1), expected)
     finally:
         torch.set_default_dtype(torch.float32)
 
@@ -76,7 +76,7 @@ def test_sizes_are_checked_where_python_meets_c() -> None:
         (torch.zeros(8, 4).t(), weight, None, table, 1),
     ):
         with pytest.raises(ValueError, match=r"weights|kernel|contiguous"):
-            native.depthwise(*arguments)
+            native.cpu_convolve(*arguments)
     for grad in (torch.zeros(4, 4), x.bfloat16(), torch.zeros(2, 8)):
         with pytest.raises(ValueError, match="differ"):
-            native.depthwise_weight_gradient(x, grad, table, 1)
+            native.cpu_weight_gradient(x, grad, table, 1)

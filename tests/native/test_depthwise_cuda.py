@@ -28,7 +28,7 @@ def kernels(request, monkeypatch, tmp_path_factory):
     if DEVICE == "cpu":
         folder = tmp_path_factory.mktemp("emulated")
         monkeypatch.setattr(cuda, "capacity", lambda device: 6)
-        monkeypatch.setattr(cuda, "launch", lambda *arguments: emulate(folder, *arguments))
+        monkeypatch.setattr(cuda, "launch_kernel", lambda *arguments: emulate(folder, *arguments))
     return cuda
 
 

@@ -11,4 +11,4 @@ def cpu_kernels(request, monkeypatch):
     if request.param == "C":
         assert native.depthwise_available(), "the tests need a C compiler with OpenMP"
     else:
-        monkeypatch.setattr(native, "library", lambda: None)
+        monkeypatch.setattr(native, "depthwise_library", lambda: None)

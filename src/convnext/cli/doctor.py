@@ -41,7 +41,7 @@ def examine_machine() -> dict[str, Any]:
     facts["torch.compile"] = compiler()
     facts["CPU inference"] = "pointwise layers image by image, in cache" if cpu_used() else "not used: a GPU is there"
     facts["CPU training"] = depthwise_kernels()
-    facts["augmentation"] = "warps built here, by the C compiler" if warp.library() else "warps by Pillow, slower"
+    facts["augmentation"] = "warps built here, by the C compiler" if warp.warp_library() else "warps by Pillow, slower"
     facts["pre-training"] = visible_patches()
     facts["kernels kept in"] = kernels_kept()
     facts["shards kept in"] = kept(cache_folder())

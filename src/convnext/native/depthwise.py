@@ -21,7 +21,7 @@ SOURCE = Path(__file__).with_name("depthwise.c")
 
 def depthwise_available() -> bool:
     """Whether there are kernels; the first call may build them, in a second or two."""
-    return library() is not None
+    return depthwise_library() is not None
 
 
 # What torch.compiler.assume_constant_result does, which would import the whole compiler: the answer goes into a graph,
@@ -29,12 +29,12 @@ def depthwise_available() -> bool:
 depthwise_available._dynamo_marked_constant = True  # type: ignore[attr-defined]  # torch reads it off any function
 
 
-def library() -> ctypes.CDLL | None:
+def depthwise_library() -> ctypes.CDLL | None:
     """The kernels, or None where they cannot be built."""
     return build.library(SOURCE)
 
 
-def depthwise(x: Tensor, weight: Tensor, bias: Tensor | None, table: Tensor, images: int) -> Tensor:
+def cpu_convolve(x: Tensor, weight: Tensor, bias: Tensor | None, table: Tensor, images: int) -> Tensor:
     """The convolution of positions, of the input's shape and type; sums are in fp32.
 
     Args:
@@ -55,7 +55,7 @@ def depthwise(x: Tensor, weight: Tensor, bias: Tensor | None, table: Tensor, ima
     return out
 
 
-def depthwise_weight_gradient(x: Tensor, grad: Tensor, table: Tensor, images: int) -> Tensor:
+def cpu_weight_gradient(x: Tensor, grad: Tensor, table: Tensor, images: int) -> Tensor:
     """fp32 `[C, 1, 7, 7]`, from input and output gradient `[..., C]`, both contiguous and of one type."""
     if x.shape != grad.shape or x.dtype != grad.dtype:
         raise ValueError(f"input {x.dtype} {list(x.shape)} and gradient {grad.dtype} {list(grad.shape)} differ")
@@ -69,7 +69,7 @@ def depthwise_weight_gradient(x: Tensor, grad: Tensor, table: Tensor, images: in
 
 
 def _lanes() -> int:
-    found = library()
+    found = depthwise_library()
     assert found is not None
     return found.lanes()
 
@@ -81,7 +81,7 @@ def _call(name: str, tensors: list[Tensor | None], first: list[int], x: Tensor, 
         raise ValueError("the kernels take contiguous tensors on the CPU")
     channels, (tiles, height, width) = x.shape[-1], table.shape
     sizes = [*first, images, x.numel() // max(1, channels * images), tiles, channels]
-    getattr(library(), name)(
+    getattr(depthwise_library(), name)(
         *[ctypes.c_void_p(None if t is None else t.data_ptr()) for t in tensors],
         *[ctypes.c_int64(size) for size in sizes],
         *[height, width, int(x.dtype == torch.bfloat16), torch.get_num_threads()],

@@ -204,13 +204,13 @@ def mlp(x: Tensor, w1: Tensor, b1: Tensor, gamma: Tensor | None, beta: Tensor | 
 def _cuda_forward(*arguments: Any) -> tuple[Tensor, ...]:
     from convnext.nn.triton import pointwise
 
-    return pointwise.mlp_forward(*arguments)
+    return pointwise.triton_mlp_forward(*arguments)
 
 
 def _cuda_backward(*arguments: Any) -> tuple[Tensor, ...]:
     from convnext.nn.triton import pointwise
 
-    return pointwise.mlp_backward(*arguments)
+    return pointwise.triton_mlp_backward(*arguments)
 
 
 def _fake_forward(

@@ -45,7 +45,7 @@ def take_over(model: nn.Module, init: str | None) -> nn.Module:
 
     The backbone is loaded by `create_encoder`.
     """
-    if init is None or read_meta(init).get("task") not in ("detect", "segment"):
+    if init is None or "parts" not in read_meta(init):
         return model
     own, given = model.state_dict(), read_tensors(init)
     rest = {name: tensor for name, tensor in given.items() if not name.startswith("backbone.")}

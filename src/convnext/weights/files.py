@@ -119,9 +119,9 @@ def are_trained(source: str | Path | None) -> bool:
     """
     if source is None:
         return False
-    task = read_meta(source).get("task")
-    if task is not None:
-        return task != "pretrain"
+    meta = read_meta(source)
+    if "task" in meta:
+        return "classes" in meta
     state, _ = _read_official(locate(source))
     return "head.weight" in state or "norm.weight" in state
 

@@ -175,7 +175,7 @@ def train_transform(
     ).transforms
     mend_posterize(steps)
     if rand_augment is not None:
-        warp.library()  # built or loaded here rather than in every loading process
+        warp.warp_library()  # built or loaded here rather than in every loading process
     for operation in operations(steps):
         operation.aug_fn = warp.WARPS.get(operation.name, operation.aug_fn)
     to_tensor = next(place for place, step in enumerate(steps) if isinstance(step, MaybeToTensor))

@@ -17,7 +17,7 @@ SOURCE = SOURCES / "warp.c"
 Affine = tuple[float, float, float, float, float, float]
 
 
-def library() -> ctypes.CDLL | None:
+def warp_library() -> ctypes.CDLL | None:
     """The code, or None where it cannot be built."""
     return build.library(SOURCE)
 
@@ -26,7 +26,7 @@ def warp(
     image: Image.Image, matrix: Affine, resample: Image.Resampling, fillcolor: tuple[int, ...] | int
 ) -> Image.Image:
     """`Image.transform`: pixel (x, y) shows what lies at (a·x + b·y + c, d·x + e·y + f)."""
-    code = library()
+    code = warp_library()
     if code is None or resample != Image.Resampling.BICUBIC:
         return image.transform(image.size, Image.Transform.AFFINE, matrix, resample, fillcolor=fillcolor)
     pixels = np.array(image)

@@ -92,11 +92,11 @@ def slot_tables(patches: VisiblePatches) -> list[Tensor]:
 
 
 def _cpu_forward(x: Tensor, weight: Tensor, bias: Tensor | None, tables: list[Tensor]) -> Tensor:
-    return native.depthwise(x, weight, bias, tables[0], 1)
+    return native.cpu_convolve(x, weight, bias, tables[0], 1)
 
 
 def _cpu_weight_gradient(x: Tensor, grad: Tensor, tables: list[Tensor]) -> Tensor:
-    return native.depthwise_weight_gradient(x, grad, tables[0], 1)
+    return native.cpu_weight_gradient(x, grad, tables[0], 1)
 
 
 def _cuda_forward(x: Tensor, weight: Tensor, bias: Tensor | None, tables: list[Tensor]) -> Tensor:

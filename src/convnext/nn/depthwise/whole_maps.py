@@ -107,7 +107,7 @@ def depthwise_weight_gradient(x: Tensor, grad: Tensor) -> Tensor:
     """`[C, 1, 7, 7]` in fp32, from input and output gradient, both `[N, C, H, W]` in channels-last memory."""
     if x.dtype in native.DTYPES and native.depthwise_available():
         x, grad = (t.permute(0, 2, 3, 1).contiguous() for t in (x, grad))
-        return native.depthwise_weight_gradient(x, grad, tile_table(*x.shape[1:3]), images=x.shape[0])
+        return native.cpu_weight_gradient(x, grad, tile_table(*x.shape[1:3]), images=x.shape[0])
     return weight_gradient_as_convolution(x, grad)
 
 

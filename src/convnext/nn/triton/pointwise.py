@@ -29,7 +29,7 @@ OPTIONS = {"num_warps": 4, "enable_fp_fusion": True}
 SIZES = ["positions", "chunks"]  # arguments that no code is specialised for
 
 
-def mlp_forward(
+def triton_mlp_forward(
     x: Tensor, w1: Tensor, b1: Tensor, gamma: Tensor | None, beta: Tensor | None, w2: Tensor, b2: Tensor, keep: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     """`nn.pointwise.mlp_forward` on CUDA."""
@@ -43,7 +43,7 @@ def mlp_forward(
     return out, hidden if keep else x.new_empty(0, positions, wide), gx if keep and gx is not None else none
 
 
-def mlp_backward(
+def triton_mlp_backward(
     grad: Tensor,
     x: Tensor,
     hidden: Tensor,
