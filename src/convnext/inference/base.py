@@ -10,23 +10,10 @@ import torch
 from PIL import Image
 from torch import nn
 
-from convnext.data.images.decode import read_image
-from convnext.data.images.whole_image import WholeImage
 from convnext.errors import InputError
 
 BATCH = 16
 """Images that go through a network together."""
-
-
-RENAMED = {
-    "agnostic": "class_agnostic",
-    "dim": "fpn_dim",
-    "linear": "linear_dim",
-    "norm": "head_norm",
-    "regions": "rois_per_image",
-    "soft": "soft_nms",
-}
-"""Names of networks' arguments in weight files of before, and what they are called today."""
 
 
 class Predictor(ABC):
@@ -81,36 +68,7 @@ class Predictor(ABC):
         return [one for at in firsts for one in answer([self.read(image) for image in images[at : at + batch_size]])]
 
 
-class SeesWholeImages(Predictor):
-    """A predictor that sees whole images, their short side of so many pixels."""
-
-    transform: WholeImage
-
-    def read(self, image: Any) -> Image.Image:
-        return read_image(image, white=self.transform.white)
-
-    def see(
-        self,
-        image_size: int | None = None,
-        crop: float | None = None,
-        scales: Sequence[float] | None = None,
-        flip: bool = False,
-    ) -> dict[str, Any]:
-        if crop is not None:
-            raise InputError("--crop is for classifiers: others see whole images")
-        refuse_views(scales, flip)
-        if image_size is None or image_size == self.transform.short:
-            return {}
-        self.transform = self.transform.resized(image_size)
-        return {"image_size": image_size}
-
-
 def refuse_views(scales: Sequence[float] | None, flip: bool) -> None:
     """`InputError` for several views of an image, which only segmenters take."""
     if scales is not None or flip:
         raise InputError("--scales and --flip are for segmenters")
-
-
-def arguments_of(meta: dict[str, Any]) -> dict[str, Any]:
-    """Arguments that build a detector or segmenter again, by the names they have today."""
-    return {RENAMED.get(name, name): value for name, value in meta["parts"].items()}

@@ -13,7 +13,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from convnext.data.images.whole_image import Size, WholeImage
-from convnext.inference.base import BATCH, SeesWholeImages, arguments_of
+from convnext.inference.base import BATCH
+from convnext.inference.whole import SeesWholeImages, arguments_of
 from convnext.models.detection.rcnn import RCNN, Detections, create_detector
 
 

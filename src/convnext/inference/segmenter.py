@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from convnext.data.images.whole_image import Size, WholeImage
-from convnext.inference.base import SeesWholeImages, arguments_of
+from convnext.inference.whole import SeesWholeImages, arguments_of
 from convnext.inference.windows import starts
 from convnext.models.segmentation.upernet import UperNet, create_segmenter, resize_map
 

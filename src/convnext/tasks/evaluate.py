@@ -84,14 +84,13 @@ def evaluate(
     for `images.csv`, a row an image, and of detectors `objects.csv`. Under `torchrun`, each process sees its share of
     the images, and all get the whole's metrics. `InputError` where the data has other classes.
     """
-    predictor = load(source)
+    where = pick_device(device)
+    predictor = load(source, device=where)
     changed = predictor.see(image_size, crop, **views)
     evaluator = task_of_weights(source).evaluator()
     part, name = evaluator.held_out(source, predictor, data, split)
     tables = [Table(out, name) for name in evaluator.tables] if out is not None else []
-    where = pick_device(device)
     with distributed.process_group(where), autocast(where, precision):
-        predictor.model.to(where)
         share = {"rank": distributed.rank(), "count": distributed.count()}
         batches = evaluator.batches(predictor, part, batch_size=batch_size, workers=workers, **share)
         answers = evaluator.merge(distributed.gather(evaluator.answer(predictor, batches, part)))

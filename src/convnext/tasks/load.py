@@ -5,25 +5,30 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from convnext.errors import InputError, WeightsError
+from convnext.runtime.device import pick_device
 from convnext.tasks.definition import TaskDefinition
 from convnext.tasks.registry import TASKS, find_task
 from convnext.weights import read_meta
 
 
-def load(source: str | Path) -> Any:
+def load(source: str | Path, *, device: str | torch.device = "auto") -> Any:
     """A predictor from a run directory, a weight file, a published name or `hf:ORG/NAME`: a `Classifier`, a `Detector`
     or a `Segmenter`.
 
     Weights without classes of their own get ImageNet's where they have 1000 outputs, else "0", "1", ...;
     weights without preprocessing get the paper's at the size they were trained at, where that is known, else 224.
 
+    The network is put on `device`, a name of `runtime.device.pick_device`; "auto" takes the machine's accelerator.
+
     Raises:
         WeightsError: nothing there, not a ConvNeXt, no head, or not to be trusted.
     """
     try:
         meta = read_meta(source)
-        return task_of_meta(meta).predictor(source, meta)
+        predictor = task_of_meta(meta).predictor(source, meta)
     except MemoryError:
         raise
     except InputError as error:
@@ -31,6 +36,7 @@ def load(source: str | Path) -> Any:
     except Exception as error:  # what strangers write into a file raises nearly anything
         reason = (str(error) or type(error).__name__).splitlines()[0][:200]
         raise WeightsError(f"{source} does not hold a model that this version can use: {reason}") from error
+    return predictor.to(pick_device(device) if isinstance(device, str) else device)
 
 
 def task_of_weights(source: str | Path) -> TaskDefinition:

@@ -60,7 +60,7 @@ class SupervisedTask(Task):
 
     def finish(self, run: Run, device: torch.device, model: nn.Module) -> dict[str, float]:
         """Measure the run's stored weights, and write `result.json`, the report and the model card."""
-        predictor = load(run.path).to(device)
+        predictor = load(run.path, device=device)
         answers = self.evaluator.answer(predictor, self.val_batches(predictor), self.val)
         metrics = self.evaluator.metrics(predictor, answers, self.val)
         run.write_json("result.json", metrics)

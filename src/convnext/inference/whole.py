@@ -1,0 +1,52 @@
+"""What detectors and segmenters share: they see whole images, at a short side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from PIL import Image
+
+from convnext.data.images.decode import read_image
+from convnext.data.images.whole_image import WholeImage
+from convnext.errors import InputError
+from convnext.inference.base import Predictor, refuse_views
+
+RENAMED = {
+    "agnostic": "class_agnostic",
+    "dim": "fpn_dim",
+    "linear": "linear_dim",
+    "norm": "head_norm",
+    "regions": "rois_per_image",
+    "soft": "soft_nms",
+}
+"""Names of networks' arguments in weight files of before, and what they are called today."""
+
+
+class SeesWholeImages(Predictor):
+    """A predictor that sees whole images, their short side of so many pixels."""
+
+    transform: WholeImage
+
+    def read(self, image: Any) -> Image.Image:
+        return read_image(image, white=self.transform.white)
+
+    def see(
+        self,
+        image_size: int | None = None,
+        crop: float | None = None,
+        scales: Sequence[float] | None = None,
+        flip: bool = False,
+    ) -> dict[str, Any]:
+        if crop is not None:
+            raise InputError("--crop is for classifiers: others see whole images")
+        refuse_views(scales, flip)
+        if image_size is None or image_size == self.transform.short:
+            return {}
+        self.transform = self.transform.resized(image_size)
+        return {"image_size": image_size}
+
+
+def arguments_of(meta: dict[str, Any]) -> dict[str, Any]:
+    """Arguments that build a detector or segmenter again, by the names they have today."""
+    return {RENAMED.get(name, name): value for name, value in meta["parts"].items()}
