@@ -145,3 +145,23 @@ def test_several_processes_may_build_at_once(tmp_path):
     running = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(3)]
     assert [process.wait() for process in running] == [0, 0, 0]
     assert len(libraries(tmp_path)) == 1
+
+
+def test_code_in_c_can_be_switched_off(tmp_path: Path) -> None:
+    """And the network gives the same answers to rounding."""
+    script = (
+        "import sys, torch; from convnext import create_model; from convnext.native import depthwise;"
+        "torch.manual_seed(0); model = create_model('convnextv2_atto', num_classes=3).train();"
+        "out = model(torch.rand(2, 3, 64, 64)); out.square().sum().backward();"
+        "torch.save([out.detach(), *[p.grad for p in model.parameters()]], sys.argv[1]);"
+        "print(depthwise.depthwise_available())"
+    )
+    said = {}
+    for value in ("0", "1"):
+        command = [sys.executable, "-c", script, str(tmp_path / value)]
+        done = subprocess.run(command, env={**os.environ, "CONVNEXT_NATIVE": value}, capture_output=True, text=True)
+        said[value] = done.stdout.strip()
+    assert said == {"0": "False", "1": "True"}
+    without, with_it = (torch.load(tmp_path / value, weights_only=True) for value in ("0", "1"))
+    for one, other in zip(without, with_it, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
