@@ -98,12 +98,12 @@ def autoencoder() -> tuple[nn.Module, Callable[[nn.Module], object]]:
 
 
 def segmenter() -> tuple[nn.Module, Callable[[nn.Module], object]]:
-    model = moved(lambda: create_segmenter("convnextv2_atto", num_classes=3, dim=32, aux_dim=16))
+    model = moved(lambda: create_segmenter("convnextv2_atto", num_classes=3, fpn_dim=32, aux_dim=16))
     return model, lambda model: model(images(2, 96, 128))
 
 
 def detector() -> tuple[nn.Module, Callable[[nn.Module], object]]:
-    model = moved(lambda: create_detector("convnextv2_atto", num_classes=3, dim=32, linear=64))
+    model = moved(lambda: create_detector("convnextv2_atto", num_classes=3, fpn_dim=32, linear_dim=64))
     return model, lambda model: model.backbone(images(2, 128, 192))
 
 

@@ -45,7 +45,7 @@ def test_output_and_gradients_are_those_of_pytorch_in_fp64(kernels, shape, dtype
 def test_sums_over_rows(kernels, shape, monkeypatch):
     monkeypatch.setattr(kernels, "PROGRAMS", 7)
     x = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(DEVICE)
-    sums = kernels.column_sums(x.bfloat16())
+    sums = kernels.triton_column_sums(x.bfloat16())
     assert sums.dtype == torch.float32
     assert error(sums, x.bfloat16().double().sum(0)) < 1e-6
 

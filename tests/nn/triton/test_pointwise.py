@@ -64,10 +64,10 @@ def test_output_and_gradients_are_those_of_autograd_in_fp64(kernels, shape, dtyp
     x, grad, weights = case(*shape, dtype, version)
     w1, b1, gamma, beta, w2, b2 = weights
     reference, gradients = by_autograd(x, grad, weights)
-    out, hidden, norms = kernels.mlp_forward(x, w1, b1, gamma, beta, w2, b2, True)
+    out, hidden, norms = kernels.triton_mlp_forward(x, w1, b1, gamma, beta, w2, b2, True)
     assert out.dtype == hidden.dtype == dtype
     assert error(out, reference) < TOLERANCE[dtype]
-    found = kernels.mlp_backward(grad, x, hidden, norms, w1, gamma, beta, w2)
+    found = kernels.triton_mlp_backward(grad, x, hidden, norms, w1, gamma, beta, w2)
     if version == 1:
         found = [*found[:3], *found[5:]]
     for value, expected in zip(found, gradients, strict=True):
@@ -76,16 +76,16 @@ def test_output_and_gradients_are_those_of_autograd_in_fp64(kernels, shape, dtyp
 
 def test_without_keeping_the_output_is_the_same(kernels):
     x, _, weights = case(2, 49, 40, torch.float32)
-    kept, _, _ = kernels.mlp_forward(x, *weights, True)
-    out, hidden, norms = kernels.mlp_forward(x, *weights, False)
+    kept, _, _ = kernels.triton_mlp_forward(x, *weights, True)
+    out, hidden, norms = kernels.triton_mlp_forward(x, *weights, False)
     assert torch.equal(out, kept)
     assert hidden.numel() == norms.numel() == 0
 
 
 def test_an_image_does_not_depend_on_the_others(kernels):
     x, _, weights = case(3, 19, 12, torch.float32)
-    together, _, _ = kernels.mlp_forward(x, *weights, True)
-    alone, _, _ = kernels.mlp_forward(x[1:2].contiguous(), *weights, True)
+    together, _, _ = kernels.triton_mlp_forward(x, *weights, True)
+    alone, _, _ = kernels.triton_mlp_forward(x[1:2].contiguous(), *weights, True)
     torch.testing.assert_close(alone, together[1:2], rtol=1e-6, atol=1e-6)
 
 
@@ -94,9 +94,9 @@ def test_channels_that_are_nowhere_active_have_finite_gradients(kernels):
     x, grad, weights = case(2, 19, 12, torch.float32)
     w1, b1, gamma, beta, w2, _ = weights
     w1[:5], b1[:5] = 0, 0
-    _, hidden, norms = kernels.mlp_forward(x, *weights, True)
+    _, hidden, norms = kernels.triton_mlp_forward(x, *weights, True)
     assert (norms[:, :5] == 0).all()
-    for value in kernels.mlp_backward(grad, x, hidden, norms, w1, gamma, beta, w2):
+    for value in kernels.triton_mlp_backward(grad, x, hidden, norms, w1, gamma, beta, w2):
         assert value.isfinite().all()
 
 
