@@ -286,16 +286,7 @@ def trainer(sizes: Sizes) -> Iterator[Row]:
         options += ["--image-size", str(sizes.side), "--device", sizes.device]
         if sizes.device == "cuda":
             options += ["--precision", "bf16", "--compile", "false", "--workers", str(max(2, cores - 2))]
-        command = [
-            sys.executable,
-            "-m",
-            "convnext.cli",
-            "train",
-            "classify",
-            str(root),
-            "--out",
-            f"{folder}/run",
-        ]
+        command = [sys.executable, "-m", "convnext.cli", "train", "classify", str(root), "--out", f"{folder}/run"]
         subprocess.run([*command, *options], check=True, capture_output=True, text=True, timeout=150)
         lines = (Path(folder) / "run" / "metrics.jsonl").read_text().splitlines()
         for line in lines:
