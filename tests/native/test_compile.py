@@ -141,7 +141,7 @@ def test_the_compiler_may_have_arguments(monkeypatch):
 
 
 def test_several_processes_may_build_at_once(tmp_path):
-    code = "from convnext.native import depthwise as native; assert native.available()"
+    code = "from convnext.native import depthwise as native; assert native.depthwise_available()"
     running = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(3)]
     assert [process.wait() for process in running] == [0, 0, 0]
     assert len(libraries(tmp_path)) == 1

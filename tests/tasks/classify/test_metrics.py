@@ -178,7 +178,7 @@ def test_a_process_without_a_readable_image_adds_nothing() -> None:
 WIDE = """
 import resource, sys, torch
 from convnext.data.loading import Batch
-from convnext.tasks.classify.metrics import accuracy, predict
+from convnext.tasks.classify.metrics import accuracy, classify_batches
 images, classes = int(sys.argv[1]), 21841
 base = torch.randn(1, classes)
 
@@ -191,9 +191,9 @@ def batches():
         count = min(64, images - first)
         yield Batch(torch.rand(count, 1), torch.randint(classes, (count,)), torch.arange(first, first + count), [])
 
-predict(Wide(), list(batches())[:2], torch.device("cpu"))
+classify_batches(Wide(), list(batches())[:2], torch.device("cpu"))
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-accuracy(predict(Wide(), batches(), torch.device("cpu")))
+accuracy(classify_batches(Wide(), batches(), torch.device("cpu")))
 print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
 """
 
