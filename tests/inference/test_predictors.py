@@ -110,3 +110,9 @@ def test_grey_models_take_colour_images(tmp_path):
     convnext.save_weights(model, tmp_path / "grey.safetensors", meta=meta)
     answer = convnext.load(tmp_path / "grey.safetensors")(Image.new("RGB", (50, 60), "red"))
     assert {label["label"] for label in answer} == {"a", "b", "c"}
+
+
+def test_batches_without_an_image_are_refused(run, colours):
+    """Not answered by an empty list."""
+    with pytest.raises(convnext.InputError, match="batch_size must be at least 1, not 0"):
+        convnext.load(run)([colours / "val/green/2.png"], batch_size=0)

@@ -25,6 +25,7 @@ from convnext.data.fingerprint import of_samples
 from convnext.data.image_set import ImageSet, read_images
 from convnext.data.images.preprocessing import Preprocessing
 from convnext.data.loading import Batch, train_loader
+from convnext.errors import InputError
 from convnext.models.classifier import create_model
 from convnext.runs.directory import Run
 from convnext.tasks import build, recipes, registry
@@ -168,3 +169,10 @@ def test_a_method_of_two_views_with_a_momentum_encoder_resumes_exactly(
     assert all(torch.equal(kept[name], again[name]) for name in kept)
     losses = [[row["loss"] for row in Run(run).rows()] for run in (whole, begun)]
     assert losses[0] == losses[1]
+
+
+@pytest.mark.parametrize("call", ["check", "predictor", "evaluator", "answer"])
+def test_what_a_method_does_not_have_is_a_line(call: str) -> None:
+    arguments = {"check": (None,), "predictor": ("run", {}), "evaluator": (), "answer": (None, [])}[call]
+    with pytest.raises(InputError, match="convnext pretrain two-views"):
+        getattr(TwoViews(), call)(*arguments)

@@ -1,4 +1,4 @@
-"""What each command does. Nothing heavy is imported before a command needs it."""
+"""Bodies of the commands. Nothing heavy is imported before a command needs it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def given_options(args: argparse.Namespace, config: type[TrainConfig]) -> dict[s
 
 
 def set_options(pairs: list[str]) -> dict[str, str]:
-    """What `--set` gave. `InputError` for one without `=`."""
+    """Values by name, of the KEY=VALUE pairs given by `--set`. `InputError` for a pair without `=`."""
     for pair in pairs:
         if "=" not in pair:
             raise InputError(f"--set takes KEY=VALUE, not '{pair}'")

@@ -135,7 +135,7 @@ def build_parser() -> Parser:
 
 
 def add_training(command: argparse.ArgumentParser, task: TaskDefinition) -> None:
-    """What a task's training command takes."""
+    """Add the arguments of a task's training command to its parser."""
     command.set_defaults(task=task)
     command.add_argument("data", metavar="DATA", help=task.data_help)
     if task.can_check:

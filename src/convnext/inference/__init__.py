@@ -1,1 +1,1 @@
-"""What a trained model answers about images."""
+"""Predictors: trained models that classify images, detect objects in them, or segment them."""

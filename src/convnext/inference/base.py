@@ -1,4 +1,4 @@
-"""What all predictors do: they take images in any form, one or many, and answer in batches."""
+"""Base class of predictors, which take images in any form, one or many, and answer in batches."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Predictor(ABC):
 
     @property
     def device(self) -> torch.device:
-        """Where the network is."""
+        """Device of the network."""
         return next(self.model.parameters()).device
 
     def to(self, device: torch.device | str) -> Self:
@@ -61,10 +61,12 @@ class Predictor(ABC):
         """
 
     def each(self, images: Any, batch_size: int, answer: Callable[[list[Image.Image]], list[Any]]) -> Any:
-        """The answer about one image, or a list of answers about each of many, `batch_size` of them at a time."""
+        """The answer about one image, or a list of the answers about many, `batch_size` of them at a time."""
         if not isinstance(images, list | tuple):
             return answer([self.read(images)])[0]
-        firsts = range(0, len(images), max(1, batch_size))
+        if batch_size < 1:
+            raise InputError(f"batch_size must be at least 1, not {batch_size}")
+        firsts = range(0, len(images), batch_size)
         return [one for at in firsts for one in answer([self.read(image) for image in images[at : at + batch_size]])]
 
 

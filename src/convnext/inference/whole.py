@@ -1,4 +1,4 @@
-"""What detectors and segmenters share: they see whole images, at a short side."""
+"""Base class of detectors and segmenters, which see whole images, resized to a short side."""
 
 from __future__ import annotations
 

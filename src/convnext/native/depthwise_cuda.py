@@ -98,7 +98,7 @@ def cuda_available(device: int) -> bool:
     return _works(device)
 
 
-cuda_available._dynamo_marked_constant = True  # type: ignore[attr-defined]  # as in `gpu`
+cuda_available._dynamo_marked_constant = True  # type: ignore[attr-defined]  # torch reads it off any function
 
 
 @functools.cache

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from convnext.runs.directory import Run
+from convnext.runtime import distributed
 
 
 class TrainLoader(Protocol):
@@ -47,6 +48,17 @@ class Task(ABC):
     @abstractmethod
     def train_loader(self) -> TrainLoader:
         """The training batches."""
+
+    def loader_options(self) -> dict[str, Any]:
+        """Arguments of training loaders that do not depend on the task, for this process's share of each batch."""
+        config = self.config
+        return {
+            "batch_size": config.batch_size,
+            "workers": config.workers,
+            "seed": config.seed,
+            "rank": distributed.rank(),
+            "processes": distributed.count(),
+        }
 
     @abstractmethod
     def parts(self, batch: Any, device: torch.device, shared: torch.Generator) -> Iterable[tuple[int, Any]]:

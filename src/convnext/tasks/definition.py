@@ -1,5 +1,7 @@
-"""What the package knows of a task before anything heavy is imported: its name, command, options and recipes, and where
-its parts are."""
+"""Definitions of tasks: name, command, options, recipes, and the functions that read, train, measure and answer.
+
+Importing one imports nothing heavy.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from convnext.config import TrainConfig
+from convnext.errors import InputError
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from convnext.tasks.base import Task
     from convnext.tasks.evaluate import Evaluator
 
@@ -61,24 +62,17 @@ class TaskDefinition(ABC):
         """Lines that the command ends with: metrics, what lies in the run, and what can be done next."""
 
     def check(self, config: Any) -> tuple[list[str], list[str]]:
-        """What is in a data set, line by line, and what is wrong with it."""
-        raise NotImplementedError
+        """What is in a data set, line by line, and what is wrong with it. `InputError` for a task that cannot say."""
+        raise InputError(f"`convnext {self.command}` has no --check")
 
     def predictor(self, source: str | Path, meta: dict[str, Any]) -> Any:
         """The predictor of weights that store this task's name. `WeightsError` for weights that cannot answer."""
-        raise NotImplementedError
+        raise InputError(f"what `convnext {self.command}` trains does not answer about images")
 
     def evaluator(self) -> Evaluator:
-        """How the task is measured."""
-        raise NotImplementedError
+        """How the task is measured. `InputError` for a task without labels."""
+        raise InputError(f"what `convnext {self.command}` trains is not measured on labels")
 
     def answer(self, predictor: Any, images: list[tuple[str, Any]], **options: Any) -> int:
-        """What `convnext predict` does with this task's predictor; returns the exit status."""
-        raise NotImplementedError
-
-
-def read_weights(source: str | Path) -> dict[str, Tensor]:
-    """All tensors of a weight file or run."""
-    from convnext.weights.files import read_tensors
-
-    return read_tensors(source)
+        """Print and write the predictor's answers about images, for `convnext predict`; returns the exit status."""
+        raise InputError(f"what `convnext {self.command}` trains does not answer about images")

@@ -1,1 +1,1 @@
-"""Where images and their labels come from: a file for each form of data."""
+"""Readers of data sets, a module for each format: folders, tables, COCO's JSON, label maps, digits."""

@@ -104,11 +104,7 @@ class Detection(SupervisedTask):
         return detection_train_loader(
             self.train,
             transform,
-            batch_size=config.batch_size,
-            workers=config.workers,
-            seed=config.seed,
-            rank=distributed.rank(),
-            processes=distributed.count(),
+            **self.loader_options(),
         )
 
     def parts(

@@ -99,12 +99,8 @@ class Segmentation(SupervisedTask):
         return segmentation_train_loader(
             self.train,
             transform,
-            batch_size=config.batch_size,
-            workers=config.workers,
-            seed=config.seed,
             steps=config.epoch_steps,
-            rank=distributed.rank(),
-            processes=distributed.count(),
+            **self.loader_options(),
         )
 
     def parts(

@@ -84,12 +84,8 @@ class Pretraining(Task):
         return train_loader(
             self.train,
             transform,
-            batch_size=config.batch_size,
-            workers=config.workers,
-            seed=config.seed,
             mode=self.preprocessing.mode,
-            rank=distributed.rank(),
-            processes=distributed.count(),
+            **self.loader_options(),
         )
 
     def parts(
