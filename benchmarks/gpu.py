@@ -19,35 +19,26 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pretrain
 import timm
 import torch
 import train
-from gpu_kernels import Row, Sizes, copy_bandwidth, correctness, depthwise, guarded, seconds, stages, visible_ways
-from PIL import Image
+from gpu_kernels import Row, Sizes, copy_bandwidth, correctness, depthwise, guarded, seconds, stages
+from gpu_trainer import loading, trainer
 from timing import machine, medians
 from torch import Tensor
 
 import convnext
-from convnext.data.augment.transforms import train_transform
-from convnext.data.image_set import read_images
-from convnext.data.images.preprocessing import Preprocessing
-from convnext.data.loading import train_loader
 from convnext.nn import block as block_module
 from convnext.nn.block import Block
 from convnext.nn.depthwise import whole_maps as depthwise_dense
 from convnext.train.cuda_graph import BEFORE
-from convnext.variants import find_variant
 
 
 def ceilings(sizes: Sizes) -> Iterator[Row]:
@@ -166,17 +157,20 @@ def steps(sizes: Sizes) -> Iterator[Row]:
         yield row
 
 
-PROFILED = (
-    "fine-tune, convnext, eager, graph",
-    "fine-tune, convnext, compiled, graph",
-    "pre-train, visible, eager, graph",
-)
+PROFILED = {
+    "cpu": ("fine-tune, convnext, eager",),
+    "cuda": (
+        "fine-tune, convnext, eager, graph",
+        "fine-tune, convnext, compiled, graph",
+        "pre-train, visible, eager, graph",
+    ),
+}
 
 
 def profile(sizes: Sizes) -> Iterator[Row]:
     """The kernels that take a step's time, and the share of it in which any ran."""
     for name, (build, left_out) in cases(sizes).items():
-        if sizes.device == "cuda" and name not in PROFILED:
+        if name not in PROFILED[sizes.device]:
             continue
         torch._dynamo.reset()
         row: Row = {"step": name}
@@ -222,78 +216,6 @@ def inference(sizes: Sizes) -> Iterator[Row]:
             yield row
 
 
-def draw(place: tuple[Path, int]) -> None:
-    """One JPEG file of 500×375 pixels, of about the bytes that a photograph has."""
-    path, seed = place
-    random = np.random.default_rng(seed)
-    coarse = Image.fromarray(random.integers(0, 255, (24, 32, 3), dtype=np.uint8)).resize((500, 375), Image.BICUBIC)
-    noise = random.normal(0, 12, (375, 500, 3))
-    Image.fromarray(np.clip(np.asarray(coarse) + noise, 0, 255).astype(np.uint8)).save(path, quality=90)
-
-
-@contextlib.contextmanager
-def photographs(sizes: Sizes) -> Iterator[Path]:
-    """Inside, a folder of JPEG files in two classes, of which a thousand differ."""
-    with tempfile.TemporaryDirectory() as folder:
-        root = Path(folder) / "images"
-        for name in ("a", "b"):
-            (root / name).mkdir(parents=True)
-        files = [(root / "ab"[i % 2] / f"{i}.jpg", i) for i in range(min(1000, sizes.images))]
-        with ProcessPoolExecutor(os.cpu_count() or 1, get_context("forkserver")) as pool:
-            list(pool.map(draw, files, chunksize=16))
-        for i in range(len(files), sizes.images):
-            (root / "ab"[i % 2] / f"{i}.jpg").symlink_to(files[i % len(files)][0])
-        yield root
-
-
-def loading(sizes: Sizes) -> Iterator[Row]:
-    """The loader by itself: images a second by the number of its processes, to the CPU's memory and to the card."""
-    ways = {
-        "pre-training": {"scale": (0.2, 1.0), "rand_augment": None, "random_erasing": 0.0},
-        "fine-tuning": {"scale": (0.08, 1.0), "rand_augment": "rand-m9-mstd0.5-inc1", "random_erasing": 0.25},
-    }
-    cores = os.cpu_count() or 1
-    torch.zeros(1, device=sizes.device)  # so that batches come in pinned memory
-    with photographs(sizes) as root:
-        samples = read_images(str(root))
-        for kind, how in ways.items():
-            transform = train_transform(Preprocessing.standard(sizes.side), **how)
-            for workers in (2, max(2, cores // 2), max(2, cores - 2)) if sizes.device == "cuda" else (1,):
-                for place in dict.fromkeys(("cpu", sizes.device)):
-                    row: Row = {"transforms": kind, "processes": workers, "to": place}
-                    with guarded(row, "images/s"):
-                        loader = train_loader(
-                            samples, transform, batch_size=sizes.batch, workers=workers, seed=0, mode="RGB"
-                        )
-                        batches = iter(loader)
-                        next(batches)
-                        start, count, most = time.perf_counter(), 0, 2000 if workers > 2 else 500
-                        for batch in batches:
-                            batch.on(place)
-                            count += len(batch.indices)
-                            if count >= most:
-                                break
-                        row["images/s"] = count / (time.perf_counter() - start)
-                        del batches, loader
-                    yield row
-
-
-def trainer(sizes: Sizes) -> Iterator[Row]:
-    """The real trainer on JPEG files, its steps as CUDA graphs, uncompiled: images a second by epoch."""
-    with photographs(sizes) as root, tempfile.TemporaryDirectory() as folder:
-        cores = os.cpu_count() or 1
-        options = ["--model", sizes.model, "--batch-size", str(sizes.batch), "--epochs", "2", "--val-fraction", "0.05"]
-        options += ["--image-size", str(sizes.side), "--device", sizes.device]
-        if sizes.device == "cuda":
-            options += ["--precision", "bf16", "--compile", "false", "--workers", str(max(2, cores - 2))]
-        command = [sys.executable, "-m", "convnext.cli", "train", "classify", str(root), "--out", f"{folder}/run"]
-        subprocess.run([*command, *options], check=True, capture_output=True, text=True, timeout=150)
-        lines = (Path(folder) / "run" / "metrics.jsonl").read_text().splitlines()
-        for line in lines:
-            epoch = json.loads(line)
-            yield {name: epoch[name] for name in ("epoch", "images_per_second", "seconds")}
-
-
 PARTS: dict[str, Callable[[Sizes], Iterator[Row]]] = {
     "ceilings": ceilings,
     "correctness": correctness,
@@ -312,7 +234,6 @@ def warm(sizes: Sizes, seconds_left: float) -> None:
     command = [sys.executable, __file__, "--device", sizes.device, "--large", sizes.large, "--warm"]
     names = [name for name in cases(sizes) if "compiled" in name and "graph" not in name]
     names = [name for name in names if not sizes.rows or {name, f"{name}, graph"} & set(sizes.rows)]
-    names += [f"kernel {stage} {which}" for stage in range(4) for which in ("forward", "weight gradient")]
     os.environ["TORCHINDUCTOR_COMPILE_THREADS"] = "6"
     started = [subprocess.Popen([*command, name], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) for name in names]
     end = time.monotonic() + seconds_left
@@ -351,12 +272,6 @@ def main() -> None:
     sizes, end = Sizes(args.device, args.large, args.rows), time.monotonic() + 60 * args.minutes
     warnings.filterwarnings("ignore")
     if args.warm:
-        if args.warm.startswith("kernel"):
-            _, stage, which = args.warm.split(" ", 2)
-            dim = find_variant(sizes.large).dims[int(stage)]
-            call, inputs = visible_ways(sizes, dim, (sizes.side // 4) >> int(stage))[which]["ours"]
-            call(*inputs[0])
-            return
         build, left_out = cases(sizes)[args.warm]
         with without(*left_out):
             build()()

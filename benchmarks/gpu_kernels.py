@@ -150,21 +150,8 @@ def dense_ways(sets: list[list[Tensor]], weight: Tensor, bias: Tensor) -> dict[s
     ):
         found[name] = {"PyTorch, channels last": (peer, last), "PyTorch, channels first": (peer, first)}
         if sets[0][0].is_cuda:
-            found[name] = {f"ours, {n} resident": (resident(n, mine), own) for n in (3, 4)} | found[name]
+            found[name] = {"ours": (mine, own)} | found[name]
     return found
-
-
-def resident(blocks: int, call: Callable[..., object]) -> Callable[..., object]:
-    """The call, with kernels that so many blocks of run on a multiprocessor."""
-
-    def function(*arguments: Any) -> object:
-        if blocks != cuda.RESIDENT:
-            cuda.RESIDENT = blocks
-            cuda.kernel.cache_clear()
-            cuda.capacity.cache_clear()
-        return call(*arguments)
-
-    return function
 
 
 def visible_ways(sizes: Sizes, dim: int, side: int) -> dict[str, dict[str, Any]]:
@@ -177,28 +164,10 @@ def visible_ways(sizes: Sizes, dim: int, side: int) -> dict[str, dict[str, Any]]
     sets = rotated(sizes, *[(sizes.batch, visible, p, p, dim)] * 2)
     tables = place_tables(sets[0][0], patches)
     inputs = [tuple(s) for s in sets]
-    gradients = {"ours": (lambda x, grad: gradient(x, grad, tables), inputs)}
-    if sizes.device == "cuda":
-        for count in (2048, 4096):
-            gradients[f"{count} programs"] = (programs(count, lambda x, grad: gradient(x, grad, tables)), inputs)
     return {
         "forward": {"ours": (lambda x, _: convolve(x, weight, bias, tables), inputs)},
-        "weight gradient": gradients,
+        "weight gradient": {"ours": (lambda x, grad: gradient(x, grad, tables), inputs)},
     }
-
-
-def programs(count: int, call: Callable[..., object]) -> Callable[..., object]:
-    """The call, with about so many programs of the weight gradient."""
-    from convnext.nn.triton import visible_depthwise as kernels
-
-    def function(*arguments: Any) -> object:
-        before, kernels.WEIGHT_GRADIENT_PROGRAMS = kernels.WEIGHT_GRADIENT_PROGRAMS, count
-        try:
-            return call(*arguments)
-        finally:
-            kernels.WEIGHT_GRADIENT_PROGRAMS = before
-
-    return function
 
 
 def correctness(sizes: Sizes) -> Iterator[Row]:

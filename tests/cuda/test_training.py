@@ -83,6 +83,7 @@ def test_a_resumed_run_is_the_undisturbed_one(task) -> None:
     assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
 
 
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode")
 @pytest.mark.parametrize("task_name", ["classify", "pretrain"])
 def test_a_step_waits_for_nothing(task_name: str, tmp_path: Path) -> None:
     """After the first ones, which build tables and make room."""

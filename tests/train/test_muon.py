@@ -88,3 +88,19 @@ def test_a_parameter_without_a_gradient_is_left_alone_and_a_closure_is_called() 
     assert optimizer.step(closure) == 4
     assert not torch.equal(moved, torch.eye(4))
     assert torch.equal(still, torch.eye(4))
+
+
+def test_a_step_that_is_left_out_changes_nothing() -> None:
+    """As fused optimizers are told, by a tensor: the gradient may hold anything then."""
+    torch.manual_seed(0)
+    weight = torch.nn.Parameter(torch.randn(3, 4))
+    optimizer, found = Muon([weight], lr=0.1), []
+    for nonfinite, gradient in ((0.0, 1.0), (1.0, float("nan")), (0.0, 2.0)):
+        optimizer.found_inf = torch.tensor(nonfinite)
+        weight.grad = torch.full_like(weight, gradient)
+        before = weight.detach().clone()
+        optimizer.step()
+        assert torch.equal(before, weight) == bool(nonfinite)
+        found.append(optimizer.state[weight]["momentum_buffer"].clone())
+    assert torch.equal(found[0], found[1])
+    assert weight.isfinite().all()

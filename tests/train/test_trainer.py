@@ -148,10 +148,12 @@ def test_balanced_classes_weigh_by_inverse_count(colours: Path, tmp_path: Path) 
     torch.testing.assert_close(task.class_weights, torch.ones(3))
 
 
-def test_what_is_read_a_step_later_is_the_same_run(colours: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("muon", [None, 10.0])
+def test_what_is_read_a_step_later_is_the_same_run(colours: Path, tmp_path: Path, muon: float | None) -> None:
     runs = []
     for late in (False, True):
-        trainer = build(colours, tmp_path / str(late), ema=0.9, clip_grad=1.0, save_every=2)
+        options = {"ema": 0.9, "clip_grad": 1.0, "save_every": 2, "muon_lr_scale": muon}
+        trainer = build(colours, tmp_path / str(late), **options)
         trainer.late = late
         trainer.fit()
         runs.append((weights(trainer), [(row["step"], row["loss"]) for row in trainer.run.rows()]))
@@ -159,10 +161,12 @@ def test_what_is_read_a_step_later_is_the_same_run(colours: Path, tmp_path: Path
     assert all(torch.equal(a, b) for a, b in zip(runs[0][0], runs[1][0], strict=True))
 
 
-@pytest.mark.parametrize("late", [False, True])
-def test_steps_that_are_not_finite_are_skipped_and_recorded(colours: Path, tmp_path: Path, late: bool) -> None:
+@pytest.mark.parametrize(("late", "muon"), [(False, None), (True, None), (True, 10.0)])
+def test_steps_that_are_not_finite_are_skipped_and_recorded(
+    colours: Path, tmp_path: Path, late: bool, muon: float | None
+) -> None:
     """`late`: as on a GPU, which decides by itself and is read a step later."""
-    trainer = build(colours, tmp_path / "run", ema=None if late else 0.5)
+    trainer = build(colours, tmp_path / "run", ema=None if late else 0.5, muon_lr_scale=muon)
     trainer.late = late
     head = trainer.model.head
     head.register_forward_hook(lambda module, inputs, out: out * float("nan") if trainer.step == 1 else out)

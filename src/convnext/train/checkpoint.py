@@ -29,8 +29,13 @@ from convnext.errors import InputError
 from convnext.runtime import distributed
 
 STATE = "state.json"
-KNOWN = {"epoch", "step", "losses", "counted", "best_score", "nonfinite_in_a_row", "scaler", "unreadable"}
-"""Keys that every `state.json` has."""
+NUMBER = (int, float)
+STATE_TYPES: dict[str, type | tuple[type, ...]] = {
+    **{"epoch": int, "step": int, "counted": int, "nonfinite_in_a_row": int, "losses": NUMBER, "best_score": NUMBER},
+    **{"scaler": dict, "unreadable": dict},
+}
+"""What every `state.json` holds; those of before have no "files" and no "data"."""
+FINGERPRINT_TYPES: dict[str, type | tuple[type, ...]] = {"images": int, "classes": list, "digest": str}
 
 log = logging.getLogger("convnext")
 
@@ -176,12 +181,27 @@ def read_checkpoint_state(path: Path) -> dict[str, Any]:
         state = json.loads((path / STATE).read_text())
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{STATE} cannot be read ({_reason(error)})") from None
-    if not (isinstance(state, dict) and state.keys() >= KNOWN):
+    if not is_state(state):
         raise InputError(f"{STATE} lacks what it should hold")
     known = state.pop("checksum", None)  # checkpoints of before have none
     if known is not None and known != zlib.crc32(json.dumps(state).encode()):
         raise InputError(f"{STATE} has changed since it was written")
     return state
+
+
+def is_state(state: Any) -> bool:
+    """Whether a document is a training state, as far as types tell."""
+    if not holds(state, STATE_TYPES) or not holds(state.get("files", {}), {}):
+        return False
+    data = state.get("data", {"images": 0, "classes": [], "digest": ""})
+    if not holds(data, FINGERPRINT_TYPES):
+        return False
+    return all(isinstance(text, str) for text in [*state["unreadable"].values(), *data["classes"]])
+
+
+def holds(document: Any, types: Mapping[str, type | tuple[type, ...]]) -> bool:
+    """Whether a document has these keys, with values of these types."""
+    return isinstance(document, dict) and all(isinstance(document.get(key), kind) for key, kind in types.items())
 
 
 def damage(path: Path) -> str | None:

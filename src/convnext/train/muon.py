@@ -62,6 +62,9 @@ class Muon(torch.optim.Optimizer):
         momentum: what a step keeps of those before it.
     """
 
+    found_inf: Tensor | None = None
+    """As fused optimizers have it: a tensor of 1, on the parameters' device, leaves steps out without waiting."""
+
     def __init__(self, params: Iterable[Any], lr: float, weight_decay: float = 0.1, momentum: float = 0.95) -> None:
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum})
 
@@ -80,11 +83,17 @@ class Muon(torch.optim.Optimizer):
                 state = self.state[parameter]
                 if "momentum_buffer" not in state:
                     state["momentum_buffer"] = torch.zeros_like(parameter)
-                state["momentum_buffer"].lerp_(parameter.grad, 1 - momentum)
+                grad = parameter.grad
+                if self.found_inf is not None:
+                    grad = torch.where(self.found_inf > 0, state["momentum_buffer"], grad)  # which does not change it
+                state["momentum_buffer"].lerp_(grad, 1 - momentum)
                 # Nesterov's; whole, as the parts of a matrix made orthogonal are not those of the whole made so.
-                update = gather_full(parameter.grad.lerp(state["momentum_buffer"], momentum))
+                update = gather_full(grad.lerp(state["momentum_buffer"], momentum))
                 matrix = orthogonal(update.flatten(1))
                 factor = max(1.0, matrix.shape[0] / matrix.shape[1]) ** 0.5
+                before = parameter.clone() if self.found_inf is not None else parameter
                 parameter.mul_(1 - rate * group["weight_decay"])
                 parameter.add_(shard_like(matrix.view_as(update), parameter), alpha=-rate * factor)
+                if self.found_inf is not None:
+                    parameter.copy_(torch.where(self.found_inf > 0, before, parameter))
         return loss

@@ -73,9 +73,9 @@ class Trainer:
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
         self.loader = task.train_loader()
         self.fingerprint = distributed.gather(task.fingerprint() if distributed.rank() == 0 else None)[0]
-        # A GPU decides by itself whether to leave a step out, and goes on before that is read here: fused AdamW can.
+        # A GPU decides by itself whether to leave a step out, and goes on before that is read here.
         ahead = runs_ahead(self.device)
-        self.late = ahead and not sharded and not self.scaler.is_enabled() and config.muon_lr_scale is None
+        self.late = ahead and not sharded and not self.scaler.is_enabled()
         self.graphed: GraphedStep | None = None
         if self.late and task.inputs is not None and cuda_graph.pays(config):
             self.graphed = GraphedStep(self.forward_backward, self.model, task.inputs)
