@@ -17,7 +17,8 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from convnext import cli
-from convnext.runs.directory import OWN, Run, locked
+from convnext.runs.directory import OWN, Run
+from convnext.runs.lock import locked
 from convnext.train.checkpoint import checkpoints
 
 PRETRAIN = ["--image-size", "64", "--epochs", "2", "--batch-size", "8", "--workers", "0", "--probe-every", "2"]

@@ -13,25 +13,19 @@ README.md, *.png     what a person reads
 from __future__ import annotations
 
 import json
-import logging
 import math
 import os
 import shutil
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
-
-from filelock import FileLock, Timeout
 
 from convnext.config import TrainConfig
 from convnext.errors import InputError
 from convnext.printing import to_json
 from convnext.runs.environment import environment
-from convnext.runtime import distributed
+from convnext.runs.lock import LOCK
 from convnext.storage.files import whole_file
-
-log = logging.getLogger("convnext")
 
 OWN = {
     "README.md",
@@ -57,8 +51,6 @@ OWN = {
     "unreadable.txt",
 }
 """Files and folders that a run writes, beside `reconstructions-EPOCH.png`; --overwrite deletes no others."""
-
-LOCK = ".lock"
 
 
 class Run:
@@ -179,32 +171,6 @@ def task_of(path: Path) -> str | None:
     """The name of a run's task; None for runs of before, which do not say it."""
     task = parsed(read_text(path / "environment.json")).get("task")
     return task if isinstance(task, str) else None
-
-
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Lock the run at `path` against other programs; the first of a run's processes does it for all.
-
-    `InputError` if another program is writing it.
-    """
-    if distributed.rank():
-        yield
-        return
-    lock = FileLock(path / LOCK)
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise InputError(f"another process is writing {path}") from None
-    except NotImplementedError:  # some network file systems
-        log.warning("%s lies where files cannot be locked: see that one process alone writes it", path)
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror or error}") from error
-    try:
-        yield
-    finally:
-        (path / LOCK).unlink(missing_ok=True)  # nobody waits for it
-        lock.release()
 
 
 def read_text(path: Path) -> str:

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from convnext.errors import Stopped
-from convnext.runs.directory import Run, locked
+from convnext.runs.directory import Run
+from convnext.runs.lock import locked
 from convnext.runs.resume import resolve_resume
 from convnext.runtime import distributed
 from convnext.runtime.device import pick_device

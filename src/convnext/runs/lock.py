@@ -1,0 +1,43 @@
+"""The lock that keeps two programs from one run."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from convnext.errors import InputError
+from convnext.runtime import distributed
+
+LOCK = ".lock"
+
+log = logging.getLogger("convnext")
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Lock the run at `path` against other programs; the first of a run's processes does it for all.
+
+    `InputError` if another program is writing it.
+    """
+    if distributed.rank():
+        yield
+        return
+    lock = FileLock(path / LOCK)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise InputError(f"another process is writing {path}") from None
+    except NotImplementedError:  # some network file systems
+        log.warning("%s lies where files cannot be locked: see that one process alone writes it", path)
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror or error}") from error
+    try:
+        yield
+    finally:
+        (path / LOCK).unlink(missing_ok=True)  # nobody waits for it
+        lock.release()
