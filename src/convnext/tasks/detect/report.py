@@ -17,10 +17,10 @@ from convnext.inference.draw import Drawn, draw_objects
 from convnext.reports.plots import BLUE, ORANGE, plot_measured, save
 from convnext.reports.tables import Table
 from convnext.tasks.detect.data import open_annotated
+from convnext.tasks.detect.matching import THRESHOLD
 from convnext.tasks.detect.metrics import Result, per_category
 
 SHOWN = 6
-THRESHOLD = 0.5
 
 
 def write_detection_report(
