@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from convnext.models.masking import random_patches
 from convnext.native import depthwise_cuda as cuda
 from convnext.nn.block import Block
 from convnext.nn.depthwise.visible_patches import place_tables
-from convnext.nn.visible_patches import random_patches
 from convnext.variants import find_variant
 
 Row = dict[str, Any]

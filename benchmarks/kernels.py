@@ -17,8 +17,8 @@ from pathlib import Path
 import torch
 from timing import machine
 
+from convnext.models.masking import random_patches
 from convnext.nn.depthwise.visible_patches import slot_tables, tile_tables
-from convnext.nn.visible_patches import random_patches
 from convnext.variants import find_variant
 
 REPEATS = 20

@@ -34,8 +34,9 @@ from train import inputs
 
 import convnext
 from convnext.models.fcmae import FCMAE
+from convnext.models.masking import random_patches
 from convnext.nn.masked_dense import masked_block
-from convnext.nn.visible_patches import VisiblePatches, random_patches
+from convnext.nn.visible_patches import VisiblePatches
 from convnext.train.cuda_graph import GraphedStep
 from convnext.weights.layouts import from_official
 

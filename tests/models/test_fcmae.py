@@ -7,7 +7,8 @@ import torch
 from torch.nn import functional as F
 
 from convnext import create_fcmae, create_model, list_models, load_weights, save_weights
-from convnext.nn.visible_patches import VisiblePatches, random_patches
+from convnext.models.masking import random_patches
+from convnext.nn.visible_patches import VisiblePatches
 
 
 def filled(model, scale=0.5):

@@ -19,10 +19,10 @@ from torch.utils._pytree import tree_leaves
 from convnext.models.classifier import create_model
 from convnext.models.detection.rcnn import create_detector
 from convnext.models.fcmae import create_fcmae
+from convnext.models.masking import random_patches
 from convnext.models.segmentation.upernet import create_segmenter
 from convnext.native import depthwise_cuda as cuda
 from convnext.nn.triton import available as gpu
-from convnext.nn.visible_patches import random_patches
 
 
 class Count(TorchDispatchMode):

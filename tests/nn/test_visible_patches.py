@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from convnext.nn.visible_patches import VisiblePatches, random_patches, visible_count
+from convnext.models.masking import random_patches, visible_count
+from convnext.nn.visible_patches import VisiblePatches
 
 
 def test_the_papers_count():

@@ -15,7 +15,7 @@ from convnext.data.images.preprocessing import Preprocessing
 from convnext.data.sources.inputs import expand
 from convnext.errors import ImageError, InputError, WeightsError
 from convnext.models.fcmae import FCMAE, load_fcmae
-from convnext.nn.visible_patches import random_patches
+from convnext.models.masking import random_patches
 from convnext.runtime.device import pick_device
 from convnext.storage.files import whole_file
 

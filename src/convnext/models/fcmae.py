@@ -14,11 +14,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from convnext.errors import WeightsError
+from convnext.models.masking import random_patches
 from convnext.nn.backbone import ConvNeXt, init_weights
 from convnext.nn.block import Block
 from convnext.nn.masked_dense import forward_masked_dense
 from convnext.nn.parameters import BACKBONE
-from convnext.nn.visible_patches import VisiblePatches, random_patches
+from convnext.nn.visible_patches import VisiblePatches
 from convnext.variants import find_variant
 
 Mask = Tensor | VisiblePatches | None

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from convnext.models.masking import random_patches
 from convnext.nn.depthwise.visible_patches import tile_tables, visible_depthwise_conv
-from convnext.nn.visible_patches import random_patches
 
 CASES = [  # N, p, grid, C, ratio
     (2, 8, (7, 7), 40, 0.6),

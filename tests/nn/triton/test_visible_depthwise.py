@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from convnext.models.masking import random_patches
 from convnext.nn.depthwise import visible_patches as depthwise_visible
-from convnext.nn.visible_patches import VisiblePatches, random_patches
+from convnext.nn.visible_patches import VisiblePatches
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 

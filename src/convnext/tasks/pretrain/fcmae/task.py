@@ -23,7 +23,8 @@ from convnext.data.loading import Batch, eval_loader, train_loader
 from convnext.data.splits import HoldOut
 from convnext.errors import InputError
 from convnext.models.fcmae import FCMAE, create_fcmae
-from convnext.nn.visible_patches import VisiblePatches, random_patches
+from convnext.models.masking import random_patches
+from convnext.nn.visible_patches import VisiblePatches
 from convnext.runs.directory import Run
 from convnext.runtime import distributed
 from convnext.runtime.device import move
