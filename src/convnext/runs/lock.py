@@ -32,7 +32,7 @@ def locked(path: Path) -> Iterator[None]:
         lock.acquire(timeout=0)
     except Timeout:
         raise InputError(f"another process is writing {path}") from None
-    except NotImplementedError:  # some network file systems
+    except NotImplementedError:  # what filelock raises where the file system, often one on a network, has no locks
         log.warning("%s lies where files cannot be locked: see that one process alone writes it", path)
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror or error}") from error

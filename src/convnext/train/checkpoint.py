@@ -34,8 +34,10 @@ STATE_TYPES: dict[str, type | tuple[type, ...]] = {
     **{"epoch": int, "step": int, "counted": int, "nonfinite_in_a_row": int, "losses": NUMBER, "best_score": NUMBER},
     **{"scaler": dict, "unreadable": dict},
 }
-"""What every `state.json` holds; those of before have no "files" and no "data"."""
+"""Keys of a training state, `state.json`, and the types of their values. Checkpoints of earlier releases lack the keys
+"files" and "data", which are checked where they are."""
 FINGERPRINT_TYPES: dict[str, type | tuple[type, ...]] = {"images": int, "classes": list, "digest": str}
+"""Keys of the fingerprint of training data in a training state, and the types of their values."""
 
 log = logging.getLogger("convnext")
 
@@ -190,7 +192,7 @@ def read_checkpoint_state(path: Path) -> dict[str, Any]:
 
 
 def is_state(state: Any) -> bool:
-    """Whether a document is a training state, as far as types tell."""
+    """Whether a document has the keys of a training state, with values of the right types."""
     if not holds(state, STATE_TYPES) or not holds(state.get("files", {}), {}):
         return False
     data = state.get("data", {"images": 0, "classes": [], "digest": ""})
@@ -200,7 +202,7 @@ def is_state(state: Any) -> bool:
 
 
 def holds(document: Any, types: Mapping[str, type | tuple[type, ...]]) -> bool:
-    """Whether a document has these keys, with values of these types."""
+    """Whether a document is a mapping with these keys, and values of these types."""
     return isinstance(document, dict) and all(isinstance(document.get(key), kind) for key, kind in types.items())
 
 
