@@ -63,8 +63,8 @@ class Muon(torch.optim.Optimizer):
     """
 
     found_inf: Tensor | None = None
-    """Scalar tensor on the parameters' device: 1 where a gradient is not finite, so that a step changes nothing. The fused
-    optimizers of PyTorch read an attribute of this name too. None: every step is taken."""
+    """Scalar tensor on the parameters' device: 1 where a gradient is not finite, so that a step changes nothing.
+    The fused optimizers of PyTorch read an attribute of this name too. None: every step is taken."""
 
     def __init__(self, params: Iterable[Any], lr: float, weight_decay: float = 0.1, momentum: float = 0.95) -> None:
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum})

@@ -168,7 +168,7 @@ def train_transform(
         vflip=0.0,
         auto_augment=rand_augment,
         # None, which timm's types leave out: of 0 it would be a step that does nothing, slowly.
-        color_jitter=color_jitter or None,  # type: ignore[arg-type]  # timm takes None, its annotation does not
+        color_jitter=color_jitter or None,  # type: ignore[arg-type]
         interpolation=preprocessing.interpolation,
         mean=preprocessing.mean,
         std=preprocessing.std,
