@@ -31,7 +31,7 @@ import torch
 import train
 from gpu_kernels import Row, Sizes, copy_bandwidth, correctness, depthwise, guarded, seconds, stages
 from gpu_trainer import loading, trainer
-from timing import machine, medians
+from timing import kernels, machine, medians
 from torch import Tensor
 
 import convnext
@@ -183,7 +183,7 @@ def profile(sizes: Sizes) -> Iterator[Row]:
                 if sizes.device == "cuda":
                     torch.cuda.synchronize()
                 wall = (time.perf_counter() - start) / 3
-            events = [event for event in profiler.key_averages() if event.self_device_time_total]
+            events = kernels(profiler) if sizes.device == "cuda" else []
             busy = sum(event.self_device_time_total for event in events) / 3 / 1e6
             yield {**row, "kernel": "all", "ms": 1e3 * busy, "share": busy / wall}
             for event in sorted(events, key=lambda event: -event.self_device_time_total)[:16]:

@@ -17,11 +17,13 @@ import numpy as np
 import torch
 from gpu_kernels import Row, Sizes, guarded
 from PIL import Image
+from timing import kernels
 
 from convnext.data.augment.transforms import train_transform
 from convnext.data.image_set import read_images
 from convnext.data.images.preprocessing import Preprocessing
 from convnext.data.loading import train_loader
+from convnext.data.shards.pack import pack_shards
 from convnext.runs.directory import Run
 from convnext.tasks.build import build_task
 from convnext.tasks.registry import find_task
@@ -92,14 +94,20 @@ def trainer(sizes: Sizes) -> Iterator[Row]:
     if not small:
         shared |= {"precision": "bf16", "compile": False, "workers": max(2, (os.cpu_count() or 1) - 2)}
     with photographs(sizes) as root, tempfile.TemporaryDirectory() as folder:
-        for name, model in (("classify", sizes.model), ("classify", sizes.large), ("pretrain", sizes.large)):
-            row: Row = {"task": name, "model": model}
+        pack_shards(str(root), Path(folder) / "shards", shard_bytes=2**28, short_side=256, val_fraction=0.05)
+        whole, small_files = str(root), str(Path(folder) / "shards")
+        for name, model, data, options in (
+            ("classify", sizes.model, whole, {"val_fraction": 0.05}),
+            ("classify", sizes.model, small_files, {}),
+            ("classify", sizes.model, small_files, {"muon_lr_scale": None}),
+            ("classify", sizes.large, whole, {"val_fraction": 0.05}),
+            ("pretrain", sizes.large, whole, {}),
+        ):
+            row: Row = {"task": name, "model": model, "images": "files" if data == whole else "shards, short side 256"}
             with guarded(row, "images/s"):
-                out = Path(folder) / f"{name}-{model}"
-                given = {**shared, "model": model, **({"val_fraction": 0.05} if name == "classify" else {})}
-                row |= trained(
-                    Trainer(build_task(find_task(name), str(root), out, given, None, False), Run(out)), small
-                )
+                out = Path(folder) / str(time.time())
+                given = {**shared, "model": model, **options}
+                row |= trained(Trainer(build_task(find_task(name), data, out, given, None, False), Run(out)), small)
             yield row
 
 
@@ -122,9 +130,13 @@ def trained(trainer: Trainer, small: bool) -> Row:
     trainer.model.train()
     batches = endless()
     rate(BEFORE + 3, batches)
-    row: Row = {"images/s": rate(count, batches)}
+    row: Row = {"optimizer": " and ".join(type(optimizer).__name__ for optimizer in trainer.optimizers)}
+    row |= {"graph": trainer.graphed is not None and trainer.graphed.replay is not None}
+    row["images/s"] = rate(count, batches)
     row["on one batch"] = rate(count, itertools.repeat(next(batches)))
-    with torch.profiler.profile() as profiler:
-        wall = count * batch_size / rate(count, batches)
-    busy = sum(event.self_device_time_total for event in profiler.key_averages()) / 1e6
-    return row | {"idle share": 1 - busy / wall}
+    if not small:  # without what the CPU does, which would take longer to write down than to do
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profiler:
+            wall = 10 * batch_size / rate(10, batches)
+        busy = sum(event.self_device_time_total for event in kernels(profiler)) / 1e6
+        row["idle share"] = 1 - busy / wall
+    return row

@@ -8,6 +8,7 @@ import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -25,6 +26,13 @@ def medians(calls: list[Callable[[], None]], repeats: int) -> list[float]:
             if repeat >= 0:
                 taken.append((time.perf_counter() - start) * 1e3)
     return [statistics.median(taken) for taken in times]
+
+
+def kernels(profiler: torch.profiler.profile) -> list[Any]:
+    """A profile's kernels on a GPU by name, without the operators and regions that started them, which hold their time
+    once more."""
+    averages = profiler.key_averages()
+    return [e for e in averages if e.device_type == torch.autograd.DeviceType.CUDA and not e.is_user_annotation]
 
 
 def machine() -> str:

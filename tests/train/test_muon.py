@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from convnext.train import muon
-from convnext.train.muon import COEFFICIENTS, Muon, in_bf16, orthogonal
+from convnext.train.muon import COEFFICIENTS, TOGETHER, Muon, batches, in_bf16, orthogonal
 
 
 @pytest.mark.parametrize("shape", [(320, 80), (80, 320), (64, 64)])
@@ -55,6 +55,37 @@ def test_it_steps_as_torch_s_does_and_takes_over_its_state(bf16: bool, monkeypat
     for a, b, start in zip(theirs, ours, first, strict=True):
         assert (a - b).norm() < 0.05 * (a - start).norm()  # what bf16's rounding makes of so small matrices
         torch.testing.assert_close(pair[0].state[a]["momentum_buffer"], pair[1].state[b]["momentum_buffer"])
+
+
+def test_matrices_of_one_shape_step_together_as_they_do_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU; here it is told that all of them are of one shape."""
+    monkeypatch.setattr(muon, "of_squares", in_bf16)
+    torch.manual_seed(0)
+    start = [torch.randn(48, 16) for _ in range(3)]
+    gradients = [[torch.randn(48, 16) for _ in start] for _ in range(2)]
+    stepped = []
+    for together in (True, False):
+        monkeypatch.setattr(muon, "batches", lambda p: [p]) if together else monkeypatch.undo()
+        monkeypatch.setattr(muon, "of_squares", in_bf16)
+        weights = [nn.Parameter(matrix.clone()) for matrix in start]
+        optimizer = Muon(weights, lr=0.1)
+        for number, of_step in enumerate(gradients):
+            optimizer.found_inf = torch.tensor(float(number == 1))
+            for weight, gradient in zip(weights, of_step, strict=True):
+                weight.grad = gradient.clone()
+            optimizer.step()
+        stepped.append([*weights, *(optimizer.state[weight]["momentum_buffer"] for weight in weights)])
+    for alone, as_one in zip(*stepped, strict=True):
+        torch.testing.assert_close(alone, as_one, rtol=0, atol=2e-3)
+    assert max(float((a - b).detach().abs().max()) for a, b in zip(stepped[0], start, strict=False)) > 0.01
+
+
+def test_matrices_are_together_by_shape_up_to_a_size() -> None:
+    side = int((TOGETHER / 2) ** 0.5)
+    small, other, large = (nn.Parameter(torch.empty(n, m, device="meta")) for n, m in ((4, 8), (8, 4), (side, side)))
+    found = batches([small, other, large, small, large, large, small])
+    assert [[p.shape[0] for p in alike] for alike in found] == [[4, 4, 4], [8], [side, side], [side]]
+    assert [len(alike) for alike in batches([nn.Parameter(torch.empty(4, 8)) for _ in range(2)])] == [1, 1]
 
 
 def test_a_convolution_is_a_matrix_of_its_outputs() -> None:

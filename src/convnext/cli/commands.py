@@ -138,6 +138,7 @@ def run_pack(args: argparse.Namespace) -> int:
         args.data,
         args.out,
         shard_bytes=args.shard_mb * 10**6,
+        short_side=args.short_side,
         labels=not args.no_labels,
         multi_label=args.multi_label,
         val_fraction=args.val_fraction,

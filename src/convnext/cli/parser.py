@@ -107,6 +107,13 @@ def build_parser() -> Parser:
         "--val-fraction", type=float, default=0.2, help="held out where DATA does not say; default: 0.2"
     )
     command.add_argument("--shard-mb", type=int, default=256, help="megabytes of a shard; default: 256")
+    command.add_argument(
+        "--short-side",
+        type=int,
+        metavar="PIXELS",
+        help="make images smaller whose shorter side is longer, which training reads faster; default: copy files as "
+        "they are",
+    )
     command.add_argument("--seed", type=int, default=0, help="of the images' order; default: 0")
 
     command = add(first, "index", commands.run_index, "let tar files that others packed (WebDataset) be taken as data")

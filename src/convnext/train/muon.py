@@ -18,24 +18,29 @@ from convnext.train.parallel import gather_full, shard_like
 COEFFICIENTS = (3.4445, -4.775, 2.0315)  # a, b, c
 STEPS = 5
 EPS = 1e-7
+TOGETHER = 2**25  # numbers in the matrices that are computed together: memory for larger ones is not worth it
 
 
-def orthogonal(matrix: Tensor, steps: int = STEPS) -> Tensor:
-    """`[rows, columns]` with singular values moved to between about 0.7 and 1.2, by Newton and Schulz's iteration."""
-    x = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
-    x = x / x.norm().clamp(min=EPS)
+def orthogonal(matrices: Tensor, steps: int = STEPS) -> Tensor:
+    """`[..., rows, columns]` with singular values moved to between about 0.7 and 1.2, by Newton and Schulz's iteration.
+
+    On a CPU a single matrix.
+    """
+    tall = matrices.shape[-2] > matrices.shape[-1]
+    x = matrices.mT if tall else matrices
+    x = x / x.norm(dim=(-2, -1), keepdim=True).clamp(min=EPS)
     x = of_squares(x, steps) if x.device.type == "cpu" else in_bf16(x, steps)
-    return x.T if matrix.shape[0] > matrix.shape[1] else x
+    return x.mT if tall else x
 
 
 def in_bf16(x: Tensor, steps: int) -> Tensor:
-    """The iteration as published, to 1 or 2 %."""
+    """The iteration as published, to 1 or 2 %, of `[..., rows, columns]`."""
     a, b, c = COEFFICIENTS
-    y = x.bfloat16()
+    shape, y = x.shape, x.bfloat16().view(-1, *x.shape[-2:])
     for _ in range(steps):
-        gram = y @ y.T
-        y = torch.addmm(y, torch.addmm(gram, gram, gram, beta=b, alpha=c), y, beta=a)
-    return y.to(x.dtype)
+        gram = y @ y.mT
+        y = torch.baddbmm(y, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), y, beta=a)
+    return y.to(x.dtype).view(shape)
 
 
 def of_squares(x: Tensor, steps: int) -> Tensor:
@@ -77,24 +82,46 @@ class Muon(torch.optim.Optimizer):
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            rate, momentum = group["lr"], group["momentum"]
-            for parameter in group["params"]:
-                if parameter.grad is None:
-                    continue
-                state = self.state[parameter]
-                if "momentum_buffer" not in state:
-                    state["momentum_buffer"] = torch.zeros_like(parameter)
-                grad = parameter.grad
-                if self.found_inf is not None:
-                    grad = torch.where(self.found_inf > 0, state["momentum_buffer"], grad)  # which does not change it
-                state["momentum_buffer"].lerp_(grad, 1 - momentum)
-                # Nesterov's; whole, as the parts of a matrix made orthogonal are not those of the whole made so.
-                update = gather_full(grad.lerp(state["momentum_buffer"], momentum))
-                matrix = orthogonal(update.flatten(1))
-                factor = max(1.0, matrix.shape[0] / matrix.shape[1]) ** 0.5
-                before = parameter.clone() if self.found_inf is not None else parameter
-                parameter.mul_(1 - rate * group["weight_decay"])
-                parameter.add_(shard_like(matrix.view_as(update), parameter), alpha=-rate * factor)
-                if self.found_inf is not None:
-                    parameter.copy_(torch.where(self.found_inf > 0, before, parameter))
+            for alike in batches([p for p in group["params"] if p.grad is not None]):
+                self.move(alike, group["lr"], group["momentum"], group["weight_decay"])
         return loss
+
+    def move(self, parameters: list[Tensor], rate: float, momentum: float, weight_decay: float) -> None:
+        """One step of matrices of one shape."""
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        for parameter in parameters:
+            if "momentum_buffer" not in self.state[parameter]:
+                self.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+        buffers = [self.state[parameter]["momentum_buffer"] for parameter in parameters]
+        decay: float | Tensor = 1 - rate * weight_decay
+        if (left_out := self.found_inf) is not None:
+            gradients = [torch.where(left_out > 0, *pair) for pair in zip(buffers, gradients, strict=True)]
+            decay = torch.where(left_out > 0, 1.0, decay)
+        torch._foreach_lerp_(buffers, gradients, 1 - momentum)
+        # Nesterov's; whole, as the parts of a matrix made orthogonal are not those of the whole made so.
+        updates = [gather_full(update) for update in torch._foreach_lerp(gradients, buffers, momentum)]
+        flat = [update.flatten(1) for update in updates]
+        matrices = orthogonal(torch.stack(flat)) if len(flat) > 1 else orthogonal(flat[0])[None]
+        if left_out is not None:
+            matrices = torch.where(left_out > 0, 0.0, matrices)
+        factor = max(1.0, matrices.shape[-2] / matrices.shape[-1]) ** 0.5
+        torch._foreach_mul_(parameters, decay)
+        moves = [m.view_as(u) for m, u in zip(matrices, updates, strict=True)]
+        moves = [shard_like(*pair) for pair in zip(moves, parameters, strict=True)]
+        torch._foreach_add_(parameters, moves, alpha=-rate * factor)
+
+
+def batches(parameters: list[Tensor]) -> list[list[Tensor]]:
+    """Lists of parameters whose matrices are computed together: on a GPU those of one shape, on a CPU one by one.
+
+    A GPU would take longer to launch the kernels of one small matrix than to compute them.
+    """
+    found: list[list[Tensor]] = []
+    last: dict[torch.Size, list[Tensor]] = {}
+    for parameter in parameters:
+        alike = last.get(parameter.shape)
+        if alike is None or parameter.device.type == "cpu" or parameter.numel() * len(alike) >= TOGETHER:
+            alike = last[parameter.shape] = []
+            found.append(alike)
+        alike.append(parameter)
+    return found

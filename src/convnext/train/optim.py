@@ -30,19 +30,15 @@ def parameter_groups(
 ) -> list[dict]:
     """Groups for an optimizer, each with `weight_decay` and `lr_scale`, of the parameters that need a gradient."""
     last = head_layer(depths, layer_groups)
-    groups: dict[tuple[int, bool], dict] = {}
+    groups: dict[tuple[float, bool], dict] = {}
     for name, parameter in named:
         if not parameter.requires_grad:
             continue
-        layer = layer_of(name, depths, layer_groups)
+        scale = layer_decay ** (last - layer_of(name, depths, layer_groups))
         decayed = rules.takes_decay(name)
         group = groups.setdefault(
-            (layer, decayed),
-            {
-                "params": [],
-                "weight_decay": weight_decay if decayed else 0.0,
-                "lr_scale": layer_decay ** (last - layer),
-            },
+            (scale, decayed),
+            {"params": [], "weight_decay": weight_decay if decayed else 0.0, "lr_scale": scale},
         )
         group["params"].append(parameter)
     return list(groups.values())

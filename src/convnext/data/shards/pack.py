@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import tarfile
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from io import BytesIO
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +22,7 @@ from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 from convnext.data.image_set import divide_listing, read_listing
 from convnext.data.images.decode import IMAGE_SUFFIXES, read_bytes, stored_mode
 from convnext.data.shards.read import FORMAT, INDEX, PLACES, PLACES_DIGEST, is_sharded
+from convnext.data.shards.shrink import shrink
 from convnext.data.sources.folders import read_unlabelled
 from convnext.data.sources.records import ImageRecord, in_class_order, read_class_names
 from convnext.data.splits import HoldOut, part_of_name
@@ -54,6 +58,7 @@ def pack_shards(
     out: Path,
     *,
     shard_bytes: int,
+    short_side: int | None = None,
     labels: bool = True,
     multi_label: bool = False,
     val_fraction: float = 0.2,
@@ -62,11 +67,14 @@ def pack_shards(
     """Copy images into shards in the new folder `out`, those of each split in a random order, and write the index.
 
     `data` is what is trained on; without `labels`, a folder of images, flat or nested. Files are copied as they are, if
-    they begin like images; training reports those that are damaged, by their names. Returns the shards, and a line for
-    each file that was left out. `InputError` for data that cannot be read, or a folder that is in use.
+    they begin like images; training reports those that are damaged, by their names. With `short_side`, in pixels, they
+    are decoded, and larger ones made so small (`data.shards.shrink`). Returns the shards, and a line for each file that
+    was left out. `InputError` for data that cannot be read, or a folder that is in use.
     """
     if shard_bytes < 1:
         raise InputError(f"a shard must have a size, not {shard_bytes} bytes")
+    if short_side is not None and short_side < 1:
+        raise InputError(f"an image must have a size, not {short_side} pixels")
     if is_sharded(data):
         raise InputError(f"{without_password(data)} is packed already")
     if labels:
@@ -88,16 +96,12 @@ def pack_shards(
     with progress("packing", len(listing.entries)) as done:
         for split in ("train", "val", "test"):
             entries = [entry for entry in listing.entries if entry.part == split]
-            left = deque(entries[at] for at in np.random.default_rng(seed).permutation(len(entries)))
-            number = 0
-            while left:
+            order = np.random.default_rng(seed).permutation(len(entries))
+            readable = _readable([entries[at] for at in order], short_side, failures, done)
+            for number, first in enumerate(readable):
                 shard = Shard(out / f"{split}-{number:06}.tar", split)
-                _write_shard(shard, _readable(left, failures, done), position, root, shard_bytes)
-                if shard.names:
-                    shards.append(shard)
-                    number += 1
-                else:  # not one of the last files could be opened
-                    shard.path.unlink()
+                _write_shard(shard, chain([first], readable), position, root, shard_bytes)
+                shards.append(shard)
     if not shards:
         raise InputError(f"none of {len(failures)} files can be opened; the first: {failures[0]}")
     write_index(out, position, shards)
@@ -105,21 +109,33 @@ def pack_shards(
 
 
 def _readable(
-    left: deque[ImageRecord], failures: list[str], done: Callable[[], None]
+    entries: list[ImageRecord], short_side: int | None, failures: list[str], done: Callable[[], None]
 ) -> Iterator[tuple[ImageRecord, bytes]]:
-    """Take entries off the left, with their files' contents, but those that cannot be opened."""
-    while left:
-        entry = left.popleft()
-        done()
-        try:
-            content = read_bytes(entry.source)
-        except ImageError as error:
-            failures.append(str(error))
-            continue
-        if stored_mode(content):
-            yield entry, content
-        else:  # a table may name any file that this user can read, and shards are made to be handed on
-            failures.append(f"{entry.source}: not an image in a format that is read")
+    """Entries with their files' contents, but those that cannot be read; some are read before their turn."""
+    cores, left = os.cpu_count() or 1, iter(entries)
+    waiting: deque[tuple[ImageRecord, Future[bytes]]] = deque()
+    with ThreadPoolExecutor(cores) as pool:
+        while True:
+            for entry in islice(left, 2 * cores - len(waiting)):
+                waiting.append((entry, pool.submit(_read, entry.source, short_side)))
+            if not waiting:
+                return
+            entry, reading = waiting.popleft()
+            done()
+            try:
+                content = reading.result()
+            except ImageError as error:
+                failures.append(str(error))
+            else:
+                yield entry, content
+
+
+def _read(source: str, short_side: int | None) -> bytes:
+    """A file to pack. `ImageError` if it cannot be read, or does not begin like an image."""
+    content = read_bytes(source)
+    if not stored_mode(content):  # a table may name any file that this user can read, and shards are to be handed on
+        raise ImageError(f"{source}: not an image in a format that is read")
+    return content if short_side is None else shrink(content, short_side, name=source)
 
 
 def _write_shard(
@@ -130,7 +146,8 @@ def _write_shard(
             entry, content = found
             source = Path(entry.source)
             key = f"{shard.path.stem}-{len(shard.names):06}"
-            offset = _add(tar, key + source.suffix.lower(), content)
+            suffix = ".png" if content.startswith(b"\x89PNG") else source.suffix.lower()  # it may have been shrunk
+            offset = _add(tar, key + suffix, content)
             _add_labels(tar, key, [position[label] for label in entry.labels])
             name = source.relative_to(root).as_posix() if source.is_relative_to(root) else entry.source
             shard.add(name, offset, len(content), entry.labels)
