@@ -14,6 +14,7 @@ from convnext.nn.backbone import ConvNeXt
 
 NEIGHBOURS = 20
 TEMPERATURE = 0.07
+CPU = torch.device("cpu")
 
 
 @torch.no_grad()
@@ -44,17 +45,20 @@ def probe_accuracy(
         raise InputError("the probe's readable training images are of one class; it takes two")
     std, mean = torch.std_mean(x, dim=0)
     x, x_val = ((values - mean) / (std + 1e-6) for values in (x, x_val))
-    guesses = {"knn": nearest_classes(x, y, x_val), "linear_probe": linear_classes(x, y, x_val)}
+    guesses = {"knn": nearest_classes(x, y, x_val, device), "linear_probe": linear_classes(x, y, x_val)}
     return {name: round(100 * (guess == y_val).double().mean().item(), 2) for name, guess in guesses.items()}
 
 
-def nearest_classes(x: Tensor, y: Tensor, queries: Tensor) -> Tensor:
-    """The class most of the `NEIGHBOURS` nearest by cosine have, weighted by exp(cosine / `TEMPERATURE`)."""
-    x, classes = F.normalize(x), []
-    for part in F.normalize(queries).split(1024):  # a large set's similarities would not fit in memory
-        nearest = (part @ x.T).topk(min(NEIGHBOURS, len(x)))
+def nearest_classes(x: Tensor, y: Tensor, queries: Tensor, device: torch.device = CPU) -> Tensor:
+    """The class most of the `NEIGHBOURS` nearest by cosine have, weighted by exp(cosine / `TEMPERATURE`).
+
+    Neighbours are found on `device`; all else is on the CPU.
+    """
+    x, classes = F.normalize(x).to(device), []
+    for part in F.normalize(queries).split(256):  # a large set's similarities would not fit in memory
+        nearest = (part.to(device) @ x.T).topk(min(NEIGHBOURS, len(x)))
         votes = torch.zeros(len(part), int(y.max()) + 1)
-        votes.scatter_add_(1, y[nearest.indices], (nearest.values / TEMPERATURE).exp())
+        votes.scatter_add_(1, y[nearest.indices.cpu()], (nearest.values.cpu() / TEMPERATURE).exp())
         classes.append(votes.argmax(dim=1))
     return torch.cat(classes)
 
