@@ -12,9 +12,9 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
 
-from convnext.data.images.decode import WHITE, Reduction, decode_image, decode_pixels, read_bytes
+from convnext.data.images.decode import WHITE, decode_image, read_bytes
+from convnext.data.images.encoded import DecodedImage, EncodedImage
 from convnext.data.shards.prefetch import ReadAhead
 from convnext.data.shards.read import ShardMembers, is_sharded, read_shards
 from convnext.data.sources.digits import read_digits
@@ -61,11 +61,11 @@ class ImageSet:
             return Image.fromarray(self.images[index]).convert(mode)
         return decode_image(self.content(index), mode, name=self.sources[index], white=white)
 
-    def open_pixels(self, index: int, mode: str, white: int, reduction: Reduction) -> Image.Image | Tensor:
-        """Image `index` for training, perhaps decoded at a lower resolution (`decode_pixels`)."""
+    def encoded(self, index: int, mode: str, white: int = WHITE) -> EncodedImage | DecodedImage:
+        """Image `index` for training, which says how small it may be decoded; raises `ImageError`."""
         if self.images is not None:
-            return self.open(index, mode)
-        return decode_pixels(self.content(index), mode, name=self.sources[index], reduction=reduction, white=white)
+            return DecodedImage(self.open(index, mode))
+        return EncodedImage(self.content(index), mode, name=self.sources[index], white=white)
 
     def content(self, index: int) -> bytes:
         """The file of image `index`."""

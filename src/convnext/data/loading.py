@@ -305,13 +305,12 @@ class _Labelled(Items):
     def source(self, index: int) -> str:
         return self.samples.sources[index]
 
-    def read(self, index: int) -> list[Tensor | Augmented]:
-        return [self.view(index) for _ in range(self.views)]
-
-    def view(self, index: int) -> Tensor | Augmented:
+    def read(self, index: int) -> list[Tensor] | list[Augmented]:
         if isinstance(self.transform, TrainTransform):
-            return self.transform.reading(partial(self.samples.open_pixels, index, self.mode, self.white))
-        return self.transform(self.samples.open(index, self.mode, self.white))
+            encoded = self.samples.encoded(index, self.mode, self.white)
+            return [self.transform.reading(encoded) for _ in range(self.views)]
+        image = self.samples.open(index, self.mode, self.white)
+        return [self.transform(image) for _ in range(self.views)]
 
     def batch(self, readable: list[tuple[int, Any]], unreadable: list[tuple[int, str]]) -> Batch:
         indices, images = [index for index, _ in readable], [view for _, views in readable for view in views]

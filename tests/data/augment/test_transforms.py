@@ -11,7 +11,8 @@ from PIL import Image
 
 from convnext.data.augment.erasing import RandomErasing
 from convnext.data.augment.transforms import train_transform
-from convnext.data.images.decode import decode_pixels, read_image
+from convnext.data.images.decode import read_image
+from convnext.data.images.encoded import DecodedImage, EncodedImage
 from convnext.data.images.preprocessing import Preprocessing
 from convnext.errors import InputError
 
@@ -108,7 +109,7 @@ def test_random_erasing_takes_the_rectangles_timm_takes():
 
 def test_a_batch_is_finished_as_its_images_are_one_by_one():
     transform = train_transform(Preprocessing.standard(16), random_erasing=1)
-    augmented = [transform.reading(lambda reduction: noise("RGB")) for _ in range(4)]
+    augmented = [transform.reading(DecodedImage(noise("RGB"))) for _ in range(4)]
     batch = transform.finish(a.erased for a in augmented)(torch.stack([a.pixels for a in augmented]))
     alone = [transform.finish([a.erased])(a.pixels[None])[0] for a in augmented]
     assert torch.equal(batch, torch.stack(alone))
@@ -142,19 +143,15 @@ def test_a_large_jpeg_is_decoded_smaller_and_looks_the_same(real_images):
     file = BytesIO()
     Image.open(path).convert("RGB").resize((1500, 2000), Image.Resampling.BICUBIC).save(file, "JPEG", quality=95)
     transform = train_transform(Preprocessing.standard(64), rand_augment=None, random_erasing=0)
-    sizes, results = [], []
-
-    def read(reduction):
-        pixels = decode_pixels(file.getvalue(), "RGB", name="", reduction=reduction)
-        sizes.append(tuple(pixels.shape))
-        return pixels
-
-    whole = read_image(BytesIO(file.getvalue()))
-    for way in (transform.reading, lambda read: transform.reading(lambda reduction: whole)):
+    results = []
+    encoded = EncodedImage(file.getvalue(), "RGB", name="")
+    for image in (encoded, DecodedImage(read_image(BytesIO(file.getvalue())))):
         random.seed(3)
         torch.manual_seed(3)
-        results.append(way(read).pixels.float() / 255)
-    assert sizes[0][1] <= 1000
+        results.append(transform.reading(image).pixels.float() / 255)
+    random.seed(3)
+    torch.manual_seed(3)
+    assert encoded.decode(transform.reduction(transform.draw(*encoded.size))).shape[1] <= 1000
     assert (results[0] - results[1]).abs().mean() < 0.005
 
 

@@ -11,7 +11,8 @@ import pytest
 import torch
 from PIL import ExifTags, Image
 
-from convnext.data.images.decode import MAX_PIXELS, as_mode, decode_pixels, read_image
+from convnext.data.images.decode import MAX_PIXELS, as_mode, read_image
+from convnext.data.images.encoded import EncodedImage
 from convnext.data.sources.image_files import find_images
 from convnext.errors import ImageError, InputError
 
@@ -257,7 +258,7 @@ def test_find_images_in_a_missing_folder(tmp_path: Path):
 def test_plain_jpegs_come_as_pillow_decodes_them(real_images: Path):
     for path in sorted(real_images.glob("imagenette/train/*/*"))[::300]:
         content = path.read_bytes()
-        pixels = decode_pixels(content, "RGB", name="", reduction=lambda width, height: 1)
+        pixels = EncodedImage(content, "RGB", name="").decode()
         assert isinstance(pixels, torch.Tensor)
         assert np.array_equal(pixels.permute(1, 2, 0), np.asarray(Image.open(path).convert("RGB")))
 
@@ -271,15 +272,10 @@ def test_jpegs_are_decoded_smaller_and_upright(orientation: int | None, factor: 
         exif[ExifTags.Base.Orientation] = orientation
     file = BytesIO()
     Image.fromarray(ramp).save(file, "JPEG", quality=95, exif=exif)
-    told = []
-
-    def reduction(width: int, height: int) -> int:
-        told.append((width, height))
-        return factor
-
-    pixels = decode_pixels(file.getvalue(), "RGB", name="", reduction=reduction)
+    encoded = EncodedImage(file.getvalue(), "RGB", name="")
+    pixels = encoded.decode(factor)
     whole = read_image(BytesIO(file.getvalue()))
-    assert told == [whole.size]
+    assert encoded.size == whole.size
     found = pixels.permute(1, 2, 0).numpy() if isinstance(pixels, torch.Tensor) else np.asarray(pixels)
     expected = np.asarray(whole.reduce(factor), dtype=float)
     assert found.shape == expected.shape
@@ -290,7 +286,7 @@ def test_truncated_jpegs_are_refused_by_the_fast_way_too():
     file = BytesIO()
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(file, "JPEG")
     with pytest.raises(ImageError, match=r"^x: truncated"):
-        decode_pixels(file.getvalue()[:-200], "RGB", name="x", reduction=lambda width, height: 1)
+        EncodedImage(file.getvalue()[:-200], "RGB", name="x").decode()
 
 
 @pytest.mark.parametrize("orientation", [1, 3, 6, 8])
@@ -323,3 +319,20 @@ def test_white_is_what_sixteen_bits_are_said_to_hold(tmp_path: Path):
     Image.fromarray(np.array([[0, 2048, 4095, 5000]], dtype=np.uint16)).save(tmp_path / "a.png")
     assert np.asarray(read_image(tmp_path / "a.png", "L")).tolist() == [[0, 8, 16, 19]]
     assert np.asarray(read_image(tmp_path / "a.png", "L", white=4095)).tolist() == [[0, 128, 255, 255]]
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP", "BMP", "GIF", "PPM", "JPEG2000", "AVIF", "TGA"])
+@pytest.mark.parametrize("orientation", [1, 3, 6])
+def test_an_encoded_image_knows_its_size(kind: str, orientation: int) -> None:
+    """Which its crop is drawn for, before it is decoded."""
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    file = BytesIO()
+    Image.new("RGB", (40, 24), "red").save(
+        file, kind, **({} if kind in ("BMP", "GIF", "PPM", "TGA") else {"exif": exif})
+    )
+    for mode in ("RGB", "L"):
+        encoded = EncodedImage(file.getvalue(), mode, name="x")
+        image = encoded.decode()
+        size = (image.shape[2], image.shape[1]) if isinstance(image, torch.Tensor) else image.size
+        assert encoded.size == size == read_image(BytesIO(file.getvalue())).size

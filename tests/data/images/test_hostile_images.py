@@ -13,7 +13,8 @@ import pytest
 from PIL import Image
 
 from convnext.data.images.costly import refuse_large_tiles
-from convnext.data.images.decode import as_mode, decode_pixels, read_image
+from convnext.data.images.decode import as_mode, read_image
+from convnext.data.images.encoded import EncodedImage
 from convnext.errors import ImageError
 
 LARGE = 178_000_000  # pixels, as many as are read
@@ -111,13 +112,11 @@ def progressive(scans: int) -> bytes:
 
 def test_files_made_to_cost_are_refused_before_they_are_decoded() -> None:
     plain = read_image(BytesIO(progressive(0)))
-    assert np.array_equal(
-        plain, decode_pixels(progressive(0), "RGB", name="x", reduction=lambda w, h: 1).permute(1, 2, 0)
-    )
+    assert np.array_equal(plain, EncodedImage(progressive(0), "RGB", name="x").decode().permute(1, 2, 0))
     with pytest.raises(ImageError, match="scans"):
         read_image(BytesIO(progressive(300)))
     with pytest.raises(ImageError, match="x: a JPEG of 3"):
-        decode_pixels(progressive(300), "RGB", name="x", reduction=lambda w, h: 1)
+        EncodedImage(progressive(300), "RGB", name="x")
     with pytest.raises(ImageError, match="PPM"):
         read_image(BytesIO(b"P6 4000 4000 254\n" + bytes(48_000_000)))
     with pytest.raises(ImageError, match="no PPM header"):

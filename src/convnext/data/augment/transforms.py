@@ -15,7 +15,7 @@ from torch import Tensor
 
 from convnext.data.augment import warp
 from convnext.data.augment.erasing import NormalizeAndErase, RandomErasing, Rectangle
-from convnext.data.images.decode import Reduction
+from convnext.data.images.encoded import DecodedImage, EncodedImage
 from convnext.data.images.preprocessing import Preprocessing
 from convnext.errors import InputError
 
@@ -62,25 +62,22 @@ class TrainTransform:
 
     def __call__(self, image: Image.Image) -> Tensor:
         """Augment an image that is decoded."""
-        pixels, erased = self.augmented(image, self.draw(*image.size))
+        pixels, erased = self.reading(DecodedImage(image))
         return self.finish([erased])(pixels[None])[0]
 
     def finish(self, erased: Iterable[Rectangle | None]) -> NormalizeAndErase:
         """The last step, for a batch of what `reading` returns."""
         return NormalizeAndErase(self.mean, self.std, tuple(erased))
 
-    def reading(self, read: Callable[[Reduction], Image.Image | Tensor]) -> Augmented:
-        """Augment what `read` decodes, an image or uint8 `[C, H, W]`: it is told first how large the crop is."""
-        box: CropBox | None = None
+    def reading(self, image: EncodedImage | DecodedImage) -> Augmented:
+        """Decode an image no larger than its crop has to be, and augment it."""
+        box = self.draw(*image.size)
+        return self.augmented(image.decode(self.reduction(box)), box)
 
-        def reduction(width: int, height: int) -> int:
-            nonlocal box
-            box = box or self.draw(width, height)
-            larger = min(box.right - box.left, box.bottom - box.top) / self.size
-            return max(factor for factor in (1, 2, 4, 8) if factor == 1 or larger >= factor * MARGIN)
-
-        image = read(reduction)
-        return self.augmented(image, box or self.draw(*size_of(image)))
+    def reduction(self, box: CropBox) -> int:
+        """How many times smaller the image may be of which a crop is taken: 1, 2, 4 or 8."""
+        larger = min(box.right - box.left, box.bottom - box.top) / self.size
+        return max(factor for factor in (1, 2, 4, 8) if factor == 1 or larger >= factor * MARGIN)
 
     def draw(self, width: int, height: int) -> CropBox:
         """A random crop."""

@@ -10,7 +10,6 @@ import re
 import stat
 import threading
 import warnings
-from collections.abc import Callable
 from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
@@ -21,7 +20,6 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from convnext.data.images.costly import reason_to_refuse, refuse_large_tiles
-from convnext.data.images.jpeg import decode_plain, plain_size
 from convnext.errors import ImageError
 
 _SUFFIXES = {
@@ -53,9 +51,6 @@ MAX_BYTES = 2**31
 
 WHITE = 65535
 """The value of 16-bit images that is white, unless they are said to hold fewer bits."""
-
-Reduction = Callable[[int, int], int]
-"""Width and height of an upright image to how many times smaller it may be decoded: 1, 2, 4 or 8. Asked of JPEGs."""
 
 _STARTS = {
     b"\xff\xd8\xff": "JPEG",
@@ -151,13 +146,13 @@ def decode_image(
     mode: str | None,
     *,
     name: str,
-    reduction: Reduction | None = None,
+    reduction: int = 1,
     white: int = WHITE,
     upright: bool = True,
 ) -> Image.Image:
     """`read_image` of a file's content, with `mode` None in its own mode; `name` is for errors.
 
-    `reduction` says how many times smaller the image may be decoded. JPEG files are, which saves most of the time.
+    JPEG files are decoded `reduction` times smaller, 1, 2, 4 or 8, which saves most of the time.
     Without `upright`, the pixels are as they are stored.
     """
     try:
@@ -169,18 +164,6 @@ def decode_image(
         raise ImageError(f"{name}: {error}") from None
 
 
-def decode_pixels(
-    content: bytes, mode: str, *, name: str, reduction: Reduction, white: int = WHITE
-) -> Image.Image | Tensor:
-    """`decode_image` for training: a plain JPEG comes as uint8 `[3, H, W]`, and sooner."""
-    size = plain_size(content) if mode == "RGB" else None
-    if size is not None and size[0] * size[1] <= MAX_PIXELS and reason_to_refuse(content) is None:
-        pixels = decode_plain(content, size, reduction(*size))
-        if pixels is not None:
-            return pixels
-    return decode_image(content, mode, name=name, reduction=reduction, white=white)
-
-
 def upright_size(content: bytes, *, name: str) -> tuple[int, int]:
     """Width and height of the image in a file's content, from its header. `ImageError` if it is none."""
     _ignore_pillow_warnings()
@@ -189,7 +172,8 @@ def upright_size(content: bytes, *, name: str) -> tuple[int, int]:
     except Exception:  # damaged headers raise nearly anything; what is wrong, `decode_image` says
         return decode_image(content, "RGB", name=name).size
     width, height = image.size
-    return (height, width) if _lies_on_its_side(image) else (width, height)
+    swapped = image.format != "TIFF" and _lies_on_its_side(image)  # of a TIFF Pillow says the upright size
+    return (height, width) if swapped else (width, height)
 
 
 def orientation(content: bytes) -> int:
@@ -231,14 +215,14 @@ def as_mode(image: Image.Image, mode: str, white: int = WHITE) -> Image.Image:
     return image if image.mode == mode else image.convert(mode)
 
 
-def _decode(file: BinaryIO, reduction: Reduction | None, upright: bool) -> Image.Image:
+def _decode(file: BinaryIO, reduction: int, upright: bool) -> Image.Image:
     _ignore_pillow_warnings()
     try:
         image = Image.open(file, formats=_FORMATS)
         _check_size(image.size, image.mode)
         refuse_large_tiles(image)
-        if reduction is not None and image.format == "JPEG":
-            _reduce(image, reduction)
+        if reduction > 1 and image.format == "JPEG":
+            image.draft(None, (max(1, image.width // reduction), max(1, image.height // reduction)))
         image.load()
         if upright:
             _turn_upright(image)
@@ -254,13 +238,6 @@ def _decode(file: BinaryIO, reduction: Reduction | None, upright: bool) -> Image
         reason = (str(error) or type(error).__name__).splitlines()[0]
         kind = "truncated" if "truncated" in reason.lower() else "damaged or unsupported"
         raise ImageError(f"{kind} image ({reason})") from None
-
-
-def _reduce(image: Image.Image, reduction: Reduction) -> None:
-    width, height = image.size
-    factor = reduction(height, width) if _lies_on_its_side(image) else reduction(width, height)
-    if factor > 1:
-        image.draft(None, (max(1, width // factor), max(1, height // factor)))
 
 
 def _lies_on_its_side(image: Image.Image) -> bool:
