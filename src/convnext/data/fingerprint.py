@@ -12,7 +12,7 @@ from typing import Any
 
 from convnext.data.image_set import ImageSet
 from convnext.data.sources.coco import DetectionSet
-from convnext.data.sources.label_maps import SegmentationSet
+from convnext.data.sources.maps import MappedSet
 
 READERS = 16
 """Threads that ask the file system for sizes; one thread would take minutes for a million files on a network."""
@@ -31,8 +31,8 @@ def of_annotated(data: str, images: DetectionSet) -> dict[str, Any]:
     return _fingerprint(data, [str(image.file) for image in images.images], objects, images.classes, True)
 
 
-def of_label_maps(data: str, images: SegmentationSet) -> dict[str, Any]:
-    """Fingerprint of images and their label maps, each of which counts by its size in bytes."""
+def of_maps(data: str, images: MappedSet) -> dict[str, Any]:
+    """Fingerprint of images and their maps, each of which counts by its size in bytes."""
     maps = _sizes([str(image.map) for image in images.images])
     return _fingerprint(data, [str(image.file) for image in images.images], maps, images.classes, True)
 

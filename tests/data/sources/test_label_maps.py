@@ -22,7 +22,6 @@ from convnext.data.sources.label_maps import (
     examine_label_maps,
     look_up,
     missing_classes,
-    open_labelled,
     read_label_maps,
     read_map,
 )
@@ -44,7 +43,7 @@ def test_reads_camvid(real_images: Path) -> None:
     train, val, faults = read(real_images / "camvid", LabelRules(11))
     assert (len(train), len(val), faults.lines()) == (367, 101, [])
     assert train.classes[:2] == ("sky", "building")
-    image, labels = open_labelled(val.images[0], val.table)
+    image, labels = val.open(0)
     assert (image.height, image.width) == labels.shape
     assert IGNORED <= labels.min() < labels.max() <= 10
     examined = examine_label_maps(val, faults)
@@ -135,7 +134,7 @@ def test_ade20ks_layout(scenes: Path) -> None:
     train, val, _ = read(scenes, LabelRules(9, True))
     assert (len(train), len(val)) == (8, 3)
     assert train.classes == ("sky", "ground")
-    _, labels = open_labelled(train.images[0], train.table)
+    _, labels = train.open(0)
     assert set(np.unique(labels)) == {IGNORED, 0, 1}
 
 
@@ -195,7 +194,7 @@ def test_numbers_that_are_no_class_are_counted_and_refused(scenes: Path) -> None
     with pytest.raises(InputError, match=r"9 \(444 pixels, first in .*0.png\); --ignore-index"):
         examine_label_maps(train, faults)
     with pytest.raises(ImageError, match=r"0.png: numbers that are no class: 9"):
-        open_labelled(train.images[0], train.table)
+        train.open(0)
 
 
 def test_maps_without_a_class_are_refused(scenes: Path) -> None:

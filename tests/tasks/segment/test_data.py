@@ -12,8 +12,9 @@ from making import make_scenes
 from PIL import Image
 
 from convnext.data.images.whole_image import WholeImage
-from convnext.data.sources.label_maps import IGNORED, LabelRules, SegmentationSet, open_labelled, read_label_maps
-from convnext.tasks.segment.data import SegmentationTransform, segmentation_eval_loader, segmentation_train_loader
+from convnext.data.maps import map_eval_loader, map_train_loader
+from convnext.data.sources.label_maps import IGNORED, LabelRules, SegmentationSet, read_label_maps
+from convnext.tasks.segment.data import SegmentationTransform
 
 CROP = SegmentationTransform(48, 48, 200, (0.5, 2.0), most=0.75, hflip=0.5, photometric=False)
 
@@ -65,7 +66,7 @@ def test_no_class_has_most_of_a_crop_where_that_can_be() -> None:
 
 def test_batches_are_the_same_again_with_other_workers(scenes: SegmentationSet) -> None:
     def epoch(number: int, workers: int = 0, start: int = 0) -> list:
-        loader = segmentation_train_loader(scenes, CROP, batch_size=4, workers=workers, seed=0)
+        loader = map_train_loader(scenes, CROP, batch_size=4, workers=workers, seed=0)
         loader.set_epoch(number, start)
         return list(loader)
 
@@ -81,7 +82,7 @@ def test_batches_are_the_same_again_with_other_workers(scenes: SegmentationSet) 
 
 
 def test_an_epoch_of_steps_goes_on_where_the_last_ended(scenes: SegmentationSet) -> None:
-    loader = segmentation_train_loader(scenes, CROP, batch_size=4, workers=0, seed=0, steps=5)
+    loader = map_train_loader(scenes, CROP, batch_size=4, workers=0, seed=0, steps=5)
     assert len(loader) == 5
     seen, maps = [], []
     for epoch in range(2):
@@ -100,9 +101,9 @@ def test_whole_images_come_in_order_and_bad_ones_are_left_out(tmp_path: Path) ->
     folder = make_scenes(tmp_path / "scenes")
     (folder / "images" / "val" / "1.png").write_bytes(b"no image")
     val = read_label_maps(folder, LabelRules(9)).parts["val"]
-    batches = list(segmentation_eval_loader(val, WholeImage(48, 200), batch_size=2, workers=0))
+    batches = list(map_eval_loader(val, WholeImage(48, 200), batch_size=2, workers=0))
     assert [batch.indices for batch in batches] == [[0], [2]]
     assert [index for batch in batches for index, _ in batch.unreadable] == [1]
-    _, truth = open_labelled(val.images[2], val.table)
-    assert np.array_equal(batches[1].labels[0], truth)
+    _, truth = val.open(2)
+    assert np.array_equal(batches[1].maps[0], truth)
     assert min(batches[1].images[0].shape[1:]) == 48

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from convnext.data.images.whole_image import Size
+import torch
+from torch import Tensor
+from torchvision.transforms.v2 import InterpolationMode, functional
+
+from convnext.data.images.whole_image import Size, fit_size
 
 
 @dataclass(frozen=True)
@@ -16,3 +20,20 @@ class Window:
     height: int
     width: int
     size: Size
+
+
+def random_window(height: int, width: int, *, side: int, short: float, long: float) -> Window:
+    """A random crop of side `side` of an image scaled to a short side of `short` pixels, or a long one of at most
+    `long`; all of it where it is smaller than the crop."""
+    scaled = fit_size(height, width, max(1, round(short)), max(1, round(long)))
+    inner = [min(side, length) for length in scaled]
+    ratio = [length / whole for length, whole in zip((height, width), scaled, strict=True)]
+    tall, wide = (max(1, round(length * r)) for length, r in zip(inner, ratio, strict=True))
+    top, left = (int(torch.randint(rest + 1, ()).item()) for rest in (height - tall, width - wide))
+    return Window(top, left, tall, wide, (inner[0], inner[1]))
+
+
+def crop_resized(pixels: Tensor, window: Window, interpolation: InterpolationMode) -> Tensor:
+    """A window of `[C, H, W]`, scaled."""
+    place = (window.top, window.left, window.height, window.width, list(window.size))
+    return functional.resized_crop(pixels, *place, interpolation=interpolation, antialias=True)

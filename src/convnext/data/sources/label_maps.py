@@ -20,13 +20,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from convnext.data.images.decode import WHITE, decode_image, read_bytes, upright_size
+from convnext.data.images.decode import WHITE, decode_image, read_bytes
 from convnext.data.problems import Problems
-from convnext.data.sources.image_files import find_images, say_unread
+from convnext.data.sources.maps import MappedImage, MappedSet, check_sizes, find_map_parts, find_pairs, size_of_file
 from convnext.data.sources.records import read_class_names
-from convnext.data.splits import UNDIVIDED, held_out_part, part_of_name
 from convnext.errors import ImageError, InputError
 from convnext.models.segmentation.losses import IGNORED
+
+FOLDER, KIND = "annotations", "label map"
+"""Folder of the label maps, and what a map is called."""
 
 UNKNOWN = -2
 
@@ -54,30 +56,25 @@ class LabelRules:
         return cls(ignore_index, reduce_zero_label, None if label_map is None else _read_json(Path(label_map)))
 
 
-class LabelledImage(NamedTuple):
-    """An image's file and its label map's; `key` is the image's name relative to the data."""
-
-    file: Path
-    map: Path
-    key: str
-
-
 @dataclass(frozen=True)
-class SegmentationSet:
+class SegmentationSet(MappedSet):
     """Labelled images of one part. `table` int16 gives the class of each number from `LOWEST` to `HIGHEST`: a position
     among `classes`, `IGNORED`, or `UNKNOWN`."""
 
     classes: tuple[str, ...]
     table: np.ndarray
-    images: tuple[LabelledImage, ...]
+    images: tuple[MappedImage, ...]
 
-    @property
-    def sources(self) -> list[str]:
-        """Files of the images."""
-        return [str(image.file) for image in self.images]
+    def open(self, index: int, white: int = WHITE) -> tuple[Image.Image, np.ndarray]:
+        """Image `index` and its classes, int16 `[H, W]`.
 
-    def __len__(self) -> int:
-        return len(self.images)
+        `ImageError` if one of the two cannot be read, they differ in size, or the map has a number that is no class.
+        """
+        image = self.images[index]
+        picture = decode_image(read_bytes(image.file), "RGB", name=str(image.file), white=white)
+        labels = labels_of(image, read_map(image.map), self.table)
+        check_sizes(image, picture.size, labels, kind=KIND)
+        return picture, labels
 
 
 class SegmentationParts(NamedTuple):
@@ -88,36 +85,19 @@ class SegmentationParts(NamedTuple):
     faults: Problems
 
 
-def find_label_map_parts(data: str | Path) -> dict[str, str]:
-    """The folders in images/ that are parts, by the part's name; "" stands for train alone, or for all of images/.
-
-    `InputError` for a folder in another layout.
-    """
-    folder = Path(data)
-    if not folder.is_dir():
-        raise InputError(f"{data}: no such folder")
-    for name in ("images", "annotations"):
-        if not (folder / name).is_dir():
-            raise InputError(f"{data}: no folder '{name}' in it; images and label maps lie in images/ and annotations/")
-    found = {part: path.name for path in sorted((folder / "images").iterdir()) if (part := part_of_name(path.name))}
-    if held_out_part(found) is None:
-        return {UNDIVIDED: found.get("train", "")}
-    return found
-
-
 def read_label_maps(data: str | Path, rules: LabelRules, *, only: Collection[str] | None = None) -> SegmentationParts:
     """The parts of a folder, or `only` some of them; images without a map are left out.
 
     `InputError` for a folder in another layout, without classes, or with a part of which nothing can be used.
     """
-    folder, found = Path(data), find_label_map_parts(data)
+    folder, found = Path(data), find_map_parts(data, FOLDER)
     classes = read_classes(folder)
     table = class_table(classes, rules)
     faults = Problems()
     parts = {}
     for part, name in found.items():
         if only is None or part in only:
-            images = _pairs(folder, name, faults)
+            images = find_pairs(folder, name, FOLDER, faults, kind=KIND)
             if not images:
                 raise InputError(f"{folder / 'images' / name}: no image with a label map; {_reason(faults)}")
             parts[part] = SegmentationSet(classes, table, tuple(images))
@@ -126,23 +106,6 @@ def read_label_maps(data: str | Path, rules: LabelRules, *, only: Collection[str
 
 def _reason(faults: Problems) -> str:
     return "; ".join(faults.lines()) or "there are none"
-
-
-def _pairs(folder: Path, split: str, faults: Problems) -> list[LabelledImage]:
-    """Images with their maps, which have the same path but for the suffix."""
-    images, maps = folder / "images" / split, folder / "annotations" / split
-    there = {path.relative_to(maps).with_suffix(""): path for path in find_images(maps)}
-    pairs, unread = [], Counter[str]()
-    for path in find_images(images, unread):
-        found = there.pop(path.relative_to(images).with_suffix(""), None)
-        if found is None:
-            faults.add("images without a label map", str(path))
-        else:
-            pairs.append(LabelledImage(path, found, path.relative_to(images).as_posix()))
-    for path in there.values():
-        faults.add("label maps without an image", str(path))
-    say_unread(unread)
-    return pairs
 
 
 def read_classes(folder: Path) -> tuple[str, ...]:
@@ -217,18 +180,7 @@ def read_map(path: Path) -> np.ndarray:
     return np.asarray(image)
 
 
-def open_labelled(image: LabelledImage, table: np.ndarray, white: int = WHITE) -> tuple[Image.Image, np.ndarray]:
-    """An image and its classes, int16 `[H, W]`.
-
-    `ImageError` if one of the two cannot be read, they differ in size, or the map has a number that is no class.
-    """
-    picture = decode_image(read_bytes(image.file), "RGB", name=str(image.file), white=white)
-    labels = labels_of(image, read_map(image.map), table)
-    _same_size(image, picture.size, labels)
-    return picture, labels
-
-
-def labels_of(image: LabelledImage, numbers: np.ndarray, table: np.ndarray) -> np.ndarray:
+def labels_of(image: MappedImage, numbers: np.ndarray, table: np.ndarray) -> np.ndarray:
     """The classes of a map's numbers. `ImageError` for one that is no class."""
     labels = look_up(table, numbers)
     if (labels == UNKNOWN).any():
@@ -257,13 +209,6 @@ def _listed(values: Sequence[int]) -> str:
     return ", ".join(map(str, values[:10])) + (f" and {len(values) - 10} more" if len(values) > 10 else "")
 
 
-def _same_size(image: LabelledImage, size: tuple[int, int], labels: np.ndarray) -> None:
-    if size != (labels.shape[1], labels.shape[0]):
-        raise ImageError(
-            f"{image.file}: {size[0]}×{size[1]} pixels, and its label map {labels.shape[1]}×{labels.shape[0]}"
-        )
-
-
 class Examined(NamedTuple):
     """The images that can be used, how many pixels each class has in them, `[classes]`, and how many each ignored
     number."""
@@ -280,15 +225,10 @@ def examine_label_maps(data: SegmentationSet, faults: Problems, *, decode: bool 
     some images, are wrong: they raise `InputError`, as does a split of which nothing is left or all is ignored.
     """
 
-    def one(image: LabelledImage) -> tuple[np.ndarray, np.ndarray] | str:
+    def one(image: MappedImage) -> tuple[np.ndarray, np.ndarray] | str:
         try:
             numbers = read_map(image.map)
-            content = read_bytes(image.file)
-            if decode:
-                size = decode_image(content, "RGB", name=str(image.file)).size
-            else:
-                size = upright_size(content, name=str(image.file))
-            _same_size(image, size, numbers)
+            check_sizes(image, size_of_file(image.file, decode=decode), numbers, kind=KIND)
         except ImageError as error:
             return str(error)
         return _counted(numbers)

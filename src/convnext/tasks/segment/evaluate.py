@@ -7,20 +7,21 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from convnext.data.maps import WholeBatch, map_eval_loader
 from convnext.data.sources.label_maps import (
+    FOLDER,
     LabelRules,
     SegmentationSet,
     examine_label_maps,
-    find_label_map_parts,
     read_label_maps,
 )
+from convnext.data.sources.maps import find_map_parts
 from convnext.data.splits import Split, measured_images, measured_parts
 from convnext.errors import InputError
 from convnext.inference.segmenter import Segmenter
 from convnext.tasks.evaluate import Evaluator, Rows
 from convnext.tasks.origin import config_beside, origin_of_model
 from convnext.tasks.segment.config import SegmentConfig
-from convnext.tasks.segment.data import WholeBatch, segmentation_eval_loader
 from convnext.tasks.segment.metrics import (
     COLUMNS,
     Measured,
@@ -43,7 +44,7 @@ class SegmentationEvaluator(Evaluator):
     def held_out(
         self, source: str, predictor: Segmenter, data: str, split: Split | None
     ) -> tuple[SegmentationSet, str]:
-        only = measured_parts(data, find_label_map_parts(data), split)
+        only = measured_parts(data, find_map_parts(data, FOLDER), split)
         parts, faults = read_label_maps(data, label_rules_of_model(source), only=only)
         part, name = measured_images(data, parts, split, origin_of_model(source, self.config))
         if list(part.classes) != predictor.classes:
@@ -65,7 +66,7 @@ class SegmentationEvaluator(Evaluator):
         count: int = 1,
     ) -> Iterable[WholeBatch]:
         how = predictor.transform
-        return segmentation_eval_loader(part, how, batch_size=1, workers=workers, rank=rank, processes=count)
+        return map_eval_loader(part, how, batch_size=1, workers=workers, rank=rank, processes=count)
 
     def answer(self, predictor: Segmenter, batches: Iterable[WholeBatch], part: SegmentationSet) -> Measured:
         return segment_batches(predictor, batches)

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from convnext.data.maps import WholeBatch
 from convnext.data.sources.label_maps import IGNORED, SegmentationSet
 from convnext.inference.segmenter import Segmenter
-from convnext.tasks.segment.data import WholeBatch
 
 log = logging.getLogger("convnext")
 
@@ -33,7 +33,7 @@ def segment_batches(segmenter: Segmenter, batches: Iterable[WholeBatch]) -> Meas
     for batch in batches:
         for _, reason in batch.unreadable:
             log.warning("not measured: %s", reason)
-        for index, image, truth in zip(batch.indices, batch.images, batch.labels, strict=True):
+        for index, image, truth in zip(batch.indices, batch.images, batch.maps, strict=True):
             own = confusion(truth, segmenter.label(image, (truth.shape[0], truth.shape[1])), classes)
             matrix += own
             if own.any():  # nothing can be said of an image all of which is ignored

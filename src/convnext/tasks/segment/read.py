@@ -7,14 +7,15 @@ from typing import NamedTuple
 
 from convnext.data.problems import Problems
 from convnext.data.sources.label_maps import (
+    FOLDER,
     Examined,
     LabelRules,
     SegmentationSet,
     examine_label_maps,
-    find_label_map_parts,
     missing_classes,
     read_label_maps,
 )
+from convnext.data.sources.maps import find_map_parts
 from convnext.data.splits import (
     HoldOut,
     Origin,
@@ -44,7 +45,7 @@ class SegmentationData(NamedTuple):
 
 def read_segmentation_data(config: SegmentConfig, rules: LabelRules) -> SegmentationData:
     """What a run is trained on, and what it holds out. `InputError` for data of another form."""
-    only = training_parts(config.data, find_label_map_parts(config.data))
+    only = training_parts(config.data, find_map_parts(config.data, FOLDER))
     read = read_label_maps(config.data, rules, only=only)
     train, val, origin = divide_images(read.parts, HoldOut(config.val_fraction, config.hold_out_rule))
     if not len(val):

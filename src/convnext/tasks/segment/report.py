@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from convnext.data.sources.label_maps import SegmentationSet, open_labelled
+from convnext.data.sources.label_maps import SegmentationSet
 from convnext.errors import ImageError
 from convnext.inference.draw import draw_labels
 from convnext.inference.segmenter import Segmenter
@@ -46,7 +46,7 @@ def plot_label_maps(segmenter: Segmenter, data: SegmentationSet, path: Path) -> 
     shown = []
     for i in np.linspace(0, len(data) - 1, min(SHOWN, len(data))).round().astype(int).tolist():
         try:
-            shown.append(open_labelled(data.images[i], data.table))
+            shown.append(data.open(i))
         except ImageError:
             continue
     if not shown:

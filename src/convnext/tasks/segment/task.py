@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from convnext.config import fit_batch
-from convnext.data.fingerprint import of_label_maps
+from convnext.data.fingerprint import of_maps
 from convnext.data.images.whole_image import WholeImage
 from convnext.data.loading import Batch
+from convnext.data.maps import map_train_loader
 from convnext.data.sources.label_maps import Examined, LabelRules, SegmentationSet
 from convnext.data.splits import Origin
 from convnext.errors import InputError
@@ -26,10 +27,7 @@ from convnext.tasks.base import TrainLoader
 from convnext.tasks.pyramid import encoder_of, refuse_deterministic, synchronised, take_over
 from convnext.tasks.segment.card import write_segmentation_card
 from convnext.tasks.segment.config import SegmentConfig
-from convnext.tasks.segment.data import (
-    SegmentationTransform,
-    segmentation_train_loader,
-)
+from convnext.tasks.segment.data import SegmentationTransform
 from convnext.tasks.segment.evaluate import SegmentationEvaluator
 from convnext.tasks.segment.metrics import Measured
 from convnext.tasks.segment.report import write_segmentation_report
@@ -70,7 +68,7 @@ class Segmentation(SupervisedTask):
 
     def fingerprint(self) -> dict[str, Any]:
         """Fingerprint of the training images and their label maps."""
-        return of_label_maps(self.config.data, self.train)
+        return of_maps(self.config.data, self.train)
 
     def build_model(self) -> nn.Module:
         """The network; with `init`, the backbone's first weights are those."""
@@ -96,7 +94,7 @@ class Segmentation(SupervisedTask):
             photometric=config.photometric,
             white=config.white,
         )
-        return segmentation_train_loader(
+        return map_train_loader(
             self.train,
             transform,
             steps=config.epoch_steps,
