@@ -90,6 +90,27 @@ def make_scenes(root: Path, *, train: int = 8, val: int = 3) -> Path:
     return root
 
 
+def make_depths(root: Path, *, train: int = 8, val: int = 3) -> Path:
+    """A floor that is nearer further down, and on it a box, brighter the nearer it is; depth maps of millimetres, with
+    0 for the frame's left edge."""
+    rng = np.random.default_rng(0)
+    for split, count in (("train", train), ("val", val)):
+        for kind in ("images", "depth"):
+            (root / kind / split).mkdir(parents=True)
+        for i in range(count):
+            width, height = (70, 50) if i % 2 else (50, 61)
+            depths = np.linspace(8, 2, height)[:, None].repeat(width, 1)
+            x, near = int(rng.integers(5, 25)), float(rng.uniform(1, 2))
+            shades = 40 + 10 * depths
+            depths[height // 2 : height - 8, x : x + 20] = near
+            shades[height // 2 : height - 8, x : x + 20] = 300 - 60 * near
+            noisy = shades[..., None] + rng.normal(0, 4, (height, width, 3))
+            depths[:, 0] = 0
+            Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(root / "images" / split / f"{i}.png")
+            Image.fromarray(np.rint(1000 * depths).astype(np.uint16)).save(root / "depth" / split / f"{i}.png")
+    return root
+
+
 def fails(capsys: pytest.CaptureFixture, *argv: object) -> str:
     """The one line on stderr of a command that must exit with status 2."""
     capsys.readouterr()

@@ -6,10 +6,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from convnext.api import pretrain, train_classifier, train_detector, train_segmenter
+    from convnext.api import pretrain, train_classifier, train_depth_estimator, train_detector, train_segmenter
     from convnext.errors import ImageError, InputError, WeightsError
     from convnext.inference.base import Predictor
     from convnext.inference.classifier import ImageClassifier, Label
+    from convnext.inference.depth import DepthEstimator
     from convnext.inference.detector import DetectedObject, Detector
     from convnext.inference.segmenter import Segmenter
     from convnext.models.classifier import create_model
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
+    "DepthEstimator": "convnext.inference.depth",
     "DetectedObject": "convnext.inference.detector",
     "Detector": "convnext.inference.detector",
     "ImageClassifier": "convnext.inference.classifier",
@@ -44,11 +46,13 @@ _HOME = {
     "pretrain": "convnext.api",
     "save_weights": "convnext.weights",
     "train_classifier": "convnext.api",
+    "train_depth_estimator": "convnext.api",
     "train_detector": "convnext.api",
     "train_segmenter": "convnext.api",
 }
 
 __all__ = [
+    "DepthEstimator",
     "DetectedObject",
     "Detector",
     "ImageClassifier",
@@ -70,6 +74,7 @@ __all__ = [
     "pretrain",
     "save_weights",
     "train_classifier",
+    "train_depth_estimator",
     "train_detector",
     "train_segmenter",
 ]

@@ -61,6 +61,11 @@ def train_detector(data: str | Path, *, out: str | Path, **options: Any) -> dict
     return train(find_task("detect"), data, out=out, **options)
 
 
+def train_depth_estimator(data: str | Path, *, out: str | Path, **options: Any) -> dict[str, float]:
+    """Train a depth estimator. Arguments and errors are those of `train`."""
+    return train(find_task("depth"), data, out=out, **options)
+
+
 def train_segmenter(data: str | Path, *, out: str | Path, **options: Any) -> dict[str, float]:
     """Train a segmenter. Arguments and errors are those of `train`."""
     return train(find_task("segment"), data, out=out, **options)

@@ -12,6 +12,7 @@ from convnext.errors import InputError
 from convnext.runs.directory import Run
 from convnext.tasks.classify.config import ClassifyConfig
 from convnext.tasks.classify.task import Classification
+from convnext.tasks.depth.config import DepthConfig
 from convnext.tasks.detect.config import DetectConfig
 from convnext.tasks.pretrain.fcmae.config import PretrainConfig
 from convnext.tasks.pretrain.fcmae.task import Pretraining
@@ -147,7 +148,7 @@ def models_to_step() -> list[tuple[str, str]]:
     """Each recipe with its smallest model and its largest up to 30 million parameters; finetune_v2, whose sizes differ
     most, with all of those."""
     pairs = []
-    elsewhere = (DetectConfig, SegmentConfig)  # in tests/tasks
+    elsewhere = (DepthConfig, DetectConfig, SegmentConfig)  # in tests/tasks
     for recipe in (name for name in RECIPES if task_of_recipe(name).config not in elsewhere):
         small = [m for m in models_of(recipe) if m.split("_")[1] in ("atto", "femto", "pico", "nano", "tiny")]
         pairs += [

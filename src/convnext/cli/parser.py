@@ -82,7 +82,7 @@ def build_parser() -> Parser:
     )
     command.add_argument("--top-k", type=int, default=5, help="labels an image; default: 5")
     command.add_argument(
-        "--out", type=Path, metavar="FOLDER", help="detectors, segmenters: where drawings and results go"
+        "--out", type=Path, metavar="FOLDER", help="all but classifiers: where drawings and results go"
     )
     command.add_argument("--threshold", type=float, default=0.5, help="detectors: least score; default: 0.5")
     command.add_argument(

@@ -16,7 +16,7 @@ from convnext.weights import read_meta
 
 def load(source: str | Path, *, device: str | torch.device = "auto") -> Any:
     """A predictor from a run directory, a weight file, a published name or `hf:ORG/NAME`: an `ImageClassifier`, a
-    `Detector` or a `Segmenter`.
+    `Detector`, a `Segmenter` or a `DepthEstimator`.
 
     Weights without classes of their own get ImageNet's where they have 1000 outputs, else "0", "1", ...;
     weights without preprocessing get the paper's at the size they were trained at, where that is known, else 224.

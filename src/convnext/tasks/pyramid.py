@@ -1,4 +1,4 @@
-"""What detection and segmentation share: networks on the pyramid of a backbone."""
+"""What detection, segmentation and depth share: networks on the pyramid of a backbone."""
 
 from __future__ import annotations
 

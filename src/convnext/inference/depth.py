@@ -1,0 +1,85 @@
+"""From a trained depth estimator to the depths of images of any size."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from convnext.data.images.whole_image import Size, WholeImage
+from convnext.inference.whole import SeesWholeImages, arguments_of
+from convnext.models.segmentation.upernet import UperNet, create_segmenter, resize_map
+
+
+@dataclass(frozen=True)
+class DepthUnit:
+    """Unit of a network's output: depths, or with `by_log` their logarithms, less `mean` and divided by `std`."""
+
+    by_log: bool
+    mean: float
+    std: float
+
+    def of_depths(self, depths: Tensor) -> Tensor:
+        """Positive depths in this unit."""
+        return ((depths.log() if self.by_log else depths) - self.mean) / self.std
+
+    def to_depths(self, outputs: Tensor) -> Tensor:
+        """Depths, of a network's outputs; never negative."""
+        values = outputs * self.std + self.mean
+        return values.exp() if self.by_log else values.clamp(min=0)
+
+
+class DepthEstimator(SeesWholeImages):
+    """Says of every pixel how far away it is.
+
+    Args:
+        model: the network, with one output.
+        transform: how an image becomes its input.
+        unit: of its output.
+        depth_scale: the number in a depth map of the training data that is one unit of depth.
+    """
+
+    def __init__(self, model: UperNet, transform: WholeImage, unit: DepthUnit, *, depth_scale: float) -> None:
+        super().__init__(model, ())
+        self.transform, self.unit, self.depth_scale = transform, unit, depth_scale
+
+    def __call__(self, images: Any, *, batch_size: int = 1) -> Any:
+        """The depths of one image, float32 `[H, W]` in the unit of the training data, or a list of those of many.
+
+        An image is a path, a binary file, a PIL image, or pixels as an array or tensor. Images have sizes of their own
+        and go through the network one by one; `batch_size` is how many are held. `ImageError` for an image that cannot
+        be read.
+        """
+        return self.each(
+            images, batch_size, lambda read: [self.estimate(self.transform(i), (i.height, i.width)) for i in read]
+        )
+
+    @torch.inference_mode()
+    def estimate(self, inputs: Tensor, size: Size) -> np.ndarray:
+        """Depths, of this size, of a transformed image `[3, h, w]`."""
+        outputs = self.model(inputs.to(self.device)[None]).float()
+        return self.unit.to_depths(resize_map(outputs, size)[0, 0]).cpu().numpy()
+
+
+def draw_depths(depths: np.ndarray) -> Image.Image:
+    """Depths `[H, W]` in colours: near things are bright."""
+    from matplotlib import colormaps
+
+    low, high = float(depths.min()), float(depths.max())
+    shares = (depths - low) / max(high - low, 1e-9)
+    return Image.fromarray((255 * colormaps["magma_r"](shares)[..., :3]).round().astype(np.uint8))
+
+
+def build_depth_estimator(state: dict[str, Tensor], meta: dict[str, Any]) -> DepthEstimator:
+    """The depth estimator whose weights and description a run stored."""
+    with torch.device("meta"):
+        model = create_segmenter(meta["model"], num_classes=1, **arguments_of(meta))
+    model.load_state_dict(state, assign=True)
+    model.requires_grad_(False)
+    depth = dict(meta["depth"])
+    scale = depth.pop("depth_scale")
+    return DepthEstimator(model, WholeImage(**meta["transform"]), DepthUnit(**depth), depth_scale=scale)

@@ -1,0 +1,75 @@
+"""Monocular depth."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from convnext.printing import listed
+from convnext.tasks.definition import TaskDefinition
+from convnext.tasks.depth.config import DepthConfig
+from convnext.tasks.depth.recipes import depth_small_data, depth_small_data_finetune
+
+if TYPE_CHECKING:
+    from convnext.tasks.base import Task
+    from convnext.tasks.evaluate import Evaluator
+
+
+class Depth(TaskDefinition):
+    """Says of every pixel how far away it is."""
+
+    name = "depth"
+    command = "train depth"
+    help = "train a depth estimator, which says how far away every pixel is"
+    data_help = "folder with images/SPLIT and depth/SPLIT (16-bit PNGs of depths times --depth-scale, 0 for unknown)"
+    default_recipes = "depth_small_data, or depth_small_data_finetune from weights that learnt from labels"
+    config = DepthConfig
+    recipes = (depth_small_data, depth_small_data_finetune)
+    reading_options = ("val_fraction", "hold_out_rule", "depth_scale")
+    can_check = True
+
+    def read(self, config: DepthConfig) -> tuple[int, Any]:
+        from convnext.tasks.depth.read import read_depth_data
+
+        found = read_depth_data(config)
+        return len(found.train), found
+
+    def build(self, config: DepthConfig, data: Any) -> Task:
+        from convnext.data.white_level import say_if_files_narrow
+        from convnext.tasks.depth.read import usable_images
+        from convnext.tasks.depth.task import DepthEstimation
+
+        train, val = usable_images(config, data)
+        say_if_files_narrow([image.file for image in data.train.images], config.white)
+        return DepthEstimation(config, train, val, data.origin)
+
+    def default_recipe(self, model: str, *, images: int, trained: bool) -> str:
+        return "depth_small_data_finetune" if trained else "depth_small_data"
+
+    def after_training(self, config: DepthConfig, metrics: Mapping[str, float], data: str, out: Path) -> str:
+        return (
+            f"{listed(metrics, 4)}\n{out}: curves and a gallery are there; next:\n"
+            f"  convnext evaluate {out} {data}\n  convnext predict {out} IMAGES --out FOLDER"
+        )
+
+    def check(self, config: DepthConfig) -> tuple[list[str], list[str]]:
+        from convnext.tasks.depth.read import check_depth_data
+
+        return check_depth_data(config)
+
+    def predictor(self, source: str | Path, meta: dict[str, Any]) -> Any:
+        from convnext.inference.depth import build_depth_estimator
+        from convnext.weights.files import read_tensors
+
+        return build_depth_estimator(read_tensors(source), meta)
+
+    def evaluator(self) -> Evaluator:
+        from convnext.tasks.depth.evaluate import DepthEvaluator
+
+        return DepthEvaluator()
+
+    def answer(self, predictor: Any, images: list[tuple[str, Any]], **options: Any) -> int:
+        from convnext.tasks.depth.predict import estimate_inputs
+
+        return estimate_inputs(predictor, images, **options)

@@ -1,0 +1,52 @@
+"""Options of a depth run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from convnext.config import TrainConfig, option
+from convnext.errors import InputError
+
+
+@dataclass(frozen=True)
+class DepthConfig(TrainConfig):
+    """A depth run; `image_size` is the side of the crops."""
+
+    TASK: ClassVar[str] = "depth"
+    FIXED: ClassVar[tuple[str, ...]] = ("in_chans", "stem_patch")
+
+    val_fraction: float = option(0.2, "share held out for validation where the data has no split of its own")
+    depth_scale: float = option(1000.0, "number in a depth map that is one unit: 1000 for millimetres, KITTI 256")
+    fpn_dim: int = option(512, "channels of the pyramid network")
+    aux_dim: int = option(256, "channels of the auxiliary head")
+    aux_weight: float = option(0.4, "weight of the auxiliary head's loss")
+    dropout: float = option(0.0, "before the last layers")
+    head_norm: Literal["batch", "group"] = option("batch", "norm of the head; group for batches of one or two images")
+    short_side: int = option(480, "short side of a training image before the crop, times `scale`")
+    max_side: int = option(1920, "most pixels of the long side, times `scale`")
+    scale: tuple[float, float] = option(
+        (1.0, 1.5), "random factor on a training image's size, from and to; depths are divided by it"
+    )
+    hflip: float = option(0.5, "probability of a horizontal flip")
+    photometric: bool = option(True, "change brightness, contrast, saturation and hue")
+    loss: Literal["l1", "log_l1"] = option("log_l1", "of depths, or of their logarithms, which weighs near things more")
+    test_size: int = option(480, "short side in evaluation and prediction, in pixels")
+    eval_every: int = option(1, "epochs between evaluations; the last is always evaluated")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("fpn_dim", "aux_dim", "short_side", "max_side", "test_size", "eval_every"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if not self.aux_weight >= 0:
+            raise InputError(f"aux_weight must not be negative, not {self.aux_weight}")
+        if not 0 < self.depth_scale < float("inf"):
+            raise InputError(f"depth_scale must be positive, not {self.depth_scale}")
+        if not 0 < self.scale[0] <= self.scale[1]:
+            raise InputError(f"scale takes two positive numbers, the smaller first, not {self.scale}")
+        for name, low, high in (("val_fraction", 0, 1), ("hflip", -0.01, 1.01), ("dropout", -0.01, 1)):
+            if not low < getattr(self, name) < high:
+                raise InputError(f"{name} must lie between 0 and 1, not {getattr(self, name)}")
+        if self.in_chans != 3 or self.stem_patch != 4:
+            raise InputError("depth estimation takes in_chans 3 and stem_patch 4")

@@ -1,0 +1,66 @@
+"""Measuring a depth estimator."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from convnext.data.maps import WholeBatch, map_eval_loader
+from convnext.data.sources.maps import find_map_parts
+from convnext.data.splits import Split, measured_images, measured_parts
+from convnext.inference.depth import DepthEstimator
+from convnext.tasks.depth.config import DepthConfig
+from convnext.tasks.depth.metrics import (
+    COLUMNS,
+    Measured,
+    depth_metrics,
+    depth_rows,
+    estimate_batches,
+    merge_measured_depths,
+)
+from convnext.tasks.depth.read import FOLDER, DepthSet, examine_depths, read_depth_maps
+from convnext.tasks.evaluate import Evaluator, Rows
+from convnext.tasks.origin import origin_of_model
+
+log = logging.getLogger("convnext")
+
+
+class DepthEvaluator(Evaluator):
+    """Errors of depths, means over the images."""
+
+    config = DepthConfig
+
+    def held_out(self, source: str, predictor: DepthEstimator, data: str, split: Split | None) -> tuple[DepthSet, str]:
+        only = measured_parts(data, find_map_parts(data, FOLDER), split)
+        parts, faults = read_depth_maps(data, predictor.depth_scale, only)
+        part, name = measured_images(data, parts, split, origin_of_model(source, self.config))
+        examined, _ = examine_depths(part, faults)
+        for line in faults.lines():
+            log.warning("%s: left out %s", data, line)
+        return examined, name
+
+    def batches(
+        self,
+        predictor: DepthEstimator,
+        part: DepthSet,
+        *,
+        batch_size: int,
+        workers: int,
+        rank: int = 0,
+        count: int = 1,
+    ) -> Iterable[WholeBatch]:
+        how = predictor.transform
+        return map_eval_loader(part, how, batch_size=1, workers=workers, rank=rank, processes=count)
+
+    def answer(self, predictor: DepthEstimator, batches: Iterable[WholeBatch], part: DepthSet) -> Measured:
+        return estimate_batches(predictor, batches)
+
+    def merge(self, answers: Sequence[Measured]) -> Measured:
+        return merge_measured_depths(answers)
+
+    def metrics(self, predictor: DepthEstimator, answers: Measured, part: DepthSet) -> dict[str, Any]:
+        return depth_metrics(answers)
+
+    def rows(self, answers: Measured, part: DepthSet) -> Sequence[Rows]:
+        return [Rows(depth_rows(answers, part), COLUMNS)]

@@ -1,0 +1,61 @@
+"""`convnext predict` with a depth estimator: depths of many images, as 16-bit PNGs and as pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from convnext.errors import InputError
+from convnext.inference.depth import DepthEstimator, draw_depths
+from convnext.printing import printable, to_json
+from convnext.storage.files import whole_file
+from convnext.tasks.predicting import Outputs, Readable
+
+
+def estimate_inputs(
+    estimator: DepthEstimator,
+    images: list[tuple[str, Any]],
+    *,
+    as_json: bool,
+    out: Path | None,
+    tile: int | None,
+    **others: Any,
+) -> int:
+    """Print the least, median and largest depth of every image, and write `NAME.png` (16 bits, depths times the
+    model's `depth_scale`), `NAME-depth.png` (colours) and `depths.json` to `out`.
+
+    Returns 0, 1 if some image was unreadable, 2 if all were. With `as_json`, a line `{"image", "least", "median",
+    "most"}` an image.
+    """
+    if tile is not None:
+        raise InputError("the model estimates depths, and takes images of any size; --tile is for detectors")
+    outputs = Outputs(out, images) if out is not None else None
+    rows = []
+    readable = Readable(images, as_json=as_json, white=estimator.transform.white)
+    for _, name, image in readable:
+        depths = estimator(image)
+        least, median, most = (float(np.float32(value)) for value in np.quantile(depths, (0, 0.5, 1)))
+        own = {"image": name, "least": round(least, 4), "median": round(median, 4), "most": round(most, 4)}
+        if as_json:
+            print(to_json(own), flush=True)
+        else:
+            print(printable(f"{name}\n  {least:.4g} to {most:.4g}, median {median:.4g}"))
+        if outputs is not None:
+            stem = outputs.stem(name)
+            rows.append({**own, "file": f"{stem}.png"})
+            with whole_file(outputs.folder / f"{stem}.png") as path:
+                depth_picture(depths, estimator.depth_scale).save(path, format="PNG")
+            with whole_file(outputs.folder / f"{stem}-depth.png") as path:
+                draw_depths(depths).save(path, format="PNG")
+    if outputs is not None:
+        with whole_file(outputs.folder / "depths.json") as path:
+            path.write_text(to_json(rows))
+    return readable.status()
+
+
+def depth_picture(depths: np.ndarray, scale: float) -> Image.Image:
+    """A picture of 16 bits, of depths times `scale`, as training takes it; 0 stands for an unknown depth alone."""
+    return Image.fromarray(np.rint(depths * scale).clip(1, 65535).astype(np.uint16))

@@ -1,0 +1,177 @@
+"""Reading and checking images with depth maps.
+
+    FOLDER/images/train/a/1.jpg   FOLDER/depth/train/a/1.png
+
+A depth map is a 16-bit PNG of depths times `depth_scale`, with 0 where the depth is not known.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from convnext.data.images.decode import WHITE, decode_image, read_bytes
+from convnext.data.problems import Problems
+from convnext.data.sources.maps import MappedImage, MappedSet, check_sizes, find_map_parts, find_pairs, size_of_file
+from convnext.data.splits import HoldOut, Origin, divide_images, training_parts
+from convnext.errors import ImageError, InputError
+from convnext.tasks.depth.config import DepthConfig
+
+FOLDER, KIND = "depth", "depth map"
+
+log = logging.getLogger("convnext")
+
+
+@dataclass(frozen=True)
+class DepthSet(MappedSet):
+    """Images with depth maps, of one part; `scale` is the number in a map that is one unit."""
+
+    scale: float
+    images: tuple[MappedImage, ...]
+    classes: tuple[str, ...] = ()
+
+    def open(self, index: int, white: int = WHITE) -> tuple[Image.Image, np.ndarray]:
+        """Image `index` and its depths, float32 `[H, W]`, 0 where they are not known.
+
+        `ImageError` if one of the two cannot be read, or they differ in size.
+        """
+        image = self.images[index]
+        picture = decode_image(read_bytes(image.file), "RGB", name=str(image.file), white=white)
+        depths = read_depths(image.map, self.scale)
+        check_sizes(image, picture.size, depths, kind=KIND)
+        return picture, depths
+
+
+class Depths(NamedTuple):
+    """Spread of the known depths of a set, and of their logarithms."""
+
+    pixels: int
+    least: float
+    most: float
+    mean: float
+    std: float
+    log_mean: float
+    log_std: float
+
+
+class DepthData(NamedTuple):
+    """Training and validation images, the record of them that is stored with the weights, and what was found wrong."""
+
+    train: DepthSet
+    val: DepthSet
+    origin: Origin
+    faults: Problems
+
+
+def read_depths(path: Path, scale: float) -> np.ndarray:
+    """The depths in a map, float32 `[H, W]`, 0 where they are not known. `ImageError` for one that cannot be read, has
+    colours, or has negative numbers."""
+    image = decode_image(read_bytes(path), None, name=str(path))
+    if image.mode not in ("L", "I", "I;16", "I;16B", "F"):
+        raise ImageError(f"{path}: {image.mode} pixels, not depths; save it as a 16-bit grey PNG")
+    depths = np.asarray(image).astype(np.float32) / np.float32(scale)
+    if not (np.isfinite(depths) & (depths >= 0)).all():
+        raise ImageError(f"{path}: depths that are negative or not finite; 0 says that one is not known")
+    return depths
+
+
+def read_depth_maps(data: str, scale: float, only: Collection[str]) -> tuple[dict[str, DepthSet], Problems]:
+    """The parts of a folder that are called `only`; images without a map are left out. `InputError` if none is left."""
+    faults, parts = Problems(), {}
+    for part, name in find_map_parts(data, FOLDER).items():
+        if part in only:
+            images = find_pairs(Path(data), name, FOLDER, faults, kind=KIND)
+            if not images:
+                raise InputError(f"{Path(data) / 'images' / name}: no image with a {KIND}{_first(faults)}")
+            parts[part] = DepthSet(scale, images)
+    return parts, faults
+
+
+def read_depth_data(config: DepthConfig) -> DepthData:
+    """What a run is trained on, and what it holds out. `InputError` for data of another form."""
+    only = training_parts(config.data, find_map_parts(config.data, FOLDER))
+    parts, faults = read_depth_maps(config.data, config.depth_scale, only)
+    train, val, origin = divide_images(parts, HoldOut(config.val_fraction, config.hold_out_rule))
+    if not len(val):
+        raise InputError(f"{config.data}: one image alone cannot be divided into training and validation")
+    return DepthData(train, val, origin, faults)
+
+
+def examine_depths(data: DepthSet, faults: Problems, *, decode: bool = False) -> tuple[DepthSet, Depths]:
+    """Reads every depth map of a part, and the size of every image (with `decode`, its pixels).
+
+    Images that cannot be used are left out and added to `faults`. `InputError` where nothing is left.
+    """
+
+    def one(image: MappedImage) -> np.ndarray | str:
+        try:
+            depths = read_depths(image.map, data.scale)
+            check_sizes(image, size_of_file(image.file, decode=decode), depths, kind=KIND)
+        except ImageError as error:
+            return str(error)
+        known = depths[depths > 0].astype(np.float64)
+        if not len(known):
+            return f"{image.map}: no depth in it is known"
+        logs = np.log(known)
+        return np.array(
+            [len(known), known.min(), known.max(), known.sum(), (known**2).sum(), logs.sum(), (logs**2).sum()]
+        )
+
+    kept, found = [], []
+    with ThreadPoolExecutor() as threads:
+        for image, result in zip(data.images, threads.map(one, data.images), strict=True):
+            if isinstance(result, str):
+                faults.add("images that cannot be used", result)
+            else:
+                kept.append(image)
+                found.append(result)
+    if not kept:
+        raise InputError(f"no image can be used{_first(faults)}")
+    table = np.stack(found)
+    count, _, _, total, squares, logs, log_squares = table.sum(0)
+    mean, log_mean = total / count, logs / count
+    std, log_std = (max(0.0, s / count - m**2) ** 0.5 for s, m in ((squares, mean), (log_squares, log_mean)))
+    spread = Depths(int(count), table[:, 1].min(), table[:, 2].max(), mean, std, log_mean, log_std)
+    return replace(data, images=tuple(kept)), spread
+
+
+def usable_images(config: DepthConfig, data: DepthData) -> tuple[tuple[DepthSet, Depths], DepthSet]:
+    """The training images and the spread of their depths, and the validation images, whose maps can be used.
+
+    Every depth map is read: what is wrong with one is said before training starts.
+    """
+    train, spread = examine_depths(data.train, data.faults)
+    if spread.least == spread.most:
+        raise InputError(f"{config.data}: every depth is {spread.least:g}; there is nothing to learn")
+    val, _ = examine_depths(data.val, data.faults)
+    for line in data.faults.lines():
+        log.warning("%s: left out %s", config.data, line)
+    return (train, spread), val
+
+
+def check_depth_data(config: DepthConfig) -> tuple[list[str], list[str]]:
+    """What there is in a data set, line by line, and what is wrong with it; every image is opened.
+
+    `InputError` for what training would refuse.
+    """
+    train, val, _, faults = read_depth_data(config)
+    summary = []
+    for name, part in (("train", train), ("val", val)):
+        data, spread = examine_depths(part, faults, decode=True)
+        summary.append(
+            f"{name}: {len(data)} of {len(part)} images can be used, {spread.pixels:,} known depths from "
+            f"{spread.least:g} to {spread.most:g}, {spread.mean:.4g} on average"
+        )
+    return summary, faults.lines()
+
+
+def _first(faults: Problems) -> str:
+    lines = faults.lines()
+    return f"; {lines[0]}" if lines else ""

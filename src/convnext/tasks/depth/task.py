@@ -1,0 +1,136 @@
+"""Monocular depth: UperNet's pyramid with one output, and the L1 error of depths or of their logarithms."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from convnext.config import fit_batch
+from convnext.data.fingerprint import of_maps
+from convnext.data.images.whole_image import WholeImage
+from convnext.data.loading import Batch
+from convnext.data.maps import map_train_loader
+from convnext.data.splits import Origin
+from convnext.errors import InputError
+from convnext.inference.depth import DepthEstimator, DepthUnit
+from convnext.models.segmentation.upernet import UperNet, create_segmenter
+from convnext.runs.directory import Run
+from convnext.runtime import distributed
+from convnext.runtime.device import pick_device, synchronises_batch_norm
+from convnext.tasks.base import TrainLoader
+from convnext.tasks.depth.card import write_depth_card
+from convnext.tasks.depth.config import DepthConfig
+from convnext.tasks.depth.data import DepthTransform
+from convnext.tasks.depth.evaluate import DepthEvaluator
+from convnext.tasks.depth.metrics import Measured
+from convnext.tasks.depth.read import Depths, DepthSet
+from convnext.tasks.depth.report import write_depth_report
+from convnext.tasks.pyramid import encoder_of, refuse_deterministic, synchronised, take_over
+from convnext.tasks.supervised import SupervisedTask, split_batch
+
+
+class DepthEstimation(SupervisedTask):
+    """Trains a depth estimator on images with the spread of their depths, and measures it on `val`."""
+
+    evaluator = DepthEvaluator()
+    score = "delta1"
+
+    def __init__(self, config: DepthConfig, examined: tuple[DepthSet, Depths], val: DepthSet, origin: Origin) -> None:
+        refuse_deterministic(config)
+        self.train, spread = examined
+        self.config = fit_batch(config, len(self.train), processes=distributed.count())
+        self.val, self.origin = val, origin
+        self.transform = WholeImage(config.test_size, config.max_side, config.white)
+        by_log = config.loss == "log_l1"
+        mean, std = (spread.log_mean, spread.log_std) if by_log else (spread.mean, spread.std)
+        self.unit = DepthUnit(by_log, float(mean), float(std))
+        in_part = -(-self.config.batch_size // distributed.count() // config.accumulate)
+        alone = distributed.count() == 1 or not synchronises_batch_norm(pick_device(config.device))
+        if config.head_norm == "batch" and in_part == 1 and alone:
+            raise InputError("one image at a time has nothing to normalise a batch by; --head-norm group")
+
+    def parts_of_model(self) -> dict[str, Any]:
+        """Arguments of `UperNet`."""
+        config = self.config
+        return {
+            "fpn_dim": config.fpn_dim,
+            "aux_dim": config.aux_dim,
+            "dropout": config.dropout,
+            "head_norm": config.head_norm,
+        }
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Fingerprint of the training images and their depth maps."""
+        return of_maps(self.config.data, self.train)
+
+    def build_model(self) -> nn.Module:
+        """The network; with `init`, the backbone's first weights are those."""
+        config = self.config
+        model = create_segmenter(config.model, num_classes=1, encoder=encoder_of(config), **self.parts_of_model())
+        return synchronised(take_over(model, config.init), config.device)
+
+    def train_loader(self) -> TrainLoader:
+        """Augmented crops."""
+        config = self.config
+        transform = DepthTransform(
+            size=config.image_size,
+            short=config.short_side,
+            long=config.max_side,
+            scale=config.scale,
+            hflip=config.hflip,
+            photometric=config.photometric,
+            white=config.white,
+        )
+        return map_train_loader(self.train, transform, **self.loader_options())
+
+    def parts(
+        self, batch: Batch, device: torch.device, shared: torch.Generator
+    ) -> Iterable[tuple[int, tuple[Tensor, ...]]]:
+        """A batch in `config.accumulate` parts on the device."""
+        images, depths = batch.on(device), batch.targets.to(device, non_blocking=True)
+        return split_batch([images, depths], self.config.accumulate)
+
+    def inputs(self, part: tuple[Tensor, ...]) -> list[Tensor]:
+        """Crops and their depths."""
+        return list(part)
+
+    def loss(self, model: Any, part: tuple[Tensor, ...]) -> Tensor:
+        """The head's loss and a share of the auxiliary head's."""
+        images, depths = part
+        outputs, auxiliary = (depth_loss(each[:, 0].float(), depths, self.unit) for each in model(images))
+        return outputs + self.config.aux_weight * auxiliary
+
+    def predictor(self, model: UperNet) -> DepthEstimator:
+        """The model as everyone after sees it."""
+        return DepthEstimator(model, self.transform, self.unit, depth_scale=self.config.depth_scale)
+
+    def own_meta(self) -> dict[str, Any]:
+        """What it takes to build the model again, to see images as it does, and to read depth maps."""
+        return {
+            "model": self.config.model,
+            "parts": self.parts_of_model(),
+            "transform": asdict(self.transform),
+            "depth": {**asdict(self.unit), "depth_scale": self.config.depth_scale},
+        }
+
+    def report(self, run: Run, predictor: DepthEstimator, answers: Measured, metrics: dict[str, float]) -> None:
+        """Curves, a gallery, and the model card."""
+        write_depth_report(run.path, run.rows(), predictor, self.val)
+        write_depth_card(run.path, self.config, metrics, images=self.counts)
+
+
+def depth_loss(outputs: Tensor, depths: Tensor, unit: DepthUnit) -> Tensor:
+    """Mean over the images of each one's mean |output - target| over known depths; of an image without any, 0.
+
+    Args:
+        outputs: `[N, H, W]`, in `unit`.
+        depths: `[N, H, W]`, 0 where they are not known.
+        unit: of the outputs.
+    """
+    known = depths > 0
+    errors = (outputs - unit.of_depths(depths.clamp(min=1e-6))).abs() * known
+    return (errors.sum((1, 2)) / known.sum((1, 2)).clamp(min=1)).mean()
