@@ -44,6 +44,8 @@ EXAMPLES = int(os.environ.get("CONVNEXT_FUZZ", "50"))
 MOST = 2 * 2**30
 """Bytes that the process may grow by over all examples of a test."""
 
+pytestmark = pytest.mark.filterwarnings("ignore:Generating overly large repr")  # one of long made-up names
+
 fuzzed = settings(
     max_examples=EXAMPLES,
     deadline=None,
