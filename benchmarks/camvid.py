@@ -1,6 +1,6 @@
 """Street scenes from 367 images: Atto with its own FCMAE pre-training against torchvision's models, in the same time.
 
-    python benchmarks/camvid.py CAMVID IMAGENETTE --work FOLDER [--epochs 20] [--out FILE.md]
+    python benchmarks/camvid.py CAMVID IMAGENETTE --work FOLDER [--epochs 20] [--out FILE.md] [--json FILE]
 
 Pre-trains Atto on the training images of both sets; trains `segment_small_data` from those weights and from random
 ones; then trains torchvision's deeplabv3_mobilenet_v3_large and lraspp_mobilenet_v3_large, with random weights, for the
@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from small_sets import once, pretrain, report, train_ours, train_peer
-from timing import machine
+from small_sets import last_figures, once, pretrain, report, train_ours, train_peer
+from timing import machine, write_result
 from torch import Tensor, nn
 from torchvision.models import segmentation
 
@@ -68,6 +68,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=1e-3, help="learning rate of torchvision's models")
     parser.add_argument("--arms", nargs="+", choices=list(NAMES), default=list(NAMES), help="what to train")
     parser.add_argument("--out", type=Path, help="write the tables as markdown too")
+    parser.add_argument("--json", type=Path, help="write the figures and their origin too")
     args = parser.parse_args()
     work: Path = args.work
     work.mkdir(parents=True, exist_ok=True)
@@ -117,6 +118,15 @@ def main() -> None:
         head = f"{machine()}; torch {torch.__version__.split('+')[0]}."
         text = ["# Street scenes from 367 images", "", head, "", "Command: `python benchmarks/camvid.py`.", ""]
         args.out.write_text("\n".join([*text, *lines, ""]))
+    if args.json:
+        columns, rows = last_figures(curves, FIGURES)
+        title = "Street scenes from 367 images, in the same time"
+        origin = {
+            "seed": 0,
+            "peers": ("torchvision",),
+            "note": "torchvision's models have the seed 0, ours their recipe's.",
+        }
+        write_result(args.json, title=title, columns=columns, rows=rows, **origin)
 
 
 if __name__ == "__main__":

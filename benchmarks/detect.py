@@ -1,13 +1,14 @@
 """Speed of finding objects: V1-Tiny Mask R-CNN against torchvision's maskrcnn_resnet50_fpn, per multiply-add.
 
-    python benchmarks/detect.py [--repeats 7] [--device cuda] [--out FILE.md]
+    python benchmarks/detect.py [--repeats 7] [--device cuda] [--out FILE.md] [--json FILE]
 
 Both have 80 classes and random weights, and see the same normalised image, one at a time, at 800×1333 and 512×512;
 torchvision is told that size, and resizes nothing. Their class layers are set so that each keeps 100 objects, as a
 trained detector does in a full image, and the mask heads work on those. Ours runs eager, and with its backbone
 compiled; torchvision's eager, and with its backbone and pyramid compiled, in channels-last memory. Calls alternate;
 medians.
-Where the time goes: backbone and pyramid, proposals, box stage, masks, each timed alone.
+Where the time goes: backbone and pyramid, proposals, box stage, masks, each timed alone. With --json, those times are
+in FILE_parts.json.
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ import itertools
 import math
 import platform
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -25,16 +25,30 @@ from typing import Any
 
 import torch
 import torchvision
-from timing import machine, medians
+from tables import table
+from timing import machine, medians, say, write_result
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models.detection import maskrcnn_resnet50_fpn
-from torchvision.models.detection.image_list import ImageList
 
-from convnext.models.detection.rcnn import LEVELS, RCNN, create_detector
+from convnext.models.detection.rcnn import RCNN, create_detector
 
 SIZES = ((800, 1333), (512, 512))
 CLASSES = 80
+COLUMNS: list[dict] = [
+    {"name": "image"},
+    {"name": "how", "head": ""},
+    {"name": "G multiply-adds", "digits": 0},
+    {"name": "objects"},
+    {"name": "ms", "digits": 0},
+    {"name": "ms a G", "digits": 2},
+    {"name": "× torchvision", "digits": 2},
+]
+PARTS: list[dict] = [
+    {"name": "image"},
+    {"name": "backbone and pyramid, ms", "digits": 0},
+    *({"name": name, "digits": 0} for name in ("proposals", "boxes", "masks")),
+]
 
 
 def ours(compiled: bool) -> RCNN:
@@ -92,18 +106,16 @@ def parts(model: RCNN, image: Tensor, repeats: int) -> list[float]:
     taken: list[list[float]] = []
     for _ in range(repeats):
         marks = [time.perf_counter()]
-        batch, sizes = model.pad([image])
-        maps = model.backbone(batch)
-        maps = [norm(x).permute(0, 3, 1, 2) for norm, x in zip(model.norms, maps, strict=True)]
-        features = model.fpn(OrderedDict(zip(LEVELS, maps, strict=True)))
+        groups = model.grouped([image])
+        _, batch, features = groups[0]
         marks.append(time.perf_counter())
-        regions, _ = model.rpn(ImageList(batch, sizes), features)
+        proposed = model.rpn.propose(model.rpn(batch, list(features.values())), batch.image_sizes)
         marks.append(time.perf_counter())
         heads, model.mask_heads = model.mask_heads, nn.ModuleList()
-        found = model.detect(features, regions, sizes)
+        found = model.detect(groups, [own.boxes for own in proposed], batch.image_sizes)
         model.mask_heads = heads
         marks.append(time.perf_counter())
-        model.mask_heads[0](model.mask_pool(features, [found[0].boxes])).sigmoid()
+        model.mask_heads[0](model.pooled(model.mask_pool, groups, [found[0].boxes])).sigmoid()
         marks.append(time.perf_counter())
         taken.append([b - a for a, b in itertools.pairwise(marks)])
     return [1e3 * sorted(column)[repeats // 2] for column in zip(*taken, strict=True)]
@@ -116,14 +128,15 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--out", type=Path, help="write the tables as markdown too")
+    parser.add_argument("--json", type=Path, help="write the figures and their origin too")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     head = f"{machine()}; {args.threads} threads; {platform.system()}, Python {platform.python_version()}, torch "
     head += f"{torch.__version__.split('+')[0]}, torchvision {torchvision.__version__.split('+')[0]}; medians of "
     head += f"{args.repeats} alternating calls"
     print(head, flush=True)
-    rows = ["| image | | G multiply-adds | objects | ms | ms a G | × torchvision |", "|" + "---|" * 7]
-    stages = ["", "| image | backbone and pyramid, ms | proposals | boxes | masks |", "|" + "---|" * 5]
+    rows: list[list] = []
+    stages: list[list] = []
     for size in SIZES:
         image = torch.randn(3, *size, device=args.device)
         for compiled in (False, True):
@@ -135,16 +148,22 @@ def main() -> None:
             work = [multiply_adds(partial(model, [image])) for model in eager]
             times = medians(runs, args.repeats)
             for name, g, count, ms in zip(("convnext", "torchvision"), work, counts, times, strict=True):
-                ratio = f"{times[1] / work[1] / (ms / g):.2f}" if name == "convnext" else ""
+                ratio = times[1] / work[1] / (ms / g) if name == "convnext" else None
                 how = f"{name}, {'compiled' if compiled else 'eager'}"
-                rows.append(f"| {size[0]}×{size[1]} | {how} | {g:.0f} | {count} | {ms:.0f} | {ms / g:.2f} | {ratio} |")
-                print(rows[-1], flush=True)
-        figures = " | ".join(f"{ms:.0f}" for ms in parts(ours(False).to(args.device), image, args.repeats))
-        stages.append(f"| {size[0]}×{size[1]}, eager | {figures} |")
-        print(stages[-1], flush=True)
+                rows.append([f"{size[0]}×{size[1]}", how, g, count, ms, ms / g, ratio])
+                say(COLUMNS, rows)
+        figures = parts(ours(False).to(args.device), image, args.repeats)
+        stages.append([f"{size[0]}×{size[1]}, eager", *figures])
+    print("", *table(PARTS, stages), sep="\n")
     if args.out:
         text = ["# Speed of finding objects", "", f"{head}.", "", "Command: `python benchmarks/detect.py`.", ""]
-        args.out.write_text("\n".join([*text, *rows, *stages, ""]))
+        args.out.write_text("\n".join([*text, *table(COLUMNS, rows), "", *table(PARTS, stages), ""]))
+    if args.json:
+        title = "Speed of finding objects: Mask R-CNN against torchvision's"
+        origin = {"peers": ("torchvision",), "note": head}
+        write_result(args.json, title=title, columns=COLUMNS, rows=rows, **origin)
+        path = args.json.with_stem(f"{args.json.stem}_parts")
+        write_result(path, title="Where the time of finding objects goes", columns=PARTS, rows=stages, **origin)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Kill a training run at random moments, resume it each time, and compare with a run that nothing disturbed.
 
     python benchmarks/faults.py [--kills 25] [--terms 10] [--tasks classify pretrain detect segment]
-        [--data folder shards] [--large 10000] [--seed 0]
+        [--data folder shards] [--large 10000] [--seed 0] [--json FILE]
 
 A run is the command itself, on small images made here, with a checkpoint every third step. SIGKILL comes after a random
 time, and every third one while a checkpoint is being written; then the run goes on with `--resume auto`, and a random
@@ -28,6 +28,7 @@ import numpy as np
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+from timing import say, write_result
 
 from convnext.data.shards.pack import pack_shards
 
@@ -43,6 +44,10 @@ TASKS = {
     "segment": ["train", "segment", *FAST_SEGMENT, *COMMON, "--ignore-index", "9"],
 }
 TIMINGS = ("images_per_second", "seconds")
+COLUMNS: list[dict] = [
+    *({"name": name} for name in ("task", "signal", "sent", "while writing", "runs ended", "bit-identical")),
+    {"name": "longest from signal to end, s", "digits": 1},
+]
 
 
 def make_images(folder: Path) -> Path:
@@ -87,7 +92,8 @@ def state(run: Path) -> dict[str, object]:
     """All that must be equal."""
     last = max(run.glob("checkpoints/epoch-*"))
     kept = json.loads((last / "state.json").read_text())
-    del kept["files"]  # hashes of files that may hold the same tensors in another order
+    for key in ("files", "checksum"):  # hashes of files that may hold the same tensors in another order, and of these
+        kept.pop(key, None)
     found: dict[str, object] = {"last checkpoint": last.name, "state": kept}
     for path in [*last.glob("*.safetensors"), run / "model.safetensors", *run.glob("checkpoints/*.safetensors")]:
         found |= {f"{path.name}: {name}": tensor for name, tensor in load_file(path).items()}
@@ -127,7 +133,7 @@ def disturb(process: subprocess.Popen, run: Path, number: int, longest: float, w
     return True
 
 
-def measure(task: str, kind: str, number: int, count: int, data: Path, scratch: Path) -> str:
+def measure(task: str, kind: str, number: int, count: int, data: Path, scratch: Path) -> list:
     """Disturb runs of a task `count` times; returns a row of the table, or ends the program at a difference."""
     shutil.rmtree(scratch, ignore_errors=True)
     began = time.monotonic()
@@ -159,11 +165,11 @@ def measure(task: str, kind: str, number: int, count: int, data: Path, scratch: 
             raise SystemExit(f"{task}: differs after signal {number}: {', '.join(wrong[:5])} ({len(wrong)} in all)")
         shutil.rmtree(run)
     name = signal.Signals(number).name
-    slowest = f"{max(ends):.1f} s" if number != signal.SIGKILL else ""
-    return f"| {task}, {kind} | {name} | {sent} | {writing} | {runs} | {runs} | {slowest} |"
+    slowest = max(ends) if number != signal.SIGKILL else None
+    return [f"{task}, {kind}", name, sent, writing, runs, runs, slowest]
 
 
-def measure_stops(count: int, images: Path, large: int, scratch: Path) -> str:
+def measure_stops(count: int, images: Path, large: int, scratch: Path) -> list:
     """Stop a run with many validation images at moments spread over it, most of them while it measures or reports."""
     data, epochs = scratch / "large", ("--epochs", "1")
     shutil.copytree(images / "train", data / "train")
@@ -190,7 +196,7 @@ def measure_stops(count: int, images: Path, large: int, scratch: Path) -> str:
         if "Traceback" in error:
             raise SystemExit(f"ended with {process.returncode}:\n{error}")
         shutil.rmtree(run, ignore_errors=True)
-    return f"| classify, {large} validation images, {whole:.0f} s | SIGTERM | {count} | | | | {max(ends):.1f} s |"
+    return [f"classify, {large} validation images, {whole:.0f} s", "SIGTERM", count, None, None, None, max(ends)]
 
 
 def main() -> None:
@@ -201,10 +207,10 @@ def main() -> None:
     parser.add_argument("--data", nargs="+", default=["folder", "shards"], choices=["folder", "shards"])
     parser.add_argument("--large", type=int, default=10_000, help="validation images of a run that is stopped alone")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", type=Path, help="write the figures and their origin too")
     args = parser.parse_args()
     random.seed(args.seed)
-    print("| task | signal | sent | while writing | runs ended | bit-identical | longest from signal to end |")
-    print("|---|---|---|---|---|---|---|", flush=True)
+    rows: list[list] = []
     with tempfile.TemporaryDirectory() as folder:
         images = make_images(Path(folder) / "images")
         places = {
@@ -214,14 +220,20 @@ def main() -> None:
             ("segment", "folder"): make_scenes(Path(folder) / "scenes", train=24),
         }
         if args.large:
-            print(measure_stops(max(args.terms, 4), images, args.large, Path(folder) / "stops"), flush=True)
+            rows.append(measure_stops(max(args.terms, 4), images, args.large, Path(folder) / "stops"))
+            say(COLUMNS, rows)
         shards = pack_images(images, Path(folder) / "shards")
         places |= {(task, "shards"): shards for task in ("classify", "pretrain")}
         for (task, kind), data in places.items():
             if task in args.tasks and kind in args.data:
                 for number, count in ((signal.SIGKILL, args.kills), (signal.SIGTERM, args.terms)):
                     if count:
-                        print(measure(task, kind, number, count, data, Path(folder) / "runs"), flush=True)
+                        rows.append(measure(task, kind, number, count, data, Path(folder) / "runs"))
+                        say(COLUMNS, rows)
+    if args.json:
+        title = "Runs that are killed and taken up again, compared with undisturbed ones bit by bit"
+        note = "A difference would have ended the program."
+        write_result(args.json, title=title, columns=COLUMNS, rows=rows, seed=args.seed, note=note)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Speed of the network on a CPU against timm's: inference, eager and compiled. Training: `train.py`.
 
-    python benchmarks/forward.py [--only compiled] [--repeats 7] [--threads 2] [--out FILE.md]
+    python benchmarks/forward.py [--only compiled] [--repeats 7] [--threads 2] [--out FILE.md] [--json FILE]
 
 Both sides hold the same weights, and their logits are compared before anything is timed. Both run as
 their users would for speed: in channels-last memory format, and when compiled with frozen weights.
@@ -19,7 +19,8 @@ from pathlib import Path
 import timm
 import torch
 import torch._inductor.config
-from timing import machine, medians
+from tables import table
+from timing import machine, medians, say, write_result
 from torch import nn
 
 import convnext
@@ -46,6 +47,12 @@ CASES = [
     for model, bf16 in (("convnextv2_tiny", False), ("convnextv2_tiny", True), ("convnext_tiny", False))
     for compiled in (False, True)
     for batch in (1, 16)
+]
+COLUMNS: list[dict] = [
+    {"name": "case", "head": ""},
+    {"name": "convnext, ms", "digits": 1},
+    {"name": "timm, ms", "digits": 1},
+    {"name": "ratio", "digits": 2},
 ]
 
 
@@ -99,6 +106,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path, help="write the table as markdown too")
+    parser.add_argument("--json", type=Path, help="write the figures and their origin too")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
 
@@ -108,23 +116,25 @@ def main() -> None:
         f"medians of {args.repeats} alternating calls ({5 * args.repeats} at batch 1)",
     ]
     print("\n".join(heading), flush=True)
-    rows = []
+    rows: list[list] = []
     for case in CASES:
         if args.only not in str(case):
             continue
         mine, peer = measure(case, args.repeats)
-        rows.append(f"| {case} | {mine:.1f} | {peer:.1f} | {peer / mine:.2f} |")
-        print(f"{case}: ours {mine:.1f} ms, timm {peer:.1f} ms, {peer / mine:.2f} times as fast", flush=True)
+        rows.append([str(case), mine, peer, peer / mine])
+        say(COLUMNS, rows)
     if args.out:
-        table = ["| | convnext, ms | timm, ms | ratio |", "|---|---|---|---|", *rows]
         text = ["# Speed of the network on a CPU", "", *(f"{line}." for line in heading), ""]
         text += [
             "Command: `python benchmarks/forward.py`. A ratio above 1 says that convnext is faster.",
             "",
-            *table,
+            *table(COLUMNS, rows),
             "",
         ]
         args.out.write_text("\n".join(text))
+    if args.json:
+        title = "Speed of the network on a CPU against timm's"
+        write_result(args.json, title=title, columns=COLUMNS, rows=rows, peers=("timm",), note="; ".join(heading))
 
 
 if __name__ == "__main__":

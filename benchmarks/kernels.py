@@ -1,6 +1,6 @@
 """The depthwise convolution of visible patches, as a share of the memory's measured copy bandwidth.
 
-    python benchmarks/kernels.py [--device cuda] [--model convnextv2_base] [--batch 128] [--out FILE.md]
+    python benchmarks/kernels.py [--device cuda] [--model convnextv2_base] [--batch 128] [--out FILE.md] [--json FILE]
 
 Each of the three passes has to read one or two tensors of the activations' size and write one or none: two in all. The
 share is how fast it moves those, against a plain copy of the largest of them. Medians.
@@ -15,13 +15,21 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from timing import machine
+from tables import table
+from timing import machine, say, write_result
 
 from convnext.models.masking import random_patches
 from convnext.nn.depthwise.visible_patches import slot_tables, tile_tables
 from convnext.variants import find_variant
 
 REPEATS = 20
+COLUMNS: list[dict] = [
+    {"name": "stage"},
+    {"name": "pass"},
+    {"name": "ms", "digits": 3},
+    {"name": "GB/s", "digits": 0},
+    {"name": "share of a copy", "digits": 2},
+]
 
 convolve = torch.ops.convnext.visible_depthwise
 weight_gradient = torch.ops.convnext.visible_depthwise_weight_gradient
@@ -48,10 +56,11 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--dtype", default="bfloat16", choices=["bfloat16", "float16", "float32"])
     parser.add_argument("--out", type=Path, help="write the table as markdown too")
+    parser.add_argument("--json", type=Path, help="write the figures and their origin too")
     args = parser.parse_args()
     device, dtype = args.device, getattr(torch, args.dtype)
     patches = random_patches(args.batch, (7, 7), 0.6, device=device)
-    rows = ["| stage | pass | ms | GB/s | share of a copy |", "|---|---|---|---|---|"]
+    rows: list[list] = []
     copied = 0.0
     for i, dim in enumerate(find_variant(args.model).dims):
         p = 8 >> i
@@ -68,14 +77,18 @@ def main() -> None:
         for name, call in passes.items():
             taken = seconds(*call)
             speed = moved / taken
-            rows.append(f"| {i + 1} | {name} | {taken * 1e3:.3f} | {speed / 1e9:.0f} | {speed / copied:.2f} |")
-            print(rows[-1], flush=True)
+            rows.append([i + 1, name, taken * 1e3, speed / 1e9, speed / copied])
+            say(COLUMNS, rows)
     heading = (
         f"{machine()}; {args.model}, batch {args.batch} at 224, {args.dtype}; a copy moves {copied / 1e9:.0f} GB/s"
     )
     print(heading)
     if args.out:
-        args.out.write_text("\n".join(["# Depthwise convolution of visible patches", "", heading + ".", "", *rows, ""]))
+        text = ["# Depthwise convolution of visible patches", "", heading + ".", "", *table(COLUMNS, rows), ""]
+        args.out.write_text("\n".join(text))
+    if args.json:
+        title = "Depthwise convolution of visible patches, as a share of a copy's bandwidth"
+        write_result(args.json, title=title, columns=COLUMNS, rows=rows, note=heading)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Images a second of our loader against timm's, with the pre-training and the fine-tuning transforms.
 
-    python benchmarks/loader.py IMAGENETTE [--workers 2] [--repeats 5] [--out TABLE.md]
+    python benchmarks/loader.py IMAGENETTE [--workers 2] [--repeats 5] [--out TABLE.md] [--json FILE]
 
 Two sets: the folder given, at 128 pixels, and 384 JPEG files of 1500×2000 pixels made from it, at 224. Each side reads
 whole epochs in turn, with persistent workers, into float32 batches of 64, augmented and normalised. timm's loader runs
@@ -17,7 +17,8 @@ from pathlib import Path
 import timm
 import torch
 from PIL import Image
-from timing import machine, medians
+from tables import table
+from timing import machine, medians, say, write_result
 from timm.data import create_loader
 from timm.data.dataset import ImageDataset
 
@@ -33,6 +34,12 @@ TRANSFORMS = {
     "pre-training": {"scale": (0.2, 1.0), "erasing": 0.0, "policy": None},
     "fine-tuning": {"scale": (0.08, 1.0), "erasing": 0.25, "policy": "rand-m9-mstd0.5-inc1"},
 }
+COLUMNS: list[dict] = [
+    {"name": "data, transforms"},
+    *({"name": f"{side}, images/s", "digits": 0} for side in ("folder", "shards", "timm")),
+    {"name": "folder × timm", "digits": 2},
+    {"name": "shards × folder", "digits": 2},
+]
 
 
 def make_large(source: Path, folder: Path, count: int = 384) -> Path:
@@ -102,15 +109,13 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--out", type=Path, help="write the table as markdown too")
+    parser.add_argument("--json", type=Path, help="write the figures and their origin too")
     args = parser.parse_args()
     torch.set_num_threads(1)  # where batches arrive: threads wait by spinning, and the workers need the cores
     head = f"{machine()}; {args.workers} workers; torch {torch.__version__.split('+')[0]}, timm {timm.__version__}; "
     head += f"medians of {args.repeats} epochs"
     print(head, flush=True)
-    rows = [
-        "| data, transforms | folder, images/s | shards, images/s | timm, images/s | folder × timm | shards × folder |"
-    ]
-    rows.append("|" + "---|" * 6)
+    rows: list[list] = []
     with tempfile.TemporaryDirectory() as scratch:
         large = make_large(args.data / "train", Path(scratch) / "large")
         for name, data, size in (("Imagenette", args.data / "train", 128), ("1500×2000", large, 224)):
@@ -122,12 +127,14 @@ def main() -> None:
                 sides += [theirs(data, size, how, args.workers, prefetcher) for prefetcher in (False, True)]
                 times = medians(sides, args.repeats)
                 folder, tar, peer = (count / time * 1e3 for time in (*times[:2], min(times[2:])))
-                row = [f"{folder:.0f}", f"{tar:.0f}", f"{peer:.0f}", f"{folder / peer:.2f}", f"{tar / folder:.2f}"]
-                rows.append(f"| {name} at {size}, {kind} | {' | '.join(row)} |")
-                print(rows[-1], flush=True)
+                rows.append([f"{name} at {size}, {kind}", folder, tar, peer, folder / peer, tar / folder])
+                say(COLUMNS, rows)
     if args.out:
         text = ["# Speed of loading images", "", f"{head}.", "", "Command: `python benchmarks/loader.py IMAGENETTE`."]
-        args.out.write_text("\n".join([*text, "", *rows, ""]))
+        args.out.write_text("\n".join([*text, "", *table(COLUMNS, rows), ""]))
+    if args.json:
+        title = "Images a second of our loader against timm's"
+        write_result(args.json, title=title, columns=COLUMNS, rows=rows, seed=0, peers=("timm",), note=head)
 
 
 if __name__ == "__main__":

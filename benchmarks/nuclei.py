@@ -1,6 +1,6 @@
 """A detector for 200 images: Atto with its own FCMAE pre-training against torchvision's Mask R-CNN, in the same time.
 
-    python benchmarks/nuclei.py NUCLEI IMAGENETTE --work FOLDER [--epochs 30] [--out FILE.md]
+    python benchmarks/nuclei.py NUCLEI IMAGENETTE --work FOLDER [--epochs 30] [--out FILE.md] [--json FILE]
 
 Pre-trains Atto on the training images of both sets; trains `detect_small_data` from those weights and from random ones;
 then trains torchvision's Mask R-CNN, with random weights, for the same wall-clock time as the first: on ResNet-50 and,
@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from small_sets import Curve, once, pretrain, report, train_ours, train_peer
-from timing import machine
+from small_sets import Curve, last_figures, once, pretrain, report, train_ours, train_peer
+from timing import machine, write_result
 from torch import Tensor, nn
 from torchvision.models.detection import MaskRCNN
 from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
@@ -35,7 +35,7 @@ from convnext.data.images.whole_image import Size
 from convnext.data.rle import from_mask
 from convnext.inference.detector import Detector, Found, place
 from convnext.models.detection.objects import Objects
-from convnext.models.detection.rcnn import STRIDES, Detections
+from convnext.models.detection.rcnn import PYRAMID_STRIDES, Detections
 from convnext.tasks.detect.config import DetectConfig
 from convnext.tasks.detect.metrics import KINDS, coco_eval, coco_metrics, detect_batches, percent
 from convnext.tasks.detect.read import read_detection_data
@@ -74,7 +74,7 @@ class Peer(nn.Module):
                 "mask_head": MaskRCNNHeads(dim, (dim,) * config.mask_convs, 1),
                 "mask_predictor": MaskRCNNPredictor(dim, dim, 2),
             }
-        sides = tuple((config.anchor_scale * stride,) for stride in STRIDES)
+        sides = tuple((config.anchor_scale * stride,) for stride in PYRAMID_STRIDES)
         self.network = MaskRCNN(
             backbone,
             rpn_anchor_generator=AnchorGenerator(sides, ((0.5, 1.0, 2.0),) * len(sides)),
@@ -151,6 +151,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the detectors' training")
     parser.add_argument("--arms", nargs="+", choices=list(NAMES), default=list(NAMES), help="what to train")
     parser.add_argument("--out", type=Path, help="write the tables as markdown too")
+    parser.add_argument("--json", type=Path, help="write the figures and their origin too")
     args = parser.parse_args()
     work: Path = args.work
     work.mkdir(parents=True, exist_ok=True)
@@ -201,6 +202,11 @@ def main() -> None:
         command = f"Command: `python benchmarks/nuclei.py NUCLEI IMAGENETTE {options}`."
         text = ["# A detector for 200 images of nuclei", "", head, "", command, ""]
         args.out.write_text("\n".join([*text, *lines, ""]))
+    if args.json:
+        columns, rows = last_figures(curves, FIGURES)
+        title = "A detector for 200 images of nuclei, in the same time"
+        origin = {"seed": args.seed, "peers": ("torchvision",), "note": "The last measurement of each."}
+        write_result(args.json, title=title, columns=columns, rows=rows, **origin)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Speed and memory of FCMAE pre-training steps: visible patches against masked dense and independent peers.
 
     python benchmarks/pretrain.py [--only "tiny fp32"] [--against dense] [--repeats 7] [--device cuda] [--out FILE.md]
+        [--json FILE]
 
 A step is forward, backward and fused AdamW on the same images and masks. The sides:
 
@@ -13,6 +14,7 @@ ViT-MAE       transformers' ViTMAEForPreTraining, its encoder of equal multiply-
 
 The first three share decoder, loss and weights, and their losses are compared before anything is timed. All are in
 channels-last memory format where they have one. Calls alternate; a time is the median over the repeats.
+With --json, the times of stages are in FILE_stages.json.
 """
 
 from __future__ import annotations
@@ -28,7 +30,8 @@ from typing import Any
 import timm
 import torch
 from memory import peak_in_a_process, peak_mib
-from timing import machine, medians
+from tables import table
+from timing import machine, medians, say, write_result
 from torch import Tensor, nn
 from train import inputs
 
@@ -68,6 +71,23 @@ CPU_CASES = [
 ]
 CUDA_CASES = [Case("convnextv2_base", 128, True, compiled) for compiled in (True, False)]
 SIDES = ["visible", "dense", "timm dense", "ViT-MAE"]
+STAGES: list[dict] = [
+    {"name": "eager stage, forward and backward"},
+    {"name": "visible, ms", "digits": 1},
+    {"name": "dense, ms", "digits": 1},
+    {"name": "ratio", "digits": 2},
+]
+
+
+def columns_against(peers: list[str]) -> list[dict]:
+    """Of the table of whole steps."""
+    found: list[dict] = [{"name": "step"}, {"name": "visible, images/s", "digits": 1}]
+    for peer in peers:
+        found.append({"name": f"{peer}, images/s", "digits": 1})
+        found.append({"name": f"visible, × {peer}", "digits": 2, "inside": " (visible × {})"})
+    found.append({"name": "memory of visible, × dense", "digits": 2})
+    found.append({"name": "visible, MiB", "digits": 0, "inside": " ({}"})
+    return [*found, {"name": "dense, MiB", "digits": 0, "inside": " of {} MiB)"}]
 
 
 class TimmMaskedDense(FCMAE):
@@ -225,6 +245,7 @@ def main() -> None:
     parser.add_argument("--no-memory", action="store_true")
     parser.add_argument("--peak", nargs=2, help=argparse.SUPPRESS)
     parser.add_argument("--out", type=Path, help="write the tables as markdown too")
+    parser.add_argument("--json", type=Path, help="write the figures and their origin too")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     cases = CUDA_CASES if args.device == "cuda" else CPU_CASES
@@ -241,33 +262,39 @@ def main() -> None:
     ]
     print("\n".join(lines), flush=True)
     sides = [SIDES[0], *args.against]
-    rows = ["| step | " + " | ".join(f"{side}, images/s" for side in sides) + " | memory of visible, × dense |"]
-    rows.append("|" + "---|" * (2 + len(sides)))
+    columns, rows = columns_against(args.against), list[list]()
     for case in cases:
         if args.only not in str(case):
             continue
         torch._dynamo.reset()
         check_equal(case, args.device)
         times = medians([step(case, side, args.device) for side in sides], args.repeats)
-        speeds = [f"{case.batch / time * 1e3:.1f} (visible × {time / times[0]:.2f})" for time in times[1:]]
-        memory = "" if args.no_memory else memory_ratio(case, args.device)
-        rows.append(f"| {case} | " + " | ".join([f"{case.batch / times[0] * 1e3:.1f}", *speeds, memory]) + " |")
-        print(rows[-1], flush=True)
-    if args.device == "cpu":
-        rows += ["", "| eager stage, forward and backward | visible, ms | dense, ms | ratio |", "|---|---|---|---|"]
-        for case in cases:
-            if args.only in str(case) and not case.compiled:
-                for i, (mine, peer) in enumerate(stage_times(case, args.repeats)):
-                    rows.append(f"| {case}, stage {i + 1} | {mine:.1f} | {peer:.1f} | {peer / mine:.2f} |")
-                    print(rows[-1], flush=True)
+        speeds = [figure for time in times[1:] for figure in (case.batch / time * 1e3, time / times[0])]
+        memory = [None] * 3 if args.no_memory else memory_ratio(case, args.device)
+        rows.append([str(case), case.batch / times[0] * 1e3, *speeds, *memory])
+        say(columns, rows)
+    stages: list[list] = []
+    for case in cases if args.device == "cpu" else ():
+        if args.only in str(case) and not case.compiled:
+            for i, (mine, peer) in enumerate(stage_times(case, args.repeats)):
+                stages.append([f"{case}, stage {i + 1}", mine, peer, peer / mine])
+                say(STAGES, stages)
     if args.out:
         text = ["# Speed of pre-training", "", *(f"{line}." for line in lines), ""]
-        args.out.write_text("\n".join([*text, "Command: `python benchmarks/pretrain.py`.", "", *rows, ""]))
+        tables = [*table(columns, rows), *(["", *table(STAGES, stages)] if stages else ())]
+        args.out.write_text("\n".join([*text, "Command: `python benchmarks/pretrain.py`.", "", *tables, ""]))
+    if args.json:
+        origin = {"seed": 0, "peers": ("timm", "transformers"), "note": "; ".join(lines)}
+        write_result(args.json, title="FCMAE steps against their peers", columns=columns, rows=rows, **origin)
+        if stages:
+            path = args.json.with_stem(f"{args.json.stem}_stages")
+            write_result(path, title="FCMAE by stage, visible and dense", columns=STAGES, rows=stages, **origin)
 
 
-def memory_ratio(case: Case, device: str) -> str:
+def memory_ratio(case: Case, device: str) -> list[float]:
+    """Of visible to dense, and the MiB of each."""
     mine, peer = (peak_in_a_process(__file__, str(case), side, device) for side in ("visible", "dense"))
-    return f"{mine / peer:.2f} ({mine:.0f} of {peer:.0f} MiB)"
+    return [mine / peer, mine, peer]
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Speed of segmentation: UperNet on ConvNeXt V2 against transformers' of the same size.
 
-    python benchmarks/segment.py [--model convnextv2_tiny] [--repeats 7] [--device cuda] [--out FILE.md]
+    python benchmarks/segment.py [--model convnextv2_tiny] [--repeats 7] [--device cuda] [--out FILE.md] [--json FILE]
 
 Both have 150 classes, heads of 512 channels and random weights, and see the same image, 512×512; logits in the image's
 size. Each runs eager and compiled, transformers' in channels-last memory. Calls alternate; medians.
@@ -14,7 +14,8 @@ from pathlib import Path
 
 import torch
 import transformers
-from timing import machine, medians
+from tables import table
+from timing import machine, medians, say, write_result
 from torch import Tensor, nn
 from transformers import ConvNextV2Config, UperNetConfig, UperNetForSemanticSegmentation
 
@@ -22,6 +23,13 @@ from convnext.models.segmentation.upernet import create_segmenter
 from convnext.variants import find_variant
 
 CLASSES, SIDE = 150, 512
+COLUMNS: list[dict] = [
+    {"name": "how", "head": ""},
+    {"name": "batch"},
+    {"name": "convnext, images/s", "digits": 2},
+    {"name": "transformers, images/s", "digits": 2},
+    {"name": "×", "digits": 2},
+]
 
 
 def ours(name: str) -> nn.Module:
@@ -54,12 +62,13 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--out", type=Path, help="write the table as markdown too")
+    parser.add_argument("--json", type=Path, help="write the figures and their origin too")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     head = f"{machine()}; {args.threads} threads; {args.model}, torch {torch.__version__.split('+')[0]}, transformers "
     head += f"{transformers.__version__}; medians of {args.repeats} alternating calls"
     print(head, flush=True)
-    rows = ["| | batch | convnext, images/s | transformers, images/s | × |", "|" + "---|" * 5]
+    rows: list[list] = []
     for compiled in (False, True):
         torch._dynamo.reset()
         models = [build(args.model).eval().requires_grad_(False).to(args.device) for build in (ours, Theirs)]
@@ -71,12 +80,14 @@ def main() -> None:
             inputs = [images, images.contiguous(memory_format=torch.channels_last)]
             times = medians([partial(m, x) for m, x in zip(models, inputs, strict=True)], args.repeats)
             mine, peer = (1e3 * batch / ms for ms in times)
-            name = "compiled" if compiled else "eager"
-            rows.append(f"| {name} | {batch} | {mine:.2f} | {peer:.2f} | {mine / peer:.2f} |")
-            print(rows[-1], flush=True)
+            rows.append(["compiled" if compiled else "eager", batch, mine, peer, mine / peer])
+            say(COLUMNS, rows)
     if args.out:
         text = ["# Speed of segmentation", "", f"{head}.", "", "Command: `python benchmarks/segment.py`.", ""]
-        args.out.write_text("\n".join([*text, *rows, ""]))
+        args.out.write_text("\n".join([*text, *table(COLUMNS, rows), ""]))
+    if args.json:
+        title = "Speed of segmentation: UperNet against transformers'"
+        write_result(args.json, title=title, columns=COLUMNS, rows=rows, peers=("transformers",), note=head)
 
 
 def parameters(model: nn.Module) -> int:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from tables import table
 from torch import Tensor, nn
 
 Curve = list[dict[str, float]]
@@ -103,14 +104,16 @@ def train_peer(
         epoch += 1
 
 
+def last_figures(curves: dict[str, Curve], figures: Sequence[str]) -> tuple[list[dict], list[list]]:
+    """Columns and rows of each model's last measurement."""
+    names = ("minutes", "epochs", *figures)
+    columns = [{"name": "model"}, *({"name": name, "digits": 0 if name == "epochs" else 1} for name in names)]
+    return columns, [[model, *(curve[-1][name] for name in names)] for model, curve in curves.items()]
+
+
 def report(curves: dict[str, Curve], figures: Sequence[str]) -> list[str]:
     """The last figures of each, and the first figure over time."""
-    lines = ["| model | minutes | epochs | " + " | ".join(figures) + " |", "|" + "---|" * (3 + len(figures))]
-    for name, curve in curves.items():
-        last = curve[-1]
-        values = " | ".join(f"{last[figure]:.1f}" for figure in figures)
-        lines.append(f"| {name} | {last['minutes']:.1f} | {last['epochs']:.0f} | {values} |")
-    lines += ["", f"{figures[0]} after so many minutes:", ""]
+    lines = [*table(*last_figures(curves, figures)), "", f"{figures[0]} after so many minutes:", ""]
     for name, curve in curves.items():
         lines.append(f"- {name}: " + ", ".join(f"{point['minutes']:.1f}: {point[figures[0]]:.1f}" for point in curve))
     return lines

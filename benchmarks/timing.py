@@ -1,16 +1,23 @@
-"""What the benchmarks share: alternating calls, medians, and the machine's name."""
+"""What the benchmarks share: alternating calls, medians, the machine's name, and a file of figures and their origin."""
 
 from __future__ import annotations
 
 import os
 import platform
+import re
+import shlex
 import statistics
+import subprocess
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
+from tables import ROOT, Column, Row, dump, table
 
 
 def medians(calls: list[Callable[[], None]], repeats: int) -> list[float]:
@@ -45,3 +52,51 @@ def machine() -> str:
     if torch.cuda.is_available():
         name += f" with {torch.cuda.get_device_name()}"
     return f"{name}, {os.cpu_count()} cores, {torch.backends.cpu.get_cpu_capability()}"
+
+
+def say(columns: Sequence[Column], rows: Sequence[Row]) -> None:
+    """Print the latest row, and the head before the first."""
+    lines = table(columns, rows[-1:])
+    print("\n".join(lines if len(rows) == 1 else lines[2:]), flush=True)
+
+
+def commit() -> str | None:
+    """Of the code that is measured, "+changes" if files were changed since; None where git does not know."""
+    command = ["git", "-C", str(ROOT), "describe", "--always", "--exclude", "*", "--dirty=+changes"]
+    try:
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def command() -> str:
+    """As it was typed, without the folders of this machine: an absolute path stands as its last name."""
+    script = Path(sys.argv[0]).resolve()
+    name = script.relative_to(ROOT) if script.is_relative_to(ROOT) else script.name
+    return shlex.join(["python", str(name), *(re.sub(r"(^|=)/.*/", r"\1", word) for word in sys.argv[1:])])
+
+
+def write_result(
+    path: Path,
+    *,
+    title: str,
+    columns: Sequence[Column],
+    rows: Sequence[Row],
+    note: str,
+    seed: int | Sequence[int] | None = None,
+    peers: Sequence[str] = (),
+) -> None:
+    """Figures with their origin, as `tables.py` reads them; `peers` are packages whose versions matter."""
+    result = {
+        "title": title,
+        "command": command(),
+        "commit": commit(),
+        "machine": machine(),
+        "date": datetime.now(UTC).date().isoformat(),
+        "seed": seed,
+        "versions": {name: version(name) for name in ("torch", *peers)},
+        "columns": columns,
+        "rows": rows,
+        "note": note,
+    }
+    path.write_text(dump(result))

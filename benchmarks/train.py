@@ -1,6 +1,6 @@
 """Speed and memory of fine-tuning steps against timm's, and what activation checkpointing saves and costs.
 
-    python benchmarks/train.py [--only "tiny"] [--repeats 7] [--device cuda] [--out FILE.md]
+    python benchmarks/train.py [--only "tiny"] [--repeats 7] [--device cuda] [--out FILE.md] [--json FILE]
 
 A step is forward, backward and fused AdamW. Both sides hold the same weights, and their logits are compared before
 anything is timed. Both run as their users would for speed: in channels-last memory format, compiled or not. Calls of
@@ -21,7 +21,8 @@ import timm
 import torch
 from forward import build_pair, check_equal
 from memory import peak_in_a_process, peak_mib
-from timing import machine, medians
+from tables import table
+from timing import machine, medians, say, write_result
 from torch.nn import functional as F
 
 from convnext.train.cuda_graph import GraphedStep
@@ -51,6 +52,15 @@ CUDA_CASES = [
 ]
 BATCHES = (32, 64, 128, 256, 512)
 SIDES = ("convnext", "timm")
+COLUMNS: list[dict] = [
+    {"name": "step"},
+    {"name": "convnext, images/s", "digits": 1},
+    {"name": "timm, images/s", "digits": 1},
+    {"name": "×", "digits": 2},
+    {"name": "convnext, MiB", "digits": 0},
+    {"name": "timm, MiB", "digits": 0},
+    {"name": "memory, ×", "head": "×", "digits": 2},
+]
 
 
 def inputs(part: tuple) -> list[torch.Tensor]:
@@ -102,8 +112,8 @@ def best_batch(case: Case, side: str, repeats: int) -> tuple[Case, float]:
     return best, least * best.batch
 
 
-def row(case: Case, device: str, repeats: int) -> str:
-    """A line of the table."""
+def row(case: Case, device: str, repeats: int) -> list:
+    """The figures of a case."""
     torch._dynamo.reset()
     size = 64 if device == "cuda" else case.size
     check_equal(*(model.eval() for model in build_pair(case.model)), torch.randn(2, 3, size, size))
@@ -114,9 +124,7 @@ def row(case: Case, device: str, repeats: int) -> str:
         times = medians([step(case, side, device) for side in SIDES], repeats)
     speeds = [each.batch / time * 1e3 for each, time in zip(cases, times, strict=True)]
     peaks = [peak_in_a_process(__file__, str(each), side, device) for each, side in zip(cases, SIDES, strict=True)]
-    figures = [*(f"{speed:.1f}" for speed in speeds), f"{speeds[0] / speeds[1]:.2f}"]
-    figures += [*(f"{peak:.0f}" for peak in peaks), f"{peaks[0] / peaks[1]:.2f}"]
-    return f"| {case if device == 'cpu' else cases[0]} | {' | '.join(figures)} |"
+    return [str(cases[0]), *speeds, speeds[0] / speeds[1], *peaks, peaks[0] / peaks[1]]
 
 
 def main() -> None:
@@ -127,6 +135,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--peak", nargs=2, help=argparse.SUPPRESS)
     parser.add_argument("--out", type=Path, help="write the table as markdown too")
+    parser.add_argument("--json", type=Path, help="write the figures and their origin too")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     cases = CUDA_CASES if args.device == "cuda" else CPU_CASES
@@ -138,14 +147,17 @@ def main() -> None:
     head = f"{machine()}; {args.threads} threads; {platform.system()}, Python {platform.python_version()}, torch "
     head += f"{torch.__version__.split('+')[0]}, timm {timm.__version__}; medians of {args.repeats} alternating steps"
     print(head, flush=True)
-    rows = ["| step | convnext, images/s | timm, images/s | × | convnext, MiB | timm, MiB | × |", "|" + "---|" * 7]
+    rows: list[list] = []
     for case in cases:
         if args.only in str(case):
             rows.append(row(case, args.device, args.repeats))
-            print(rows[-1], flush=True)
+            say(COLUMNS, rows)
     if args.out:
-        text = ["# Speed of fine-tuning", "", f"{head}.", "", "Command: `python benchmarks/train.py`.", "", *rows, ""]
-        args.out.write_text("\n".join(text))
+        text = ["# Speed of fine-tuning", "", f"{head}.", "", "Command: `python benchmarks/train.py`.", ""]
+        args.out.write_text("\n".join([*text, *table(COLUMNS, rows), ""]))
+    if args.json:
+        title = "Speed and memory of fine-tuning steps against timm's"
+        write_result(args.json, title=title, columns=COLUMNS, rows=rows, peers=("timm",), note=head)
 
 
 if __name__ == "__main__":
