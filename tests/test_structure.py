@@ -14,12 +14,27 @@ def test_files_are_short() -> None:
     assert {str(f.relative_to(PACKAGE)): n for f in FILES if (n := len(f.read_text().splitlines())) >= 400} == {}
 
 
-def test_functions_and_classes_are_defined_once() -> None:
-    places = defaultdict(list)
+def names_defined(node: ast.stmt) -> list[str]:
+    """The names that a statement of a module defines, but for what every module has."""
+    match node:
+        case ast.FunctionDef(name=name) | ast.ClassDef(name=name):
+            return [name]
+        case ast.Assign(targets=targets):
+            inner = [part for target in targets for part in ast.walk(target)]
+        case ast.AnnAssign(target=target):
+            inner = [target]
+        case _:
+            return []
+    return [part.id for part in inner if isinstance(part, ast.Name) and part.id != "log"]
+
+
+def test_public_names_are_defined_once() -> None:
+    places = defaultdict(set)
     for file in FILES:
         for node in ast.parse(file.read_text()).body:
-            if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
-                places[node.name].append(str(file.relative_to(PACKAGE)))
+            for name in names_defined(node):
+                if not name.startswith("_"):
+                    places[name].add(str(file.relative_to(PACKAGE)))
     assert {name: found for name, found in places.items() if len(found) > 1} == {}
 
 

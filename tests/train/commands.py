@@ -14,7 +14,7 @@ from convnext import cli
 from convnext.runtime import distributed
 from convnext.train import progress
 
-progress.EVERY = 1
+progress.LOG_EVERY = 1
 with distributed.process_group(torch.device("cpu")):
     for arguments in json.loads(sys.argv[1]):
         status = cli.main(arguments)

@@ -43,7 +43,7 @@ def test_two_processes_and_two_parts_learn_what_one_does(
     make, options = TASKS[task]
     data = make(tmp_path / "data", train=4)
     command = [*options, str(data), "--out"]
-    monkeypatch.setattr(progress, "EVERY", 1)
+    monkeypatch.setattr(progress, "LOG_EVERY", 1)
     assert cli.main([*command, str(tmp_path / "one")]) == 0
     assert cli.main([*command, str(tmp_path / "parts"), "--accumulate", "2"]) == 0
     runs = {how: [*command, str(tmp_path / how), "--parallel", how] for how in ("ddp", "fsdp")}

@@ -37,7 +37,7 @@ def alone(colours: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
     """The run of each task by a single process."""
     runs = {task: tmp_path_factory.mktemp(task) / "run" for task in ARGUMENTS}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(progress, "EVERY", 1)
+        patch.setattr(progress, "LOG_EVERY", 1)
         for task, out in runs.items():
             assert cli.main(arguments(task, colours, out, "ddp")) == 0
     return runs

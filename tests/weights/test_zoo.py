@@ -166,7 +166,7 @@ def test_a_mirror_that_is_no_address(address, monkeypatch, tmp_path):
 
 def test_a_mirror_that_does_not_end(server, monkeypatch, tmp_path):
     put_atto(server, tmp_path)
-    monkeypatch.setattr(zoo, "MOST", 1000)
+    monkeypatch.setattr(zoo, "LARGEST_WEIGHTS", 1000)
     assert "more than 1000" in refusal()
     assert cached(tmp_path) == []
 

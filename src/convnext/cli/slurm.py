@@ -23,7 +23,7 @@ def _number(text: str) -> float:
     return number
 
 
-OPTIONS: dict[str, tuple[str, Callable[[str], Any]]] = {
+SLURM_OPTIONS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "nodes": ("nodes", int),
     "gpus": ("gpus_per_node", int),
     "cpus": ("cpus_per_task", int),
@@ -72,8 +72,8 @@ def submit_job(
 ) -> tuple[str, Path]:
     """Queue a training command as `args.slurm` says; returns the job's number, and the folder of its logs.
 
-    `InputError` for keys that are not in `OPTIONS`, for a run that is there already and is not to be resumed, or where
-    there is no SLURM.
+    `InputError` for keys that are not in `SLURM_OPTIONS`, for a run that is there already and not to be resumed, or
+    where there is no SLURM.
     """
     if args.overwrite:
         raise InputError("--slurm goes on with what it finds, so --overwrite has no place; delete the run first")
@@ -104,13 +104,13 @@ def submit_job(
 
 
 def parse_job(options: str) -> dict[str, Any]:
-    """Submitit's parameters from KEY=VALUE,KEY=VALUE. `InputError` for what is not in `OPTIONS`."""
+    """Submitit's parameters from KEY=VALUE,KEY=VALUE. `InputError` for what is not in `SLURM_OPTIONS`."""
     parameters = {}
     for option in filter(None, options.split(",")):
         key, _, text = option.partition("=")
-        if key not in OPTIONS:
-            raise InputError(f"--slurm has no '{key}'; {nearest(key, list(OPTIONS))}")
-        name, kind = OPTIONS[key]
+        if key not in SLURM_OPTIONS:
+            raise InputError(f"--slurm has no '{key}'; {nearest(key, list(SLURM_OPTIONS))}")
+        name, kind = SLURM_OPTIONS[key]
         try:
             parameters[name] = kind(text)
         except (ValueError, OverflowError):

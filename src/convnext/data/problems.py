@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-EXAMPLES = 3
+EXAMPLES_NAMED = 3
 
 
 @dataclass
@@ -16,7 +16,7 @@ class _Counted:
 
     def add(self, kind: str, example: str) -> None:
         self.counts[kind] = self.counts.get(kind, 0) + 1
-        if self.counts[kind] <= EXAMPLES:
+        if self.counts[kind] <= EXAMPLES_NAMED:
             self.found.setdefault(kind, []).append(example)
 
     def lines(self) -> list[str]:

@@ -13,7 +13,7 @@ from convnext.data.image_set import ImageSet
 from convnext.data.images.decode import decode_image, read_bytes, stored_mode
 from convnext.errors import ImageError
 
-LOOKED_AT = 32
+FILES_READ = 32
 """Images of a set that are looked at, spread over it."""
 NARROW = 4
 """Images that use at most one part in so many of the range are nearly black."""
@@ -36,14 +36,14 @@ def brightest(readers: Iterable[Callable[[], bytes]]) -> int | None:
 
 def say_if_narrow(samples: ImageSet, white: int) -> None:
     """Warn where 16-bit images use at most a quarter of 0 to `white`."""
-    few = samples.spread(LOOKED_AT)
+    few = samples.spread(FILES_READ)
     if few.images is None:
         _say([partial(few.content, i) for i in range(len(few))], white)
 
 
 def say_if_files_narrow(files: Sequence[Path], white: int) -> None:
     """Warn where 16-bit image files use at most a quarter of 0 to `white`."""
-    _say([partial(read_bytes, file) for file in files[:: -(-len(files) // LOOKED_AT) or 1]], white)
+    _say([partial(read_bytes, file) for file in files[:: -(-len(files) // FILES_READ) or 1]], white)
 
 
 def _say(readers: list[Callable[[], bytes]], white: int) -> None:

@@ -12,7 +12,7 @@ from convnext.data.images.whole_image import WholeImage
 from convnext.errors import InputError
 from convnext.inference.base import Predictor, refuse_views
 
-RENAMED = {
+RENAMED_PARTS = {
     "agnostic": "class_agnostic",
     "dim": "fpn_dim",
     "linear": "linear_dim",
@@ -49,4 +49,4 @@ class SeesWholeImages(Predictor):
 
 def arguments_of(meta: dict[str, Any]) -> dict[str, Any]:
     """Arguments that build a detector or segmenter again, by the names they have today."""
-    return {RENAMED.get(name, name): value for name, value in meta["parts"].items()}
+    return {RENAMED_PARTS.get(name, name): value for name, value in meta["parts"].items()}

@@ -23,7 +23,7 @@ import torch
 
 from convnext.storage.files import cache_folder, sha256_of
 
-PATIENCE = 120
+COMPILER_PATIENCE = 120
 """Seconds that a compiler may take."""
 
 VECTORS = {
@@ -71,7 +71,7 @@ def library(source: Path) -> ctypes.CDLL | None:
     except subprocess.CalledProcessError:  # the compiler does not know OpenMP, or its flags
         return None
     except subprocess.TimeoutExpired:
-        log.warning("the compiler %s took more than %d s: kernels in C are done without", command[0], PATIENCE)
+        log.warning("the compiler %s took more than %d s: kernels in C are done without", command[0], COMPILER_PATIENCE)
         return None
     except (OSError, RuntimeError, ValueError):  # no place to keep it, no home to have one in, or no compiler
         return _library_for_this_process(command, source)
@@ -130,5 +130,5 @@ def _library_for_this_process(command: list[str], source: Path) -> ctypes.CDLL |
 def _build(command: list[str], source: Path, temporary: str) -> str:
     """The library's path."""
     built = f"{temporary}/{source.stem}.so"
-    subprocess.run([*command, str(source), "-o", built], check=True, capture_output=True, timeout=PATIENCE)
+    subprocess.run([*command, str(source), "-o", built], check=True, capture_output=True, timeout=COMPILER_PATIENCE)
     return built

@@ -14,7 +14,7 @@ from torch import Tensor
 from convnext.native import compile as build
 
 MAX_SIDE, BLOCK, TAPS = 8, 32, 49  # as in depthwise.c
-DTYPES = (torch.float32, torch.bfloat16)
+COMPILED_DTYPES = (torch.float32, torch.bfloat16)
 
 SOURCE = Path(__file__).with_name("depthwise.c")
 
@@ -75,7 +75,7 @@ def _lanes() -> int:
 
 
 def _call(name: str, tensors: list[Tensor | None], first: list[int], x: Tensor, table: Tensor, images: int) -> None:
-    if x.dtype not in DTYPES or table.dtype != torch.int32 or max(table.shape[1:]) > MAX_SIDE + 6:
+    if x.dtype not in COMPILED_DTYPES or table.dtype != torch.int32 or max(table.shape[1:]) > MAX_SIDE + 6:
         raise ValueError(f"no kernel for {x.dtype} with a table {table.dtype} {list(table.shape)}")
     if not all(t is None or (t.is_contiguous() and t.device.type == "cpu") for t in tensors):
         raise ValueError("the kernels take contiguous tensors on the CPU")

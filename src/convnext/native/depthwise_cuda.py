@@ -15,7 +15,7 @@ from torch import Tensor
 
 from convnext.native.compile import is_on
 
-SOURCE = Path(__file__).with_name("depthwise.cu")
+CUDA_SOURCE = Path(__file__).with_name("depthwise.cu")
 STRIP, THREADS, PARTS, RESIDENT = 7, 128, 4, 3  # as in depthwise.cu
 TYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
 
@@ -89,7 +89,7 @@ def launch_kernel(
 @functools.cache
 def kernel(name: str, kind: int, channels: int, device: int) -> Any:
     """A kernel, built for a type, a number of channels, and a device, which must be the current one."""
-    source = f"#define TYPE {kind}\n#define CHANNELS {channels}\n#define RESIDENT {RESIDENT}\n{SOURCE.read_text()}"
+    source = f"#define TYPE {kind}\n#define CHANNELS {channels}\n#define RESIDENT {RESIDENT}\n{CUDA_SOURCE.read_text()}"
     return torch.cuda._compile_kernel(source, name)
 
 

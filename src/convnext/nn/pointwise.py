@@ -26,14 +26,14 @@ from convnext.nn.norm import EPS, GRN, grn_scale
 from convnext.nn.triton import available as gpu
 from convnext.nn.workspace import workspace
 
-GROUP_ELEMENTS = 2**19  # wide activations per thread that go through together: 2 MB in fp32, a core's L2 cache
+POINTWISE_GROUP = 2**19  # wide activations per thread that go through together: 2 MB in fp32, a core's L2 cache
 CACHE_ELEMENTS = 2**20  # wide activations of a call below which groups do not pay by themselves
 MIN_ROWS = 1024  # positions below which a matrix product loses more than the cache gives
 
 
 def images_per_group(positions: int, wide: int) -> int:
     """How many images of so many positions, `wide` channels each, go through together; at least 1."""
-    rows = max(MIN_ROWS, GROUP_ELEMENTS * torch.get_num_threads() // wide)
+    rows = max(MIN_ROWS, POINTWISE_GROUP * torch.get_num_threads() // wide)
     return max(1, rows // positions)
 
 
@@ -49,7 +49,7 @@ def mlp_forward(
     wide = w1.shape[0]
     w1, b1, w2, b2 = (t.to(x.dtype) for t in (w1, b1, w2, b2))
     group = images_per_group(positions, wide)
-    chunk = -(-positions // max(1, positions * wide // (GROUP_ELEMENTS * torch.get_num_threads())))
+    chunk = -(-positions // max(1, positions * wide // (POINTWISE_GROUP * torch.get_num_threads())))
     out = torch.empty_like(x)
     kept = x.new_empty(images if keep else 0, positions, wide)
     norms = x.new_empty(images if keep and gamma is not None else 0, wide, dtype=torch.float32)

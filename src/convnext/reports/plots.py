@@ -13,6 +13,7 @@ from torch import Tensor
 from convnext.storage.files import whole_file
 
 BLUE, ORANGE = "#2b6cb0", "#dd6b20"
+EXAMPLES = 6  # images in the gallery of a dense task
 
 
 def save(figure: Figure, path: Path) -> None:

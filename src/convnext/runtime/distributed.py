@@ -18,7 +18,7 @@ STOP_SIGNALS = tuple(
     getattr(signal, name) for name in ("SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2") if hasattr(signal, name)
 )
 """Signals to stop: schedulers send them before they take a machine away, terminals when they are closed."""
-PATIENCE = timedelta(hours=2)
+PROCESS_PATIENCE = timedelta(hours=2)
 """How long the others wait for one that evaluates or writes."""
 
 
@@ -40,7 +40,7 @@ def process_group(device: torch.device) -> Iterator[None]:
         return
     # Checkpoints and lists of paths go through the CPU.
     make_current(device)
-    dist.init_process_group(process_backend(device), timeout=PATIENCE)
+    dist.init_process_group(process_backend(device), timeout=PROCESS_PATIENCE)
     yield  # after an error the group is left alone: ending it would wait for the others
     dist.destroy_process_group()
 

@@ -22,7 +22,7 @@ TIMEOUT = 30  # seconds without an answer
 PASSING = (408, 429)  # refusals of a server that is busy
 PATIENCE, SLOWEST = 60.0, 1000.0
 """Seconds, and bytes a second: a transfer that was slower for so long is given up."""
-MOST = 2**37
+LARGEST_DOWNLOAD = 2**37
 """Bytes of a file whose size nobody knows, at most."""
 
 
@@ -103,7 +103,12 @@ class _Https(HTTPSHandler):
 
 
 def download(
-    url: str, path: Path, *, most: int = MOST, check: Callable[[Path], None] | None = None, show: bool = False
+    url: str,
+    path: Path,
+    *,
+    most: int = LARGEST_DOWNLOAD,
+    check: Callable[[Path], None] | None = None,
+    show: bool = False,
 ) -> None:
     """Copy `url` to `path`; with `show`, under a progress bar on stderr.
 

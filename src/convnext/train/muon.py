@@ -17,7 +17,7 @@ from convnext.train.parallel import gather_full, shard_like
 
 COEFFICIENTS = (3.4445, -4.775, 2.0315)  # a, b, c
 STEPS = 5
-EPS = 1e-7
+LEAST_NORM = 1e-7
 TOGETHER = 2**25  # numbers in the matrices that are computed together: memory for larger ones is not worth it
 
 
@@ -28,7 +28,7 @@ def orthogonal(matrices: Tensor, steps: int = STEPS) -> Tensor:
     """
     tall = matrices.shape[-2] > matrices.shape[-1]
     x = matrices.mT if tall else matrices
-    x = x / x.norm(dim=(-2, -1), keepdim=True).clamp(min=EPS)
+    x = x / x.norm(dim=(-2, -1), keepdim=True).clamp(min=LEAST_NORM)
     x = of_squares(x, steps) if x.device.type == "cpu" else in_bf16(x, steps)
     return x.mT if tall else x
 

@@ -13,7 +13,7 @@ from convnext.runs.directory import Run
 from convnext.runtime import distributed
 from convnext.train.tensorboard import Scalars
 
-EVERY = 10
+LOG_EVERY = 10
 """Steps between points in TensorBoard."""
 
 
@@ -55,7 +55,7 @@ class Progress:
     def advance(self, loss: float, step: int, lr: float) -> None:
         """One step done."""
         self.bar.update(self.row, advance=1, loss=loss)
-        if step % EVERY == 0 and self.writer is not None:
+        if step % LOG_EVERY == 0 and self.writer is not None:
             self.writer.add({"train/loss": loss, "train/lr": lr}, step)
 
     def end_epoch(self, row: dict[str, Any]) -> None:

@@ -19,7 +19,7 @@ from convnext.variants import VARIANTS
 log = logging.getLogger("convnext")
 
 BASE_URL = "https://dl.fbaipublicfiles.com/convnext/"
-MOST = 2**34
+LARGEST_WEIGHTS = 2**34
 """Bytes of a file, at most: several times the largest model's weights."""
 
 
@@ -134,7 +134,7 @@ def download_published(entry: PublishedWeights) -> Path:
     if path.is_file():
         return path
     try:
-        transfer.download(entry.url, path, most=MOST, show=True)
+        transfer.download(entry.url, path, most=LARGEST_WEIGHTS, show=True)
     except InputError as error:
         raise WeightsError(f"{error}; download it elsewhere and pass the file") from None
     return path

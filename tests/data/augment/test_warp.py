@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from timm.data.auto_augment import NAME_TO_OP
 
-from convnext.data.augment.warp import SOURCE, WARPS
+from convnext.data.augment.warp import WARP_SOURCE, WARPS
 from convnext.native import compile as build
 
 
@@ -24,7 +24,7 @@ def way(request, monkeypatch):
     else:
         build.library.cache_clear()
         monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: request.param)
-        assert build.library(SOURCE) is not None, "the tests need a C compiler with OpenMP"
+        assert build.library(WARP_SOURCE) is not None, "the tests need a C compiler with OpenMP"
         yield
         build.library.cache_clear()
 

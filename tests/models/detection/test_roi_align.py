@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from convnext.models.detection.roi_align import SOURCE, STRIDES, RegionPool, torchvision_pool
+from convnext.models.detection.roi_align import ROI_ALIGN_SOURCE, STRIDES, RegionPool, torchvision_pool
 from convnext.native import compile as build
 
 SIZE = (200, 264)
@@ -48,7 +48,7 @@ def test_what_is_pooled_lies_in_the_region(built, monkeypatch):
 @pytest.mark.parametrize("side", [7, 14])
 @pytest.mark.parametrize("channels", [1, 64, 72])
 def test_values_and_gradients_are_torchvisions(side, channels):
-    assert build.library(SOURCE) is not None, "the tests need a C compiler with OpenMP"
+    assert build.library(ROI_ALIGN_SOURCE) is not None, "the tests need a C compiler with OpenMP"
     found, expected = [], []
     for results, pool in ((found, RegionPool(side)), (expected, lambda *given: elsewhere(side, *given))):
         maps = pyramid(channels)

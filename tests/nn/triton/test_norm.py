@@ -69,4 +69,6 @@ def test_kernels_compile_for_a_gpu(kernel, channels, monkeypatch, tmp_path):
     types |= {name: "i32" for name in ("rows", "run") if name in types}
     types |= {name: "fp32" for name in ("eps",) if name in types}
     types |= {name: "*bf16" for name in ("x", "grad", "out", "dx") if name in types}
-    assert triton.compile(ASTSource(function, types, constants), GPUTarget("cuda", 90, 32), norm.OPTIONS).asm["cubin"]
+    assert triton.compile(ASTSource(function, types, constants), GPUTarget("cuda", 90, 32), norm.NORM_OPTIONS).asm[
+        "cubin"
+    ]

@@ -132,5 +132,7 @@ def test_kernels_compile_for_a_gpu(kernel, monkeypatch, tmp_path):
     types = dict.fromkeys(function.arg_names, "*fp32") | dict.fromkeys(constants, "constexpr")
     types |= {name: "i32" for name in ("positions", "chunks") if name in types}
     types |= {name: "*bf16" for name in ("hidden", "grad", "out") if name in types}
-    compiled = triton.compile(ASTSource(function, types, constants), GPUTarget("cuda", 90, 32), pointwise.OPTIONS)
+    compiled = triton.compile(
+        ASTSource(function, types, constants), GPUTarget("cuda", 90, 32), pointwise.POINTWISE_OPTIONS
+    )
     assert compiled.asm["cubin"]

@@ -51,7 +51,7 @@ def test_kernels_compile_for_a_gpu(kernel, monkeypatch, tmp_path):
     types |= {"x": "*bf16", "grad": "*bf16", "out": "*bf16", "weight": "*fp32", "bias": "*fp32", "sums": "*fp32"}
     types |= {"index": "*i64", "slots": "*i32"}
     source = ASTSource(function, {name: types[name] for name in function.arg_names}, sizes)
-    compiled = triton.compile(source, GPUTarget("cuda", 90, 32), visible_depthwise.OPTIONS)
+    compiled = triton.compile(source, GPUTarget("cuda", 90, 32), visible_depthwise.VISIBLE_OPTIONS)
     assert compiled.asm["cubin"]
 
 

@@ -13,13 +13,13 @@ from PIL import Image
 from convnext.native import SOURCES
 from convnext.native import compile as build
 
-SOURCE = SOURCES / "warp.c"
+WARP_SOURCE = SOURCES / "warp.c"
 Affine = tuple[float, float, float, float, float, float]
 
 
 def warp_library() -> ctypes.CDLL | None:
     """The code, or None where it cannot be built."""
-    return build.library(SOURCE)
+    return build.library(WARP_SOURCE)
 
 
 def warp(

@@ -16,7 +16,8 @@ from convnext.errors import ImageError, InputError
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-LARGEST = 4096  # pixels: a size of 20,000 in a stranger's file would take 5 GB an image
+MEAN_COLOUR = [round(255 * mean) for mean in IMAGENET_MEAN]  # zero, once normalised
+MOST_PIXELS_A_SIDE = 4096  # pixels: a size of 20,000 in a stranger's file would take 5 GB an image
 _INTERPOLATIONS = {name.lower(): Image.Resampling[name] for name in ("NEAREST", "BILINEAR", "BICUBIC", "LANCZOS")}
 
 
@@ -45,8 +46,8 @@ class Preprocessing:
             value = getattr(self, name)
             if type(value) is not int or value < 1:
                 raise InputError(f"preprocessing: {name} must be a positive integer, not {value!r}")
-        if self.image_size > LARGEST:
-            raise InputError(f"preprocessing: image_size must be at most {LARGEST}, not {self.image_size}")
+        if self.image_size > MOST_PIXELS_A_SIDE:
+            raise InputError(f"preprocessing: image_size must be at most {MOST_PIXELS_A_SIDE}, not {self.image_size}")
         if not _is_number(self.crop) or not 0 < self.crop <= 1:
             raise InputError(f"preprocessing: crop must lie in (0, 1], not {self.crop!r}")
         for name in ("mean", "std"):

@@ -30,7 +30,7 @@ from convnext.errors import ImageError, InputError
 from convnext.printing import without_password
 from convnext.storage.files import sha256_of, whole_file
 
-BLOCK = 512  # bytes; tar files are made of these
+TAR_BLOCK = 512  # bytes; tar files are made of these
 MOST_CLASS = 4096  # bytes of the name of a class
 
 
@@ -158,7 +158,7 @@ def _add(tar: tarfile.TarFile, name: str, content: bytes) -> int:
     info = tarfile.TarInfo(name)
     info.size = len(content)
     tar.addfile(info, BytesIO(content))
-    return tar.offset - -(-len(content) // BLOCK) * BLOCK
+    return tar.offset - -(-len(content) // TAR_BLOCK) * TAR_BLOCK
 
 
 def _add_labels(tar: tarfile.TarFile, key: str, labels: list[int]) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 from convnext.data.images.decode import MAX_PIXELS
 from convnext.data.problems import Problems
 from convnext.data.sources.coco_fields import (
-    LARGEST,
+    LARGEST_NUMBER,
     Id,
     box_of_outline,
     clip_box,
@@ -322,6 +322,6 @@ def _annotation(
             return "boxes that are not four numbers"
         return "boxes of no area" if box[2] <= 0 or box[3] <= 0 else "boxes outside their image"
     area = row.get("area")
-    if isinstance(area, bool) or not isinstance(area, int | float) or not 0 <= area < LARGEST**2:
+    if isinstance(area, bool) or not isinstance(area, int | float) or not 0 <= area < LARGEST_NUMBER**2:
         area = (inside[2] - inside[0]) * (inside[3] - inside[1]) if box is None else box[2] * box[3]
     return Annotation(label, inside, outline.usable, row.get("iscrowd") in (1, True), float(area))

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from convnext.data.rle import to_code
 
-LARGEST = 1e6  # of a number that is a position; the length of an outline is memory when it is drawn
+LARGEST_NUMBER = 1e6  # of a number that is a position; the length of an outline is memory when it is drawn
 LARGEST_SIDE = 2**31 - 1
 MOST_GROUPS = 13  # of five bits in a run's length: more are beyond 64 bits
 
@@ -39,7 +39,7 @@ def read_side(value: Any) -> int | None:
 
 def is_number(value: Any) -> bool:
     """Whether a value can be a coordinate in an image, in pixels."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < LARGEST  # nor nan
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < LARGEST_NUMBER  # nor nan
 
 
 class Outline(NamedTuple):

@@ -1,6 +1,6 @@
 """Images with a label map each: a picture of the same size whose numbers are classes.
 
-    FOLDER/images/train/a/1.jpg   FOLDER/annotations/train/a/1.png   FOLDER/classes.txt, a name a line
+    LABEL_FOLDER/images/train/a/1.jpg   LABEL_FOLDER/annotations/train/a/1.png   LABEL_FOLDER/classes.txt, a name a line
 
 Folders called train, val or test (or training, valid, validation, dev, testing) in both are parts; that is ADE20K's
 layout too, whose classes lie in objectInfo150.txt. Without any, and of train alone, nothing says what is held out.
@@ -27,7 +27,7 @@ from convnext.data.sources.records import read_class_names
 from convnext.errors import ImageError, InputError
 from convnext.models.segmentation.losses import IGNORED
 
-FOLDER, KIND = "annotations", "label map"
+LABEL_FOLDER, LABEL_KIND = "annotations", "label map"
 """Folder of the label maps, and what a map is called."""
 
 UNKNOWN = -2
@@ -73,7 +73,7 @@ class SegmentationSet(MappedSet):
         image = self.images[index]
         picture = decode_image(read_bytes(image.file), "RGB", name=str(image.file), white=white)
         labels = labels_of(image, read_map(image.map), self.table)
-        check_sizes(image, picture.size, labels, kind=KIND)
+        check_sizes(image, picture.size, labels, kind=LABEL_KIND)
         return picture, labels
 
 
@@ -90,14 +90,14 @@ def read_label_maps(data: str | Path, rules: LabelRules, *, only: Collection[str
 
     `InputError` for a folder in another layout, without classes, or with a part of which nothing can be used.
     """
-    folder, found = Path(data), find_map_parts(data, FOLDER)
+    folder, found = Path(data), find_map_parts(data, LABEL_FOLDER)
     classes = read_classes(folder)
     table = class_table(classes, rules)
     faults = Problems()
     parts = {}
     for part, name in found.items():
         if only is None or part in only:
-            images = find_pairs(folder, name, FOLDER, faults, kind=KIND)
+            images = find_pairs(folder, name, LABEL_FOLDER, faults, kind=LABEL_KIND)
             if not images:
                 raise InputError(f"{folder / 'images' / name}: no image with a label map; {_reason(faults)}")
             parts[part] = SegmentationSet(classes, table, tuple(images))
@@ -228,7 +228,7 @@ def examine_label_maps(data: SegmentationSet, faults: Problems, *, decode: bool 
     def one(image: MappedImage) -> tuple[np.ndarray, np.ndarray] | str:
         try:
             numbers = read_map(image.map)
-            check_sizes(image, size_of_file(image.file, decode=decode), numbers, kind=KIND)
+            check_sizes(image, size_of_file(image.file, decode=decode), numbers, kind=LABEL_KIND)
         except ImageError as error:
             return str(error)
         return _counted(numbers)

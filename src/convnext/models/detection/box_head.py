@@ -16,7 +16,7 @@ from convnext.models.detection.objects import Objects
 from convnext.models.detection.proposals import Regions
 from convnext.models.detection.sampling import draw_balanced
 
-Norm = Literal["batch", "group", "none"]
+BoxNorm = Literal["batch", "group", "none"]
 
 CODE_WEIGHTS = ((10.0, 10.0, 5.0, 5.0), (20.0, 20.0, 10.0, 10.0), (30.0, 30.0, 15.0, 15.0))
 """One over the deviations of the box targets, of the first stage and those after it."""
@@ -25,7 +25,7 @@ CODE_WEIGHTS = ((10.0, 10.0, 5.0, 5.0), (20.0, 20.0, 10.0, 10.0), (30.0, 30.0, 1
 class ConvNorm(nn.Sequential):
     """A 3×3 convolution, a norm or none, and ReLU; `[N, C, H, W]` to `[N, out, H, W]`."""
 
-    def __init__(self, dim: int, out: int, norm: Norm) -> None:
+    def __init__(self, dim: int, out: int, norm: BoxNorm) -> None:
         super().__init__()
         self.conv = nn.Conv2d(dim, out, 3, padding=1, bias=norm == "none")
         nn.init.kaiming_normal_(self.conv.weight, mode="fan_out", nonlinearity="relu")
@@ -47,7 +47,7 @@ class BoxHead(nn.Module):
     """
 
     def __init__(
-        self, dim: int, side: int, classes: int, *, convs: int, linear_dim: int, norm: Norm, class_agnostic: bool
+        self, dim: int, side: int, classes: int, *, convs: int, linear_dim: int, norm: BoxNorm, class_agnostic: bool
     ) -> None:
         super().__init__()
         self.class_agnostic = class_agnostic

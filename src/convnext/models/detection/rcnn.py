@@ -18,7 +18,7 @@ from torchvision.ops import FeaturePyramidNetwork, batched_nms
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from convnext.models.detection import roi_align as region_pool
-from convnext.models.detection.box_head import CODE_WEIGHTS, BoxHead, BoxStage, Norm
+from convnext.models.detection.box_head import CODE_WEIGHTS, BoxHead, BoxNorm, BoxStage
 from convnext.models.detection.mask_head import MaskHead, mask_loss
 from convnext.models.detection.objects import Objects
 from convnext.models.detection.proposals import ProposalNetwork, Regions
@@ -29,7 +29,7 @@ from convnext.nn.backbone import ConvNeXt
 from convnext.nn.norm import LayerNorm
 from convnext.nn.parameters import BACKBONE
 
-STRIDES = (*region_pool.STRIDES, 64)
+PYRAMID_STRIDES = (*region_pool.STRIDES, 64)
 CASCADE = (0.5, 0.6, 0.7)
 STAGE_WEIGHTS = (1.0, 0.5, 0.25)
 
@@ -96,7 +96,7 @@ class RCNN(nn.Module):
         linear_dim: int = 1024,
         box_convs: int = 0,
         mask_convs: int = 4,
-        head_norm: Norm = "none",
+        head_norm: BoxNorm = "none",
         anchor_scale: float = 8.0,
         rois_per_image: int = 512,
         soft_nms: bool = False,
@@ -106,7 +106,7 @@ class RCNN(nn.Module):
         self.depths = backbone.depths
         self.norms = nn.ModuleList(LayerNorm(width) for width in backbone.dims)
         self.fpn = FeaturePyramidNetwork(list(backbone.dims), fpn_dim, extra_blocks=LastLevelMaxPool())
-        self.rpn = ProposalNetwork(fpn_dim, tuple(anchor_scale * stride for stride in STRIDES))
+        self.rpn = ProposalNetwork(fpn_dim, tuple(anchor_scale * stride for stride in PYRAMID_STRIDES))
         self.box_pool, self.mask_pool = RegionPool(7), RegionPool(14)
         overlaps = CASCADE if cascade else CASCADE[:1]
         self.box_stages: Any = nn.ModuleList(
@@ -266,7 +266,7 @@ class RCNN(nn.Module):
 
 def padded_size(image: Tensor) -> tuple[int, int]:
     """Height and width of an image `[3, H, W]`, rounded up to multiples of the last stride."""
-    stride = STRIDES[-1]
+    stride = PYRAMID_STRIDES[-1]
     return -(-image.shape[1] // stride) * stride, -(-image.shape[2] // stride) * stride
 
 

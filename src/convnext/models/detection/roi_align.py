@@ -24,8 +24,8 @@ LEVELS = ("0", "1", "2", "3")
 """Of the pyramid, that regions are pooled from."""
 STRIDES = (4, 8, 16, 32)
 """Of those levels."""
-SOURCE = SOURCES / "roi_align.c"
-MAX_SIDE = 64  # cells, as in roi_align.c
+ROI_ALIGN_SOURCE = SOURCES / "roi_align.c"
+MAX_ROI_SIDE = 64  # cells, as in roi_align.c
 
 
 class RegionPool(nn.Module):
@@ -46,7 +46,7 @@ class RegionPool(nn.Module):
         counts = torch.tensor([len(each) for each in regions], device=boxes.device)
         image = torch.repeat_interleave(counts)
         level = self.level_of(regions).clamp(0, len(LEVELS) - 1)  # what is not a number would have none
-        if len(boxes) and boxes.device.type == "cpu" and build.library(SOURCE) is not None:
+        if len(boxes) and boxes.device.type == "cpu" and build.library(ROI_ALIGN_SOURCE) is not None:
             last = [x.float().permute(0, 2, 3, 1).contiguous() for x in maps]
             return _RoIAlign.apply(self.side, boxes, image, level, *last).permute(0, 3, 1, 2).to(maps[0].dtype)
         return torchvision_pool(self.side, boxes, image, level, maps)
@@ -90,14 +90,14 @@ class _Level(ctypes.Structure):
 
 def _call(name: str, maps: Sequence[Tensor], regions: Tensor, image: Tensor, level: Tensor, pooled: Tensor) -> None:
     tensors = (regions, image, level, pooled)
-    if not all(t.is_contiguous() for t in (*maps, *tensors)) or pooled.shape[1] > MAX_SIDE:
-        raise ValueError(f"regions are pooled to {MAX_SIDE} cells a side at most, from contiguous tensors")
+    if not all(t.is_contiguous() for t in (*maps, *tensors)) or pooled.shape[1] > MAX_ROI_SIDE:
+        raise ValueError(f"regions are pooled to {MAX_ROI_SIDE} cells a side at most, from contiguous tensors")
     if len({(x.shape[0], x.shape[3], x.dtype) for x in (*maps,)}) != 1 or min(map(min, (x.shape for x in maps))) < 1:
         raise ValueError(f"maps {[list(x.shape) for x in maps]} are not of the same images and channels, or empty")
     if len(image) and not (int(image.min()) >= 0 and int(image.max()) < len(maps[0])):
         raise ValueError(f"there are regions of images that {len(maps[0])} maps do not have")
     levels = (_Level * len(maps))(*[_Level(*x.shape[1:3], 1 / stride) for x, stride in zip(maps, STRIDES, strict=True)])
-    getattr(build.library(SOURCE), name)(
+    getattr(build.library(ROI_ALIGN_SOURCE), name)(
         (ctypes.c_void_p * len(maps))(*[x.data_ptr() for x in maps]),
         levels,
         *[ctypes.c_void_p(t.data_ptr()) for t in tensors],

@@ -34,7 +34,7 @@ def visible_depthwise_conv(x: Tensor, weight: Tensor, bias: Tensor | None, patch
 
 def place_tables(x: Tensor, patches: VisiblePatches) -> list[Tensor] | None:
     """What the operators of `x`'s device look places up in, built once for a batch and a patch size; or None."""
-    if x.device.type == "cpu" and x.dtype in native.DTYPES and native.depthwise_available():
+    if x.device.type == "cpu" and x.dtype in native.COMPILED_DTYPES and native.depthwise_available():
         return tile_tables(patches, x.shape[2])
     return slot_tables(patches) if x.device.type == "cuda" and gpu.triton_available() else None
 

@@ -29,7 +29,7 @@ PADDING = KERNEL_SIZE // 2
 
 # Images whose weight gradients are computed in one call, as channels side by side: enough work for a call
 # to pay, and small enough for the cache.
-GROUP_ELEMENTS = 2**18
+DEPTHWISE_GROUP = 2**18
 
 
 def depthwise_conv(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -105,7 +105,7 @@ class _CudaDepthwise(torch.autograd.Function):
 
 def depthwise_weight_gradient(x: Tensor, grad: Tensor) -> Tensor:
     """`[C, 1, 7, 7]` in fp32, from input and output gradient, both `[N, C, H, W]` in channels-last memory."""
-    if x.dtype in native.DTYPES and native.depthwise_available():
+    if x.dtype in native.COMPILED_DTYPES and native.depthwise_available():
         x, grad = (t.permute(0, 2, 3, 1).contiguous() for t in (x, grad))
         return native.cpu_weight_gradient(x, grad, tile_table(*x.shape[1:3]), images=x.shape[0])
     return weight_gradient_as_convolution(x, grad)
@@ -125,7 +125,7 @@ def weight_gradient_as_convolution(x: Tensor, grad: Tensor) -> Tensor:
     """The weight gradient by PyTorch's operators, `[C, 1, 7, 7]` in fp32."""
     images, channels, height, width = x.shape
     total = x.new_zeros(KERNEL_SIZE, KERNEL_SIZE, channels, dtype=torch.float32)
-    group = max(1, GROUP_ELEMENTS // (channels * height * width))
+    group = max(1, DEPTHWISE_GROUP // (channels * height * width))
     for first in range(0, images, group):
         signal, filters = x[first : first + group], grad[first : first + group]
         n = signal.shape[0]

@@ -18,7 +18,7 @@ from torch import Tensor
 TILE = 2048  # numbers that a program has in registers at a time, at least a row of them
 PROGRAMS = 1024  # of kernels that sum over rows, at most: each writes its sums to memory
 WIDEST = 256  # channels of a program that only sums
-OPTIONS = {"num_warps": 4, "enable_fp_fusion": True}
+NORM_OPTIONS = {"num_warps": 4, "enable_fp_fusion": True}
 
 
 def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
@@ -39,7 +39,7 @@ def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Ten
     block, height = _tile(channels)
     with torch.cuda.device_of(x):
         _forward[(triton.cdiv(rows, height),)](
-            x, weight, bias, out, mean, inverse, rows, eps, C=channels, BLOCK=block, ROWS=height, **OPTIONS
+            x, weight, bias, out, mean, inverse, rows, eps, C=channels, BLOCK=block, ROWS=height, **NORM_OPTIONS
         )
     return out, mean, inverse
 
@@ -56,7 +56,7 @@ def layer_norm_backward(
     sums = mean.new_empty(programs, 2, channels)
     with torch.cuda.device_of(x):
         _backward[(programs,)](
-            grad, x, weight, mean, inverse, dx, sums, rows, run, C=channels, BLOCK=block, ROWS=height, **OPTIONS
+            grad, x, weight, mean, inverse, dx, sums, rows, run, C=channels, BLOCK=block, ROWS=height, **NORM_OPTIONS
         )
     dweight, dbias = sums.sum(0)
     return dx, dweight, dbias
@@ -71,7 +71,7 @@ def triton_column_sums(x: Tensor) -> Tensor:
     programs = triton.cdiv(rows, run * height)
     sums = x.new_empty(programs, channels, dtype=torch.promote_types(x.dtype, torch.float32))
     with torch.cuda.device_of(x):
-        _column_sums[(programs, blocks)](x, sums, rows, run, C=channels, BLOCK=block, ROWS=height, **OPTIONS)
+        _column_sums[(programs, blocks)](x, sums, rows, run, C=channels, BLOCK=block, ROWS=height, **NORM_OPTIONS)
     return sums.sum(0)
 
 

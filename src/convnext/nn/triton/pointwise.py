@@ -22,11 +22,11 @@ from torch import Tensor
 from convnext.nn.norm import EPS as GRN_EPS
 from convnext.nn.norm import column_sums
 
-EPS = tl.constexpr(GRN_EPS)
+GRN_EPSILON = tl.constexpr(GRN_EPS)
 ROWS = 16  # positions that a program has in registers at a time
 RUN = 256  # positions of a program, at most
-OPTIONS = {"num_warps": 4, "enable_fp_fusion": True}
-SIZES = ["positions", "chunks"]  # arguments that no code is specialised for
+POINTWISE_OPTIONS = {"num_warps": 4, "enable_fp_fusion": True}
+POINTWISE_SIZES = ["positions", "chunks"]  # arguments that no code is specialised for
 
 
 def triton_mlp_forward(
@@ -103,7 +103,7 @@ def response(hidden: Tensor, gamma: Tensor) -> tuple[Tensor, Tensor]:
     sums = hidden.new_empty(images, sizes[1], wide, dtype=full)
     gx, scale = (hidden.new_empty(images, wide, dtype=full) for _ in range(2))
     with torch.cuda.device_of(hidden):
-        _square_sums[grid](hidden, sums, *sizes, **plan, **OPTIONS)
+        _square_sums[grid](hidden, sums, *sizes, **plan, **POINTWISE_OPTIONS)
         _scale[(images,)](sums, gamma.to(full), gx, scale, sizes[1], WIDE=wide, BLOCK=triton.next_power_of_2(wide))
     return gx, scale
 
@@ -112,7 +112,7 @@ def apply(hidden: Tensor, scale: Tensor | None, beta: Tensor | None, out: Tensor
     """`GELU(hidden) * scale + beta` of `[N, P, wide]` into `out`, which may be `hidden`; without GRN, GELU alone."""
     grid, sizes, plan = _plan(hidden)
     with torch.cuda.device_of(hidden):
-        _apply[grid](hidden, scale, beta, out, *sizes, **plan, GRN=scale is not None, **OPTIONS)
+        _apply[grid](hidden, scale, beta, out, *sizes, **plan, GRN=scale is not None, **POINTWISE_OPTIONS)
     return out
 
 
@@ -123,7 +123,7 @@ def response_backward(grad: Tensor, hidden: Tensor, gx: Tensor, gamma: Tensor) -
     sums = gx.new_empty(images, sizes[1], wide)
     scale, through, dgamma = (torch.empty_like(gx) for _ in range(3))
     with torch.cuda.device_of(hidden):
-        _scale_sums[grid](grad, hidden, sums, *sizes, **plan, **OPTIONS)
+        _scale_sums[grid](grad, hidden, sums, *sizes, **plan, **POINTWISE_OPTIONS)
         _scale_backward[(images,)](
             sums,
             gx,
@@ -149,12 +149,12 @@ def apply_backward(
     out = torch.empty_like(hidden)
     with torch.cuda.device_of(hidden):
         _apply_backward[grid](
-            grad, hidden, scale, through, beta, out, sums, *sizes, **plan, GRN=scale is not None, **OPTIONS
+            grad, hidden, scale, through, beta, out, sums, *sizes, **plan, GRN=scale is not None, **POINTWISE_OPTIONS
         )
     return grad, out, sums.sum(0)
 
 
-@triton.jit(do_not_specialize=SIZES)
+@triton.jit(do_not_specialize=POINTWISE_SIZES)
 def _square_sums(
     hidden,
     sums,
@@ -182,12 +182,12 @@ def _scale(sums, gamma, gx, scale, chunks, WIDE: tl.constexpr, BLOCK: tl.constex
     c = tl.arange(0, BLOCK)
     there = c < WIDE
     norm = tl.sqrt(_whole_image(sums, image, chunks, c, there, WIDE))
-    factor = tl.load(gamma + c, mask=there, other=0) * (norm / (_sum(norm, 0) / WIDE + EPS))
+    factor = tl.load(gamma + c, mask=there, other=0) * (norm / (_sum(norm, 0) / WIDE + GRN_EPSILON))
     tl.store(gx + image * WIDE + c, norm, mask=there)
     tl.store(scale + image * WIDE + c, 1 + factor, mask=there)
 
 
-@triton.jit(do_not_specialize=SIZES)
+@triton.jit(do_not_specialize=POINTWISE_SIZES)
 def _apply(
     hidden,
     scale,
@@ -216,7 +216,7 @@ def _apply(
         tl.store(out + places, a.to(out.dtype.element_ty), mask=seen)
 
 
-@triton.jit(do_not_specialize=SIZES)
+@triton.jit(do_not_specialize=POINTWISE_SIZES)
 def _scale_sums(
     grad,
     hidden,
@@ -247,7 +247,7 @@ def _scale_backward(sums, gx, gamma, scale, through, dgamma, chunks, WIDE: tl.co
     dscale = _whole_image(sums, image, chunks, c, there, WIDE)
     norm = tl.load(gx + place, mask=there, other=0)
     g = tl.load(gamma + c, mask=there, other=0)
-    mean = _sum(norm, 0) / WIDE + EPS
+    mean = _sum(norm, 0) / WIDE + GRN_EPSILON
     nx = norm / mean
     dnx = dscale * g
     dgx = (dnx - _sum(dnx * nx, 0) / WIDE) / mean
@@ -257,7 +257,7 @@ def _scale_backward(sums, gx, gamma, scale, through, dgamma, chunks, WIDE: tl.co
     tl.store(dgamma + place, dscale * nx, mask=there)
 
 
-@triton.jit(do_not_specialize=SIZES)
+@triton.jit(do_not_specialize=POINTWISE_SIZES)
 def _apply_backward(
     grad,
     hidden,

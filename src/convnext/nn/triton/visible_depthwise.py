@@ -26,9 +26,9 @@ CONVOLUTION_PROGRAMS = 8192  # some waves of them on a large GPU; beyond, runs o
 WEIGHT_GRADIENT_PROGRAMS = 1024  # less than one wave, since each writes 49 sums a channel to memory
 
 # One warp; multiplications and additions fused whatever Triton's default.
-OPTIONS = {"num_warps": 1, "enable_fp_fusion": True}
-SIZES = ["tiles", "run", "visible", "h", "w"]  # arguments that no code is specialised for
-TAPS = tl.constexpr(49)
+VISIBLE_OPTIONS = {"num_warps": 1, "enable_fp_fusion": True}
+VISIBLE_SIZES = ["tiles", "run", "visible", "h", "w"]  # arguments that no code is specialised for
+VISIBLE_TAPS = tl.constexpr(49)
 REACH = tl.constexpr(3)
 
 
@@ -63,7 +63,7 @@ def visible_depthwise_forward(x: Tensor, weight: Tensor, bias: Tensor | None, in
     start = taps.new_zeros(channels) if bias is None else bias.to(full)
     out = torch.empty_like(x)
     with torch.cuda.device_of(x):
-        _convolution[grid](x, taps, start, index, slots, out, *sizes, **OPTIONS)
+        _convolution[grid](x, taps, start, index, slots, out, *sizes, **VISIBLE_OPTIONS)
     return out
 
 
@@ -80,7 +80,7 @@ def visible_depthwise_weight_gradient(x: Tensor, grad: Tensor, index: Tensor, sl
     full = torch.promote_types(x.dtype, torch.float32)
     sums = x.new_empty(grid[0], 7, 7, x.shape[-1], dtype=full)
     with torch.cuda.device_of(x):
-        _weight_gradient[grid](x, grad, index, slots, sums, *sizes, **OPTIONS)
+        _weight_gradient[grid](x, grad, index, slots, sums, *sizes, **VISIBLE_OPTIONS)
     return sums.sum(0).permute(2, 0, 1).unsqueeze(1).contiguous()
 
 
@@ -104,7 +104,7 @@ def _plan(x: Tensor, slots: Tensor, most: int, programs: int) -> tuple[tuple[int
     return (triton.cdiv(tiles, run), blocks), (tiles, run, visible, *slots.shape[1:], p, channels, side, block)
 
 
-@triton.jit(do_not_specialize=SIZES)
+@triton.jit(do_not_specialize=VISIBLE_SIZES)
 def _convolution(
     x,
     weight,  # [49, C]
@@ -144,7 +144,7 @@ def _convolution(
             tl.store(place + (k // T * P + k % T) * C, totals[k], mask=there)
 
 
-@triton.jit(do_not_specialize=SIZES)
+@triton.jit(do_not_specialize=VISIBLE_SIZES)
 def _weight_gradient(
     x,
     grad,
@@ -167,7 +167,7 @@ def _weight_gradient(
     there = c < C if C % BLOCK else None
     start = tl.full((BLOCK,), 0, sums.dtype.element_ty)
     totals = ()
-    for _ in tl.static_range(TAPS):
+    for _ in tl.static_range(VISIBLE_TAPS):
         totals += (start,)
     for tile in range(first, tl.minimum(first + run, tiles)):
         patch, image, row, column = _locate(tile, index, visible, w, P // T)
@@ -179,8 +179,8 @@ def _weight_gradient(
                     neighbour = image * visible + found[dx + RINGS]
                     values = _read(x, neighbour, row + dy, column + dx, c, there, start.dtype, P, C, T)
                     totals = _correlate(totals, values, grads, dy, dx, T)
-    for tap in tl.static_range(TAPS):
-        tl.store(sums + (tl.program_id(0) * TAPS + tap) * C + c, totals[tap], mask=there)
+    for tap in tl.static_range(VISIBLE_TAPS):
+        tl.store(sums + (tl.program_id(0) * VISIBLE_TAPS + tap) * C + c, totals[tap], mask=there)
 
 
 @triton.jit
@@ -230,7 +230,7 @@ def _read(x, patch, row, column, c, there, dtype: tl.constexpr, P: tl.constexpr,
 def _convolve(totals, values, weight, there, dy: tl.constexpr, dx: tl.constexpr, C: tl.constexpr, T: tl.constexpr):
     """Outputs, with what the tile (dy, dx) away adds to them."""
     taps = ()
-    for tap in tl.static_range(TAPS):
+    for tap in tl.static_range(VISIBLE_TAPS):
         if _reaches(tap, dy, dx, T):
             taps += (tl.load(weight + tap * C, mask=there),)
         else:
@@ -238,7 +238,7 @@ def _convolve(totals, values, weight, there, dy: tl.constexpr, dx: tl.constexpr,
     results = ()
     for k in tl.static_range(T * T):
         total = totals[k]
-        for tap in tl.static_range(TAPS):
+        for tap in tl.static_range(VISIBLE_TAPS):
             if _source(k, tap, dy, dx, T) >= 0:
                 total += values[_source(k, tap, dy, dx, T)] * taps[tap]
         results += (total,)
@@ -249,7 +249,7 @@ def _convolve(totals, values, weight, there, dy: tl.constexpr, dx: tl.constexpr,
 def _correlate(totals, values, grads, dy: tl.constexpr, dx: tl.constexpr, T: tl.constexpr):
     """Sums of the 49 taps, with what the tile (dy, dx) away adds to them."""
     results = ()
-    for tap in tl.static_range(TAPS):
+    for tap in tl.static_range(VISIBLE_TAPS):
         total = totals[tap]
         for k in tl.static_range(T * T):
             if _source(k, tap, dy, dx, T) >= 0:

@@ -14,7 +14,7 @@ from torchvision.transforms.v2 import InterpolationMode, functional
 from convnext.data.augment.photometric import change_colours
 from convnext.data.augment.window import crop_resized, random_window
 from convnext.data.images.decode import WHITE
-from convnext.data.images.preprocessing import IMAGENET_MEAN
+from convnext.data.images.preprocessing import MEAN_COLOUR
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,5 @@ class DepthTransform:
         if self.photometric:
             pixels = change_colours(pixels)
         below, right = self.size - crop.shape[1], self.size - crop.shape[2]
-        padding = [round(255 * mean) for mean in IMAGENET_MEAN]  # zero, once normalised
-        pixels = functional.pad(pixels, [0, 0, right, below], fill=padding)
+        pixels = functional.pad(pixels, [0, 0, right, below], fill=MEAN_COLOUR)
         return pixels, F.pad(crop[0], (0, right, 0, below))

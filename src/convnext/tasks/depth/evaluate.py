@@ -12,14 +12,14 @@ from convnext.data.splits import Split, measured_images, measured_parts
 from convnext.inference.depth import DepthEstimator
 from convnext.tasks.depth.config import DepthConfig
 from convnext.tasks.depth.metrics import (
-    COLUMNS,
-    Measured,
+    DEPTH_COLUMNS,
+    MeasuredDepths,
     depth_metrics,
     depth_rows,
     estimate_batches,
     merge_measured_depths,
 )
-from convnext.tasks.depth.read import FOLDER, DepthSet, examine_depths, read_depth_maps
+from convnext.tasks.depth.read import DEPTH_FOLDER, DepthSet, examine_depths, read_depth_maps
 from convnext.tasks.evaluate import Evaluator, Rows
 from convnext.tasks.origin import origin_of_model
 
@@ -32,7 +32,7 @@ class DepthEvaluator(Evaluator):
     config = DepthConfig
 
     def held_out(self, source: str, predictor: DepthEstimator, data: str, split: Split | None) -> tuple[DepthSet, str]:
-        only = measured_parts(data, find_map_parts(data, FOLDER), split)
+        only = measured_parts(data, find_map_parts(data, DEPTH_FOLDER), split)
         parts, faults = read_depth_maps(data, predictor.depth_scale, only)
         part, name = measured_images(data, parts, split, origin_of_model(source, self.config))
         examined, _ = examine_depths(part, faults)
@@ -53,14 +53,14 @@ class DepthEvaluator(Evaluator):
         how = predictor.transform
         return map_eval_loader(part, how, batch_size=1, workers=workers, rank=rank, processes=count)
 
-    def answer(self, predictor: DepthEstimator, batches: Iterable[WholeBatch], part: DepthSet) -> Measured:
+    def answer(self, predictor: DepthEstimator, batches: Iterable[WholeBatch], part: DepthSet) -> MeasuredDepths:
         return estimate_batches(predictor, batches)
 
-    def merge(self, answers: Sequence[Measured]) -> Measured:
+    def merge(self, answers: Sequence[MeasuredDepths]) -> MeasuredDepths:
         return merge_measured_depths(answers)
 
-    def metrics(self, predictor: DepthEstimator, answers: Measured, part: DepthSet) -> dict[str, Any]:
+    def metrics(self, predictor: DepthEstimator, answers: MeasuredDepths, part: DepthSet) -> dict[str, Any]:
         return depth_metrics(answers)
 
-    def rows(self, answers: Measured, part: DepthSet) -> Sequence[Rows]:
-        return [Rows(depth_rows(answers, part), COLUMNS)]
+    def rows(self, answers: MeasuredDepths, part: DepthSet) -> Sequence[Rows]:
+        return [Rows(depth_rows(answers, part), DEPTH_COLUMNS)]

@@ -15,9 +15,9 @@ from convnext.tasks.depth.read import DepthSet
 log = logging.getLogger("convnext")
 
 NAMES = ("abs_rel", "rmse", "mae", "delta1", "delta2", "delta3")
-COLUMNS = ("path", "pixels", *NAMES)
+DEPTH_COLUMNS = ("path", "pixels", *NAMES)
 
-Measured = list[tuple[int, int, dict[str, float]]]
+MeasuredDepths = list[tuple[int, int, dict[str, float]]]
 """Of each image its place in the set, the number of its known depths, and its errors."""
 
 
@@ -36,9 +36,9 @@ def depth_errors(truth: np.ndarray, depths: np.ndarray) -> dict[str, float]:
     return dict(zip(NAMES, map(float, errors), strict=True))
 
 
-def estimate_batches(estimator: DepthEstimator, batches: Iterable[WholeBatch]) -> Measured:
+def estimate_batches(estimator: DepthEstimator, batches: Iterable[WholeBatch]) -> MeasuredDepths:
     """What a depth estimator makes of all batches. Unreadable images are named in the log."""
-    measured: Measured = []
+    measured: MeasuredDepths = []
     for batch in batches:
         for _, reason in batch.unreadable:
             log.warning("not measured: %s", reason)
@@ -50,19 +50,19 @@ def estimate_batches(estimator: DepthEstimator, batches: Iterable[WholeBatch]) -
     return measured
 
 
-def depth_metrics(measured: Measured) -> dict[str, float]:
+def depth_metrics(measured: MeasuredDepths) -> dict[str, float]:
     """Means over the images."""
     if not measured:
         return dict.fromkeys(NAMES, 0.0)
     return {name: round(float(np.mean([own[name] for _, _, own in measured])), 6) for name in NAMES}
 
 
-def depth_rows(measured: Measured, data: DepthSet) -> Iterator[dict[str, Any]]:
+def depth_rows(measured: MeasuredDepths, data: DepthSet) -> Iterator[dict[str, Any]]:
     """A row an image: its file, its known depths, and its errors."""
     for index, pixels, own in measured:
         yield {"path": str(data.images[index].file), "pixels": pixels, **{n: round(v, 6) for n, v in own.items()}}
 
 
-def merge_measured_depths(parts: Sequence[Measured]) -> Measured:
+def merge_measured_depths(parts: Sequence[MeasuredDepths]) -> MeasuredDepths:
     """Join what several processes measured, in the set's order."""
     return sorted((row for part in parts for row in part), key=lambda row: row[0])

@@ -1,6 +1,6 @@
 """Reading and checking images with depth maps.
 
-    FOLDER/images/train/a/1.jpg   FOLDER/depth/train/a/1.png
+    DEPTH_FOLDER/images/train/a/1.jpg   DEPTH_FOLDER/depth/train/a/1.png
 
 A depth map is a 16-bit PNG of depths times `depth_scale`, with 0 where the depth is not known.
 """
@@ -24,7 +24,7 @@ from convnext.data.splits import HoldOut, Origin, divide_images, training_parts
 from convnext.errors import ImageError, InputError
 from convnext.tasks.depth.config import DepthConfig
 
-FOLDER, KIND = "depth", "depth map"
+DEPTH_FOLDER, DEPTH_KIND = "depth", "depth map"
 
 log = logging.getLogger("convnext")
 
@@ -45,7 +45,7 @@ class DepthSet(MappedSet):
         image = self.images[index]
         picture = decode_image(read_bytes(image.file), "RGB", name=str(image.file), white=white)
         depths = read_depths(image.map, self.scale)
-        check_sizes(image, picture.size, depths, kind=KIND)
+        check_sizes(image, picture.size, depths, kind=DEPTH_KIND)
         return picture, depths
 
 
@@ -85,18 +85,18 @@ def read_depths(path: Path, scale: float) -> np.ndarray:
 def read_depth_maps(data: str, scale: float, only: Collection[str]) -> tuple[dict[str, DepthSet], Problems]:
     """The parts of a folder that are called `only`; images without a map are left out. `InputError` if none is left."""
     faults, parts = Problems(), {}
-    for part, name in find_map_parts(data, FOLDER).items():
+    for part, name in find_map_parts(data, DEPTH_FOLDER).items():
         if part in only:
-            images = find_pairs(Path(data), name, FOLDER, faults, kind=KIND)
+            images = find_pairs(Path(data), name, DEPTH_FOLDER, faults, kind=DEPTH_KIND)
             if not images:
-                raise InputError(f"{Path(data) / 'images' / name}: no image with a {KIND}{_first(faults)}")
+                raise InputError(f"{Path(data) / 'images' / name}: no image with a {DEPTH_KIND}{_first(faults)}")
             parts[part] = DepthSet(scale, images)
     return parts, faults
 
 
 def read_depth_data(config: DepthConfig) -> DepthData:
     """What a run is trained on, and what it holds out. `InputError` for data of another form."""
-    only = training_parts(config.data, find_map_parts(config.data, FOLDER))
+    only = training_parts(config.data, find_map_parts(config.data, DEPTH_FOLDER))
     parts, faults = read_depth_maps(config.data, config.depth_scale, only)
     train, val, origin = divide_images(parts, HoldOut(config.val_fraction, config.hold_out_rule))
     if not len(val):
@@ -113,7 +113,7 @@ def examine_depths(data: DepthSet, faults: Problems, *, decode: bool = False) ->
     def one(image: MappedImage) -> np.ndarray | str:
         try:
             depths = read_depths(image.map, data.scale)
-            check_sizes(image, size_of_file(image.file, decode=decode), depths, kind=KIND)
+            check_sizes(image, size_of_file(image.file, decode=decode), depths, kind=DEPTH_KIND)
         except ImageError as error:
             return str(error)
         known = depths[depths > 0].astype(np.float64)

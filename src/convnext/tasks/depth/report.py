@@ -11,10 +11,8 @@ from matplotlib.figure import Figure
 
 from convnext.errors import ImageError
 from convnext.inference.depth import DepthEstimator
-from convnext.reports.plots import BLUE, ORANGE, plot_measured, save
+from convnext.reports.plots import BLUE, EXAMPLES, ORANGE, plot_measured, save
 from convnext.tasks.depth.read import DepthSet
-
-EXAMPLES = 6
 
 
 def write_depth_report(folder: Path, rows: Sequence[dict[str, Any]], estimator: DepthEstimator, data: DepthSet) -> None:

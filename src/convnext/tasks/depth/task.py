@@ -26,7 +26,7 @@ from convnext.tasks.depth.card import write_depth_card
 from convnext.tasks.depth.config import DepthConfig
 from convnext.tasks.depth.data import DepthTransform
 from convnext.tasks.depth.evaluate import DepthEvaluator
-from convnext.tasks.depth.metrics import Measured
+from convnext.tasks.depth.metrics import MeasuredDepths
 from convnext.tasks.depth.read import Depths, DepthSet
 from convnext.tasks.depth.report import write_depth_report
 from convnext.tasks.pyramid import encoder_of, refuse_deterministic, synchronised, take_over
@@ -117,7 +117,7 @@ class DepthEstimation(SupervisedTask):
             "depth": {**asdict(self.unit), "depth_scale": self.config.depth_scale},
         }
 
-    def report(self, run: Run, predictor: DepthEstimator, answers: Measured, metrics: dict[str, float]) -> None:
+    def report(self, run: Run, predictor: DepthEstimator, answers: MeasuredDepths, metrics: dict[str, float]) -> None:
         """Curves, a gallery, and the model card."""
         write_depth_report(run.path, run.rows(), predictor, self.val)
         write_depth_card(run.path, self.config, metrics, images=self.counts)

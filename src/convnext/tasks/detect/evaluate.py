@@ -18,7 +18,7 @@ from convnext.tasks.detect.read import log_problems
 from convnext.tasks.evaluate import Evaluator, Rows
 from convnext.tasks.origin import origin_of_model
 
-EVAL_BATCH = 4
+DETECT_EVAL_BATCH = 4
 """Most images in a batch: they are large, and masks more so."""
 
 log = logging.getLogger("convnext")
@@ -42,7 +42,7 @@ class DetectionEvaluator(Evaluator):
     def batches(
         self, predictor: Detector, part: DetectionSet, *, batch_size: int, workers: int, rank: int = 0, count: int = 1
     ) -> Iterable[DetectionBatch]:
-        size, how = min(batch_size, EVAL_BATCH), predictor.transform
+        size, how = min(batch_size, DETECT_EVAL_BATCH), predictor.transform
         return detection_eval_loader(part, how, batch_size=size, workers=workers, rank=rank, processes=count)
 
     def answer(self, predictor: Detector, batches: Iterable[DetectionBatch], part: DetectionSet) -> list[Result]:

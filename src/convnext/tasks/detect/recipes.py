@@ -9,9 +9,9 @@ from convnext.variants import values_of
 
 COCO_3X: dict[str, Any] = dict(epochs=36, weight_decay=0.05, milestones=(27, 33), precision="bf16", workers=8)
 
-V2: dict[str, dict[str, Any]] = {"convnextv2_base": dict(layer_decay=0.95, drop_path=0.4)}
+DETECT_V2: dict[str, dict[str, Any]] = {"convnextv2_base": dict(layer_decay=0.95, drop_path=0.4)}
 
-V1: dict[str, dict[str, Any]] = {
+DETECT_V1: dict[str, dict[str, Any]] = {
     "convnext_tiny": dict(layer_decay=0.95, layer_groups="group", drop_path=0.4),
 }
 
@@ -23,7 +23,7 @@ V1_CASCADE: dict[str, dict[str, Any]] = {
 
 
 def mask_rcnn_v2(model: str) -> DetectConfig:
-    """Mask R-CNN on COCO with large-scale jitter, from ImageNet or FCMAE weights of ConvNeXt V2.
+    """Mask R-CNN on COCO with large-scale jitter, from ImageNet or FCMAE weights of ConvNeXt DETECT_V2.
 
     The published run pads what the jitter makes smaller than its square of 1024 pixels to that square, and GRN counts
     the padding. Here such an image is padded to multiples of 64 and no further, in training as in evaluation.
@@ -42,12 +42,12 @@ def mask_rcnn_v2(model: str) -> DetectConfig:
         warmup_steps=1000,
         soft_nms=True,
         **COCO_3X,
-        **values_of(V2, model, "mask_rcnn_v2"),
+        **values_of(DETECT_V2, model, "mask_rcnn_v2"),
     )
 
 
 def mask_rcnn_v1(model: str) -> DetectConfig:
-    """Mask R-CNN on COCO, multi-scale, from ImageNet weights of ConvNeXt V1.
+    """Mask R-CNN on COCO, multi-scale, from ImageNet weights of ConvNeXt DETECT_V1.
 
     Command:  convnext train detect COCO --recipe mask_rcnn_v1 --model convnext_tiny \\
                   --init convnext_tiny_1k_224 --out runs/coco
@@ -61,12 +61,12 @@ def mask_rcnn_v1(model: str) -> DetectConfig:
         warmup_steps=500,
         scale_jitter=None,
         **COCO_3X,
-        **values_of(V1, model, "mask_rcnn_v1"),
+        **values_of(DETECT_V1, model, "mask_rcnn_v1"),
     )
 
 
 def cascade_v1(model: str) -> DetectConfig:
-    """Cascade Mask R-CNN on COCO, multi-scale, from ImageNet weights of ConvNeXt V1.
+    """Cascade Mask R-CNN on COCO, multi-scale, from ImageNet weights of ConvNeXt DETECT_V1.
 
     Command:  convnext train detect COCO --recipe cascade_v1 --model convnext_small \\
                   --init convnext_small_1k_224 --out runs/coco

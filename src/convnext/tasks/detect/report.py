@@ -14,13 +14,11 @@ from convnext.data.rle import to_masks
 from convnext.data.sources.coco import AnnotatedImage, DetectionSet
 from convnext.errors import ImageError
 from convnext.inference.draw import Drawn, draw_objects
-from convnext.reports.plots import BLUE, ORANGE, plot_measured, save
+from convnext.reports.plots import BLUE, EXAMPLES, ORANGE, plot_measured, save
 from convnext.reports.tables import Table
 from convnext.tasks.detect.data import open_annotated
 from convnext.tasks.detect.matching import THRESHOLD
 from convnext.tasks.detect.metrics import Result, per_category
-
-SHOWN = 6
 
 
 def write_detection_report(
@@ -67,12 +65,12 @@ def plot_precision(evaluations: dict[str, Any], path: Path) -> None:
 def plot_detections(data: DetectionSet, results: Sequence[Result], path: Path) -> None:
     """Some images with the truth and, below, with what was found."""
     shown: list[tuple[int, AnnotatedImage, Image.Image]] = []
-    for place in range(0, len(data), max(1, len(data) // SHOWN)):
+    for place in range(0, len(data), max(1, len(data) // EXAMPLES)):
         try:
             shown.append((place, data.images[place], open_annotated(data.images[place])))
         except ImageError:
             continue
-    shown = shown[:SHOWN]
+    shown = shown[:EXAMPLES]
     if not shown:
         return
     figure = Figure(figsize=(3 * len(shown), 6.4))

@@ -14,11 +14,10 @@ from torchvision.transforms.v2 import InterpolationMode, functional
 from convnext.data.augment.photometric import change_colours
 from convnext.data.augment.window import crop_resized, random_window
 from convnext.data.images.decode import WHITE
-from convnext.data.images.preprocessing import IMAGENET_MEAN
+from convnext.data.images.preprocessing import MEAN_COLOUR
 from convnext.data.sources.label_maps import IGNORED
 
 TRIES = 10
-PADDING = [round(255 * mean) for mean in IMAGENET_MEAN]  # zero, once normalised
 
 
 @dataclass(frozen=True)
@@ -62,5 +61,5 @@ class SegmentationTransform:
         if self.photometric:
             pixels = change_colours(pixels)
         below, right = self.size - crop.shape[1], self.size - crop.shape[2]
-        pixels = functional.pad(pixels, [0, 0, right, below], fill=PADDING)
+        pixels = functional.pad(pixels, [0, 0, right, below], fill=MEAN_COLOUR)
         return pixels, F.pad(crop[0], (0, right, 0, below), value=IGNORED)

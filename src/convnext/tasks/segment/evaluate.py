@@ -9,7 +9,7 @@ from typing import Any
 
 from convnext.data.maps import WholeBatch, map_eval_loader
 from convnext.data.sources.label_maps import (
-    FOLDER,
+    LABEL_FOLDER,
     LabelRules,
     SegmentationSet,
     examine_label_maps,
@@ -23,7 +23,7 @@ from convnext.tasks.evaluate import Evaluator, Rows
 from convnext.tasks.origin import config_beside, origin_of_model
 from convnext.tasks.segment.config import SegmentConfig
 from convnext.tasks.segment.metrics import (
-    COLUMNS,
+    IOU_COLUMNS,
     Measured,
     iou_metrics,
     iou_rows,
@@ -44,7 +44,7 @@ class SegmentationEvaluator(Evaluator):
     def held_out(
         self, source: str, predictor: Segmenter, data: str, split: Split | None
     ) -> tuple[SegmentationSet, str]:
-        only = measured_parts(data, find_map_parts(data, FOLDER), split)
+        only = measured_parts(data, find_map_parts(data, LABEL_FOLDER), split)
         parts, faults = read_label_maps(data, label_rules_of_model(source), only=only)
         part, name = measured_images(data, parts, split, origin_of_model(source, self.config))
         if list(part.classes) != predictor.classes:
@@ -78,7 +78,7 @@ class SegmentationEvaluator(Evaluator):
         return iou_metrics(answers.matrix)
 
     def rows(self, answers: Measured, part: SegmentationSet) -> Sequence[Rows]:
-        return [Rows(iou_rows(answers, part), COLUMNS)]
+        return [Rows(iou_rows(answers, part), IOU_COLUMNS)]
 
 
 def label_rules_of_model(source: str | Path) -> LabelRules:

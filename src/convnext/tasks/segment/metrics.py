@@ -14,7 +14,7 @@ from convnext.inference.segmenter import Segmenter
 
 log = logging.getLogger("convnext")
 
-COLUMNS = ("path", "truth", "answer", "mIoU", "mean_accuracy", "pixel_accuracy")
+IOU_COLUMNS = ("path", "truth", "answer", "mIoU", "mean_accuracy", "pixel_accuracy")
 
 
 class Measured(NamedTuple):

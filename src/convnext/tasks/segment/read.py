@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from convnext.data.problems import Problems
 from convnext.data.sources.label_maps import (
-    FOLDER,
+    LABEL_FOLDER,
     Examined,
     LabelRules,
     SegmentationSet,
@@ -45,7 +45,7 @@ class SegmentationData(NamedTuple):
 
 def read_segmentation_data(config: SegmentConfig, rules: LabelRules) -> SegmentationData:
     """What a run is trained on, and what it holds out. `InputError` for data of another form."""
-    only = training_parts(config.data, find_map_parts(config.data, FOLDER))
+    only = training_parts(config.data, find_map_parts(config.data, LABEL_FOLDER))
     read = read_label_maps(config.data, rules, only=only)
     train, val, origin = divide_images(read.parts, HoldOut(config.val_fraction, config.hold_out_rule))
     if not len(val):

@@ -26,7 +26,7 @@ ADE20K: dict[str, Any] = dict(
 AT_512: dict[str, Any] = dict(image_size=512, window=512, stride=341)
 AT_640: dict[str, Any] = dict(image_size=640, short_side=640, max_side=2560, test_size=640, window=640, stride=426)
 
-V1: dict[str, dict[str, Any]] = {
+SEGMENT_V1: dict[str, dict[str, Any]] = {
     "convnext_tiny": dict(drop_path=0.4),
     "convnext_small": dict(drop_path=0.3),
     "convnext_base": dict(drop_path=0.4),
@@ -34,7 +34,7 @@ V1: dict[str, dict[str, Any]] = {
     "convnext_xlarge": dict(drop_path=0.4),
 }
 
-V2: dict[str, dict[str, Any]] = {
+SEGMENT_V2: dict[str, dict[str, Any]] = {
     "convnextv2_base": dict(drop_path=0.4),
     "convnextv2_large": dict(drop_path=0.4),
     "convnextv2_huge": dict(drop_path=0.4),
@@ -42,48 +42,48 @@ V2: dict[str, dict[str, Any]] = {
 
 
 def upernet_v1(model: str) -> SegmentConfig:
-    """UperNet on ADE20K at 512 pixels, from ImageNet-1K weights of ConvNeXt V1.
+    """UperNet on ADE20K at 512 pixels, from ImageNet-1K weights of ConvNeXt SEGMENT_V1.
 
     Command:  convnext train segment ADE20K --recipe upernet_v1 --model convnext_tiny \\
                   --init convnext_tiny_1k_224 --out runs/ade
     Hardware: published on 8 GPUs.
     Result:   mIoU, seen once and at several scales: tiny 46.0, 46.7; small 48.7, 49.6; base 49.1, 49.9.
     """
-    return SegmentConfig(model=model, **AT_512, **ADE20K, **values_of(V1, model, "upernet_v1"))
+    return SegmentConfig(model=model, **AT_512, **ADE20K, **values_of(SEGMENT_V1, model, "upernet_v1"))
 
 
 def upernet_640_v1(model: str) -> SegmentConfig:
-    """UperNet on ADE20K at 640 pixels, from ImageNet-22K weights of ConvNeXt V1.
+    """UperNet on ADE20K at 640 pixels, from ImageNet-22K weights of ConvNeXt SEGMENT_V1.
 
     Command:  convnext train segment ADE20K --recipe upernet_640_v1 --model convnext_base \\
                   --init convnext_base_22k_224 --out runs/ade
     Hardware: published on 8 GPUs.
     Result:   not in the reference figures this project keeps.
     """
-    known = {name: V1[name] for name in ("convnext_base", "convnext_large", "convnext_xlarge")}
+    known = {name: SEGMENT_V1[name] for name in ("convnext_base", "convnext_large", "convnext_xlarge")}
     return SegmentConfig(model=model, **AT_640, **ADE20K, **values_of(known, model, "upernet_640_v1"))
 
 
 def upernet_v2(model: str) -> SegmentConfig:
-    """UperNet on ADE20K at 512 pixels, from fine-tuned ImageNet-1K weights of ConvNeXt V2.
+    """UperNet on ADE20K at 512 pixels, from fine-tuned ImageNet-1K weights of ConvNeXt SEGMENT_V2.
 
     Command:  convnext train segment ADE20K --recipe upernet_v2 --model convnextv2_base \\
                   --init convnextv2_base_1k_224 --out runs/ade
     Hardware: published on several GPUs.
     Result:   mIoU: base 52.1, large 53.7, huge 55.0.
     """
-    return SegmentConfig(model=model, **AT_512, **ADE20K, **values_of(V2, model, "upernet_v2"))
+    return SegmentConfig(model=model, **AT_512, **ADE20K, **values_of(SEGMENT_V2, model, "upernet_v2"))
 
 
 def upernet_640_v2(model: str) -> SegmentConfig:
-    """UperNet on ADE20K at 640 pixels, from fine-tuned ImageNet-22K weights of ConvNeXt V2.
+    """UperNet on ADE20K at 640 pixels, from fine-tuned ImageNet-22K weights of ConvNeXt SEGMENT_V2.
 
     Command:  convnext train segment ADE20K --recipe upernet_640_v2 --model convnextv2_huge \\
                   --init convnextv2_huge_22k_1k_512 --out runs/ade
     Hardware: published on several GPUs.
     Result:   mIoU: huge 57.0.
     """
-    known = {"convnextv2_huge": V2["convnextv2_huge"]}
+    known = {"convnextv2_huge": SEGMENT_V2["convnextv2_huge"]}
     return SegmentConfig(model=model, **AT_640, **ADE20K, **values_of(known, model, "upernet_640_v2"))
 
 

@@ -14,11 +14,9 @@ from convnext.data.sources.label_maps import SegmentationSet
 from convnext.errors import ImageError
 from convnext.inference.draw import draw_labels
 from convnext.inference.segmenter import Segmenter
-from convnext.reports.plots import BLUE, ORANGE, plot_confusion, plot_measured, save
+from convnext.reports.plots import BLUE, EXAMPLES, ORANGE, plot_confusion, plot_measured, save
 from convnext.reports.tables import Table
 from convnext.tasks.segment.metrics import iou_per_class
-
-SHOWN = 6
 
 
 def write_segmentation_report(
@@ -44,7 +42,7 @@ def _percent(share: float) -> float | str:
 def plot_label_maps(segmenter: Segmenter, data: SegmentationSet, path: Path) -> None:
     """Some images, spread over the set, beside the truth and what was found."""
     shown = []
-    for i in np.linspace(0, len(data) - 1, min(SHOWN, len(data))).round().astype(int).tolist():
+    for i in np.linspace(0, len(data) - 1, min(EXAMPLES, len(data))).round().astype(int).tolist():
         try:
             shown.append(data.open(i))
         except ImageError:

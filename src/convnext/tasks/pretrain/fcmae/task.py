@@ -32,12 +32,12 @@ from convnext.storage.files import whole_file
 from convnext.tasks.base import Task, TrainLoader, is_due
 from convnext.tasks.pretrain.fcmae.card import write_pretraining_card
 from convnext.tasks.pretrain.fcmae.config import PretrainConfig
+from convnext.tasks.supervised import EVAL_BATCH
 from convnext.weights import load_weights
 
 LOOKS = ("feature_distance", "knn", "linear_probe")
 DRAWN = 8  # images in a picture of reconstructions
 LOOKED_AT = 64  # images over which the feature distance is averaged while training
-EVAL_BATCH = 64
 
 
 class Pretraining(Task):
