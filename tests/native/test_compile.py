@@ -124,7 +124,7 @@ def test_a_compiler_that_waits_is_given_up(tmp_path, monkeypatch, caplog):
     waiting.write_text("#!/bin/sh\nsleep 60\n")
     waiting.chmod(0o755)
     monkeypatch.setenv("CC", str(waiting))
-    monkeypatch.setattr(build, "PATIENCE", 0.2)
+    monkeypatch.setattr(build, "COMPILER_PATIENCE", 0.2)
     assert not native.depthwise_available()
     assert "took more than" in caplog.text
 

@@ -35,7 +35,7 @@ def kernels(request, monkeypatch, tmp_path_factory):
 def emulate(folder: Path, name, x, grid, block, arguments):
     library = folder / f"{x.dtype}-{x.shape[-1]}.so"
     if not library.is_file():
-        flags = [f"-DTYPE={cuda.TYPES[x.dtype]}", f"-DCHANNELS={x.shape[-1]}", f"-I{cuda.SOURCE.parent}"]
+        flags = [f"-DTYPE={cuda.TYPES[x.dtype]}", f"-DCHANNELS={x.shape[-1]}", f"-I{cuda.CUDA_SOURCE.parent}"]
         source = Path(__file__).with_name("emulated.cpp")
         command = ["g++", "-std=c++20", "-O1", "-Wno-unknown-pragmas", "-shared", "-fPIC", "-pthread"]
         subprocess.run([*command, *flags, str(source), "-o", str(library)], check=True)
@@ -92,6 +92,6 @@ def test_kernels_compile_for_gpus(name, capability):
         utils._get_gpu_rtc_library()
     except (OSError, AttributeError):
         pytest.skip("this PyTorch has no NVRTC")
-    source = f"#define TYPE 1\n#define CHANNELS 96\n{cuda.SOURCE.read_text()}"
+    source = f"#define TYPE 1\n#define CHANNELS 96\n{cuda.CUDA_SOURCE.read_text()}"
     binary, _ = utils._nvrtc_compile(source, name, capability)
     assert binary[:4] == b"\x7fELF"
