@@ -39,9 +39,13 @@ RENAMED = {
 """Old names of options, which are taken for one release more, and their new ones."""
 
 
-def option(default: Any, help: str) -> Any:
-    """A field with its help text."""
-    return field(default=default, metadata={"help": help})
+OptionGroup = Literal["model", "optimisation", "data", "augmentation", "machine"]
+"""Where an option's help stands."""
+
+
+def option(default: Any, help: str, group: OptionGroup = "optimisation", *, common: bool = False) -> Any:
+    """A field with its help text; what is `common` stands in `--help`, all else in `--help-all`."""
+    return field(default=default, metadata={"help": help, "group": group, "common": common})
 
 
 @dataclass(frozen=True)
@@ -56,19 +60,21 @@ class TrainConfig:
 
     recipe: str = option("", "the recipe these values came from")
     data: str = option("", "the data to train on")
-    model: str = option("convnextv2_atto", "a name of `convnext models`")
-    init: str | None = option(None, "weights to start from: run directory, file, published name or hf:ORG/NAME")
-    in_chans: Literal[1, 3] = option(3, "channels images are read with: 3 colour, 1 grey")
-    white: int = option(65535, "value of 16-bit images that is white: 4095 where they hold 12 bits")
-    stem_patch: Literal[1, 2, 4] = option(4, "side of the stem's patches; 2 or 1 for small images")
-    image_size: int = option(224, "side of the square images the network sees, in pixels")
-    drop_path: float = option(0.0, "stochastic depth of the last block")
-    layer_scale_init: float = option(1e-6, "first value of V1's LayerScale")
+    model: str = option("convnextv2_atto", "a name of `convnext models`", group="model", common=True)
+    init: str | None = option(
+        None, "weights to start from: run directory, file, published name or hf:ORG/NAME", group="model", common=True
+    )
+    in_chans: Literal[1, 3] = option(3, "channels images are read with: 3 colour, 1 grey", group="model")
+    white: int = option(65535, "value of 16-bit images that is white: 4095 where they hold 12 bits", group="data")
+    stem_patch: Literal[1, 2, 4] = option(4, "side of the stem's patches; 2 or 1 for small images", group="model")
+    image_size: int = option(224, "side of the square images the network sees, in pixels", group="model", common=True)
+    drop_path: float = option(0.0, "stochastic depth of the last block", group="model")
+    layer_scale_init: float = option(1e-6, "first value of V1's LayerScale", group="model")
 
-    epochs: int = option(100, "passes over the training images")
-    batch_size: int = option(64, "images in one step of the optimizer")
-    accumulate: int = option(1, "parts a step's batch is computed in, to save memory")
-    base_lr: float = option(1e-3, "learning rate for a batch of 256; it scales with the batch")
+    epochs: int = option(100, "passes over the training images", common=True)
+    batch_size: int = option(64, "images in one step of the optimizer", common=True)
+    accumulate: int = option(1, "parts a step's batch is computed in, to save memory", group="machine")
+    base_lr: float = option(1e-3, "learning rate for a batch of 256; it scales with the batch", common=True)
     min_lr: float = option(1e-6, "learning rate at the end")
     warmup_epochs: float = option(0.0, "epochs of linear warm-up")
     warmup_steps: int | None = option(None, "steps of linear warm-up, instead of epochs")
@@ -86,31 +92,54 @@ class TrainConfig:
         "single", "what a layer is: a block, or of the third stage three, or a stage"
     )
     clip_grad: float | None = option(None, "largest norm of the gradient")
-    ema: float | None = option(None, "decay of the averaged weights that are evaluated and kept")
+    ema: float | None = option(None, "decay of the averaged weights that are evaluated and kept", common=True)
 
-    save_every: int | None = option(None, "steps between checkpoints; none: one at the end of each epoch")
-    keep_checkpoints: int = option(2, "checkpoints kept")
-    max_nonfinite: int = option(10, "steps in a row with a loss or gradient that is not finite before the run stops")
-    max_unreadable: float = option(0.1, "share of the training images that may be unreadable before the run stops")
+    save_every: int | None = option(
+        None, "steps between checkpoints; none: one at the end of each epoch", group="machine"
+    )
+    keep_checkpoints: int = option(2, "checkpoints kept", group="machine")
+    max_nonfinite: int = option(
+        10, "steps in a row with a loss or gradient that is not finite before the run stops", group="machine"
+    )
+    max_unreadable: float = option(
+        0.1, "share of the training images that may be unreadable before the run stops", group="data"
+    )
 
     precision: Literal["auto", "fp32", "bf16", "fp16"] = option(
-        "auto", "type of the activations; auto: bf16 on a GPU that is fast in it, else fp32"
+        "auto",
+        "type of the activations; auto: bf16 on a GPU that is fast in it, else fp32",
+        group="machine",
+        common=True,
     )
-    compile: bool | None = option(None, "torch.compile the network; auto: on a GPU, where the run is long")
-    cuda_graph: bool = option(True, "on a GPU, record a step once and start it whole, where its images have one size")
-    checkpointing: bool = option(False, "recompute activations to save memory")
+    compile: bool | None = option(
+        None, "torch.compile the network; auto: on a GPU, where the run is long", group="machine"
+    )
+    cuda_graph: bool = option(
+        True, "on a GPU, record a step once and start it whole, where its images have one size", group="machine"
+    )
+    checkpointing: bool = option(False, "recompute activations to save memory", group="machine")
     workers: int = field(
         default_factory=loading_processes,
-        metadata={"help": "processes that load images; without: two, or beside a GPU all cores but two"},
+        metadata={
+            "help": "processes that load images; without: two, or beside a GPU all cores but two",
+            "group": "machine",
+            "common": True,
+        },
     )
     parallel: Literal["auto", "ddp", "fsdp"] = option(
-        "auto", "over several processes: ddp copies the network to each, fsdp splits it; auto: fsdp for the largest"
+        "auto",
+        "over several processes: ddp copies the network to each, fsdp splits it; auto: fsdp for the largest",
+        group="machine",
     )
-    device: str = option("auto", "auto, cpu, cuda, cuda:1, mps")
-    deterministic: bool = option(False, "the same bits every time on a GPU too, more slowly; a CPU gives them anyway")
-    seed: int = option(0, "of every random choice")
+    device: str = option("auto", "auto, cpu, cuda, cuda:1, mps", group="machine", common=True)
+    deterministic: bool = option(
+        False, "the same bits every time on a GPU too, more slowly; a CPU gives them anyway", group="machine"
+    )
+    seed: int = option(0, "of every random choice", group="machine", common=True)
     hold_out_rule: Literal[0, 1, 2] = option(
-        2, "how images are held out where the data does not say: 2 by a hash of each one's path; 0, 1 as older runs did"
+        2,
+        "how images are held out where the data does not say: 2 by a hash of each one's path; 0, 1 as older runs did",
+        group="data",
     )
 
     def override(self, changes: dict[str, Any]) -> Self:

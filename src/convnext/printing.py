@@ -6,6 +6,7 @@ import json
 import logging
 import math
 import re
+import shlex
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -67,3 +68,8 @@ def _finite(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _finite(each) for key, each in value.items()}
     return [_finite(each) for each in value] if isinstance(value, list | tuple) else value
+
+
+def command_line(*words: object) -> str:
+    """A command of ours that can be pasted into a shell, whatever its words hold."""
+    return f"convnext {shlex.join(str(word) for word in words)}"

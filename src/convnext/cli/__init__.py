@@ -14,7 +14,9 @@ from convnext.printing import PlainFormatter, complain
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns the exit status: 0, 1 where some images could not be read, 2 for bad input."""
-    return execute(build_parser().parse_args(argv))
+    words = sys.argv[1:] if argv is None else argv
+    helps = [word for word in words if word in ("-h", "--help", "--help-all")]  # last, when a recipe's name is read
+    return execute(build_parser().parse_args([word for word in words if word not in helps] + helps))
 
 
 def execute(args: argparse.Namespace) -> int:
@@ -29,7 +31,7 @@ def execute(args: argparse.Namespace) -> int:
     try:
         if getattr(args, "slurm", None) is not None:
             return submit(args)
-        return args.command(args) or 0
+        return args.run(args) or 0
     except InputError as error:
         complain(error)
         return 2

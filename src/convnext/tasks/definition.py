@@ -40,6 +40,8 @@ class TaskDefinition(ABC):
     recipes: ClassVar[tuple[Recipe, ...]]
     reading_options: ClassVar[tuple[str, ...]] = ()
     """Options that decide what is read of the data."""
+    answer_options: ClassVar[tuple[str, ...]] = ("out",)
+    """Options of `convnext predict` that the task's models take, beside those that all take."""
     can_check: ClassVar[bool] = False
     """Whether the command has `--check`."""
     sign: ClassVar[str] = ""
@@ -73,6 +75,11 @@ class TaskDefinition(ABC):
         """How the task is measured. `InputError` for a task without labels."""
         raise InputError(f"what `convnext {self.command}` trains is not measured on labels")
 
-    def answer(self, predictor: Any, images: list[tuple[str, Any]], **options: Any) -> int:
-        """Print and write the predictor's answers about images, for `convnext predict`; returns the exit status."""
+    def answer(
+        self, predictor: Any, images: list[tuple[str, Any]], *, as_json: bool, single: bool, **options: Any
+    ) -> int:
+        """Print and write the predictor's answers about images, for `convnext predict`; returns the exit status.
+
+        `single` says that one file was named; `options` are some of `answer_options`.
+        """
         raise InputError(f"what `convnext {self.command}` trains does not answer about images")

@@ -229,7 +229,7 @@ def test_what_cannot_work_gets_one_line(scenes: Path, run: Path, tmp_path: Path,
     alone = ["--batch-size", "1", "--recipe", "segment_small_data"]
     assert "--head-norm group" in fails(capsys, "train", "segment", scenes, *out, *IGNORE, *alone)
     assert "stride goes with a window" in fails(capsys, "train", "segment", scenes, *out, "--stride", "4")
-    assert "--tile is for detectors" in fails(capsys, "predict", run, scenes / "images" / "val", "--tile", "64")
+    assert "--tile is not for" in fails(capsys, "predict", run, scenes / "images" / "val", "--tile", "64")
     assert "--scales takes" in fails(capsys, "evaluate", run, scenes, "--scales", "0")
     other = shutil.copytree(scenes, tmp_path / "other")
     (other / "classes.txt").write_text("a\nb\nc\n")

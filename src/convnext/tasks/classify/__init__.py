@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from convnext.printing import listed
+from convnext.printing import command_line, listed
 from convnext.tasks.classify.config import ClassifyConfig
 from convnext.tasks.classify.recipes.digits import digits
 from convnext.tasks.classify.recipes.imagenet_v1 import finetune_22k_v1, finetune_384_v1, scratch_22k_v1, scratch_v1
@@ -29,6 +29,7 @@ class Classify(TaskDefinition):
     data_help = "folder of class folders, CSV or Parquet table, shards, or 'digits'"
     default_recipes = "small_data up to 20,000 images, else the paper's"
     config = ClassifyConfig
+    answer_options = ("top_k",)
     recipes = (
         small_data, small_data_finetune, digits,
         finetune_v2, intermediate_22k_v2, finetune_22k_v2,
@@ -59,7 +60,7 @@ class Classify(TaskDefinition):
     def after_training(self, config: ClassifyConfig, metrics: Mapping[str, float], data: str, out: Path) -> str:
         return (
             f"{listed(metrics, 4)}\n{out}: curves, confusion matrix and mistakes are there; next:\n"
-            f"  convnext evaluate {out} {data}\n  convnext predict {out} IMAGE"
+            f"  {command_line('evaluate', out, data)}\n  {command_line('predict', out)} IMAGE"
         )
 
     def predictor(self, source: str | Path, meta: dict[str, Any]) -> Any:
@@ -72,7 +73,9 @@ class Classify(TaskDefinition):
 
         return ClassificationEvaluator()
 
-    def answer(self, predictor: Any, images: list[tuple[str, Any]], **options: Any) -> int:
+    def answer(
+        self, predictor: Any, images: list[tuple[str, Any]], *, as_json: bool, single: bool, **options: Any
+    ) -> int:
         from convnext.tasks.classify.predict import label_inputs
 
-        return label_inputs(predictor, images, **options)
+        return label_inputs(predictor, images, as_json=as_json, single=single, **options)

@@ -15,22 +15,30 @@ class ClassifyConfig(TrainConfig):
 
     TASK: ClassVar[str] = "classify"
 
-    val_fraction: float = option(0.2, "share held out for validation where the data has no split of its own")
-    multi_label: bool = option(False, "images of a table may have several labels")
-    crop: float | None = option(
-        None, "centre crop's share of the resized image in evaluation; 1 warps; none: 0.875 below 384 pixels, else 1"
+    val_fraction: float = option(
+        0.2, "share held out for validation where the data has no split of its own", group="data", common=True
     )
-    crop_scale: tuple[float, float] = option((0.08, 1.0), "share of the image's area a training crop takes")
-    hflip: float = option(0.5, "probability of a horizontal flip")
-    rand_augment: str | None = option("rand-m9-mstd0.5-inc1", "timm's RandAugment policy")
-    color_jitter: float = option(0.0, "strength of colour jitter")
-    random_erasing: float = option(0.25, "probability of erasing a rectangle")
-    mixup: float = option(0.0, "mixup's alpha")
-    cutmix: float = option(0.0, "cutmix's alpha")
-    label_smoothing: float = option(0.1, "probability moved from the label to all classes")
-    class_weights: Literal["none", "balanced"] = option("none", "weigh classes by the inverse of their count")
-    head_init_scale: float = option(1.0, "factor on the new head's first weights")
-    freeze_backbone: bool = option(False, "train the head alone (linear probe)")
+    multi_label: bool = option(False, "images of a table may have several labels", group="data")
+    crop: float | None = option(
+        None,
+        "centre crop's share of the resized image in evaluation; 1 warps; none: 0.875 below 384 pixels, else 1",
+        group="model",
+    )
+    crop_scale: tuple[float, float] = option(
+        (0.08, 1.0), "share of the image's area a training crop takes", group="augmentation"
+    )
+    hflip: float = option(0.5, "probability of a horizontal flip", group="augmentation", common=True)
+    rand_augment: str | None = option("rand-m9-mstd0.5-inc1", "timm's RandAugment policy", group="augmentation")
+    color_jitter: float = option(0.0, "strength of colour jitter", group="augmentation")
+    random_erasing: float = option(0.25, "probability of erasing a rectangle", group="augmentation")
+    mixup: float = option(0.0, "mixup's alpha", group="augmentation", common=True)
+    cutmix: float = option(0.0, "cutmix's alpha", group="augmentation")
+    label_smoothing: float = option(0.1, "probability moved from the label to all classes", group="augmentation")
+    class_weights: Literal["none", "balanced"] = option(
+        "none", "weigh classes by the inverse of their count", group="data"
+    )
+    head_init_scale: float = option(1.0, "factor on the new head's first weights", group="model")
+    freeze_backbone: bool = option(False, "train the head alone (linear probe)", group="model")
 
     def __post_init__(self) -> None:
         super().__post_init__()

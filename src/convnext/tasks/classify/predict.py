@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,10 +19,7 @@ def label_inputs(
     *,
     as_json: bool,
     single: bool,
-    out: Path | None,
-    top_k: int,
-    tile: int | None,
-    **others: Any,
+    top_k: int = 5,
 ) -> int:
     """Print the labels of every image, in order; returns 0, 1 if some image was unreadable, 2 if all were.
 
@@ -32,8 +28,6 @@ def label_inputs(
     """
     if top_k < 1:
         raise InputError(f"--top-k must be at least 1, not {top_k}")
-    if out is not None or tile is not None:
-        raise InputError("the model classifies; --out is for detectors and segmenters, --tile for detectors")
     bad = 0
     for name, answer in answers(predictor, images, top_k):
         if isinstance(answer, ImageError):

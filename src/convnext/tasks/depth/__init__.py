@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from convnext.printing import listed
+from convnext.printing import command_line, listed
 from convnext.tasks.definition import TaskDefinition
 from convnext.tasks.depth.config import DepthConfig
 from convnext.tasks.depth.recipes import depth_small_data, depth_small_data_finetune
@@ -50,7 +50,7 @@ class Depth(TaskDefinition):
     def after_training(self, config: DepthConfig, metrics: Mapping[str, float], data: str, out: Path) -> str:
         return (
             f"{listed(metrics, 4)}\n{out}: curves and a gallery are there; next:\n"
-            f"  convnext evaluate {out} {data}\n  convnext predict {out} IMAGES --out FOLDER"
+            f"  {command_line('evaluate', out, data)}\n  {command_line('predict', out)} IMAGES --out FOLDER"
         )
 
     def check(self, config: DepthConfig) -> tuple[list[str], list[str]]:
@@ -69,7 +69,9 @@ class Depth(TaskDefinition):
 
         return DepthEvaluator()
 
-    def answer(self, predictor: Any, images: list[tuple[str, Any]], **options: Any) -> int:
+    def answer(
+        self, predictor: Any, images: list[tuple[str, Any]], *, as_json: bool, single: bool, **options: Any
+    ) -> int:
         from convnext.tasks.depth.predict import estimate_inputs
 
-        return estimate_inputs(predictor, images, **options)
+        return estimate_inputs(predictor, images, as_json=as_json, **options)

@@ -16,23 +16,33 @@ class DepthConfig(TrainConfig):
     TASK: ClassVar[str] = "depth"
     FIXED: ClassVar[tuple[str, ...]] = ("in_chans", "stem_patch")
 
-    val_fraction: float = option(0.2, "share held out for validation where the data has no split of its own")
-    depth_scale: float = option(1000.0, "number in a depth map that is one unit: 1000 for millimetres, KITTI 256")
-    fpn_dim: int = option(512, "channels of the pyramid network")
-    aux_dim: int = option(256, "channels of the auxiliary head")
-    aux_weight: float = option(0.4, "weight of the auxiliary head's loss")
-    dropout: float = option(0.0, "before the last layers")
-    head_norm: Literal["batch", "group"] = option("batch", "norm of the head; group for batches of one or two images")
-    short_side: int = option(480, "short side of a training image before the crop, times `scale`")
-    max_side: int = option(1920, "most pixels of the long side, times `scale`")
-    scale: tuple[float, float] = option(
-        (1.0, 1.5), "random factor on a training image's size, from and to; depths are divided by it"
+    val_fraction: float = option(
+        0.2, "share held out for validation where the data has no split of its own", group="data", common=True
     )
-    hflip: float = option(0.5, "probability of a horizontal flip")
-    photometric: bool = option(True, "change brightness, contrast, saturation and hue")
-    loss: Literal["l1", "log_l1"] = option("log_l1", "of depths, or of their logarithms, which weighs near things more")
-    test_size: int = option(480, "short side in evaluation and prediction, in pixels")
-    eval_every: int = option(1, "epochs between evaluations; the last is always evaluated")
+    depth_scale: float = option(
+        1000.0, "number in a depth map that is one unit: 1000 for millimetres, KITTI 256", group="data", common=True
+    )
+    fpn_dim: int = option(512, "channels of the pyramid network", group="model")
+    aux_dim: int = option(256, "channels of the auxiliary head", group="model")
+    aux_weight: float = option(0.4, "weight of the auxiliary head's loss")
+    dropout: float = option(0.0, "before the last layers", group="model")
+    head_norm: Literal["batch", "group"] = option(
+        "batch", "norm of the head; group for batches of one or two images", group="model"
+    )
+    short_side: int = option(480, "short side of a training image before the crop, times `scale`", group="augmentation")
+    max_side: int = option(1920, "most pixels of the long side, times `scale`", group="augmentation")
+    scale: tuple[float, float] = option(
+        (1.0, 1.5),
+        "random factor on a training image's size, from and to; depths are divided by it",
+        group="augmentation",
+    )
+    hflip: float = option(0.5, "probability of a horizontal flip", group="augmentation", common=True)
+    photometric: bool = option(True, "change brightness, contrast, saturation and hue", group="augmentation")
+    loss: Literal["l1", "log_l1"] = option(
+        "log_l1", "of depths, or of their logarithms, which weighs near things more", common=True
+    )
+    test_size: int = option(480, "short side in evaluation and prediction, in pixels", group="model", common=True)
+    eval_every: int = option(1, "epochs between evaluations; the last is always evaluated", group="data")
 
     def __post_init__(self) -> None:
         super().__post_init__()

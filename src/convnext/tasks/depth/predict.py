@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from convnext.errors import InputError
 from convnext.inference.depth import DepthEstimator, draw_depths
 from convnext.printing import printable, to_json
 from convnext.storage.files import whole_file
@@ -20,9 +19,7 @@ def estimate_inputs(
     images: list[tuple[str, Any]],
     *,
     as_json: bool,
-    out: Path | None,
-    tile: int | None,
-    **others: Any,
+    out: Path | None = None,
 ) -> int:
     """Print the least, median and largest depth of every image, and write `NAME.png` (16 bits, depths times the
     model's `depth_scale`), `NAME-depth.png` (colours) and `depths.json` to `out`.
@@ -30,8 +27,6 @@ def estimate_inputs(
     Returns 0, 1 if some image was unreadable, 2 if all were. With `as_json`, a line `{"image", "least", "median",
     "most"}` an image.
     """
-    if tile is not None:
-        raise InputError("the model estimates depths, and takes images of any size; --tile is for detectors")
     outputs = Outputs(out, images) if out is not None else None
     rows = []
     readable = Readable(images, as_json=as_json, white=estimator.transform.white)

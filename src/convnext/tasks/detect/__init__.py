@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from convnext.printing import listed
+from convnext.printing import command_line, listed
 from convnext.tasks.definition import SMALL, TaskDefinition
 from convnext.tasks.detect.config import DetectConfig
 from convnext.tasks.detect.recipes import (
@@ -32,6 +32,7 @@ class Detect(TaskDefinition):
     data_help = "folder of images with COCO's JSON: train.json beside train/"
     default_recipes = "detect_small_data up to 20,000 images, else a published one"
     config = DetectConfig
+    answer_options = ("threshold", "tile", "out")
     recipes = (detect_small_data, detect_small_data_finetune, mask_rcnn_v2, mask_rcnn_v1, cascade_v1)
     reading_options = ("val_fraction", "hold_out_rule")
     can_check = True
@@ -63,7 +64,7 @@ class Detect(TaskDefinition):
         figures = listed(shown, 2) or "val has no objects: nothing was measured"
         return (
             f"{figures}\n{out}: curves, precision and recall, and a gallery are there; next:\n"
-            f"  convnext evaluate {out} {data}\n  convnext predict {out} IMAGES --out FOLDER"
+            f"  {command_line('evaluate', out, data)}\n  {command_line('predict', out)} IMAGES --out FOLDER"
         )
 
     def check(self, config: DetectConfig) -> tuple[list[str], list[str]]:
@@ -82,7 +83,9 @@ class Detect(TaskDefinition):
 
         return DetectionEvaluator()
 
-    def answer(self, predictor: Any, images: list[tuple[str, Any]], **options: Any) -> int:
+    def answer(
+        self, predictor: Any, images: list[tuple[str, Any]], *, as_json: bool, single: bool, **options: Any
+    ) -> int:
         from convnext.tasks.detect.predict import detect_inputs
 
-        return detect_inputs(predictor, images, **options)
+        return detect_inputs(predictor, images, as_json=as_json, **options)

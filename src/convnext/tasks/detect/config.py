@@ -17,29 +17,37 @@ class DetectConfig(TrainConfig):
     OLD_RULE: ClassVar[int] = 0
     FIXED: ClassVar[tuple[str, ...]] = ("in_chans", "stem_patch")
 
-    val_fraction: float = option(0.2, "share held out for validation where the data has no split of its own")
-    masks: bool = option(True, "draw outlines too; false: boxes alone")
-    negatives: bool = option(False, "train on images without objects too")
-    cascade: bool = option(False, "Cascade R-CNN's three stages, with GIoU, instead of one")
-    class_agnostic: bool = option(False, "one box for all classes instead of one for each")
-    fpn_dim: int = option(256, "channels of the feature pyramid and the heads")
-    linear_dim: int = option(1024, "width of the box heads' linear layers")
-    box_convs: int = option(0, "convolutions in the box heads")
-    mask_convs: int = option(4, "convolutions in the mask heads")
-    head_norm: Literal["batch", "group", "none"] = option("none", "norm of the box heads' convolutions")
-    anchor_scale: float = option(8.0, "side of an anchor in strides of its map: smaller for small objects")
-    rois_per_image: int = option(512, "regions of an image that a box head learns from, a quarter of them on objects")
-    soft_nms: bool = option(False, "soft-NMS instead of NMS")
-    scale_jitter: tuple[float, float] | None = option(
-        (0.1, 2.0), "large-scale jitter, from and to; none: whole images at random short sides"
+    val_fraction: float = option(
+        0.2, "share held out for validation where the data has no split of its own", group="data", common=True
     )
-    short_sides: tuple[int, int] = option((480, 800), "without jitter, short sides in training, from and to, by 32")
-    test_size: int = option(800, "short side in evaluation and prediction, in pixels")
-    max_side: int = option(1333, "most pixels of the long side")
-    hflip: float = option(0.5, "probability of a horizontal flip")
-    vflip: float = option(0.0, "probability of a vertical flip")
-    colour: float = option(0.0, "strength of changes of brightness, contrast and saturation")
-    eval_every: int = option(1, "epochs between evaluations; the last is always evaluated")
+    masks: bool = option(True, "draw outlines too; false: boxes alone", group="model", common=True)
+    negatives: bool = option(False, "train on images without objects too", group="data")
+    cascade: bool = option(False, "Cascade R-CNN's three stages, with GIoU, instead of one", group="model")
+    class_agnostic: bool = option(False, "one box for all classes instead of one for each", group="model")
+    fpn_dim: int = option(256, "channels of the feature pyramid and the heads", group="model")
+    linear_dim: int = option(1024, "width of the box heads' linear layers", group="model")
+    box_convs: int = option(0, "convolutions in the box heads", group="model")
+    mask_convs: int = option(4, "convolutions in the mask heads", group="model")
+    head_norm: Literal["batch", "group", "none"] = option("none", "norm of the box heads' convolutions", group="model")
+    anchor_scale: float = option(
+        8.0, "side of an anchor in strides of its map: smaller for small objects", group="model"
+    )
+    rois_per_image: int = option(
+        512, "regions of an image that a box head learns from, a quarter of them on objects", group="model"
+    )
+    soft_nms: bool = option(False, "soft-NMS instead of NMS", group="model")
+    scale_jitter: tuple[float, float] | None = option(
+        (0.1, 2.0), "large-scale jitter, from and to; none: whole images at random short sides", group="augmentation"
+    )
+    short_sides: tuple[int, int] = option(
+        (480, 800), "without jitter, short sides in training, from and to, by 32", group="augmentation"
+    )
+    test_size: int = option(800, "short side in evaluation and prediction, in pixels", group="model", common=True)
+    max_side: int = option(1333, "most pixels of the long side", group="augmentation")
+    hflip: float = option(0.5, "probability of a horizontal flip", group="augmentation", common=True)
+    vflip: float = option(0.0, "probability of a vertical flip", group="augmentation")
+    colour: float = option(0.0, "strength of changes of brightness, contrast and saturation", group="augmentation")
+    eval_every: int = option(1, "epochs between evaluations; the last is always evaluated", group="data")
 
     def __post_init__(self) -> None:
         super().__post_init__()

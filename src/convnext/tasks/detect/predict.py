@@ -22,10 +22,9 @@ def detect_inputs(
     images: list[tuple[str, Any]],
     *,
     as_json: bool,
-    out: Path | None,
-    threshold: float,
-    tile: int | None,
-    **others: Any,
+    out: Path | None = None,
+    threshold: float = 0.5,
+    tile: int | None = None,
 ) -> int:
     """Print the objects of every image, and write drawings and `detections.json` to `out`.
 

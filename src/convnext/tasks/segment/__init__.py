@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from convnext.printing import listed
+from convnext.printing import command_line, listed
 from convnext.tasks.definition import SMALL, TaskDefinition
 from convnext.tasks.segment.config import SegmentConfig
 from convnext.tasks.segment.recipes import (
@@ -61,7 +61,7 @@ class Segment(TaskDefinition):
     def after_training(self, config: SegmentConfig, metrics: Mapping[str, float], data: str, out: Path) -> str:
         return (
             f"{listed(metrics, 2)}\n{out}: curves, confusion matrix and a gallery are there; next:\n"
-            f"  convnext evaluate {out} {data}\n  convnext predict {out} IMAGES --out FOLDER"
+            f"  {command_line('evaluate', out, data)}\n  {command_line('predict', out)} IMAGES --out FOLDER"
         )
 
     def check(self, config: SegmentConfig) -> tuple[list[str], list[str]]:
@@ -80,7 +80,9 @@ class Segment(TaskDefinition):
 
         return SegmentationEvaluator()
 
-    def answer(self, predictor: Any, images: list[tuple[str, Any]], **options: Any) -> int:
+    def answer(
+        self, predictor: Any, images: list[tuple[str, Any]], *, as_json: bool, single: bool, **options: Any
+    ) -> int:
         from convnext.tasks.segment.predict import segment_inputs
 
-        return segment_inputs(predictor, images, **options)
+        return segment_inputs(predictor, images, as_json=as_json, **options)

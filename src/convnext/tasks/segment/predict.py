@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from convnext.errors import InputError
 from convnext.inference.draw import colours, draw_labels
 from convnext.inference.segmenter import Segmenter
 from convnext.printing import printable, to_json
@@ -21,17 +20,13 @@ def segment_inputs(
     images: list[tuple[str, Any]],
     *,
     as_json: bool,
-    out: Path | None,
-    tile: int | None,
-    **others: Any,
+    out: Path | None = None,
 ) -> int:
     """Print the classes' shares of every image, and write `NAME.png` (indices, with a palette), `NAME-overlay.png` and
     `shares.json` to `out`.
 
     Returns 0, 1 if some image was unreadable, 2 if all were. With `as_json`, a line `{"image", "shares"}` an image.
     """
-    if tile is not None:
-        raise InputError("the model segments, and takes images of any size; --tile is for detectors")
     outputs = Outputs(out, images) if out is not None else None
     rows = []
     readable = Readable(images, as_json=as_json, white=segmenter.transform.white)

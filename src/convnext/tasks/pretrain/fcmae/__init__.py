@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from convnext.printing import listed
+from convnext.printing import command_line, listed
 from convnext.tasks.definition import SMALL, TaskDefinition
 from convnext.tasks.pretrain.fcmae.config import PretrainConfig
 from convnext.tasks.pretrain.fcmae.recipes import fcmae, fcmae_digits, fcmae_small_data
@@ -46,7 +46,7 @@ class Fcmae(TaskDefinition):
     def after_training(self, config: PretrainConfig, metrics: Mapping[str, float], data: str, out: Path) -> str:
         return (
             f"{listed(metrics, 4)}\n{out}: curves and reconstructions are there; next:\n"
-            f"  {config.follow_up(out)}\n  convnext analyze reconstruct {out} IMAGES --out FOLDER"
+            f"  {config.follow_up(out)}\n  {command_line('analyze', 'reconstruct', out)} IMAGES --out FOLDER"
         )
 
     def predictor(self, source: str | Path, meta: dict[str, Any]) -> Any:

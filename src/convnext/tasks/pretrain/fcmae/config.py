@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 
 from convnext.config import TrainConfig, option
 from convnext.errors import InputError
+from convnext.printing import command_line
 
 
 @dataclass(frozen=True)
@@ -16,17 +17,28 @@ class PretrainConfig(TrainConfig):
 
     TASK: ClassVar[str] = "pretrain"
 
-    mask_ratio: float = option(0.6, "share of patches hidden")
-    patch_size: int = option(32, "side of the patches that are hidden, in pixels; a multiple of the network's stride")
-    mask_block: int = option(1, "hide squares of so many patches a side together")
-    encoder: Literal["visible", "dense"] = option("visible", "compute visible patches alone, or whole maps and a mask")
-    decoder_dim: int = option(512, "the decoder's width")
-    decoder_depth: int = option(1, "the decoder's blocks")
-    norm_pix_loss: bool = option(True, "predict pixels normalised patch by patch")
-    crop_scale: tuple[float, float] = option((0.2, 1.0), "share of the image's area a training crop takes")
-    hflip: float = option(0.5, "probability of a horizontal flip")
-    probe_every: int = option(20, "epochs between pictures of reconstructions, and between probes")
-    probe: str | None = option(None, "labelled data, as `train classify` takes, to measure kNN and a linear probe on")
+    mask_ratio: float = option(0.6, "share of patches hidden", group="model", common=True)
+    patch_size: int = option(
+        32, "side of the patches that are hidden, in pixels; a multiple of the network's stride", group="model"
+    )
+    mask_block: int = option(1, "hide squares of so many patches a side together", group="model")
+    encoder: Literal["visible", "dense"] = option(
+        "visible", "compute visible patches alone, or whole maps and a mask", group="model"
+    )
+    decoder_dim: int = option(512, "the decoder's width", group="model")
+    decoder_depth: int = option(1, "the decoder's blocks", group="model")
+    norm_pix_loss: bool = option(True, "predict pixels normalised patch by patch", group="model")
+    crop_scale: tuple[float, float] = option(
+        (0.2, 1.0), "share of the image's area a training crop takes", group="augmentation"
+    )
+    hflip: float = option(0.5, "probability of a horizontal flip", group="augmentation", common=True)
+    probe_every: int = option(20, "epochs between pictures of reconstructions, and between probes", group="data")
+    probe: str | None = option(
+        None,
+        "labelled data, as `train classify` takes, to measure kNN and a linear probe on",
+        group="data",
+        common=True,
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -55,8 +67,9 @@ class PretrainConfig(TrainConfig):
         shared = ("model", "image_size", "stem_patch", "in_chans")
         default = PretrainConfig()
         flags = [
-            f"--{name.replace('_', '-')} {getattr(self, name)}"
+            word
             for name in shared
             if name == "model" or getattr(self, name) != getattr(default, name)
+            for word in (f"--{name.replace('_', '-')}", getattr(self, name))
         ]
-        return f"convnext train classify FOLDER {' '.join(flags)} --init {run} --out RUN"
+        return f"{command_line('train', 'classify', 'FOLDER', *flags, '--init', run)} --out RUN"

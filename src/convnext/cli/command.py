@@ -1,0 +1,94 @@
+"""What a command is, and how its options are parsed and shown. Importing this imports nothing heavy."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+from convnext.errors import nearest
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command of the command line.
+
+    Args:
+        name: after `convnext`; "train classify" is a command in the group "train".
+        help: what it does, in a line.
+        options: adds its options to a parser.
+        run: its body, which returns the exit status; None is 0. It imports what it needs.
+        own_help: whether its options hold a `--help` of its own.
+    """
+
+    name: str
+    help: str
+    options: Callable[[Parser], None]
+    run: Callable[[argparse.Namespace], int | None]
+    own_help: bool = False
+
+
+class Formatter(argparse.HelpFormatter):
+    """Help that shows the default of each option that has one."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        text = action.help or ""
+        if action.option_strings and action.default not in (None, False, [], argparse.SUPPRESS) and "%(" not in text:
+            return f"{text} [default: %(default)s]"
+        return text
+
+
+class Parser(argparse.ArgumentParser):
+    """Bad arguments get one line. Options are not abbreviated: scripts outlive the abbreviation's being unique."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{"formatter_class": Formatter, **options}, allow_abbrev=False)
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As argparse does, but for options that are not known, of which the first is told the nearest."""
+        found, rest = self.parse_known_args(args, namespace)
+        if rest:
+            parser: Parser = getattr(found, "parser", self)
+            name = rest[0].split("=")[0]
+            known = [flag for flag, action in parser._option_string_actions.items() if action.help != argparse.SUPPRESS]
+            hint = f"; {nearest(name, [flag for flag in known if flag.startswith('--')])}" if name[:1] == "-" else ""
+            parser.error(f"there is no {'option' if name[:1] == '-' else 'place for'} {name}{hint}")
+        return found
+
+
+def add_device(command: argparse.ArgumentParser) -> None:
+    """Add the option for the device that a command computes on."""
+    command.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, cuda, cuda:1 or mps")
+
+
+def add_json(command: argparse.ArgumentParser, help: str) -> None:
+    """Add the option for output that programs read; `help` says what is printed."""
+    command.add_argument("--json", action="store_true", help=help)
+
+
+def add_source(command: argparse.ArgumentParser) -> None:
+    """Add the argument for trained weights."""
+    command.add_argument("source", metavar="SOURCE", help="run directory, weight file, published name or hf:ORG/NAME")
+
+
+def add_size(command: argparse.ArgumentParser) -> None:
+    """Add the options for another image size or crop than the model was trained with."""
+    command.add_argument(
+        "--image-size",
+        type=int,
+        metavar="PIXELS",
+        help="side of the images a classifier sees, short side of those others see; without: the model's own",
+    )
+    command.add_argument(
+        "--crop", type=float, metavar="SHARE", help="classifiers: the centre crop's share of a resized image; 1 warps"
+    )
+
+
+def add_out(command: argparse.ArgumentParser, help: str, *, required: bool = False) -> None:
+    """Add the option for the folder that a command writes."""
+    command.add_argument("--out", type=Path, required=required, metavar="FOLDER", help=help)

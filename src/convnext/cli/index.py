@@ -1,0 +1,27 @@
+"""`convnext index`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from convnext.cli.command import Command, Parser, add_json
+from convnext.printing import say, to_json
+
+
+def _options(command: Parser) -> None:
+    command.add_argument("folder", type=Path, metavar="FOLDER", help="a folder of tar files; the index goes there")
+    add_json(command, "one JSON object: folder, images and shards")
+
+
+def _run(args: argparse.Namespace) -> None:
+    from convnext.data.shards.pack import count_images, index_shards
+
+    shards = index_shards(args.folder)
+    if args.json:
+        print(to_json({"folder": str(args.folder), "images": count_images(shards), "shards": len(shards)}))
+    else:
+        say(f"{args.folder}: {count_images(shards)} images in {len(shards)} shards")
+
+
+INDEX_COMMAND = Command("index", "let tar files that others packed (WebDataset) be taken as data", _options, _run)

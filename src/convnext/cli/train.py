@@ -1,0 +1,190 @@
+"""The commands that train: `convnext pretrain` and `convnext train TASK`, one for each task."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import logging
+import types
+import typing
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+from convnext.cli.command import Command, Parser, add_json
+from convnext.config import RENAMED, TrainConfig
+from convnext.errors import InputError
+from convnext.printing import say, to_json
+from convnext.tasks.definition import TaskDefinition
+from convnext.tasks.registry import TASKS
+
+log = logging.getLogger("convnext")
+
+
+def _options(task: TaskDefinition, command: Parser) -> None:
+    command.add_argument("data", metavar="DATA", help=task.data_help)
+    if task.can_check:
+        command.add_argument("--check", action="store_true", help="only say what is in DATA, and what is wrong with it")
+    command.add_argument(
+        "--out", type=Path, required=not task.can_check, metavar="RUN", help="the run directory to write"
+    )
+    command.add_argument(
+        "--recipe", metavar="NAME", help=f"a name of `convnext recipes`; without: {task.default_recipes}"
+    )
+    add_set_option(command)
+    command.add_argument(
+        "--resume",
+        nargs="?",
+        const=True,
+        default=False,
+        choices=["auto"],
+        help="go on from the run's last checkpoint; auto: or start, if there is none (for schedulers)",
+    )
+    command.add_argument("--overwrite", action="store_true", help="replace an existing run")
+    command.add_argument(
+        "--slurm",
+        metavar="KEY=VALUE,...",
+        help="submit the command to SLURM instead, and queue it again when its time is up; keys: nodes, gpus (on "
+        "each), cpus (for each GPU), hours, memory (GB), partition, account, qos, constraint",
+    )
+    add_json(command, "print the final metrics as one JSON object")
+    add_config_options(command, task.config)
+    command.add_argument("-h", "--help", action=RecipeHelp, task=task, all=False, help="common options")
+    command.add_argument("--help-all", action=RecipeHelp, task=task, all=True, help="all options")
+
+
+def add_set_option(command: argparse.ArgumentParser) -> None:
+    """Recipe values by name, as `config.json` writes them."""
+    command.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="a recipe value by its name, as often as needed"
+    )
+
+
+def set_options(pairs: list[str]) -> dict[str, str]:
+    """Values by name, of the KEY=VALUE pairs given by `--set`. `InputError` for a pair without `=`."""
+    for pair in pairs:
+        if "=" not in pair:
+            raise InputError(f"--set takes KEY=VALUE, not '{pair}'")
+    return dict(pair.split("=", 1) for pair in pairs)
+
+
+def add_config_options(command: argparse.ArgumentParser, config: type[TrainConfig]) -> None:
+    """A flag for each field; none has a default here, for the recipe gives it."""
+    hints = typing.get_type_hints(config)
+    groups: dict[str, Any] = {}
+    for field in dataclasses.fields(config):
+        if field.name in ("recipe", "data", *config.FIXED):
+            continue
+        name = field.metadata["group"]
+        if name not in groups:
+            groups[name] = command.add_argument_group(name)
+        flag = groups[name].add_argument(
+            f"--{field.name.replace('_', '-')}",
+            metavar=value_name(hints[field.name]),
+            default=argparse.SUPPRESS,
+            help=field.metadata["help"].replace("%", "%%"),
+        )
+        if hints[field.name] in (bool, bool | None):  # may stand alone
+            flag.nargs, flag.const = "?", "true"
+    names = {field.name for field in dataclasses.fields(config)}
+    for old, new in RENAMED.items():
+        if new in names:
+            flag = command.add_argument(f"--{old.replace('_', '-')}", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+            if old == "agnostic":
+                flag.nargs, flag.const = "?", "true"
+
+
+def value_name(kind: Any) -> str:
+    """What an option of this type takes, as help shows it."""
+    if get_origin(kind) in (typing.Union, types.UnionType):
+        (kind,) = (each for each in get_args(kind) if each is not type(None))
+        return f"{value_name(kind)}|none"
+    if get_origin(kind) is Literal:
+        return "|".join(map(str, get_args(kind)))
+    if get_origin(kind) is tuple:
+        return ",".join(value_name(each) for each in get_args(kind))
+    return {bool: "true|false", int: "INT", float: "NUMBER", str: "TEXT"}[kind]
+
+
+class RecipeHelp(argparse.Action):
+    """Help in which each option has the value that the chosen recipe gives it."""
+
+    def __init__(self, *, task: TaskDefinition, all: bool, **options: Any) -> None:
+        super().__init__(nargs=0, default=argparse.SUPPRESS, **{k: v for k, v in options.items() if k != "nargs"})
+        self.task, self.all = task, all
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: Any = None) -> None:
+        from convnext.tasks.recipes import build_config
+
+        model = getattr(namespace, "model", self.task.config().model)
+        name = namespace.recipe or self.task.default_recipe(model, images=1000, trained=False)
+        try:
+            config = build_config(name, model, self.task.config)
+        except InputError as error:
+            parser.error(str(error))
+        fields = {field.name: field for field in dataclasses.fields(config)}
+        hidden = 0
+        for action in parser._actions:
+            field = fields.get(action.dest)
+            if field is None or action.help == argparse.SUPPRESS or action.dest in ("recipe", "data"):
+                continue
+            if not self.all and not field.metadata["common"]:
+                action.help, hidden = argparse.SUPPRESS, hidden + 1
+            elif field.default_factory is dataclasses.MISSING:  # else it depends on the machine
+                action.help += f" [{value_text(getattr(config, action.dest))}]"
+        whose = "given" if namespace.recipe else "the default for small data"
+        parser.epilog = f"Values in brackets are those of recipe {name} ({whose})."
+        if hidden:
+            parser.epilog += f" {hidden} more options: --help-all."
+        parser.print_help()
+        parser.exit()
+
+
+def value_text(value: object) -> str:
+    """A value as the option takes it."""
+    if isinstance(value, tuple):
+        return ",".join(map(value_text, value))
+    if value is None or isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def given_options(args: argparse.Namespace, config: type[TrainConfig]) -> dict[str, Any]:
+    """The config fields given on the command line, still as text."""
+    names = {field.name for field in dataclasses.fields(config)} - {"recipe", "data"} | RENAMED.keys()
+    given = {name: value for name, value in vars(args).items() if name in names}
+    return {**given, **set_options(args.set)}
+
+
+def _run(task: TaskDefinition, args: argparse.Namespace) -> int | None:
+    from convnext.api import train
+    from convnext.runs.directory import Run
+
+    given = given_options(args, task.config)
+    if getattr(args, "check", False):
+        summary, faults = task.check(task.config().override({**given, "data": args.data}))
+        if args.json:
+            print(to_json({"found": summary, "left_out": faults}))
+        else:
+            say("\n".join([*summary, *(f"left out {line}" for line in faults)]))
+        return 1 if faults else 0
+    if args.out is None:
+        raise InputError("--out says where the run goes")
+    how = {"recipe": args.recipe, "resume": args.resume, "overwrite": args.overwrite}
+    metrics = train(task, args.data, out=args.out, **how, **given)
+    if not metrics:  # another process speaks for all
+        return None
+    run = Run(args.out)
+    if run.unreadable.is_file():
+        count = len(run.unreadable.read_bytes().splitlines())
+        log.warning("%d training images could not be read: %s", count, run.unreadable)
+    if args.json:
+        print(to_json(metrics))
+    else:
+        say(task.after_training(task.config.from_dict(run.read_config()), metrics, args.data, args.out))
+    return None
+
+
+TRAINING = tuple(
+    Command(task.command, task.help, partial(_options, task), partial(_run, task), own_help=True) for task in TASKS
+)
