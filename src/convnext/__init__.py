@@ -6,7 +6,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from convnext.api import pretrain, train_classifier, train_depth_estimator, train_detector, train_segmenter
+    from convnext.api import (
+        TrainingResult,
+        pretrain,
+        train_classifier,
+        train_depth_estimator,
+        train_detector,
+        train_segmenter,
+    )
     from convnext.errors import ImageError, InputError, WeightsError
     from convnext.inference.base import Predictor
     from convnext.inference.classifier import ImageClassifier, Label
@@ -21,6 +28,7 @@ if TYPE_CHECKING:
     from convnext.tasks.load import load
     from convnext.variants import list_models
     from convnext.weights import load_weights, save_weights
+    from convnext.weights.zoo import list_weights
 
 __version__ = "0.1.0"
 
@@ -34,6 +42,7 @@ _HOME = {
     "Label": "convnext.inference.classifier",
     "Predictor": "convnext.inference.base",
     "Segmenter": "convnext.inference.segmenter",
+    "TrainingResult": "convnext.api",
     "WeightsError": "convnext.errors",
     "create_detector": "convnext.models.detection.rcnn",
     "create_fcmae": "convnext.models.fcmae",
@@ -41,6 +50,7 @@ _HOME = {
     "create_segmenter": "convnext.models.segmentation.upernet",
     "evaluate": "convnext.tasks.evaluate",
     "list_models": "convnext.variants",
+    "list_weights": "convnext.weights.zoo",
     "load": "convnext.tasks.load",
     "load_weights": "convnext.weights",
     "pretrain": "convnext.api",
@@ -61,6 +71,7 @@ __all__ = [
     "Label",
     "Predictor",
     "Segmenter",
+    "TrainingResult",
     "WeightsError",
     "__version__",
     "create_detector",
@@ -69,6 +80,7 @@ __all__ = [
     "create_segmenter",
     "evaluate",
     "list_models",
+    "list_weights",
     "load",
     "load_weights",
     "pretrain",

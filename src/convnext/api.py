@@ -2,16 +2,35 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+from convnext.runs.directory import Run
 from convnext.tasks.build import build_task
 from convnext.tasks.definition import TaskDefinition
 from convnext.tasks.registry import find_task
 from convnext.train.launch import launch
 
 Resume = bool | Literal["auto"]
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What a training ended with.
+
+    Args:
+        run: the run directory.
+        metrics: final metrics by name; empty in all processes but the first.
+        weights: file of the last epoch's weights, averaged ones if the run averages.
+        best: file of the weights of the best evaluated epoch; None where no metric says which is best.
+    """
+
+    run: Path
+    metrics: dict[str, float]
+    weights: Path
+    best: Path | None
 
 
 def train(
@@ -23,7 +42,7 @@ def train(
     resume: Resume = False,
     overwrite: bool = False,
     **options: Any,
-) -> dict[str, float]:
+) -> TrainingResult:
     """Train a task on data into the run directory `out`.
 
     Args:
@@ -35,37 +54,36 @@ def train(
         overwrite: replace an existing run.
         options: values that stand for the recipe's, by their names in `config.json`.
 
-    Returns:
-        The final metrics; empty in all processes but the first.
-
     Raises:
         InputError: something given cannot work, or the run cannot go on.
         Stopped: a signal said so; the run can be resumed.
     """
     build = partial(build_task, task)
-    return launch(build, str(data), Path(out), options, recipe=recipe, resume=resume, overwrite=overwrite)
+    metrics = launch(build, str(data), Path(out), options, recipe=recipe, resume=resume, overwrite=overwrite)
+    run = Run(Path(out))
+    return TrainingResult(run.path, metrics, run.weights, run.best if run.best.is_file() else None)
 
 
-def pretrain(data: str | Path, *, out: str | Path, **options: Any) -> dict[str, float]:
+def pretrain(data: str | Path, *, out: str | Path, **options: Any) -> TrainingResult:
     """Pre-train a network on images without labels (FCMAE). Arguments and errors are those of `train`."""
     return train(find_task("pretrain"), data, out=out, **options)
 
 
-def train_classifier(data: str | Path, *, out: str | Path, **options: Any) -> dict[str, float]:
+def train_classifier(data: str | Path, *, out: str | Path, **options: Any) -> TrainingResult:
     """Train an image classifier. Arguments and errors are those of `train`."""
     return train(find_task("classify"), data, out=out, **options)
 
 
-def train_detector(data: str | Path, *, out: str | Path, **options: Any) -> dict[str, float]:
+def train_detector(data: str | Path, *, out: str | Path, **options: Any) -> TrainingResult:
     """Train a detector of objects. Arguments and errors are those of `train`."""
     return train(find_task("detect"), data, out=out, **options)
 
 
-def train_depth_estimator(data: str | Path, *, out: str | Path, **options: Any) -> dict[str, float]:
+def train_depth_estimator(data: str | Path, *, out: str | Path, **options: Any) -> TrainingResult:
     """Train a depth estimator. Arguments and errors are those of `train`."""
     return train(find_task("depth"), data, out=out, **options)
 
 
-def train_segmenter(data: str | Path, *, out: str | Path, **options: Any) -> dict[str, float]:
+def train_segmenter(data: str | Path, *, out: str | Path, **options: Any) -> TrainingResult:
     """Train a segmenter. Arguments and errors are those of `train`."""
     return train(find_task("segment"), data, out=out, **options)

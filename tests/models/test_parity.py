@@ -94,3 +94,30 @@ def test_transformers(own):
         return out.logits, out.hidden_states[1:]  # the first is the stem's
 
     check(outputs, reference)
+
+
+def test_names_that_timm_users_type() -> None:
+    ours = randomise(create_model("convnextv2_atto")).eval()
+    theirs = timm.create_model("convnextv2_atto").eval()
+    theirs.load_state_dict(from_official(ours.state_dict(), "timm"))
+    images = torch.randn(2, 3, 64, 96)
+    with torch.inference_mode():
+        features = ours.forward_features(images)
+        torch.testing.assert_close(features, theirs.forward_features(images), atol=1e-4, rtol=1e-4)
+        assert torch.equal(ours.forward_head(features), ours(images))
+        for pre_logits in (False, True):
+            expected = theirs.forward_head(features, pre_logits=pre_logits)
+            torch.testing.assert_close(ours.forward_head(features, pre_logits), expected, atol=1e-4, rtol=1e-4)
+        for indices in (None, 2, [1, 3]):
+            last, found = ours.forward_intermediates(images, indices)
+            _, expected = theirs.forward_intermediates(images, indices)
+            assert last.shape == features.shape
+            for a, b in zip(found, expected, strict=True):
+                torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-4)
+    assert ours.num_features == theirs.num_features
+    ours.reset_classifier(3)
+    assert ours(images).shape == (2, 3)
+    ours.reset_classifier(0)
+    assert torch.equal(ours(images), ours.embed(images))
+    ours.set_grad_checkpointing()
+    assert ours.checkpointing

@@ -171,7 +171,7 @@ def _run(task: TaskDefinition, args: argparse.Namespace) -> int | None:
     if args.out is None:
         raise InputError("--out says where the run goes")
     how = {"recipe": args.recipe, "resume": args.resume, "overwrite": args.overwrite}
-    metrics = train(task, args.data, out=args.out, **how, **given)
+    metrics = train(task, args.data, out=args.out, **how, **given).metrics
     if not metrics:  # another process speaks for all
         return None
     run = Run(args.out)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,51 @@ class Classifier(ConvNeXt):
     def forward(self, images: Tensor) -> Tensor:
         """Images `[N, in_chans, H, W]` to logits `[N, num_classes]`."""
         return self.head(self.embed(images))
+
+    # What timm's models are called by.
+
+    @property
+    def num_features(self) -> int:
+        """Channels of the last stage, C_4."""
+        return self.dims[-1]
+
+    def forward_features(self, images: Tensor) -> Tensor:
+        """Images `[N, in_chans, H, W]` to the last stage's map `[N, C_4, H/32, W/32]`, before pooling and norm."""
+        return self.pyramid(images)[-1]
+
+    def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
+        """The last stage's map `[N, C_4, h, w]` to logits `[N, num_classes]`, or with `pre_logits` to pooled and
+        normalised features `[N, C_4]`."""
+        pooled = self.norm(features.mean(dim=(2, 3)))
+        return pooled if pre_logits else self.head(pooled)
+
+    def forward_intermediates(
+        self, images: Tensor, indices: int | Sequence[int] | None = None, *, intermediates_only: bool = False
+    ) -> Any:
+        """The maps of chosen stages, `[N, C_i, H/s, W/s]` each for strides s; before them, in a pair, the last one.
+
+        Args:
+            images: `[N, in_chans, H, W]`.
+            indices: stages from 0 on, the last so many, or None for all.
+            intermediates_only: return the list alone.
+        """
+        maps = self.pyramid(images)
+        chosen = range(len(maps)) if indices is None else indices
+        chosen = range(len(maps) - chosen, len(maps)) if isinstance(chosen, int) else chosen
+        found = [maps[index] for index in chosen]
+        return found if intermediates_only else (maps[-1], found)
+
+    def reset_classifier(self, num_classes: int) -> None:
+        """Replace the head by a new one with random weights; 0 leaves it out."""
+        like = self.norm.weight
+        self.num_classes = num_classes
+        self.head = nn.Linear(self.dims[-1], num_classes) if num_classes else nn.Identity()
+        init_weights(self.head)
+        self.head.to(device=like.device, dtype=like.dtype)
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Compute each block again in the backward pass instead of storing its activations, or do not."""
+        self.checkpointing = enable
 
 
 def create_model(
