@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # uv from the PATH, else one of the project's own
 UV = $(shell command -v uv || echo .tools/bin/uv)
 
-.PHONY: setup demo test test-oldest fuzz check bench docs lock clean
+.PHONY: setup demo test test-heavy test-oldest fuzz check bench docs lock clean
 
 setup: $(VENV)/.done ## virtual environment with the locked dependencies
 
@@ -29,6 +29,9 @@ check: setup ## style, types, one-way imports, file length
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	@long=$$(git ls-files '*.py' | xargs wc -l | awk '$$2 != "total" && $$1 > 400'); test -z "$$long" || { echo "over 400 lines:$$long"; exit 1; }
+
+test-heavy: setup ## what `make test` leaves out: more processes, compiled networks, more tasks side by side
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadfile -m heavy
 
 test-oldest: setup ## the core tests with the oldest supported releases
 	$(UV) venv --quiet --allow-existing --python $(BIN)/python .venv-oldest

@@ -43,7 +43,7 @@ def alone(colours: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
     return runs
 
 
-@pytest.mark.parametrize("count", [2, 4])
+@pytest.mark.parametrize("count", [2, pytest.param(4, marks=pytest.mark.heavy)])
 def test_they_compute_what_one_does(
     count: int, alone: dict[str, Path], run: Path, colours: Path, tmp_path: Path
 ) -> None:
@@ -76,7 +76,7 @@ def make_many(folder: Path, count: int) -> None:
         Image.new("RGB", (8, 8), tuple(value + number % 50 for value in colours[name])).save(path)
 
 
-@pytest.mark.parametrize("task", ARGUMENTS)
+@pytest.mark.parametrize("task", ["classify", pytest.param("pretrain", marks=pytest.mark.heavy)])
 def test_what_four_saved_two_and_one_take_up(task: str, alone: dict[str, Path], colours: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     command = arguments(task, colours, out, "fsdp")

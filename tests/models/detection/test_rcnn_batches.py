@@ -73,6 +73,7 @@ def test_an_image_is_answered_as_alone_in_any_batch(version: int, parts: dict) -
                     same(found, alone[place])
 
 
+@pytest.mark.heavy
 def test_compiled_it_answers_as_alone_too() -> None:
     """Two images of one size after padding, and one of another."""
     model, given = detector(2).eval(), images()

@@ -204,8 +204,8 @@ def steps(chosen, colours, tmp_path, name):
         {"compile": True},
         {"accumulate": 2},
         {"checkpointing": True},
-        {"checkpointing": True, "compile": True},
-        {"checkpointing": True, "encoder": "dense"},
+        pytest.param({"checkpointing": True, "compile": True}, marks=pytest.mark.heavy),
+        pytest.param({"checkpointing": True, "encoder": "dense"}, marks=pytest.mark.heavy),
     ],
 )
 def test_other_ways_to_the_same_losses(colours, tmp_path, changes):
