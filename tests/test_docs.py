@@ -9,6 +9,8 @@ import pytest
 
 import convnext
 from convnext import cli
+from convnext.cli.command import Parser
+from convnext.cli.parser import COMMANDS
 from convnext.tasks.recipes import RECIPES
 from convnext.weights.zoo import list_weights
 
@@ -77,3 +79,18 @@ def test_the_file_tree_of_the_readme_is_the_real_one():
 
 def test_public_names_are_there():
     assert all(hasattr(convnext, name) for name in convnext.__all__)
+
+
+def test_options_that_take_the_place_of_others_exist():
+    known = {flag for command in COMMANDS for flag in flags_of(command)}
+    rows = [line for line in (ROOT / "docs" / "migration.md").read_text().splitlines() if line.startswith("| `")]
+    assert len(rows) > 30
+    for row in rows:
+        ours = row.strip("|").split(" | ")[-1]
+        assert set(re.findall(r"--[a-z-]+", ours)) <= known, row
+
+
+def flags_of(command):
+    parser = Parser(add_help=not command.own_help)
+    command.options(parser)
+    return parser._option_string_actions
