@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from convnext import __version__
 from convnext.cli.command import Command, Parser
+from convnext.cli.compare import COMPARE
 from convnext.cli.demo import DEMO
 from convnext.cli.doctor import DOCTOR
 from convnext.cli.evaluate import EVALUATE
@@ -13,6 +14,7 @@ from convnext.cli.pack import PACK
 from convnext.cli.predict import PREDICT
 from convnext.cli.recipes import RECIPES_COMMAND
 from convnext.cli.reconstruct import RECONSTRUCT
+from convnext.cli.runs import RUNS
 from convnext.cli.schema import SCHEMA
 from convnext.cli.train import TRAINING
 
@@ -25,6 +27,8 @@ COMMANDS: tuple[Command, ...] = (
     PACK,
     INDEX_COMMAND,
     RECONSTRUCT,
+    RUNS,
+    COMPARE,
     RECIPES_COMMAND,
     SCHEMA,
     DOCTOR,

@@ -41,3 +41,18 @@ def locked(path: Path) -> Iterator[None]:
     finally:
         (path / LOCK).unlink(missing_ok=True)  # nobody waits for it
         lock.release()
+
+
+def is_locked(path: Path) -> bool:
+    """Whether a program is writing the run at `path`; False where that cannot be told."""
+    if not (path / LOCK).is_file():
+        return False
+    lock = FileLock(path / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return True
+    except (NotImplementedError, OSError):
+        return False
+    lock.release()
+    return False

@@ -1,0 +1,101 @@
+"""Runs at a glance, and what two of them differ in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from convnext.errors import InputError
+from convnext.runs.directory import Run, is_run, parsed, read_text, task_of
+from convnext.runs.lock import is_locked
+
+DEPTH = 3
+"""Levels of folders in which runs are looked for."""
+BESIDE = {"epoch", "step", "lr", "seconds", "images_per_second"}
+"""Columns of `metrics.jsonl` that are no figures of the model."""
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """What is known of a run.
+
+    Args:
+        run: its folder.
+        task: name of the task; None for runs of before, which do not say it.
+        data: what it was trained on.
+        model: name of the network.
+        recipe: name of the recipe.
+        epochs: finished ones, and all.
+        hours: time of training and of measuring it, without what was lost by stops.
+        state: "ended", "training" (a program has it locked) or "stopped".
+        metrics: of the run's end, else of the last epoch.
+        options: all options by name.
+    """
+
+    run: Path
+    task: str | None
+    data: str
+    model: str
+    recipe: str
+    epochs: tuple[int, int]
+    hours: float
+    state: Literal["ended", "training", "stopped"]
+    metrics: dict[str, Any]
+    options: dict[str, Any]
+
+
+def summarise_run(path: Path) -> RunSummary:
+    """The summary of a run. `InputError` for a folder that is none."""
+    if not is_run(path):
+        raise InputError(f"{path} is not a run")
+    run = Run(path)
+    options, rows = parsed(read_text(path / "config.json")), run.rows()
+    done = rows[-1]["epoch"] if rows else 0
+    result = parsed(read_text(path / "result.json"))
+    last = {name: value for name, value in (rows[-1] if rows else {}).items() if name not in BESIDE}
+    whole = done >= options["epochs"] and run.weights.is_file() and (path / "README.md").is_file()
+    seconds = [row["seconds"] for row in rows if isinstance(row.get("seconds"), int | float)]
+    return RunSummary(
+        run=path,
+        task=task_of(path),
+        data=str(options["data"]),
+        model=str(options["model"]),
+        recipe=str(options["recipe"]),
+        epochs=(done, options["epochs"]),
+        hours=sum(seconds) / 3600,
+        state="training" if is_locked(path) else "ended" if whole else "stopped",
+        metrics=result or last,
+        options=options,
+    )
+
+
+def find_runs(folder: Path) -> list[Path]:
+    """The runs in a folder, at most `DEPTH` levels down, or the folder itself. `InputError` if it is not there."""
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder")
+    found, level = [], [folder]
+    for _ in range(DEPTH + 1):
+        inner: list[Path] = []
+        for path in sorted(level):
+            if is_run(path):
+                found.append(path)
+            else:
+                inner += [each for each in path.iterdir() if each.is_dir() and not each.name.startswith(".")]
+        level = inner
+    return found
+
+
+def compare_runs(first: Path, second: Path) -> dict[str, dict[str, tuple[Any, Any]]]:
+    """What two runs differ in: "options" and "metrics" by name, with both values, None where one run has none."""
+    one, other = summarise_run(first), summarise_run(second)
+    return {
+        "options": _differences(one.options, other.options, all=False),
+        "metrics": _differences(one.metrics, other.metrics, all=True),
+    }
+
+
+def _differences(one: dict[str, Any], other: dict[str, Any], *, all: bool) -> dict[str, tuple[Any, Any]]:
+    names = dict.fromkeys([*one, *other])
+    pairs = {name: (one.get(name), other.get(name)) for name in names}
+    return {name: pair for name, pair in pairs.items() if all or pair[0] != pair[1]}
