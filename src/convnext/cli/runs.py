@@ -12,7 +12,7 @@ from convnext.printing import say, to_json
 if TYPE_CHECKING:
     from convnext.runs.summary import RunSummary
 
-FIGURES = 2
+METRICS_SHOWN = 2
 """Metrics of a run that the table has room for."""
 
 
@@ -47,7 +47,7 @@ def _cells(run: RunSummary) -> tuple[str, ...]:
         f"{run.epochs[0]}/{run.epochs[1]}",
         f"{run.hours:.2f}",
         run.state,
-        ", ".join(figures[:FIGURES]),
+        ", ".join(figures[:METRICS_SHOWN]),
     )
 
 
