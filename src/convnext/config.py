@@ -94,6 +94,9 @@ class TrainConfig:
     clip_grad: float | None = option(None, "largest norm of the gradient")
     ema: float | None = option(None, "decay of the averaged weights that are evaluated and kept", common=True)
 
+    patience: int | None = option(
+        None, "evaluations in a row without a better score after which training ends; none: never", common=True
+    )
     save_every: int | None = option(
         None, "steps between checkpoints; none: one at the end of each epoch", group="machine"
     )
@@ -191,8 +194,9 @@ class TrainConfig:
             raise InputError(f"betas must lie in [0, 1), not {self.betas}")
         if self.ema is not None and not 0 < self.ema < 1:
             raise InputError(f"ema must lie between 0 and 1, not {self.ema}")
-        if self.save_every is not None and self.save_every < 1:
-            raise InputError(f"save_every must be at least 1, not {self.save_every}")
+        for name in ("save_every", "patience"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise InputError(f"{name} must be at least 1, not {getattr(self, name)}")
         if not 0 <= self.max_unreadable <= 1:
             raise InputError(f"max_unreadable must lie in [0, 1], not {self.max_unreadable}")
         if not 0 <= self.drop_path < 1:

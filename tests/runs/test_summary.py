@@ -26,6 +26,7 @@ def runs(run: Path, colours: Path, tmp_path: Path) -> Path:
     rows = stopped.joinpath("metrics.jsonl").read_text().splitlines()
     (stopped / "metrics.jsonl").write_text("\n".join(rows[:3]) + "\n")
     (stopped / "result.json").unlink()
+    (stopped / "README.md").unlink()
     (folder / "other").mkdir()
     (folder / "other" / "config.json").write_text('{"model": "bert"}')
     return folder

@@ -54,7 +54,7 @@ def summarise_run(path: Path) -> RunSummary:
     done = rows[-1]["epoch"] if rows else 0
     result = parsed(read_text(path / "result.json"))
     last = {name: value for name, value in (rows[-1] if rows else {}).items() if name not in BESIDE}
-    whole = done >= options["epochs"] and run.weights.is_file() and (path / "README.md").is_file()
+    whole = run.weights.is_file() and (path / "README.md").is_file()  # the last that is written
     seconds = [row["seconds"] for row in rows if isinstance(row.get("seconds"), int | float)]
     return RunSummary(
         run=path,

@@ -30,8 +30,9 @@ from convnext.train.ema import AveragedModel
 from convnext.train.optim import build_optimizers, set_learning_rate
 from convnext.train.outcome import Outcome
 from convnext.train.progress import Progress
-from convnext.train.schedule import cosine, linear, step_decay
+from convnext.train.schedule import learning_rate_at
 from convnext.train.stop_signal import Interruption, StopSignal, agreed
+from convnext.train.unreadable import Unreadable
 from convnext.weights import save_state
 
 log = logging.getLogger("convnext")
@@ -42,6 +43,8 @@ class Trainer:
 
     def __init__(self, task: Task, run: Run, *, resume: bool = False) -> None:
         self.task, self.run, self.config = task, run, task.config
+        if task.config.patience is not None and task.score is None:
+            raise InputError("patience waits for a better score on validation images, of which this task has none")
         config = self.config
         self.device = pick_device(config.device)
         prepare(self.device, config.deterministic)
@@ -87,9 +90,8 @@ class Trainer:
         self.epoch = self.step = 0
         self.waiting: Outcome | None = None
         self.losses, self.counted = 0.0, 0  # the sum of this epoch's losses, and of how many steps
-        self.best_score = -math.inf
-        self.unreadable: dict[str, str] = {}  # known to all processes
-        self.found: dict[str, str] = {}  # by this one, since the last checkpoint
+        self.best_score, self.waited = -math.inf, 0  # and how many evaluations there were since
+        self.unreadable = Unreadable(run, images=len(task.train), most=config.max_unreadable)
         self.nonfinite = nonfinite.NonFinite(run, config.max_nonfinite)
         self.stop = StopSignal()
         self.checkpoints = Checkpoints(run.checkpoints, config.keep_checkpoints)
@@ -106,7 +108,7 @@ class Trainer:
         """
         try:
             with self.stop, Progress(self.config.epochs, len(self.loader), self.run, start=self.step) as progress:
-                while self.epoch < self.config.epochs:
+                while not self.is_done():
                     self.train_epoch(progress)
                     self.end_epoch(progress)
                     self.stop_if_told()
@@ -128,6 +130,11 @@ class Trainer:
             hint = "; continue with --resume" if self.run.can_resume() else ""
             raise InputError(f"{reason}; stopped after step {self.step}{hint}") from error
 
+    def is_done(self) -> bool:
+        """Whether all epochs are trained, or `patience` evaluations in a row have found no better score."""
+        patience = self.config.patience
+        return self.epoch >= self.config.epochs or (patience is not None and self.waited >= patience)
+
     def train_epoch(self, progress: Progress) -> None:
         """What is left of a pass over the training images."""
         self.model.train()
@@ -138,7 +145,7 @@ class Trainer:
         while (batch := self.next_batch(batches)) is not None:
             loss = self.train_step(batch)
             progress.advance(loss, self.step, self.learning_rate())
-            self.note_unreadable(batch)
+            self.unreadable.note(self.task.unreadable(batch))
             ends = self.step % len(self.loader) == 0
             if self.config.save_every and self.step % self.config.save_every == 0 and not ends:
                 self.save()
@@ -155,7 +162,7 @@ class Trainer:
 
     def leave(self, told: Interruption) -> NoReturn:
         """End the run after a signal to stop: save a whole state that is not saved yet, and raise `Stopped`."""
-        ended = self.epoch == self.config.epochs
+        ended = self.is_done()
         with suppress(InputError):  # whoever stops it is told what can be resumed, not why a write failed
             if told.whole and distributed.count() == 1 and self.saved != (self.epoch, self.step) and not ended:
                 self.save()
@@ -178,23 +185,9 @@ class Trainer:
         with suppress(InputError):  # it may be the saving that failed
             # A process that fails alone has but its own part. And a step with unreadable images is better done again:
             # it may be the folder that is gone.
-            if distributed.count() == 1 and not self.found and self.saved != (self.epoch, self.step):
+            if distributed.count() == 1 and not self.unreadable.found and self.saved != (self.epoch, self.step):
                 self.save()
             self.checkpoints.finish()
-
-    def note_unreadable(self, batch: Any) -> None:
-        """List a batch's unreadable images. `InputError` if there are too many by now."""
-        for path, reason in self.task.unreadable(batch):
-            if path not in self.unreadable and path not in self.found:
-                self.found[path] = reason
-                if distributed.rank() == 0:
-                    self.run.append(self.run.unreadable, reason)
-        found = len(self.unreadable) + distributed.total_count(len(self.found))
-        if found > self.config.max_unreadable * len(self.task.train):
-            raise InputError(
-                f"{found} of {len(self.task.train)} training images cannot be read, more than --max-unreadable "
-                f"{self.config.max_unreadable:g} allows; they are listed in {self.run.unreadable}"
-            )
 
     def end_epoch(self, progress: Progress) -> None:
         """Measure, write the epoch's row, its weights and a checkpoint."""
@@ -216,6 +209,7 @@ class Trainer:
                 save_state(self.run.best, weights, self.task.meta())
         # Only now is the epoch done: what fails before is done again by the resumed run.
         self.epoch += 1
+        self.waited = 0 if score > self.best_score else self.waited + (self.task.score in metrics)
         self.best_score = max(self.best_score, score)
         self.losses, self.counted = 0.0, 0
         self.save()
@@ -291,15 +285,8 @@ class Trainer:
             self.settle(outcome)
 
     def learning_rate(self) -> float:
-        """The rate for the next step, from the batch size and the time gone."""
-        config, epoch = self.config, self.step / len(self.loader)
-        peak, warmup = config.base_lr * config.batch_size / 256, config.warmup_epochs
-        if config.warmup_steps is not None:
-            warmup = config.warmup_steps / len(self.loader)
-        if config.milestones is not None:
-            return step_decay(epoch, peak=peak, milestones=config.milestones, warmup_epochs=warmup)
-        curve = linear if config.lr_decay == "linear" else cosine
-        return curve(epoch, peak=peak, final=config.min_lr, epochs=config.epochs, warmup_epochs=warmup)
+        """The rate for the next step."""
+        return learning_rate_at(self.step / len(self.loader), self.config, steps=len(self.loader))
 
     def seed_step(self) -> torch.Generator:
         """Make all draws functions of (seed, step).
@@ -320,22 +307,16 @@ class Trainer:
     def save(self) -> None:
         """Write all state to resume from."""
         self.catch_up()
-        for rank, found in enumerate(distributed.gather(self.found)):
-            new = {path: reason for path, reason in found.items() if path not in self.unreadable}
-            self.unreadable |= new
-            if rank and distributed.rank() == 0:  # its own are listed
-                for reason in new.values():
-                    self.run.append(self.run.unreadable, reason)
-        self.found = {}
         state = {
             "epoch": self.epoch,
             "step": self.step,
             "losses": self.losses,
             "counted": self.counted,
             "best_score": self.best_score,
+            "waited": self.waited,
             "nonfinite_in_a_row": self.nonfinite.in_a_row,
             "scaler": self.scaler.state_dict(),
-            "unreadable": self.unreadable,
+            "unreadable": self.unreadable.share(),
             "data": self.fingerprint,
         }
         self.checkpoints.save(self.epoch, self.step, tensors_of(self.model, self.beside, self.optimizers), state)
@@ -350,13 +331,11 @@ class Trainer:
         if begun["batch_size"] != (batch := self.config.batch_size):
             raise InputError(f"{self.run.path} was begun with batch_size {begun['batch_size']}, not {batch}")
         self.epoch, self.step, self.best_score = state["epoch"], state["step"], state["best_score"]
-        self.losses, self.counted = state["losses"], state["counted"]
+        self.losses, self.counted, self.waited = state["losses"], state["counted"], state.get("waited", 0)
         self.nonfinite.in_a_row = state["nonfinite_in_a_row"]
         self.scaler.load_state_dict(state["scaler"])
-        self.unreadable = state["unreadable"]
         self.saved = (self.epoch, self.step)
+        self.unreadable.restore(state["unreadable"])
         if distributed.rank() == 0:
             self.run.forget_after(self.epoch, self.step)
-            if self.run.unreadable.is_file():
-                self.run.write_lines(self.run.unreadable, self.unreadable.values())
             self.run.write_json("config.json", self.config.to_dict())  # a resume may change some of it

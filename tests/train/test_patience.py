@@ -1,0 +1,58 @@
+"""`--patience`: training ends where the score on validation images no longer rises."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from making import FAST, FAST_SEGMENT, fails, make_scenes
+
+from convnext import cli
+from convnext.runs.directory import Run
+from convnext.runs.summary import summarise_run
+
+STILL = ["--base-lr", "0", "--min-lr", "0"]  # no score is better than the first
+
+
+def train(data: Path, out: Path, *options: str) -> list[int]:
+    """The epochs of a run."""
+    assert cli.main(["train", "classify", str(data), "--out", str(out), *FAST, *options]) == 0
+    return [row["epoch"] for row in Run(out).rows()]
+
+
+def test_it_ends_after_so_many_evaluations_without_a_better_score(colours: Path, tmp_path: Path) -> None:
+    assert train(colours, tmp_path / "run", *STILL, "--epochs", "9", "--patience", "2") == [1, 2, 3]
+    assert summarise_run(tmp_path / "run").state == "ended"
+    assert (tmp_path / "run" / "checkpoints" / "best.safetensors").is_file()
+    assert train(colours, tmp_path / "whole", *STILL, "--epochs", "3", "--patience", "5") == [1, 2, 3]
+
+
+def test_a_resumed_run_has_waited_as_long(colours: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    options = [*STILL, "--epochs", "9", "--patience", "3"]
+    assert train(colours, run, *options) == [1, 2, 3, 4]
+    first = (run / "model.safetensors").read_bytes()
+    shutil.rmtree(max((run / "checkpoints").glob("epoch-*")))
+    assert train(colours, run, *options, "--resume") == [1, 2, 3, 4]
+    assert (run / "model.safetensors").read_bytes() == first
+    assert train(colours, run, *options, "--resume") == [1, 2, 3, 4]  # it has ended, and ends again
+    assert train(colours, run, *options[:-1], "4", "--resume") == [1, 2, 3, 4, 5]
+    assert json.loads((run / "config.json").read_text())["patience"] == 4
+
+
+def test_evaluations_are_counted_and_not_epochs(tmp_path: Path) -> None:
+    command = ["train", "segment", str(make_scenes(tmp_path / "data")), "--out", str(tmp_path / "run"), *FAST_SEGMENT]
+    options = ["--ignore-index", "9", "--epochs", "9", "--eval-every", "2", "--patience", "1"]
+    assert cli.main([*command, *options, *STILL]) == 0
+    assert [row["epoch"] for row in Run(tmp_path / "run").rows()] == [1, 2, 3, 4]
+
+
+def test_a_task_without_a_score_has_no_patience(colours: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    command = ["pretrain", colours, "--out", tmp_path / "run"]
+    assert "there is no option --patience" in fails(capsys, *command, "--patience", "2")
+    assert "patience waits for a better score" in fails(capsys, *command, "--set", "patience=2")
+    assert "patience must be at least 1" in fails(
+        capsys, "train", "classify", colours, "--out", tmp_path / "run", "--patience", "0"
+    )
