@@ -52,8 +52,8 @@ class Parser(argparse.ArgumentParser):
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
         """As argparse does, but for options that are not known, of which the first is told the nearest."""
         found, rest = self.parse_known_args(args, namespace)
+        parser: Parser = vars(found).pop("parser", self)
         if rest:
-            parser: Parser = getattr(found, "parser", self)
             name = rest[0].split("=")[0]
             known = [flag for flag, action in parser._option_string_actions.items() if action.help != argparse.SUPPRESS]
             hint = f"; {nearest(name, [flag for flag in known if flag.startswith('--')])}" if name[:1] == "-" else ""

@@ -33,8 +33,8 @@ COMMANDS: tuple[Command, ...] = (
     SCHEMA,
     DOCTOR,
 )
-GROUPS = {"train": ("train a model", "tasks"), "analyze": ("look into a model", "analyses")}
-"""Commands of two words by the first: what they do, and what they are."""
+GROUPS = {"train": ("train a model", "TASK"), "analyze": ("look into a model", "ANALYSIS")}
+"""Commands of two words by the first: what they do, and what the second word is."""
 
 
 def build_parser() -> Parser:
@@ -45,9 +45,9 @@ def build_parser() -> Parser:
     for command in COMMANDS:
         group, _, name = command.name.rpartition(" ")
         if group not in places:
-            help, title = GROUPS[group]
+            help, word = GROUPS[group]
             parser = places[""].add_parser(group, help=help, description=help)
-            places[group] = parser.add_subparsers(title=title, metavar=title.upper(), required=True)
+            places[group] = parser.add_subparsers(title="commands", metavar=word, required=True)
         parser = places[group].add_parser(
             name, help=command.help, description=command.help, add_help=not command.own_help
         )
