@@ -52,7 +52,7 @@ class Parser(argparse.ArgumentParser):
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
         """As argparse does, but for options that are not known, of which the first is told the nearest."""
         found, rest = self.parse_known_args(args, namespace)
-        parser: Parser = vars(found).pop("parser", self)
+        parser: Parser = found.__dict__.pop("parser", self)
         if rest:
             name = rest[0].split("=")[0]
             known = [flag for flag, action in parser._option_string_actions.items() if action.help != argparse.SUPPRESS]
