@@ -175,4 +175,4 @@ def test_a_method_of_two_views_with_a_momentum_encoder_resumes_exactly(
 def test_what_a_method_does_not_have_is_a_line(call: str) -> None:
     arguments = {"check": (None,), "predictor": ("run", {}), "evaluator": (), "answer": (None, [])}[call]
     with pytest.raises(InputError, match="convnext pretrain two-views"):
-        getattr(TwoViews(), call)(*arguments)
+        getattr(TwoViews(), call)(*arguments, **({"as_json": False, "single": True} if call == "answer" else {}))
