@@ -18,7 +18,7 @@ Resume = bool | Literal["auto"]
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What a training ended with.
+    """Result of a training: run directory, final metrics and weight files.
 
     Args:
         run: the run directory.

@@ -40,7 +40,7 @@ RENAMED = {
 
 
 OptionGroup = Literal["model", "optimisation", "data", "augmentation", "machine"]
-"""Where an option's help stands."""
+"""Names of the groups under which help lists options."""
 
 
 def option(default: Any, help: str, group: OptionGroup = "optimisation", *, common: bool = False) -> Any:

@@ -1,4 +1,4 @@
-"""What a command is, and how its options are parsed and shown. Importing this imports nothing heavy."""
+"""Definition of a command, and the parser of its options. Importing this module imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """As argparse does, but for options that are not known, of which the first is told the nearest."""
+        """Parse arguments; an unknown option ends the program with one line that names the nearest known one."""
         found, rest = self.parse_known_args(args, namespace)
         parser: Parser = found.__dict__.pop("parser", self)
         if rest:

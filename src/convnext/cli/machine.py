@@ -52,7 +52,7 @@ def examine_machine() -> dict[str, Any]:
 
 
 def kernels_kept() -> str:
-    """Where code built here is kept, and whether it is loaded from there."""
+    """Folder of compiled kernels, and whether kernels are loaded from it."""
     try:
         return kept(build.build_cache(), "built for each process alone")
     except RuntimeError:  # there is no home
@@ -68,7 +68,7 @@ def kept(folder: Path, otherwise: str = "others can change what is kept there") 
 
 
 def shared_memory() -> str:
-    """What /dev/shm has, through which loading processes hand over their images."""
+    """Free and total memory in /dev/shm, through which loading processes hand over their images."""
     try:
         usage = shutil.disk_usage("/dev/shm")
     except OSError:

@@ -40,7 +40,7 @@ def _run(args: argparse.Namespace) -> None:
 
 
 def schema_of_config(config: TrainConfig) -> dict[str, Any]:
-    """What a run's `config.json` may hold, with a config's values as defaults."""
+    """JSON Schema of a run's `config.json`, with a config's values as defaults."""
     hints = typing.get_type_hints(type(config))
     properties = {
         field.name: {

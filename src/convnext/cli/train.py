@@ -95,7 +95,7 @@ def add_config_options(command: argparse.ArgumentParser, config: type[TrainConfi
 
 
 def value_name(kind: Any) -> str:
-    """What an option of this type takes, as help shows it."""
+    """Placeholder that help shows for the value of an option of this type."""
     if get_origin(kind) in (typing.Union, types.UnionType):
         (kind,) = (each for each in get_args(kind) if each is not type(None))
         return f"{value_name(kind)}|none"
