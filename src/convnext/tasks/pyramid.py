@@ -26,6 +26,19 @@ def encoder_of(config: TrainConfig) -> dict[str, Any]:
     }
 
 
+def upernet_parts(config: Any) -> dict[str, Any]:
+    """Arguments of `UperNet`, of a segmentation or depth run."""
+    return {name: getattr(config, name) for name in ("fpn_dim", "aux_dim", "dropout", "head_norm")}
+
+
+def refuse_single_images(config: Any) -> None:
+    """`InputError` for a head normalised by the batch where a part of a step's batch is one image."""
+    in_part = -(-config.batch_size // distributed.count() // config.accumulate)
+    alone = distributed.count() == 1 or not synchronises_batch_norm(pick_device(config.device))
+    if config.head_norm == "batch" and in_part == 1 and alone:
+        raise InputError("one image at a time has nothing to normalise a batch by; --head-norm group")
+
+
 def synchronised(model: nn.Module, device: str) -> nn.Module:
     """With several processes on CUDA, batches are normalised over all of them."""
     together = distributed.count() > 1 and synchronises_batch_norm(pick_device(device))

@@ -15,12 +15,10 @@ from convnext.data.images.whole_image import WholeImage
 from convnext.data.loading import Batch
 from convnext.data.maps import map_train_loader
 from convnext.data.splits import Origin
-from convnext.errors import InputError
 from convnext.inference.depth import DepthEstimator, DepthUnit
 from convnext.models.segmentation.upernet import UperNet, create_segmenter
 from convnext.runs.directory import Run
 from convnext.runtime import distributed
-from convnext.runtime.device import pick_device, synchronises_batch_norm
 from convnext.tasks.base import TrainLoader
 from convnext.tasks.depth.card import write_depth_card
 from convnext.tasks.depth.config import DepthConfig
@@ -29,7 +27,14 @@ from convnext.tasks.depth.evaluate import DepthEvaluator
 from convnext.tasks.depth.metrics import MeasuredDepths
 from convnext.tasks.depth.read import Depths, DepthSet
 from convnext.tasks.depth.report import write_depth_report
-from convnext.tasks.pyramid import encoder_of, refuse_deterministic, synchronised, take_over
+from convnext.tasks.pyramid import (
+    encoder_of,
+    refuse_deterministic,
+    refuse_single_images,
+    synchronised,
+    take_over,
+    upernet_parts,
+)
 from convnext.tasks.supervised import SupervisedTask, split_batch
 
 
@@ -48,20 +53,7 @@ class DepthEstimation(SupervisedTask):
         by_log = config.loss == "log_l1"
         mean, std = (spread.log_mean, spread.log_std) if by_log else (spread.mean, spread.std)
         self.unit = DepthUnit(by_log, float(mean), float(std))
-        in_part = -(-self.config.batch_size // distributed.count() // config.accumulate)
-        alone = distributed.count() == 1 or not synchronises_batch_norm(pick_device(config.device))
-        if config.head_norm == "batch" and in_part == 1 and alone:
-            raise InputError("one image at a time has nothing to normalise a batch by; --head-norm group")
-
-    def parts_of_model(self) -> dict[str, Any]:
-        """Arguments of `UperNet`."""
-        config = self.config
-        return {
-            "fpn_dim": config.fpn_dim,
-            "aux_dim": config.aux_dim,
-            "dropout": config.dropout,
-            "head_norm": config.head_norm,
-        }
+        refuse_single_images(self.config)
 
     def fingerprint(self) -> dict[str, Any]:
         """Fingerprint of the training images and their depth maps."""
@@ -70,7 +62,7 @@ class DepthEstimation(SupervisedTask):
     def build_model(self) -> nn.Module:
         """The network; with `init`, the backbone's first weights are those."""
         config = self.config
-        model = create_segmenter(config.model, num_classes=1, encoder=encoder_of(config), **self.parts_of_model())
+        model = create_segmenter(config.model, num_classes=1, encoder=encoder_of(config), **upernet_parts(config))
         return synchronised(take_over(model, config.init), config.device)
 
     def train_loader(self) -> TrainLoader:
@@ -112,7 +104,7 @@ class DepthEstimation(SupervisedTask):
         """What it takes to build the model again, to see images as it does, and to read depth maps."""
         return {
             "model": self.config.model,
-            "parts": self.parts_of_model(),
+            "parts": upernet_parts(self.config),
             "transform": asdict(self.transform),
             "depth": {**asdict(self.unit), "depth_scale": self.config.depth_scale},
         }

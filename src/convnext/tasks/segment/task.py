@@ -16,15 +16,20 @@ from convnext.data.loading import Batch
 from convnext.data.maps import map_train_loader
 from convnext.data.sources.label_maps import Examined, LabelRules, SegmentationSet
 from convnext.data.splits import Origin
-from convnext.errors import InputError
 from convnext.inference.segmenter import Segmenter
 from convnext.models.segmentation.losses import class_weights, segmentation_loss
 from convnext.models.segmentation.upernet import UperNet, create_segmenter
 from convnext.runs.directory import Run
 from convnext.runtime import distributed
-from convnext.runtime.device import pick_device, synchronises_batch_norm
 from convnext.tasks.base import TrainLoader
-from convnext.tasks.pyramid import encoder_of, refuse_deterministic, synchronised, take_over
+from convnext.tasks.pyramid import (
+    encoder_of,
+    refuse_deterministic,
+    refuse_single_images,
+    synchronised,
+    take_over,
+    upernet_parts,
+)
 from convnext.tasks.segment.card import write_segmentation_card
 from convnext.tasks.segment.config import SegmentConfig
 from convnext.tasks.segment.data import SegmentationTransform
@@ -51,20 +56,7 @@ class Segmentation(SupervisedTask):
         self.transform = WholeImage(config.test_size, config.max_side, config.white)
         power = {"none": 0.0, "root": 0.5, "balanced": 1.0}[config.class_weights]
         self.weights = class_weights(pixels, power) if power else None
-        in_part = -(-self.config.batch_size // distributed.count() // config.accumulate)
-        alone = distributed.count() == 1 or not synchronises_batch_norm(pick_device(config.device))
-        if config.head_norm == "batch" and in_part == 1 and alone:
-            raise InputError("one image at a time has nothing to normalise a batch by; --head-norm group")
-
-    def parts_of_model(self) -> dict[str, Any]:
-        """Arguments of `UperNet`."""
-        config = self.config
-        return {
-            "fpn_dim": config.fpn_dim,
-            "aux_dim": config.aux_dim,
-            "dropout": config.dropout,
-            "head_norm": config.head_norm,
-        }
+        refuse_single_images(self.config)
 
     def fingerprint(self) -> dict[str, Any]:
         """Fingerprint of the training images and their label maps."""
@@ -73,7 +65,9 @@ class Segmentation(SupervisedTask):
     def build_model(self) -> nn.Module:
         """The network; with `init`, the backbone's first weights are those."""
         config, classes = self.config, len(self.train.classes)
-        model = create_segmenter(config.model, num_classes=classes, encoder=encoder_of(config), **self.parts_of_model())
+        model = create_segmenter(
+            config.model, num_classes=classes, encoder=encoder_of(config), **upernet_parts(self.config)
+        )
         return synchronised(take_over(model, config.init), config.device)
 
     def compile(self, network: Any) -> Any:
@@ -141,7 +135,7 @@ class Segmentation(SupervisedTask):
         """What it takes to build the model again, to see images as it does, and to read label maps."""
         return {
             "model": self.config.model,
-            "parts": self.parts_of_model(),
+            "parts": upernet_parts(self.config),
             "transform": asdict(self.transform),
             "testing": self.testing(),
             "labels": asdict(self.rules),
