@@ -4,7 +4,7 @@ import functools
 import json
 
 from convnext import cli
-from convnext.cli import demo
+from convnext.cli import story
 from convnext.tasks.recipes import RECIPES
 
 
@@ -26,7 +26,7 @@ def test_demo_tells_the_story(tmp_path, monkeypatch, capsys):
     assert json.loads((tmp_path / "demo-pretrained" / "result.json").read_text())["loss"] > 0
     assert json.loads((out / "result.json").read_text())["top1"] > 20  # chance is 10
     page = (out / "report.html").read_text()
-    assert page.count('class="digit"') == demo.SHOWN
+    assert page.count('class="digit"') == story.SHOWN
     assert all((out / name).is_file() for name in ("reconstructions.png", "curves.png", "confusion.png"))
     images = sorted((out / "images").iterdir())
     assert cli.main(["predict", str(out), str(images[0]), "--json"]) == 0
