@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import math
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -94,6 +95,9 @@ class TrainConfig:
     clip_grad: float | None = option(None, "largest norm of the gradient")
     ema: float | None = option(None, "decay of the averaged weights that are evaluated and kept", common=True)
 
+    hours: float | None = option(
+        None, "hours that the whole training takes, for which the schedule of its epochs is stretched", common=True
+    )
     patience: int | None = option(
         None, "evaluations in a row without a better score after which training ends; none: never", common=True
     )
@@ -197,6 +201,8 @@ class TrainConfig:
         for name in ("save_every", "patience"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if self.hours is not None and not 0 < self.hours < math.inf:
+            raise InputError(f"hours must be positive, not {self.hours}")
         if not 0 <= self.max_unreadable <= 1:
             raise InputError(f"max_unreadable must lie in [0, 1], not {self.max_unreadable}")
         if not 0 <= self.drop_path < 1:

@@ -92,7 +92,7 @@ class TwoViewsTask(Task):
         for own, new in zip(self.teacher.parameters(), model.parameters(), strict=True):
             own.lerp_(new.detach(), 1 - kept)
 
-    def evaluate(self, model: nn.Module, device: torch.device, run: Run, epoch: int) -> dict[str, float]:
+    def evaluate(self, model: nn.Module, device: torch.device, run: Run, epoch: int, *, last: bool) -> dict[str, float]:
         return {}
 
     def meta(self) -> dict[str, Any]:

@@ -44,7 +44,7 @@ def _cells(run: RunSummary) -> tuple[str, ...]:
         run.model,
         run.data,
         run.recipe,
-        f"{run.epochs[0]}/{run.epochs[1]}",
+        "/".join(str(count) for count in run.epochs if count is not None),
         f"{run.hours:.2f}",
         run.state,
         ", ".join(figures[:METRICS_SHOWN]),

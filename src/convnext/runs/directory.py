@@ -147,6 +147,12 @@ class Run:
         rows = [row for row in found if isinstance(row.get("epoch"), int) and isinstance(row.get("step"), int)]
         return [{name: math.nan if value is None else value for name, value in row.items()} for row in rows]
 
+    def duration(self) -> str:
+        """How long it was trained, in words; of a run that took so many hours, the last epoch may be a part of one."""
+        epochs = max((row["epoch"] for row in self.rows()), default=0)
+        hours = self.read_config().get("hours")
+        return f"{epochs} epochs" if hours is None else f"{hours:g} hours, {epochs} epochs,"
+
     def forget_after(self, epoch: int, step: int) -> None:
         """Drop what was written of later epochs and steps: a resumed run writes it again."""
         rows = [row for row in self.rows() if row["epoch"] <= epoch]

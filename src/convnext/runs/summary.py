@@ -26,7 +26,7 @@ class RunSummary:
         data: what it was trained on.
         model: name of the network.
         recipe: name of the recipe.
-        epochs: finished ones, and all.
+        epochs: finished ones, and all; None where the run's length is given in hours.
         hours: time of training and of measuring it, without what was lost by stops.
         state: "ended", "training" (a program has it locked) or "stopped".
         metrics: of the run's end, else of the last epoch.
@@ -38,7 +38,7 @@ class RunSummary:
     data: str
     model: str
     recipe: str
-    epochs: tuple[int, int]
+    epochs: tuple[int, int | None]
     hours: float
     state: Literal["ended", "training", "stopped"]
     metrics: dict[str, Any]
@@ -62,7 +62,7 @@ def summarise_run(path: Path) -> RunSummary:
         data=str(options["data"]),
         model=str(options["model"]),
         recipe=str(options["recipe"]),
-        epochs=(done, options["epochs"]),
+        epochs=(done, options["epochs"] if options.get("hours") is None else None),
         hours=sum(seconds) / 3600,
         state="training" if is_locked(path) else "ended" if whole else "stopped",
         metrics=result or last,

@@ -85,6 +85,10 @@ class Task(ABC):
     def after_step(self, model: Any, step: int, steps: int) -> None:  # noqa: B027 # most need none
         """Called once after each step of the optimizer, the `step`-th of all `steps` of the run, counted from 1."""
 
+    def measured(self) -> float:
+        """Images that `evaluate` measures, for each training image."""
+        return 0.0
+
     def unreadable(self, batch: Any) -> list[tuple[str, str]]:
         """Images of the batch that could not be read, each with the reason."""
         sources = self.train.sources
@@ -96,8 +100,8 @@ class Task(ABC):
         return [sources[int(index)] for index in batch.indices]
 
     @abstractmethod
-    def evaluate(self, model: nn.Module, device: torch.device, run: Run, epoch: int) -> dict[str, float]:
-        """Metrics after `epoch` epochs; may add files to the run."""
+    def evaluate(self, model: nn.Module, device: torch.device, run: Run, epoch: int, *, last: bool) -> dict[str, float]:
+        """Metrics after `epoch` epochs, the `last` one or not; may add files to the run."""
 
     @abstractmethod
     def meta(self) -> dict[str, Any]:
@@ -106,8 +110,3 @@ class Task(ABC):
     @abstractmethod
     def finish(self, run: Run, device: torch.device, model: nn.Module) -> dict[str, float]:
         """After training: the run's final metrics, and its files for people."""
-
-
-def is_due(epoch: int, every: int, epochs: int) -> bool:
-    """Whether something that is done after `every` epochs, and after the last, is done after this one."""
-    return epoch % every == 0 or epoch == epochs

@@ -25,6 +25,8 @@ def build_task(
             raise InputError(f"{out} was begun by `convnext {begun.command}`, which also resumes it")
         config = resumed_config(task.config, data, out, given)
         return task.build(config, task.read(config)[1])
+    if {"epochs", "hours"} <= given.keys():
+        raise InputError("epochs and hours both say how long to train; give one of them")
     options = {**given, "data": data}
     first = task.config().override(options)
     images, read = task.read(first)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from convnext.data.splits import Origin
 from convnext.runs.directory import Run
 from convnext.runtime import distributed
-from convnext.tasks.base import Task, is_due
+from convnext.tasks.base import Task
 from convnext.tasks.evaluate import Evaluator
 from convnext.tasks.load import load
 
@@ -44,14 +44,18 @@ class SupervisedTask(Task):
         """Numbers of training and validation images."""
         return len(self.train), len(self.val)
 
+    def measured(self) -> float:
+        """Validation images for each training image."""
+        return len(self.val) / len(self.train)
+
     def val_batches(self, predictor: Any, rank: int = 0, count: int = 1) -> Iterable[Any]:
         """The validation images as every later command sees them, or every `count`-th of them from `rank` on."""
         how = {"batch_size": EVAL_BATCH, "workers": self.config.workers, "rank": rank, "count": count}
         return self.evaluator.batches(predictor, self.val, **how)
 
-    def evaluate(self, model: nn.Module, device: torch.device, run: Run, epoch: int) -> dict[str, float]:
+    def evaluate(self, model: nn.Module, device: torch.device, run: Run, epoch: int, *, last: bool) -> dict[str, float]:
         """Every `eval_every` epochs, metrics of the validation images, each seen by one of the processes."""
-        if not is_due(epoch, getattr(self.config, "eval_every", 1), self.config.epochs):
+        if epoch % getattr(self.config, "eval_every", 1) and not last:
             return {}
         predictor = self.predictor(model)
         batches = self.val_batches(predictor, distributed.rank(), distributed.count())

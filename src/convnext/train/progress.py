@@ -6,11 +6,12 @@ import time
 from typing import Any, Self
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 
 from convnext.runs.directory import Run
 from convnext.runtime import distributed
+from convnext.train.length import Epochs, Hours
 from convnext.train.tensorboard import Scalars
 
 LOG_EVERY = 10
@@ -20,16 +21,16 @@ LOG_EVERY = 10
 class Progress:
     """Shows a run's progress on stderr and writes it for TensorBoard."""
 
-    def __init__(self, epochs: int, steps: int, run: Run, *, start: int = 0) -> None:
-        """`steps` in an epoch; `start` of them, over all epochs, are done. Only the first process shows and writes."""
-        self.epochs, self.steps, self.start = epochs, steps, start
+    def __init__(self, length: Epochs, run: Run) -> None:
+        """Only the first process shows and writes."""
+        self.length, self.start = length, length.step
         self.console = Console(stderr=True)
         first = distributed.rank() == 0
-        self.writer = Scalars(run.path / "tensorboard", start) if first else None
+        self.writer = Scalars(run.path / "tensorboard", length.step) if first else None
         columns = [
             TextColumn("epoch {task.fields[epoch]}"),
             BarColumn(),
-            MofNCompleteColumn(),
+            TaskProgressColumn(),
             TextColumn("loss {task.fields[loss]:.3f}"),
             TimeElapsedColumn(),
             TextColumn("left"),
@@ -39,8 +40,12 @@ class Progress:
             *columns, console=self.console, disable=not first or not self.console.is_terminal, transient=True
         )
         self.row = self.bar.add_task(
-            "train", total=epochs * steps, completed=start, loss=float("nan"), epoch=f"{start // steps + 1}/{epochs}"
+            "train",
+            total=1.0,
+            loss=float("nan"),
+            epoch=self.of_all(length.step // length.epoch_steps + 1),
         )
+        self.bar.update(self.row, completed=self.done())
 
     def __enter__(self) -> Self:
         self.bar.start()
@@ -52,9 +57,20 @@ class Progress:
         if self.writer is not None:
             self.writer.close()
 
-    def advance(self, loss: float, step: int, lr: float) -> None:
+    def done(self) -> float:
+        """Share of the training that is done."""
+        return self.length.position / self.length.epochs
+
+    def of_all(self, epoch: int) -> str:
+        """An epoch's number, and of how many, if that is known."""
+        return (
+            str(epoch) if isinstance(self.length, Hours) else f"{min(epoch, self.length.epochs)}/{self.length.epochs}"
+        )
+
+    def advance(self, loss: float, lr: float) -> None:
         """One step done."""
-        self.bar.update(self.row, advance=1, loss=loss)
+        step = self.length.step
+        self.bar.update(self.row, completed=self.done(), loss=loss)
         if step % LOG_EVERY == 0 and self.writer is not None:
             self.writer.add({"train/loss": loss, "train/lr": lr}, step)
 
@@ -63,14 +79,16 @@ class Progress:
         if self.writer is None:
             return
         done, step = row["epoch"], row["step"]
-        left = (time.perf_counter() - self.began) / max(step - self.start, 1) * (self.epochs * self.steps - step)
+        left = self.length.left()
+        if left is None:
+            left = (time.perf_counter() - self.began) / max(step - self.start, 1) * (self.length.steps - step)
         metrics = {k: v for k, v in row.items() if k not in ("epoch", "step", "seconds", "images_per_second")}
         points = {**metrics, "images_per_second": row["images_per_second"]}
         self.writer.add({f"epoch/{name}": value for name, value in points.items()}, step)
-        self.bar.update(self.row, epoch=f"{min(done + 1, self.epochs)}/{self.epochs}")
+        self.bar.update(self.row, epoch=self.of_all(done + 1))
         figures = "  ".join(f"{k} {v:.3g}" if k == "lr" else f"{k} {v:.2f}" for k, v in metrics.items())
         self.console.print(
-            f"epoch {done}/{self.epochs}  {figures}  {row['images_per_second']:.0f} images/s  left {clock(left)}",
+            f"epoch {self.of_all(done)}  {figures}  {row['images_per_second']:.0f} images/s  left {clock(left)}",
             highlight=False,
             soft_wrap=True,
         )

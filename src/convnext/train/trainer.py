@@ -27,6 +27,7 @@ from convnext.train import cuda_graph, nonfinite, parallel
 from convnext.train.checkpoint import Checkpoints, tensors_of
 from convnext.train.cuda_graph import GraphedStep
 from convnext.train.ema import AveragedModel
+from convnext.train.length import Epochs, Hours
 from convnext.train.optim import build_optimizers, set_learning_rate
 from convnext.train.outcome import Outcome
 from convnext.train.progress import Progress
@@ -45,7 +46,7 @@ class Trainer:
         self.task, self.run, self.config = task, run, task.config
         if task.config.patience is not None and task.score is None:
             raise InputError("patience waits for a better score on validation images, of which this task has none")
-        config = self.config
+        config, began = self.config, time.monotonic()
         self.device = pick_device(config.device)
         prepare(self.device, config.deterministic)
         self.precision = choose_precision(self.device, config.precision)
@@ -75,6 +76,9 @@ class Trainer:
         )
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
         self.loader = task.train_loader()
+        self.length = Epochs(config.epochs, len(self.loader))
+        if config.hours is not None:
+            self.length = Hours(config.hours, config.epochs, len(self.loader), measured=task.measured(), began=began)
         self.fingerprint = distributed.gather(task.fingerprint() if distributed.rank() == 0 else None)[0]
         # A GPU decides by itself whether to leave a step out, and goes on before that is read here.
         ahead = runs_ahead(self.device)
@@ -82,12 +86,13 @@ class Trainer:
         self.graphed: GraphedStep | None = None
         if self.late and task.inputs is not None and cuda_graph.pays(config):
             self.graphed = GraphedStep(self.forward_backward, self.model, task.inputs)
-        compiled = choose_compile(self.device, config.epochs * len(self.loader), config.compile, bool(self.graphed))
+        compiled = choose_compile(self.device, self.length.steps, config.compile, bool(self.graphed))
         self.step_network = task.compile(self.network) if compiled else self.network
         if distributed.rank() == 0 and ahead:
             how = ("compiled" if compiled else "not compiled") + (", as a CUDA graph" if self.graphed else "")
             log.info("on %s: %s, %s, %d loading processes", self.device, self.precision, how, config.workers)
         self.epoch = self.step = 0
+        self.ended = 0  # the step after which the last epoch was measured
         self.waiting: Outcome | None = None
         self.losses, self.counted = 0.0, 0  # the sum of this epoch's losses, and of how many steps
         self.best_score, self.waited = -math.inf, 0  # and how many evaluations there were since
@@ -107,7 +112,8 @@ class Trainer:
             InputError: the run cannot go on; its state is saved where that can be done.
         """
         try:
-            with self.stop, Progress(self.config.epochs, len(self.loader), self.run, start=self.step) as progress:
+            with self.stop, Progress(self.length, self.run) as progress:
+                self.length.begin()
                 while not self.is_done():
                     self.train_epoch(progress)
                     self.end_epoch(progress)
@@ -131,22 +137,23 @@ class Trainer:
             raise InputError(f"{reason}; stopped after step {self.step}{hint}") from error
 
     def is_done(self) -> bool:
-        """Whether all epochs are trained, or `patience` evaluations in a row have found no better score."""
+        """Whether all is trained and measured, or `patience` evaluations in a row have found no better score."""
         patience = self.config.patience
-        return self.epoch >= self.config.epochs or (patience is not None and self.waited >= patience)
+        measured = self.length.is_over and self.ended == self.step
+        return measured or (patience is not None and self.waited >= patience)
 
     def train_epoch(self, progress: Progress) -> None:
         """What is left of a pass over the training images."""
         self.model.train()
-        done = self.step - self.epoch * len(self.loader)
+        done = self.step - self.ended
         self.loader.set_epoch(self.epoch, done)
         self.began, self.began_at = time.perf_counter(), done
         batches = iter(self.loader)
-        while (batch := self.next_batch(batches)) is not None:
+        while not self.length.is_over and (batch := self.next_batch(batches)) is not None:
             loss = self.train_step(batch)
-            progress.advance(loss, self.step, self.learning_rate())
+            progress.advance(loss, self.learning_rate())
             self.unreadable.note(self.task.unreadable(batch))
-            ends = self.step % len(self.loader) == 0
+            ends = self.length.is_over or self.step % len(self.loader) == 0
             if self.config.save_every and self.step % self.config.save_every == 0 and not ends:
                 self.save()
             self.stop_if_told()
@@ -193,10 +200,12 @@ class Trainer:
         """Measure, write the epoch's row, its weights and a checkpoint."""
         self.catch_up()
         seconds = time.perf_counter() - self.began
-        steps = len(self.loader) - self.began_at
+        steps = self.step - self.ended - self.began_at
         kept = self.kept()
         with self.may_be_left():
-            metrics = self.task.evaluate(kept, self.device, self.run, self.epoch + 1)
+            metrics = self.task.evaluate(kept, self.device, self.run, self.epoch + 1, last=self.length.is_over)
+        if metrics:
+            self.length.note_measuring(time.perf_counter() - self.began - seconds)
         loss = self.losses / self.counted if self.counted else math.nan
         row = {"epoch": self.epoch + 1, "step": self.step, "loss": loss, "lr": self.learning_rate(), **metrics}
         row |= {"images_per_second": round(steps * self.config.batch_size / seconds, 1), "seconds": round(seconds, 1)}
@@ -209,6 +218,7 @@ class Trainer:
                 save_state(self.run.best, weights, self.task.meta())
         # Only now is the epoch done: what fails before is done again by the resumed run.
         self.epoch += 1
+        self.ended = self.step
         self.waited = 0 if score > self.best_score else self.waited + (self.task.score in metrics)
         self.best_score = max(self.best_score, score)
         self.losses, self.counted = 0.0, 0
@@ -232,6 +242,7 @@ class Trainer:
             self.scaler.unscale_(optimizer)
         norm = parallel.total_norm([p.grad for p in self.model.parameters() if p.grad is not None])
         self.step += 1
+        self.length.advance(self.step)
         outcome = Outcome(self.epoch + 1, self.step, batch, distributed.all_sum(total) / distributed.count(), norm)
         if self.late or outcome.read()[2]:
             self.update(norm, outcome.nonfinite)
@@ -257,7 +268,7 @@ class Trainer:
             self.scaler.step(optimizer)
         if self.ema is not None:
             self.ema.update(self.model, self.step)
-        self.task.after_step(self.model, self.step, self.config.epochs * len(self.loader))
+        self.task.after_step(self.model, self.step, self.length.steps)
 
     def settle(self, outcome: Outcome) -> float:
         """Count a step, or record one that was left out. `InputError` if too many in a row were. Returns its loss."""
@@ -286,7 +297,7 @@ class Trainer:
 
     def learning_rate(self) -> float:
         """The rate for the next step."""
-        return learning_rate_at(self.step / len(self.loader), self.config, steps=len(self.loader))
+        return learning_rate_at(self.length.position, self.config, steps=len(self.loader))
 
     def seed_step(self) -> torch.Generator:
         """Make all draws functions of (seed, step).
@@ -310,6 +321,8 @@ class Trainer:
         state = {
             "epoch": self.epoch,
             "step": self.step,
+            "ended": self.ended,
+            "length": self.length.state(),
             "losses": self.losses,
             "counted": self.counted,
             "best_score": self.best_score,
@@ -331,6 +344,8 @@ class Trainer:
         if begun["batch_size"] != (batch := self.config.batch_size):
             raise InputError(f"{self.run.path} was begun with batch_size {begun['batch_size']}, not {batch}")
         self.epoch, self.step, self.best_score = state["epoch"], state["step"], state["best_score"]
+        self.ended = state.get("ended", self.epoch * len(self.loader))
+        self.length.restore(self.step, state.get("length", {}))
         self.losses, self.counted, self.waited = state["losses"], state["counted"], state.get("waited", 0)
         self.nonfinite.in_a_row = state["nonfinite_in_a_row"]
         self.scaler.load_state_dict(state["scaler"])

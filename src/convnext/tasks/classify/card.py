@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from convnext.reports.card import Card, first_weights, names, on_other, write_card
+from convnext.runs.directory import Run
 from convnext.tasks.classify.config import ClassifyConfig
 
 
@@ -21,7 +22,7 @@ def write_classification_card(
     card = Card(
         title=f"{config.model}, {len(classes)} classes",
         trained=f"""trained by `convnext` from
-{first_weights(config)} with recipe `{config.recipe}`: {config.epochs} epochs of
+{first_weights(config)} with recipe `{config.recipe}`: {Run(folder).duration()} of
 {images[0]} images at {config.image_size} pixels, batch {config.batch_size}, seed {config.seed}.""",
         measured=f"on {images[1]} validation images",
         metrics=metrics,

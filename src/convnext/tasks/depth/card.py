@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from convnext.reports.card import Card, first_weights, on_other, write_card
+from convnext.runs.directory import Run
 from convnext.tasks.depth.config import DepthConfig
 
 
@@ -14,7 +15,7 @@ def write_depth_card(folder: Path, config: DepthConfig, metrics: dict[str, float
         title=f"Depth by {config.model}",
         trained=f"""as the backbone of UperNet, trained by `convnext` to say how far away every pixel is, from
 {first_weights(config)} with recipe `{config.recipe}`:
-{config.epochs} epochs of {images[0]} images, crops of {config.image_size} pixels, batch {config.batch_size}, seed
+{Run(folder).duration()} of {images[0]} images, crops of {config.image_size} pixels, batch {config.batch_size}, seed
 {config.seed}.""",
         measured=f"on {images[1]} validation images",
         metrics=metrics,

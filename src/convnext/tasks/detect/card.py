@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from convnext.reports.card import Card, first_weights, names, on_other, write_card
+from convnext.runs.directory import Run
 from convnext.tasks.detect.config import DetectConfig
 
 
@@ -23,7 +24,7 @@ def write_detection_card(
         title=f"{kind} on {config.model}, {len(classes)} classes",
         trained=f"""as the backbone of {kind}, trained by `convnext` from
 {first_weights(config)} with recipe `{config.recipe}`:
-{config.epochs} epochs of {images[0]} images, batch {config.batch_size}, seed {config.seed}.""",
+{Run(folder).duration()} of {images[0]} images, batch {config.batch_size}, seed {config.seed}.""",
         measured=f"on {images[1]} validation images",
         metrics=metrics,
         digits=2,

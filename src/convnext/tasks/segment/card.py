@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from convnext.reports.card import Card, first_weights, names, on_other, write_card
+from convnext.runs.directory import Run
 from convnext.tasks.segment.config import SegmentConfig
 
 
@@ -22,7 +23,7 @@ def write_segmentation_card(
         title=f"UperNet on {config.model}, {len(classes)} classes",
         trained=f"""as the backbone of UperNet, trained by `convnext` from
 {first_weights(config)} with recipe `{config.recipe}`:
-{config.epochs} epochs of {images[0]} images, crops of {config.image_size} pixels, batch {config.batch_size}, seed
+{Run(folder).duration()} of {images[0]} images, crops of {config.image_size} pixels, batch {config.batch_size}, seed
 {config.seed}.""",
         measured=f"on {images[1]} validation images",
         metrics=metrics,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from convnext.reports.card import Card, first_weights, write_card
+from convnext.runs.directory import Run
 from convnext.tasks.pretrain.fcmae.config import PretrainConfig
 
 
@@ -19,7 +20,7 @@ def write_pretraining_card(folder: Path, config: PretrainConfig, metrics: dict[s
         title=f"{config.model}, pre-trained",
         trained=f"""pre-trained by `convnext` from
 {first_weights(config)} as a masked autoencoder (FCMAE), recipe
-`{config.recipe}`: {config.epochs} epochs of {images} images at {config.image_size} pixels, batch {config.batch_size},
+`{config.recipe}`: {Run(folder).duration()} of {images} images at {config.image_size} pixels, batch {config.batch_size},
 mask ratio {config.mask_ratio} of patches of {config.patch_size} pixels, seed {config.seed}. No labels were used.""",
         measured="at the end",
         metrics=metrics,

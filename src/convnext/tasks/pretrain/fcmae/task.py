@@ -29,7 +29,7 @@ from convnext.runs.directory import Run
 from convnext.runtime import distributed
 from convnext.runtime.device import move
 from convnext.storage.files import whole_file
-from convnext.tasks.base import Task, TrainLoader, is_due
+from convnext.tasks.base import Task, TrainLoader
 from convnext.tasks.pretrain.fcmae.card import write_pretraining_card
 from convnext.tasks.pretrain.fcmae.config import PretrainConfig
 from convnext.tasks.supervised import EVAL_BATCH
@@ -113,11 +113,11 @@ class Pretraining(Task):
         """Mean squared error of the hidden patches' pixels."""
         return model(*part)[0]
 
-    def evaluate(self, model: nn.Module, device: torch.device, run: Run, epoch: int) -> dict[str, float]:
+    def evaluate(self, model: nn.Module, device: torch.device, run: Run, epoch: int, *, last: bool) -> dict[str, float]:
         """Every `probe_every` epochs: a picture, the features' smallest distance over the layers, and the probes."""
         assert isinstance(model, FCMAE)
         config = self.config
-        if not is_due(epoch, config.probe_every, config.epochs) or distributed.rank():
+        if (epoch % config.probe_every and not last) or distributed.rank():
             return {}
         images = self.looked_at().to(device)
         draw_reconstructions(
@@ -157,7 +157,7 @@ class Pretraining(Task):
     def finish(self, run: Run, device: torch.device, model: nn.Module) -> dict[str, float]:
         """The last picture again, curves, and the model card; returns the last loss and the last look's metrics."""
         rows = run.rows()
-        last = self.config.epochs
+        last = rows[-1]["epoch"]
         with whole_file(run.path / "reconstructions.png") as temporary:
             shutil.copyfile(run.path / f"reconstructions-{last:04}.png", temporary)
         plot_distances(read_distances(run)[str(last)], run.path / "feature_distances.png")

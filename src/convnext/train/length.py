@@ -1,0 +1,128 @@
+"""How long a training goes on: for so many epochs, or for so many hours, as measured."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import torch
+
+from convnext.runtime import distributed
+
+MEASURING = 0.5
+"""Guess of the time in which an image is measured, over that of a training step on it."""
+REPORT = 2.0
+"""Guess of the seconds that pictures and tables of a report take, without measuring."""
+
+
+class Epochs:
+    """A training of `epochs` passes, each of `epoch_steps` steps."""
+
+    def __init__(self, epochs: int, epoch_steps: int) -> None:
+        self.epochs, self.epoch_steps = epochs, epoch_steps
+        self.step = 0
+
+    @property
+    def position(self) -> float:
+        """How much of the schedule is done, in its epochs."""
+        return self.step / self.epoch_steps
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the last step is done."""
+        return self.position >= self.epochs
+
+    @property
+    def steps(self) -> int:
+        """Steps of the whole training, as far as that is known."""
+        return self.epochs * self.epoch_steps
+
+    def begin(self) -> None:
+        """The next step is begun now; before it, things were built."""
+
+    def advance(self, step: int) -> None:
+        """The `step`-th step of the training is done."""
+        self.step = step
+
+    def note_measuring(self, seconds: float) -> None:
+        """Measuring the network took so long."""
+
+    def left(self) -> float | None:
+        """Seconds to the end, where that is known."""
+        return None
+
+    def state(self) -> dict[str, float]:
+        """State to resume from."""
+        return {}
+
+    def restore(self, step: int, state: dict[str, Any]) -> None:
+        """Go on from the `step`-th step and a state."""
+        self.step = step
+
+
+class Hours(Epochs):
+    """A training that takes `hours`, over which the schedule of `epochs` is stretched.
+
+    After each step, the time that is left says how many more there will be, and the schedule goes on by one of these:
+    it is at its end when the time is over, also on a machine that becomes slower or faster. Measuring and writing the
+    report are part of the time, by how long measuring took before.
+
+    Args:
+        hours: from now to the end of the report.
+        epochs: what the schedule is written for.
+        epoch_steps: steps of a pass over the images.
+        measured: images that are measured, for each training image.
+    """
+
+    def __init__(self, hours: float, epochs: int, epoch_steps: int, *, measured: float, began: float) -> None:
+        super().__init__(epochs, epoch_steps)
+        self.seconds, self.measured, self.began = 3600 * hours, measured, began
+        self.share = 0.0
+        self.spent = 0.0  # before `began`, by the runs that this one goes on from
+        self.building = 0.0  # seconds of all in which no step was made
+        self.last_measuring: float | None = None
+
+    @property
+    def position(self) -> float:
+        return self.share * self.epochs
+
+    @property
+    def steps(self) -> int:
+        return max(self.step, round(self.step / self.share)) if self.share else super().steps
+
+    def elapsed(self) -> float:
+        """Seconds until now, without those between a stop and a resume."""
+        return self.spent + time.monotonic() - self.began
+
+    def left(self) -> float:
+        return max(0.0, self.seconds - self.elapsed())
+
+    def begin(self) -> None:
+        self.building += time.monotonic() - self.began
+
+    def advance(self, step: int) -> None:
+        self.step = step
+        elapsed = self.elapsed()
+        each = max(elapsed - self.building, 1e-9) / step
+        measuring = self.last_measuring
+        if measuring is None:
+            measuring = MEASURING * self.measured * self.epoch_steps * each
+        more = (self.seconds - elapsed - 2 * measuring - REPORT) / each  # it is measured once more for the report
+        more = float(distributed.all_sum(torch.tensor(more, device="cpu"))) / distributed.count()
+        self.share = 1.0 if more < 1 else self.share + (1 - self.share) / more
+
+    def note_measuring(self, seconds: float) -> None:
+        self.last_measuring = seconds
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "share": self.share,
+            "spent": self.elapsed(),
+            "building": self.building,
+            "last_measuring": self.last_measuring,
+        }
+
+    def restore(self, step: int, state: dict[str, Any]) -> None:
+        super().restore(step, state)
+        self.share, self.spent, self.building = state["share"], state["spent"], state["building"]
+        self.last_measuring = state["last_measuring"]
