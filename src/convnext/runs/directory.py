@@ -59,6 +59,7 @@ class Run:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.checkpoints = path / "checkpoints"
+        self.batches = path / "batches.png"
         self.best = self.checkpoints / "best.safetensors"
         self.weights = path / "model.safetensors"
         self.metrics = path / "metrics.jsonl"

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
+from convnext.reports.sheet import Group
 from convnext.runs.directory import Run
 from convnext.runtime import distributed
 
@@ -84,6 +85,10 @@ class Task(ABC):
 
     def after_step(self, model: Any, step: int, steps: int) -> None:  # noqa: B027 # most need none
         """Called once after each step of the optimizer, the `step`-th of all `steps` of the run, counted from 1."""
+
+    def first_look(self, part: Any) -> Sequence[Group]:
+        """Pictures, with labels, of a part of the first batch as `loss` gets it, and of images that are measured."""
+        return ()
 
     def measured(self) -> float:
         """Images that `evaluate` measures, for each training image."""

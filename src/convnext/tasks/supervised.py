@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from itertools import islice
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from convnext.data.splits import Origin
+from convnext.errors import ImageError
+from convnext.reports.sheet import Group
 from convnext.runs.directory import Run
 from convnext.runtime import distributed
 from convnext.tasks.base import Task
 from convnext.tasks.evaluate import Evaluator
 from convnext.tasks.load import load
 
+LOOKED_AT = 8  # images of each part in the first look
 EVAL_BATCH = 64
 """Most images that are measured together."""
 
@@ -47,6 +53,23 @@ class SupervisedTask(Task):
     def measured(self) -> float:
         """Validation images for each training image."""
         return len(self.val) / len(self.train)
+
+    @abstractmethod
+    def training_pictures(self, part: Any) -> Iterator[tuple[Image.Image, str]]:
+        """Images of a part with their labels drawn, and captions."""
+
+    @abstractmethod
+    def validation_picture(self, place: int) -> tuple[Image.Image, str]:
+        """A validation image with its labels drawn, and a caption. `ImageError` if it cannot be read."""
+
+    def first_look(self, part: Any) -> Sequence[Group]:
+        """Some images of the first training batch, augmented, and validation images from all over the set."""
+        train = list(islice(self.training_pictures(part), LOOKED_AT))
+        val = []
+        for place in range(0, len(self.val), -(-len(self.val) // LOOKED_AT)):
+            with suppress(ImageError):
+                val.append(self.validation_picture(place))
+        return Group("first training batch", train), Group("validation", val)
 
     def val_batches(self, predictor: Any, rank: int = 0, count: int = 1) -> Iterable[Any]:
         """The validation images as every later command sees them, or every `count`-th of them from `rank` on."""

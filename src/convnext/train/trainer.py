@@ -27,6 +27,7 @@ from convnext.train import cuda_graph, nonfinite, parallel
 from convnext.train.checkpoint import Checkpoints, tensors_of
 from convnext.train.cuda_graph import GraphedStep
 from convnext.train.ema import AveragedModel
+from convnext.train.first_look import draw_first_look
 from convnext.train.length import Epochs, Hours
 from convnext.train.optim import build_optimizers, set_learning_rate
 from convnext.train.outcome import Outcome
@@ -150,6 +151,8 @@ class Trainer:
         self.began, self.began_at = time.perf_counter(), done
         batches = iter(self.loader)
         while not self.length.is_over and (batch := self.next_batch(batches)) is not None:
+            if self.step == 0:
+                draw_first_look(self.task, self.run, self.task.parts(batch, self.device, self.seed_step()))
             loss = self.train_step(batch)
             progress.advance(loss, self.learning_rate())
             self.unreadable.note(self.task.unreadable(batch))

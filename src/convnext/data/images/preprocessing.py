@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -108,6 +109,10 @@ class Preprocessing:
             )
         return image.resize((short, long) if width <= height else (long, short), _INTERPOLATIONS[self.interpolation])
 
+    def to_images(self, pixels: Tensor) -> list[Image.Image]:
+        """Pictures of preprocessed images `[N, in_chans, H, W]`: in colour, or of other than 3 channels their mean."""
+        return [to_image(each, self.mean, self.std) for each in pixels]
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""
         return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
@@ -130,6 +135,15 @@ class Preprocessing:
             name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
         }
         return cls(**plain)
+
+
+def to_image(pixels: Tensor, mean: Sequence[float] = IMAGENET_MEAN, std: Sequence[float] = IMAGENET_STD) -> Image.Image:
+    """A picture of a normalised image `[C, H, W]`: in colour, or of other than 3 channels their mean."""
+    scale, shift = (torch.tensor(values)[:, None, None] for values in (std, mean))
+    values = (255 * (pixels.float().cpu() * scale + shift)).clamp(0, 255).round().byte()
+    if len(values) != 3:
+        return Image.fromarray(values.float().mean(0).byte().numpy())
+    return Image.fromarray(np.ascontiguousarray(values.permute(1, 2, 0).numpy()))
 
 
 def _is_number(value: Any) -> bool:

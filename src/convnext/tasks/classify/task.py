@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -128,6 +130,23 @@ class Classification(SupervisedTask):
         # Not its own mean, which divides by the part's weights: parts and processes would not add up to the batch's.
         return F.cross_entropy(logits, targets, weight=weights, label_smoothing=smoothing, reduction="none").mean()
 
+    @cached_property
+    def class_words(self) -> list[str]:
+        """Names of the classes, or what they mean where that is known."""
+        meanings = descriptions_of(self.train.classes)
+        return [meanings.get(name, name) for name in self.train.classes]
+
+    def training_pictures(self, part: tuple[Tensor, ...]) -> Iterator[tuple[Image.Image, str]]:
+        """Images of a part with the names of their classes, and the shares of those that are mixed."""
+        images, targets = part
+        for image, target in zip(images, targets, strict=True):
+            yield self.preprocessing.to_images(image[None])[0], caption(target.tolist(), self.class_words)
+
+    def validation_picture(self, place: int) -> tuple[Image.Image, str]:
+        """A validation image as the network sees it, with the names of its classes."""
+        image = self.preprocessing(self.val.open(place, self.preprocessing.mode, self.preprocessing.white))
+        return self.preprocessing.to_images(image[None])[0], caption(self.val.targets[place], self.class_words)
+
     def predictor(self, model: Classifier) -> ImageClassifier:
         """The model as everyone after sees it."""
         return ImageClassifier(model, self.train.classes, self.preprocessing, multi_label=self.config.multi_label)
@@ -153,6 +172,18 @@ def preprocessing(config: ClassifyConfig) -> Preprocessing:
     if config.crop is not None:
         standard = replace(standard, crop=config.crop)
     return standard
+
+
+def caption(target: int | Sequence[int] | list[float], classes: Sequence[str]) -> str:
+    """Name of a class, names of several, or of a mixed image the two that have the largest shares."""
+    if isinstance(target, int):
+        return classes[target]
+    if isinstance(target, tuple):
+        return ", ".join(classes[i] for i in target)
+    if all(share in (0, 1) for share in target):
+        return ", ".join(name for name, share in zip(classes, target, strict=True) if share)
+    first = sorted(range(len(classes)), key=lambda i: -target[i])[:2]
+    return "\n".join(f"{target[i]:.2f} {classes[i]}" for i in first)
 
 
 def balanced_weights(samples: ImageSet) -> Tensor:

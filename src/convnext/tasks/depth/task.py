@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from convnext.config import fit_batch
 from convnext.data.fingerprint import of_maps
+from convnext.data.images.preprocessing import to_image
 from convnext.data.images.whole_image import WholeImage
 from convnext.data.loading import Batch
 from convnext.data.maps import map_train_loader
 from convnext.data.splits import Origin
-from convnext.inference.depth import DepthEstimator, DepthUnit
+from convnext.inference.depth import DepthEstimator, DepthUnit, draw_depths
 from convnext.models.segmentation.upernet import UperNet, create_segmenter
 from convnext.runs.directory import Run
 from convnext.runtime import distributed
@@ -96,6 +99,15 @@ class DepthEstimation(SupervisedTask):
         outputs, auxiliary = (depth_loss(each[:, 0].float(), depths, self.unit) for each in model(images))
         return outputs + self.config.aux_weight * auxiliary
 
+    def training_pictures(self, part: tuple[Tensor, ...]) -> Iterator[tuple[Image.Image, str]]:
+        """Crops beside their depths."""
+        for image, depths in zip(*part, strict=True):
+            yield beside(to_image(image), depths.cpu().numpy())
+
+    def validation_picture(self, place: int) -> tuple[Image.Image, str]:
+        """A validation image beside its depths."""
+        return beside(*self.val.open(place, self.config.white))
+
     def predictor(self, model: UperNet) -> DepthEstimator:
         """The model as everyone after sees it."""
         return DepthEstimator(model, self.transform, self.unit, depth_scale=self.config.depth_scale)
@@ -113,6 +125,19 @@ class DepthEstimation(SupervisedTask):
         """Curves, a gallery, and the model card."""
         write_depth_report(run.path, run.rows(), predictor, self.val)
         write_depth_card(run.path, self.config, metrics, images=self.counts)
+
+
+def beside(image: Image.Image, depths: np.ndarray) -> tuple[Image.Image, str]:
+    """An image beside its depths `[H, W]`, of which 0 is unknown and grey, and a caption with their range."""
+    known = depths > 0
+    if not known.any():
+        return image, "no depth is known"
+    drawn = np.array(draw_depths(np.where(known, depths, depths[known].min())))
+    drawn[~known] = 128
+    both = Image.new("RGB", (2 * image.width, image.height))
+    both.paste(image, (0, 0))
+    both.paste(Image.fromarray(drawn), (image.width, 0))
+    return both, f"depths from {depths[known].min():.3g} to {depths[known].max():.3g}"
 
 
 def depth_loss(outputs: Tensor, depths: Tensor, unit: DepthUnit) -> Tensor:

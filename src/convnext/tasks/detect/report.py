@@ -62,6 +62,13 @@ def plot_precision(evaluations: dict[str, Any], path: Path) -> None:
     save(figure, path)
 
 
+def drawn_truth(image: AnnotatedImage, classes: Sequence[str]) -> list[Drawn]:
+    """What is annotated in an image, to be drawn."""
+    masks = to_masks([a.outline for a in image.annotations if a.outline], image.width, image.height).bool().numpy()
+    drawn = iter(masks)
+    return [Drawn(classes[a.label], None, list(a.box), next(drawn) if a.outline else None) for a in image.annotations]
+
+
 def plot_detections(data: DetectionSet, results: Sequence[Result], path: Path) -> None:
     """Some images with the truth and, below, with what was found."""
     shown: list[tuple[int, AnnotatedImage, Image.Image]] = []
@@ -76,12 +83,7 @@ def plot_detections(data: DetectionSet, results: Sequence[Result], path: Path) -
     figure = Figure(figsize=(3 * len(shown), 6.4))
     panels = figure.subplots(2, len(shown), squeeze=False)
     for column, (place, image, pixels) in enumerate(shown):
-        masks = to_masks([a.outline for a in image.annotations if a.outline], image.width, image.height).bool().numpy()
-        drawn = iter(masks)
-        truth = [
-            Drawn(data.classes[a.label], None, list(a.box), next(drawn) if a.outline else None)
-            for a in image.annotations
-        ]
+        truth = drawn_truth(image, data.classes)
         own = [row for row in results if row.image == place and row.score >= THRESHOLD]
         shapes = to_masks([row.mask for row in own if row.mask is not None], image.width, image.height).bool().numpy()
         found = [

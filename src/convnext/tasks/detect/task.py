@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from convnext.config import fit_batch
 from convnext.data.fingerprint import of_annotated
+from convnext.data.images.preprocessing import to_image
 from convnext.data.images.whole_image import WholeImage
 from convnext.data.sources.coco import DetectionSet
 from convnext.data.splits import Origin
 from convnext.inference.detector import Detector
+from convnext.inference.draw import Drawn, draw_objects
 from convnext.models.detection.objects import Objects
 from convnext.models.detection.rcnn import RCNN, create_detector
 from convnext.runs.directory import Run
@@ -23,11 +26,11 @@ from convnext.runtime import distributed
 from convnext.tasks.base import TrainLoader
 from convnext.tasks.detect.card import write_detection_card
 from convnext.tasks.detect.config import DetectConfig
-from convnext.tasks.detect.data import DetectionBatch, DetectionTransform, detection_train_loader
+from convnext.tasks.detect.data import DetectionBatch, DetectionTransform, detection_train_loader, open_annotated
 from convnext.tasks.detect.evaluate import DetectionEvaluator
 from convnext.tasks.detect.metrics import Result, as_coco, evaluate_kinds, has_objects
 from convnext.tasks.detect.read import training_images
-from convnext.tasks.detect.report import write_detection_report
+from convnext.tasks.detect.report import drawn_truth, write_detection_report
 from convnext.tasks.pyramid import encoder_of, refuse_deterministic, synchronised, take_over
 from convnext.tasks.supervised import SupervisedTask
 
@@ -127,6 +130,24 @@ class Detection(SupervisedTask):
     def loss(self, model: Any, part: tuple[list[Tensor], list[Objects], list[int]]) -> Tensor:
         """The sum of all losses: of proposals, classes, boxes and masks; a mean over the images."""
         return torch.stack(list(model(*part).values())).sum()
+
+    def training_pictures(
+        self, part: tuple[list[Tensor], list[Objects], list[int]]
+    ) -> Iterator[tuple[Image.Image, str]]:
+        """Images with the boxes and masks of their objects."""
+        for image, objects in zip(*part[:2], strict=True):
+            masks = objects.masks.bool().cpu().numpy()
+            drawn = [
+                Drawn(self.train.classes[label], None, box, masks[i] if self.config.masks else None)
+                for i, (label, box) in enumerate(zip(objects.labels.tolist(), objects.boxes.tolist(), strict=True))
+            ]
+            yield draw_objects(to_image(image), drawn), f"{len(drawn)} objects"
+
+    def validation_picture(self, place: int) -> tuple[Image.Image, str]:
+        """A validation image with the boxes and masks of its objects."""
+        annotated = self.val.images[place]
+        truth = drawn_truth(annotated, self.val.classes)
+        return draw_objects(open_annotated(annotated, self.config.white), truth), f"{len(truth)} objects"
 
     def predictor(self, model: RCNN) -> Detector:
         """The model as everyone after sees it."""

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from convnext.config import fit_batch
 from convnext.data.fingerprint import of_maps
+from convnext.data.images.preprocessing import to_image
 from convnext.data.images.whole_image import WholeImage
 from convnext.data.loading import Batch
 from convnext.data.maps import map_train_loader
 from convnext.data.sources.label_maps import Examined, LabelRules, SegmentationSet
 from convnext.data.splits import Origin
+from convnext.inference.draw import draw_labels
 from convnext.inference.segmenter import Segmenter
 from convnext.models.segmentation.losses import class_weights, segmentation_loss
 from convnext.models.segmentation.upernet import UperNet, create_segmenter
@@ -122,6 +125,16 @@ class Segmentation(SupervisedTask):
             for each in model(images)
         )
         return logits + self.config.aux_weight * auxiliary
+
+    def training_pictures(self, part: tuple[Tensor, ...]) -> Iterator[tuple[Image.Image, str]]:
+        """Crops under the colours of their label maps."""
+        for image, labels in zip(*part, strict=True):
+            yield draw_labels(to_image(image), labels.cpu().numpy(), self.train.classes), ""
+
+    def validation_picture(self, place: int) -> tuple[Image.Image, str]:
+        """A validation image under the colours of its label map."""
+        image, labels = self.val.open(place, self.config.white)
+        return draw_labels(image, labels, self.val.classes), self.val.images[place].file.name
 
     def testing(self) -> dict[str, Any]:
         """How `Segmenter` sees images."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from convnext.analysis.collapse import feature_distances
 from convnext.analysis.plots import plot_distances, plot_pretraining
@@ -25,6 +26,7 @@ from convnext.errors import InputError
 from convnext.models.fcmae import FCMAE, create_fcmae
 from convnext.models.masking import random_patches
 from convnext.nn.visible_patches import VisiblePatches
+from convnext.reports.sheet import Group
 from convnext.runs.directory import Run
 from convnext.runtime import distributed
 from convnext.runtime.device import move
@@ -104,6 +106,19 @@ class Pretraining(Task):
         index = move(drawn.index[own], device)
         for part, places in zip(images.chunk(config.accumulate), index.chunk(config.accumulate), strict=True):
             yield len(part), (part, VisiblePatches(places, drawn.grid))
+
+    def first_look(self, part: tuple[Tensor, VisiblePatches]) -> Sequence[Group]:
+        """Images of the first batch as the encoder sees them, their hidden patches grey."""
+        images, patches = part[0][:DRAWN], part[1]
+        hidden = torch.ones(len(images), patches.grid[0] * patches.grid[1], device=images.device)
+        hidden = hidden.scatter(1, patches.index[: len(images)], 0.0).view(-1, 1, *patches.grid)
+        masked = images.masked_fill(F.interpolate(hidden, scale_factor=float(self.config.patch_size)).bool(), 0.0)
+        pictures = [
+            (each, "")
+            for pair in zip(images, masked, strict=True)
+            for each in self.preprocessing.to_images(torch.stack(pair))
+        ]
+        return (Group("first training batch, and what the encoder sees of it", pictures),)
 
     def inputs(self, part: tuple[Tensor, VisiblePatches]) -> list[Tensor]:
         """Images and the places of their visible patches."""

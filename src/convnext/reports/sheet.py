@@ -1,0 +1,72 @@
+"""Sheets of captioned pictures, as a PNG file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from PIL import Image, ImageDraw, ImageFont
+
+from convnext.printing import printable
+from convnext.storage.files import whole_file
+
+ACROSS = 4  # pictures
+CELL = 240  # pixels that a picture is fitted into
+GAP, TEXT, TITLE = 8, 13, 18  # pixels
+
+
+class Group(NamedTuple):
+    """Pictures under one title, each with a caption of some lines, or none."""
+
+    title: str
+    pictures: Sequence[tuple[Image.Image, str]]
+
+
+def draw_sheet(groups: Sequence[Group], path: Path) -> None:
+    """Write groups of pictures below each other into a PNG file; no file where there are no pictures."""
+    groups = [group for group in groups if group.pictures]
+    if not groups:
+        return
+    font, bold = ImageFont.load_default(TEXT), ImageFont.load_default(TITLE)
+    placed: list[tuple[Image.Image, str, int, int]] = []
+    titles, top = [], GAP
+    for title, pictures in groups:
+        titles.append((title, top))
+        top += TITLE + GAP
+        for first in range(0, len(pictures), ACROSS):
+            row = [(fitted(picture), caption) for picture, caption in pictures[first : first + ACROSS]]
+            placed += [(picture, text, GAP + i * (CELL + GAP), top) for i, (picture, text) in enumerate(row)]
+            lines = max(len(caption.split("\n")) if caption else 0 for _, caption in row)
+            top += max(picture.height for picture, _ in row) + lines * (TEXT + 3) + GAP
+        top += GAP
+    sheet = Image.new("RGB", (ACROSS * (CELL + GAP) + GAP, top), "white")
+    pen = ImageDraw.Draw(sheet)
+    for title, y in titles:
+        pen.text((GAP, y), title, fill="black", font=bold)
+    for picture, caption, x, y in placed:
+        sheet.paste(picture, (x, y))
+        text = "\n".join(shortened(line) for line in readable(caption).split("\n"))
+        pen.text((x, y + picture.height + 2), text, fill="black", font=font, spacing=2)
+    with whole_file(path) as temporary:
+        sheet.save(temporary, format="PNG")
+
+
+def fitted(picture: Image.Image) -> Image.Image:
+    """A picture as large as fits into a cell; small ones show their pixels."""
+    scale = min(CELL / picture.width, CELL / picture.height)
+    size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
+    return picture.convert("RGB").resize(size, Image.Resampling.NEAREST if scale > 2 else Image.Resampling.BILINEAR)
+
+
+def readable(text: str) -> str:
+    """Text of a user's files as it can be drawn, whatever bytes it is made of."""
+    return printable(text.encode("utf-8", "replace").decode())
+
+
+def shortened(line: str) -> str:
+    """As much of a line as fits below a picture."""
+    font = ImageFont.load_default(TEXT)
+    while line and font.getlength(line) > CELL:
+        line = line[:-2] + "…"
+    return line
