@@ -59,7 +59,7 @@ def train(
         Stopped: a signal said so; the run can be resumed.
     """
     build = partial(build_task, task)
-    metrics = launch(build, str(data), Path(out), options, recipe=recipe, resume=resume, overwrite=overwrite)
+    metrics = launch(task.name, build, str(data), Path(out), options, recipe=recipe, resume=resume, overwrite=overwrite)
     run = Run(Path(out))
     return TrainingResult(run.path, metrics, run.weights, run.best if run.best.is_file() else None)
 

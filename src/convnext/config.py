@@ -44,9 +44,14 @@ OptionGroup = Literal["model", "optimisation", "data", "augmentation", "machine"
 """Names of the groups under which help lists options."""
 
 
-def option(default: Any, help: str, group: OptionGroup = "optimisation", *, common: bool = False) -> Any:
-    """A field with its help text; what is `common` stands in `--help`, all else in `--help-all`."""
-    return field(default=default, metadata={"help": help, "group": group, "common": common})
+def option(
+    default: Any, help: str, group: OptionGroup = "optimisation", *, common: bool = False, or_auto: bool = False
+) -> Any:
+    """A field with its help text; what is `common` stands in `--help`, all else in `--help-all`.
+
+    `or_auto`: the command takes "auto" too, for which a number is found before there is a config.
+    """
+    return field(default=default, metadata={"help": help, "group": group, "common": common, "or_auto": or_auto})
 
 
 @dataclass(frozen=True)
@@ -73,7 +78,9 @@ class TrainConfig:
     layer_scale_init: float = option(1e-6, "first value of V1's LayerScale", group="model")
 
     epochs: int = option(100, "passes over the training images", common=True)
-    batch_size: int = option(64, "images in one step of the optimizer", common=True)
+    batch_size: int = option(
+        64, "images in one step of the optimizer; auto: as many as fit into memory", common=True, or_auto=True
+    )
     accumulate: int = option(1, "parts a step's batch is computed in, to save memory", group="machine")
     base_lr: float = option(1e-3, "learning rate for a batch of 256; it scales with the batch", common=True)
     min_lr: float = option(1e-6, "learning rate at the end")
@@ -131,6 +138,7 @@ class TrainConfig:
             "help": "processes that load images; without: two, or beside a GPU all cores but two",
             "group": "machine",
             "common": True,
+            "or_auto": False,
         },
     )
     parallel: Literal["auto", "ddp", "fsdp"] = option(

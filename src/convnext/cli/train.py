@@ -80,7 +80,7 @@ def add_config_options(command: argparse.ArgumentParser, config: type[TrainConfi
             groups[name] = command.add_argument_group(name)
         flag = groups[name].add_argument(
             f"--{field.name.replace('_', '-')}",
-            metavar=value_name(hints[field.name]),
+            metavar=value_name(hints[field.name]) + ("|auto" if field.metadata["or_auto"] else ""),
             default=argparse.SUPPRESS,
             help=field.metadata["help"].replace("%", "%%"),
         )
@@ -162,7 +162,8 @@ def _run(task: TaskDefinition, args: argparse.Namespace) -> int | None:
 
     given = given_options(args, task.config)
     if getattr(args, "check", False):
-        summary, faults = task.check(task.config().override({**given, "data": args.data}))
+        chosen = {name: value for name, value in given.items() if name != "batch_size"}  # which may be "auto"
+        summary, faults = task.check(task.config().override({**chosen, "data": args.data}))
         if args.json:
             print(to_json({"found": summary, "left_out": faults}))
         else:

@@ -29,6 +29,7 @@ from convnext.storage.files import whole_file
 
 OWN = {
     "README.md",
+    "batches.png",
     "checkpoints",
     "config.json",
     "confusion.png",

@@ -73,7 +73,8 @@ class SupervisedTask(Task):
 
     def val_batches(self, predictor: Any, rank: int = 0, count: int = 1) -> Iterable[Any]:
         """The validation images as every later command sees them, or every `count`-th of them from `rank` on."""
-        how = {"batch_size": EVAL_BATCH, "workers": self.config.workers, "rank": rank, "count": count}
+        most = min(EVAL_BATCH, 8 * self.config.batch_size)  # in the memory of training, which keeps all activations
+        how = {"batch_size": most, "workers": self.config.workers, "rank": rank, "count": count}
         return self.evaluator.batches(predictor, self.val, **how)
 
     def evaluate(self, model: nn.Module, device: torch.device, run: Run, epoch: int, *, last: bool) -> dict[str, float]:

@@ -15,6 +15,7 @@ from convnext.runs.resume import resolve_resume
 from convnext.runtime import distributed
 from convnext.runtime.device import pick_device
 from convnext.tasks.base import Task
+from convnext.train.batch_size import find_batch_size
 from convnext.train.trainer import Trainer
 
 Build = Callable[[str, Path, dict[str, Any], str | None, bool], Task]
@@ -22,6 +23,7 @@ Build = Callable[[str, Path, dict[str, Any], str | None, bool], Task]
 
 
 def launch(
+    task: str,
     build: Build,
     data: str,
     out: Path,
@@ -31,12 +33,16 @@ def launch(
     resume: bool | str,
     overwrite: bool,
 ) -> dict[str, float]:
-    """Train in all the processes there are; returns the final metrics, to the first of them.
+    """Train a task in all the processes there are; returns the final metrics, to the first of them.
 
     `resume` may be "auto": go on if there is something to go on from, else start.
     """
     with distributed.process_group(pick_device(given.get("device", "auto"))):
         resume, overwrite = resolve_resume(out, resume, overwrite)
+        if given.get("batch_size") == "auto":
+            given = {name: value for name, value in given.items() if name != "batch_size"}
+            if not resume:
+                given["batch_size"] = find_batch_size(task, data, given, recipe)
         return train_task(build(data, out, given, recipe, resume), out, resume=resume, overwrite=overwrite)
 
 

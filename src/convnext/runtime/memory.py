@@ -1,0 +1,103 @@
+"""Memory that a program can have, and has had: a GPU's, or a CPU's by limits of machine, container and shell."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import torch
+
+from convnext.errors import InputError
+
+
+class Memory:
+    """Memory of a device, as this process sees it. `InputError` for devices that do not say."""
+
+    def __init__(self, device: torch.device) -> None:
+        if device.type != "cuda" and not (device.type == "cpu" and Path("/proc/self/status").is_file()):
+            raise InputError(f"memory cannot be measured on {device} here")
+        self.device = device
+
+    def limit(self) -> int:
+        """Bytes that this process can have in all, with what it has."""
+        if self.device.type == "cuda":
+            free, total = torch.cuda.mem_get_info(self.device)
+            share = torch.cuda.get_per_process_memory_fraction(self.device) * total
+            return int(min(share, free + torch.cuda.memory_reserved(self.device)))
+        own = _of_status("VmRSS")
+        limits = [own + _of_table(Path("/proc/meminfo"), "MemAvailable"), *(own + free for free in _free_of_groups())]
+        most = address_space()
+        return min([*limits, most - _of_status("VmSize") + own] if most is not None else limits)
+
+    def peak(self) -> int:
+        """Most bytes that this process, with the processes that load for it, has had so far."""
+        if self.device.type == "cuda":
+            return torch.cuda.max_memory_reserved(self.device)
+        return _of_status("VmHWM") + sum(map(_proportional, _children()))
+
+
+def address_space() -> int | None:
+    """Most bytes of addresses that this process can have, as `ulimit -v` says; None for any number."""
+    import resource
+
+    most = resource.getrlimit(resource.RLIMIT_AS)[0]
+    return None if most == resource.RLIM_INFINITY else most
+
+
+def _of_table(path: Path, name: str) -> int:
+    """Bytes of a line `Name: 123 kB`; 0 where there is none."""
+    for line in path.read_text().splitlines():
+        if line.startswith(f"{name}:"):
+            return 1024 * int(line.split()[1])
+    return 0
+
+
+def _of_status(name: str) -> int:
+    return _of_table(Path("/proc/self/status"), name)
+
+
+def _children() -> list[int]:
+    children = Path(f"/proc/self/task/{os.getpid()}/children")
+    return [int(number) for number in children.read_text().split()] if children.is_file() else []
+
+
+def _proportional(process: int) -> int:
+    """Bytes of a process, of which those it shares with others count in part; 0 if it is gone."""
+    try:
+        return _of_table(Path(f"/proc/{process}/smaps_rollup"), "Pss")
+    except OSError:
+        return 0
+
+
+def _free_of_groups(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> list[int]:
+    """Bytes left in each control group with a limit, from this process's up: of version 2, and of 1."""
+    free = []
+    for line in own.read_text().splitlines() if own.is_file() else []:
+        _, controllers, path = line.split(":", 2)
+        if controllers not in ("", *(c for c in [controllers] if "memory" in c.split(","))):
+            continue
+        base = root if not controllers else root / "memory"
+        most, used = (
+            ("memory.max", "memory.current")
+            if not controllers
+            else (
+                "memory.limit_in_bytes",
+                "memory.usage_in_bytes",
+            )
+        )
+        folder = base / path.lstrip("/")
+        for group in (folder, *folder.parents):
+            if not group.is_relative_to(base):
+                break
+            if (group / most).is_file() and (group / used).is_file():
+                text = (group / most).read_text().strip()
+                if text != "max" and int(text) < 2**60:
+                    cache = _inactive(group / "memory.stat")
+                    free.append(int(text) - int((group / used).read_text()) + cache)
+    return free
+
+
+def _inactive(path: Path) -> int:
+    """Bytes of files in a group's memory, which it gives up when it needs them."""
+    rows = (line.split() for line in path.read_text().splitlines()) if path.is_file() else ()
+    return next((int(row[1]) for row in rows if row[0] in ("inactive_file", "total_inactive_file")), 0)
