@@ -15,6 +15,7 @@ from convnext.runs.resume import resolve_resume
 from convnext.runtime import distributed
 from convnext.runtime.device import pick_device
 from convnext.tasks.base import Task
+from convnext.train.tracking import require_tracker
 from convnext.train.trainer import Trainer
 
 Build = Callable[[str, Path, dict[str, Any], str | None, bool], Task]
@@ -42,6 +43,7 @@ def launch(
 
 def train_task(task: Task, out: Path, *, resume: bool, overwrite: bool) -> dict[str, float]:
     """Train `task` into the run directory `out`; returns the final metrics."""
+    require_tracker(task.config.track)
     with ExitStack() as held:
         if resume:
             run = Run.reopen(out)
