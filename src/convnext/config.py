@@ -151,6 +151,9 @@ class TrainConfig:
         False, "the same bits every time on a GPU too, more slowly; a CPU gives them anyway", group="machine"
     )
     seed: int = option(0, "of every random choice", group="machine", common=True)
+    track: Literal["none", "wandb", "mlflow"] = option(
+        "none", "where curves, options and final metrics go beside TensorBoard", group="machine"
+    )
     hold_out_rule: Literal[0, 1, 2] = option(
         2,
         "how images are held out where the data does not say: 2 by a hash of each one's path; 0, 1 as older runs did",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from convnext import __version__
 from convnext.cli.command import Command, Parser
 from convnext.cli.compare import COMPARE
+from convnext.cli.completion import COMPLETION
 from convnext.cli.demo import DEMO
 from convnext.cli.doctor import DOCTOR
 from convnext.cli.evaluate import EVALUATE
@@ -31,6 +32,7 @@ COMMANDS: tuple[Command, ...] = (
     COMPARE,
     RECIPES_COMMAND,
     SCHEMA,
+    COMPLETION,
     DOCTOR,
 )
 GROUPS = {"train": ("train a model", "TASK"), "analyze": ("look into a model", "ANALYSIS")}

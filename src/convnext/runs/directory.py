@@ -4,6 +4,7 @@ config.json          the whole config
 environment.json     versions and machine
 metrics.jsonl        one line an epoch
 tensorboard/         the same, for TensorBoard
+wandb.json, wandb/   the tracked run of `--track wandb`, and what it keeps; mlflow.json, of `--track mlflow`
 checkpoints/         epoch-*/ (all state, to resume from), best.safetensors
 unreadable.txt       training images that could not be read, and why; nonfinite.jsonl, steps that were skipped
 model.safetensors    the weights everything after uses: the last epoch's, averaged if EMA is on
@@ -42,6 +43,7 @@ OWN = {
     "gallery.png",
     "metrics.jsonl",
     "mistakes.png",
+    "mlflow.json",
     "model.safetensors",
     "nonfinite.jsonl",
     "per_class.csv",
@@ -50,6 +52,8 @@ OWN = {
     "result.json",
     "tensorboard",
     "unreadable.txt",
+    "wandb",
+    "wandb.json",
 }
 """Files and folders that a run writes, beside `reconstructions-EPOCH.png`; --overwrite deletes no others."""
 

@@ -14,6 +14,7 @@ from convnext.runtime import distributed
 RESUME_MAY_CHANGE = (
     # change no result
     *("workers", "device", "parallel", "save_every", "keep_checkpoints", "max_nonfinite", "max_unreadable", "patience"),
+    "track",
     # may save a run that fails
     *("base_lr", "clip_grad", "precision", "cuda_graph"),
 )

@@ -16,6 +16,7 @@ from convnext.runtime import distributed
 from convnext.runtime.device import pick_device
 from convnext.tasks.base import Task
 from convnext.train.batch_size import find_batch_size
+from convnext.train.tracking import require_tracker
 from convnext.train.trainer import Trainer
 
 Build = Callable[[str, Path, dict[str, Any], str | None, bool], Task]
@@ -48,6 +49,7 @@ def launch(
 
 def train_task(task: Task, out: Path, *, resume: bool, overwrite: bool) -> dict[str, float]:
     """Train `task` into the run directory `out`; returns the final metrics."""
+    require_tracker(task.config.track)
     with ExitStack() as held:
         if resume:
             run = Run.reopen(out)

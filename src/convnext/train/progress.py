@@ -1,4 +1,4 @@
-"""What a person watches while a run trains: a bar, a line an epoch, and TensorBoard."""
+"""What a person watches while a run trains: a bar, a line an epoch, and curves."""
 
 from __future__ import annotations
 
@@ -9,24 +9,22 @@ from rich.console import Console
 from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 
-from convnext.runs.directory import Run
 from convnext.runtime import distributed
 from convnext.train.length import Epochs, Hours
-from convnext.train.tensorboard import Scalars
+from convnext.train.tracking import Curves
 
 LOG_EVERY = 10
-"""Steps between points in TensorBoard."""
+"""Steps between points of a curve."""
 
 
 class Progress:
-    """Shows a run's progress on stderr and writes it for TensorBoard."""
+    """Shows a run's progress on stderr, and adds it to its curves."""
 
-    def __init__(self, length: Epochs, run: Run) -> None:
-        """Only the first process shows and writes."""
-        self.length, self.start = length, length.step
+    def __init__(self, length: Epochs, curves: Curves) -> None:
+        """Only the first process shows anything."""
+        self.length, self.curves, self.start = length, curves, length.step
         self.console = Console(stderr=True)
-        first = distributed.rank() == 0
-        self.writer = Scalars(run.path / "tensorboard", length.step) if first else None
+        self.first = distributed.rank() == 0
         columns = [
             TextColumn("epoch {task.fields[epoch]}"),
             BarColumn(),
@@ -37,7 +35,7 @@ class Progress:
             TimeRemainingColumn(),
         ]
         self.bar = RichProgress(
-            *columns, console=self.console, disable=not first or not self.console.is_terminal, transient=True
+            *columns, console=self.console, disable=not self.first or not self.console.is_terminal, transient=True
         )
         self.row = self.bar.add_task(
             "train",
@@ -54,8 +52,6 @@ class Progress:
 
     def __exit__(self, *exception: object) -> None:
         self.bar.stop()
-        if self.writer is not None:
-            self.writer.close()
 
     def done(self) -> float:
         """Share of the training that is done."""
@@ -71,12 +67,12 @@ class Progress:
         """One step done."""
         step = self.length.step
         self.bar.update(self.row, completed=self.done(), loss=loss)
-        if step % LOG_EVERY == 0 and self.writer is not None:
-            self.writer.add({"train/loss": loss, "train/lr": lr}, step)
+        if step % LOG_EVERY == 0:
+            self.curves.add({"train/loss": loss, "train/lr": lr}, step)
 
     def end_epoch(self, row: dict[str, Any]) -> None:
         """One epoch done: print its line."""
-        if self.writer is None:
+        if not self.first:
             return
         done, step = row["epoch"], row["step"]
         left = self.length.left()
@@ -84,7 +80,7 @@ class Progress:
             left = (time.perf_counter() - self.began) / max(step - self.start, 1) * (self.length.steps - step)
         metrics = {k: v for k, v in row.items() if k not in ("epoch", "step", "seconds", "images_per_second")}
         points = {**metrics, "images_per_second": row["images_per_second"]}
-        self.writer.add({f"epoch/{name}": value for name, value in points.items()}, step)
+        self.curves.add({f"epoch/{name}": value for name, value in points.items()}, step)
         self.bar.update(self.row, epoch=self.of_all(done + 1))
         figures = "  ".join(f"{k} {v:.3g}" if k == "lr" else f"{k} {v:.2f}" for k, v in metrics.items())
         self.console.print(

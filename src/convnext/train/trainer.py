@@ -34,6 +34,7 @@ from convnext.train.outcome import Outcome
 from convnext.train.progress import Progress
 from convnext.train.schedule import learning_rate_at
 from convnext.train.stop_signal import Interruption, StopSignal, agreed
+from convnext.train.tracking import Curves
 from convnext.train.unreadable import Unreadable
 from convnext.weights import save_state
 
@@ -112,8 +113,9 @@ class Trainer:
             Stopped: a signal said so; the state is saved.
             InputError: the run cannot go on; its state is saved where that can be done.
         """
+        curves = Curves(self.run, self.step, self.config.track)
         try:
-            with self.stop, Progress(self.length, self.run) as progress:
+            with self.stop, Progress(self.length, curves) as progress:
                 self.length.begin()
                 while not self.is_done():
                     self.train_epoch(progress)
@@ -122,7 +124,7 @@ class Trainer:
                 self.checkpoints.finish()
             with self.stop, self.may_be_left():
                 kept = self.kept()
-                return self.task.finish(self.run, self.device, kept) if distributed.rank() == 0 else {}
+                return curves.end(self.task.finish(self.run, self.device, kept) if distributed.rank() == 0 else {})
         except Interruption as told:
             self.leave(told)
         except KeyboardInterrupt:
@@ -136,12 +138,13 @@ class Trainer:
             reason = error if isinstance(error, InputError) else "another process of this run failed"
             hint = "; continue with --resume" if self.run.can_resume() else ""
             raise InputError(f"{reason}; stopped after step {self.step}{hint}") from error
+        finally:
+            curves.close()
 
     def is_done(self) -> bool:
         """Whether all is trained and measured, or `patience` evaluations in a row have found no better score."""
         patience = self.config.patience
-        measured = self.length.is_over and self.ended == self.step
-        return measured or (patience is not None and self.waited >= patience)
+        return (self.length.is_over and self.ended == self.step) or (patience is not None and self.waited >= patience)
 
     def train_epoch(self, progress: Progress) -> None:
         """What is left of a pass over the training images."""
