@@ -248,10 +248,10 @@ def test_a_failed_evaluation_is_done_again(colours: Path, tmp_path: Path) -> Non
     trainer = build(colours, tmp_path / "run")
     evaluate = trainer.task.evaluate
 
-    def fail(*arguments: Any) -> dict[str, float]:
+    def fail(*arguments: Any, last: bool) -> dict[str, float]:
         if arguments[-1] == 2:
             raise InputError("the validation folder is gone")
-        return evaluate(*arguments)
+        return evaluate(*arguments, last=last)
 
     trainer.task.evaluate = fail
     with pytest.raises(InputError, match="folder is gone; stopped after step 6; continue with --resume"):

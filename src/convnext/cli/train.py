@@ -23,11 +23,8 @@ log = logging.getLogger("convnext")
 
 def _options(task: TaskDefinition, command: Parser) -> None:
     command.add_argument("data", metavar="DATA", help=task.data_help)
-    if task.can_check:
-        command.add_argument("--check", action="store_true", help="only say what is in DATA, and what is wrong with it")
-    command.add_argument(
-        "--out", type=Path, required=not task.can_check, metavar="RUN", help="the run directory to write"
-    )
+    command.add_argument("--check", action="store_true", help="only say what is in DATA, and what is wrong with it")
+    command.add_argument("--out", type=Path, metavar="RUN", help="the run directory to write")
     command.add_argument(
         "--recipe", metavar="NAME", help=f"a name of `convnext recipes`; without: {task.default_recipes}"
     )
@@ -161,7 +158,7 @@ def _run(task: TaskDefinition, args: argparse.Namespace) -> int | None:
     from convnext.runs.directory import Run
 
     given = given_options(args, task.config)
-    if getattr(args, "check", False):
+    if args.check:
         chosen = {name: value for name, value in given.items() if name != "batch_size"}  # which may be "auto"
         summary, faults = task.check(task.config().override({**chosen, "data": args.data}))
         if args.json:

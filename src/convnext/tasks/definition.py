@@ -42,8 +42,6 @@ class TaskDefinition(ABC):
     """Options that decide what is read of the data."""
     answer_options: ClassVar[tuple[str, ...]] = ("out",)
     """Options of `convnext predict` that the task's models take, beside those that all take."""
-    can_check: ClassVar[bool] = False
-    """Whether the command has `--check`."""
     sign: ClassVar[str] = ""
     """Option by which runs are known that do not store their task's name."""
 

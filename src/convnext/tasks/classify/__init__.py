@@ -63,6 +63,16 @@ class Classify(TaskDefinition):
             f"  {command_line('evaluate', out, data)}\n  {command_line('predict', out)} IMAGE"
         )
 
+    def check(self, config: ClassifyConfig) -> tuple[list[str], list[str]]:
+        from convnext.data.check import check_images
+
+        data = self.read(config)[1]
+        parts = [
+            check_images(part.part or name, part, workers=config.workers)
+            for name, part in (("train", data.train), ("val", data.val))
+        ]
+        return [line for lines, _ in parts for line in lines], [line for _, lines in parts for line in lines]
+
     def predictor(self, source: str | Path, meta: dict[str, Any]) -> Any:
         from convnext.inference.classifier import build_classifier
 

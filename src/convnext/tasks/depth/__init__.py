@@ -27,7 +27,6 @@ class Depth(TaskDefinition):
     config = DepthConfig
     recipes = (depth_small_data, depth_small_data_finetune)
     reading_options = ("val_fraction", "hold_out_rule", "depth_scale")
-    can_check = True
 
     def read(self, config: DepthConfig) -> tuple[int, Any]:
         from convnext.tasks.depth.read import read_depth_data

@@ -35,7 +35,6 @@ class Detect(TaskDefinition):
     answer_options = ("threshold", "tile", "out")
     recipes = (detect_small_data, detect_small_data_finetune, mask_rcnn_v2, mask_rcnn_v1, cascade_v1)
     reading_options = ("val_fraction", "hold_out_rule")
-    can_check = True
     sign = "anchor_scale"
 
     def read(self, config: DetectConfig) -> tuple[int, Any]:

@@ -35,7 +35,6 @@ class Segment(TaskDefinition):
     config = SegmentConfig
     recipes = (segment_small_data, segment_small_data_finetune, upernet_v2, upernet_640_v2, upernet_v1, upernet_640_v1)
     reading_options = ("val_fraction", "hold_out_rule", "ignore_index", "reduce_zero_label", "label_map")
-    can_check = True
     sign = "ignore_index"
 
     def read(self, config: SegmentConfig) -> tuple[int, Any]:

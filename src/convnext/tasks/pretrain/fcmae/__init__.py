@@ -49,6 +49,11 @@ class Fcmae(TaskDefinition):
             f"  {config.follow_up(out)}\n  {command_line('analyze', 'reconstruct', out)} IMAGES --out FOLDER"
         )
 
+    def check(self, config: PretrainConfig) -> tuple[list[str], list[str]]:
+        from convnext.data.check import check_images
+
+        return check_images("train", self.read(config)[1], workers=config.workers)
+
     def predictor(self, source: str | Path, meta: dict[str, Any]) -> Any:
         from convnext.inference.classifier import build_classifier
 
