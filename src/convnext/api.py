@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from convnext.runs.directory import Run
+from convnext.runs.ending import Ending, read_ending
 from convnext.tasks.build import build_task
 from convnext.tasks.definition import TaskDefinition
 from convnext.tasks.registry import find_task
@@ -25,12 +26,17 @@ class TrainingResult:
         metrics: final metrics by name; empty in all processes but the first.
         weights: file of the last epoch's weights, averaged ones if the run averages.
         best: file of the weights of the best evaluated epoch; None where no metric says which is best.
+        reached: the most important metrics in words, and on how many images they were measured; empty in all processes
+            but the first.
+        weakest: where the model is worst, in words; likewise.
     """
 
     run: Path
     metrics: dict[str, float]
     weights: Path
     best: Path | None
+    reached: str
+    weakest: str
 
 
 def train(
@@ -61,7 +67,9 @@ def train(
     build = partial(build_task, task)
     metrics = launch(task.name, build, str(data), Path(out), options, recipe=recipe, resume=resume, overwrite=overwrite)
     run = Run(Path(out))
-    return TrainingResult(run.path, metrics, run.weights, run.best if run.best.is_file() else None)
+    ending = read_ending(run.path) if metrics else Ending()  # which the first process alone has written
+    best = run.best if run.best.is_file() else None
+    return TrainingResult(run.path, metrics, run.weights, best, **vars(ending))
 
 
 def pretrain(data: str | Path, *, out: str | Path, **options: Any) -> TrainingResult:

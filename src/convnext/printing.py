@@ -13,6 +13,8 @@ from typing import Any
 
 LONGEST = 1000
 """Characters of a problem, at most: a name in it may be of any length."""
+LONGEST_NAME = 80
+"""Characters of a name within a sentence, at most."""
 
 
 def printable(text: object) -> str:
@@ -31,6 +33,24 @@ def without_password(text: str) -> str:
 def _is_control(character: str) -> bool:
     turns_text = "\u202a" <= character <= "\u202e" or "\u2066" <= character <= "\u2069"  # right to left and back
     return turns_text or ((character < " " or "\x7f" <= character < "\xa0") and character not in "\n\t")
+
+
+def quoted(name: object) -> str:
+    """A stranger's name within a sentence: between quotes, on one line, shortened, and of characters that any stream
+    and file takes."""
+    text = " ".join(printable(name).split()).encode(errors="backslashreplace").decode()
+    return f"'{text if len(text) <= LONGEST_NAME else text[: LONGEST_NAME - 1] + '…'}'"
+
+
+def counted(count: int, thing: str) -> str:
+    """A number of things, such as "1 image" and "2,000 images"."""
+    return f"{count:,} {thing}{'' if count == 1 else 's'}"
+
+
+def share(part: float, whole: float = 1) -> str:
+    """A part of a whole in percent, of three digits."""
+    percent = 100 * part / whole
+    return f"{percent:.3g} %" if percent < 1000 else f"{percent:,.0f} %"
 
 
 def listed(metrics: Mapping[str, float], digits: int) -> str:

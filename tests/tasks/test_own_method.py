@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -125,8 +125,8 @@ class TwoViews(TaskDefinition):
     def default_recipe(self, model: str, *, images: int, trained: bool) -> str:
         return "two_views"
 
-    def after_training(self, config: Any, metrics: Mapping[str, float], data: str, out: Path) -> str:
-        return ""
+    def next_commands(self, config: Any, data: str, out: Path) -> Sequence[str]:
+        return ()
 
 
 @pytest.fixture

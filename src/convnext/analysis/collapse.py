@@ -11,6 +11,9 @@ from torch.nn import functional as F
 
 from convnext.nn.backbone import ConvNeXt
 
+COLLAPSED = 0.05
+"""Under this distance, the channels of a block are as good as one: what trains well has 0.1 and more (docs/log.md)."""
+
 
 @torch.no_grad()
 def feature_distances(backbone: ConvNeXt, batches: Iterable[Tensor]) -> list[float]:

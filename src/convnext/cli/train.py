@@ -7,16 +7,21 @@ import dataclasses
 import logging
 import types
 import typing
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
 from convnext.cli.command import Command, Parser, add_json
 from convnext.config import RENAMED, TrainConfig
 from convnext.errors import InputError
-from convnext.printing import say, to_json
+from convnext.printing import listed, say, to_json
 from convnext.tasks.definition import TaskDefinition
 from convnext.tasks.registry import TASKS
+
+if TYPE_CHECKING:
+    from convnext.api import TrainingResult
+    from convnext.runs.directory import Run
 
 log = logging.getLogger("convnext")
 
@@ -169,18 +174,30 @@ def _run(task: TaskDefinition, args: argparse.Namespace) -> int | None:
     if args.out is None:
         raise InputError("--out says where the run goes")
     how = {"recipe": args.recipe, "resume": args.resume, "overwrite": args.overwrite}
-    metrics = train(task, args.data, out=args.out, **how, **given).metrics
-    if not metrics:  # another process speaks for all
+    result = train(task, args.data, out=args.out, **how, **given)
+    if not result.metrics:  # another process speaks for all
         return None
     run = Run(args.out)
     if run.unreadable.is_file():
         count = len(run.unreadable.read_bytes().splitlines())
         log.warning("%d training images could not be read: %s", count, run.unreadable)
     if args.json:
-        print(to_json(metrics))
+        print(to_json(result.metrics))
     else:
-        say(task.after_training(task.config.from_dict(run.read_config()), metrics, args.data, args.out))
+        config = task.config.from_dict(run.read_config())
+        say("\n".join(ending_lines(result, run, task.next_commands(config, args.data, args.out))))
     return None
+
+
+def ending_lines(result: TrainingResult, run: Run, commands: Sequence[str]) -> list[str]:
+    """What a training says last: what was reached and where it lies, what is weakest, and the commands that follow."""
+    files = ", ".join(["model.safetensors", *run.for_people()])
+    return [
+        f"reached: {result.reached or listed(result.metrics, 4)}; {run.path} holds {files}",
+        f"weakest: {result.weakest or 'not known'}",
+        "next:",
+        *(f"  {command}" for command in commands),
+    ]
 
 
 TRAINING = tuple(

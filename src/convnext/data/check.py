@@ -31,7 +31,7 @@ def class_lines(samples: ImageSet, without: set[int]) -> list[str]:
     counts: Counter[int] = Counter()
     for index, target in enumerate(samples.targets):
         if index not in without:
-            counts.update(target if isinstance(target, tuple) else [target])
+            counts.update(target if isinstance(target, tuple) else (target,))
     rows = [f"  {counts[label]:7,}  {name}" for label, name in enumerate(samples.classes)]
     if len(rows) <= MOST_CLASSES:
         return rows

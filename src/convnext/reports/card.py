@@ -27,6 +27,7 @@ class Card:
         metrics: values by name.
         digits: decimal places of the metrics.
         explained: what the metrics are.
+        weakest: where the model is worst.
         commands: what can be done next.
         files: sentence on the run's files, after those that all runs have; empty where there are no others.
         pictures: file names and texts; those that the run has are shown, in rows.
@@ -39,6 +40,7 @@ class Card:
     metrics: Mapping[str, float]
     digits: int
     explained: str
+    weakest: str
     commands: Sequence[str]
     files: str
     pictures: Sequence[Sequence[tuple[str, str]]]
@@ -60,6 +62,8 @@ ConvNeXt V{find_variant(config.model).version} {card.trained}
 {table}
 
 {card.explained}
+
+Weakest: {escaped(card.weakest)}.
 
 {commands}
 

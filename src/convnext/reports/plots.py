@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ def shown(name: str) -> str:
 
 
 def plot_curves(rows: Sequence[dict[str, Any]], score: str, path: Path) -> None:
-    """Loss and `score` over the epochs of a run's `metrics.jsonl`."""
+    """Loss and `score`, where it was measured, over the epochs of a run's `metrics.jsonl`."""
     epochs = [row["epoch"] for row in rows]
     figure = Figure(figsize=(9, 3.2))
     left, right = figure.subplots(1, 2)
@@ -36,7 +37,7 @@ def plot_curves(rows: Sequence[dict[str, Any]], score: str, path: Path) -> None:
     left.plot(epochs, [row["val_loss"] for row in rows], color=ORANGE, marker=".", label="val")
     left.set(xlabel="epoch", title="loss")
     left.legend(frameon=False)
-    right.plot(epochs, [row[score] for row in rows], color=ORANGE, marker=".")
+    right.plot(epochs, [row.get(score, math.nan) for row in rows], color=ORANGE, marker=".")
     right.set(xlabel="epoch", title=f"{score} on val, %")
     for axes in (left, right):
         axes.grid(alpha=0.3)

@@ -8,6 +8,7 @@ wandb.json, wandb/   the tracked run of `--track wandb`, and what it keeps; mlfl
 checkpoints/         epoch-*/ (all state, to resume from), best.safetensors
 unreadable.txt       training images that could not be read, and why; nonfinite.jsonl, steps that were skipped
 model.safetensors    the weights everything after uses: the last epoch's, averaged if EMA is on
+result.json          the final metrics; summary.json, the same in words
 README.md, *.png     what a person reads
 """
 
@@ -50,6 +51,7 @@ OWN = {
     "precision_recall.png",
     "reconstructions.png",
     "result.json",
+    "summary.json",
     "tensorboard",
     "unreadable.txt",
     "wandb",
@@ -152,6 +154,10 @@ class Run:
         found = (parsed(line) for line in self.metrics.read_text(errors="replace").splitlines())
         rows = [row for row in found if isinstance(row.get("epoch"), int) and isinstance(row.get("step"), int)]
         return [{name: math.nan if value is None else value for name, value in row.items()} for row in rows]
+
+    def for_people(self) -> list[str]:
+        """Names of the files that a person opens: the model card, pictures and tables that are there."""
+        return sorted(n for n in OWN if n.endswith((".md", ".png", ".csv")) and (self.path / n).is_file())
 
     def duration(self) -> str:
         """How long it was trained, in words; of a run that took so many hours, the last epoch may be a part of one."""

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from convnext.errors import InputError
 from convnext.runs.directory import Run, is_run, parsed, read_text, task_of
+from convnext.runs.ending import read_ending
 from convnext.runs.lock import is_locked
 
 DEPTH = 3
@@ -31,6 +32,8 @@ class RunSummary:
         state: "ended", "training" (a program has it locked) or "stopped".
         metrics: of the run's end, else of the last epoch.
         options: all options by name.
+        reached: the most important metrics in words, of the run's end; empty before, and of runs that do not say it.
+        weakest: where the model is worst, likewise.
     """
 
     run: Path
@@ -43,6 +46,8 @@ class RunSummary:
     state: Literal["ended", "training", "stopped"]
     metrics: dict[str, Any]
     options: dict[str, Any]
+    reached: str
+    weakest: str
 
 
 def summarise_run(path: Path) -> RunSummary:
@@ -67,6 +72,7 @@ def summarise_run(path: Path) -> RunSummary:
         state="training" if is_locked(path) else "ended" if whole else "stopped",
         metrics=result or last,
         options=options,
+        **vars(read_ending(path)),
     )
 
 

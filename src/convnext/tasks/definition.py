@@ -6,7 +6,7 @@ Importing one imports nothing heavy.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -58,8 +58,9 @@ class TaskDefinition(ABC):
         """Name of the recipe that suits so many images; `trained` says that the first weights learnt from labels."""
 
     @abstractmethod
-    def after_training(self, config: Any, metrics: Mapping[str, float], data: str, out: Path) -> str:
-        """Lines that the command ends with: metrics, what lies in the run, and what can be done next."""
+    def next_commands(self, config: Any, data: str, out: Path) -> Sequence[str]:
+        """What can follow a training on `data` into `out`: commands to paste, with a word in capitals for what is
+        not known."""
 
     def check(self, config: Any) -> tuple[list[str], list[str]]:
         """What is in a data set, line by line, and what is wrong with it. `InputError` for a task that cannot say."""

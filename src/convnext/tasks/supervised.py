@@ -16,6 +16,7 @@ from convnext.data.splits import Origin
 from convnext.errors import ImageError
 from convnext.reports.sheet import Group
 from convnext.runs.directory import Run
+from convnext.runs.ending import Ending, write_ending
 from convnext.runtime import distributed
 from convnext.tasks.base import Task
 from convnext.tasks.evaluate import Evaluator
@@ -38,8 +39,17 @@ class SupervisedTask(Task):
         """The model as everyone after sees it."""
 
     @abstractmethod
-    def report(self, run: Run, predictor: Any, answers: Any, metrics: dict[str, float]) -> None:
-        """Write tables, pictures and the model card into the run."""
+    def reached(self, answers: Any, metrics: dict[str, float]) -> str:
+        """The most important metrics in a line that a newcomer understands, and on how many images they were
+        measured."""
+
+    @abstractmethod
+    def report(self, run: Run, predictor: Any, answers: Any) -> str:
+        """Write tables and pictures into the run; returns in a line what they show to be weakest."""
+
+    @abstractmethod
+    def write_card(self, run: Run, metrics: dict[str, float], weakest: str) -> None:
+        """Write the model card into the run."""
 
     @abstractmethod
     def own_meta(self) -> dict[str, Any]:
@@ -87,12 +97,14 @@ class SupervisedTask(Task):
         return self.evaluator.metrics(predictor, answers, self.val)
 
     def finish(self, run: Run, device: torch.device, model: nn.Module) -> dict[str, float]:
-        """Measure the run's stored weights, and write `result.json`, the report and the model card."""
+        """Measure the run's stored weights, and write `result.json`, the report, `summary.json` and the model card."""
         predictor = load(run.path, device=device)
         answers = self.evaluator.answer(predictor, self.val_batches(predictor), self.val)
         metrics = self.evaluator.metrics(predictor, answers, self.val)
         run.write_json("result.json", metrics)
-        self.report(run, predictor, answers, metrics)
+        weakest = self.report(run, predictor, answers)
+        write_ending(run, Ending(self.reached(answers, metrics), weakest))
+        self.write_card(run, metrics, weakest)  # the last that is written: with it, the run is whole
         return metrics
 
     def meta(self) -> dict[str, Any]:

@@ -328,7 +328,7 @@ def test_why_nothing_is_left_to_train_on_is_said(options: list[str], tmp_path: P
 @pytest.mark.parametrize(
     ("change", "said", "figures"),
     [
-        ({"segmentation": []}, "val has no outlines: boxes alone are measured", "box_AP "),
+        ({"segmentation": []}, "val has no outlines: boxes alone are measured", "box_AP)"),
         ({"iscrowd": 1}, "val has no objects: nothing is measured", "val has no objects: nothing was measured"),
     ],
 )

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from convnext.printing import command_line, listed
+from convnext.printing import command_line
 from convnext.tasks.classify.config import ClassifyConfig
 from convnext.tasks.classify.recipes.digits import digits
 from convnext.tasks.classify.recipes.imagenet_v1 import finetune_22k_v1, finetune_384_v1, scratch_22k_v1, scratch_v1
@@ -57,21 +57,16 @@ class Classify(TaskDefinition):
             return "small_data_finetune" if trained else "small_data"
         return "finetune_v2" if find_variant(model).version == 2 else "scratch_v1"
 
-    def after_training(self, config: ClassifyConfig, metrics: Mapping[str, float], data: str, out: Path) -> str:
-        return (
-            f"{listed(metrics, 4)}\n{out}: curves, confusion matrix and mistakes are there; next:\n"
-            f"  {command_line('evaluate', out, data)}\n  {command_line('predict', out)} IMAGE"
-        )
+    def next_commands(self, config: ClassifyConfig, data: str, out: Path) -> Sequence[str]:
+        return command_line("evaluate", out, data), f"{command_line('predict', out)} IMAGE"
 
     def check(self, config: ClassifyConfig) -> tuple[list[str], list[str]]:
         from convnext.data.check import check_images
 
         data = self.read(config)[1]
-        parts = [
-            check_images(part.part or name, part, workers=config.workers)
-            for name, part in (("train", data.train), ("val", data.val))
-        ]
-        return [line for lines, _ in parts for line in lines], [line for _, lines in parts for line in lines]
+        train = check_images("train", data.train, workers=config.workers)
+        val = check_images(data.val.part, data.val, workers=config.workers)
+        return train[0] + val[0], train[1] + val[1]
 
     def predictor(self, source: str | Path, meta: dict[str, Any]) -> Any:
         from convnext.inference.classifier import build_classifier

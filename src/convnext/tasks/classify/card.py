@@ -17,8 +17,9 @@ def write_classification_card(
     *,
     classes: Sequence[str],
     images: tuple[int, int],
+    weakest: str,
 ) -> None:
-    """Write `folder/README.md`; `images` are the counts of training and validation images."""
+    """Write `folder/README.md`; `images` are the counts of training and validation images, `weakest` a line."""
     card = Card(
         title=f"{config.model}, {len(classes)} classes",
         trained=f"""trained by `convnext` from
@@ -28,6 +29,7 @@ def write_classification_card(
         metrics=metrics,
         digits=4,
         explained=f"top1 and top5 are in percent, of the last epoch's weights. Classes: {names(classes)}.",
+        weakest=weakest,
         commands=[f"convnext predict {folder} IMAGE", f"convnext evaluate {folder} DATA"],
         files=",\nfigures for each class in `per_class.csv`",
         pictures=[

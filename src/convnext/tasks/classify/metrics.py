@@ -172,7 +172,8 @@ def merge_answers(parts: Sequence[Answers]) -> Answers:
 
 
 def accuracy(predictions: Answers) -> dict[str, float]:
-    """`top1`, `top5` (with more than five classes) and `val_loss`; for multi-label `mAP` and `val_loss`.
+    """`top1`, `top5` (with more than five classes) and `val_loss`; for multi-label `mAP`, if any image has a label, and
+    `val_loss`.
 
     `InputError` if no image could be read.
     """
@@ -182,7 +183,8 @@ def accuracy(predictions: Answers) -> dict[str, float]:
     if isinstance(predictions, MultiLabelPredictions):
         logits, targets = predictions.logits, predictions.targets
         loss = F.binary_cross_entropy_with_logits(logits.double(), targets.double())
-        return {"mAP": round(100 * mean_average_precision(logits, targets), 4), "val_loss": round(loss.item(), 6)}
+        metrics = {"mAP": round(100 * mean_average_precision(logits, targets), 4)} if targets.any() else {}
+        return {**metrics, "val_loss": round(loss.item(), 6)}
     metrics = {"top1": _share(predictions.ranks < 1)}
     if predictions.classes > 5:
         metrics["top5"] = _share(predictions.ranks < 5)
@@ -196,10 +198,17 @@ def _share(right: Tensor) -> float:
 
 def mean_average_precision(logits: Tensor, targets: Tensor) -> float:
     """Mean of the classes' average precision, over classes with at least one positive image."""
+    return float(np.nanmean(average_precisions(logits, targets)))
+
+
+def average_precisions(logits: Tensor, targets: Tensor) -> np.ndarray:
+    """Average precision of each class, from 0 to 1 `[K]`; nan of a class without a positive image."""
     from sklearn.metrics import average_precision_score
 
-    present = targets.sum(0) > 0
-    return float(average_precision_score(targets[:, present].numpy(), logits[:, present].numpy(), average="macro"))
+    values = np.full(targets.shape[1], np.nan)
+    for k in (targets.sum(0) > 0).nonzero().flatten().tolist():
+        values[k] = average_precision_score(targets[:, k].numpy(), logits[:, k].numpy())
+    return values
 
 
 def accuracy_per_class(predictions: Answers, classes: Sequence[str]) -> list[dict[str, str | float | int]]:

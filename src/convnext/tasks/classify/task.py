@@ -26,6 +26,7 @@ from convnext.runtime import distributed
 from convnext.tasks.base import TrainLoader
 from convnext.tasks.classify.card import write_classification_card
 from convnext.tasks.classify.config import ClassifyConfig
+from convnext.tasks.classify.ending import accuracy_in_words, weakest_class
 from convnext.tasks.classify.evaluate import ClassificationEvaluator
 from convnext.tasks.classify.metrics import Answers
 from convnext.tasks.classify.report import write_report
@@ -159,11 +160,20 @@ class Classification(SupervisedTask):
             "preprocessing": self.preprocessing.to_dict(),
         }
 
-    def report(self, run: Run, predictor: ImageClassifier, answers: Answers, metrics: dict[str, float]) -> None:
-        """Curves, confusion matrix, figures by class, worst mistakes, and the model card."""
+    def reached(self, answers: Answers, metrics: dict[str, float]) -> str:
+        """Top-1 and top-5, or mean average precision."""
+        return accuracy_in_words(metrics, len(answers.targets))
+
+    def report(self, run: Run, predictor: ImageClassifier, answers: Answers) -> str:
+        """Curves, confusion matrix, figures by class, and worst mistakes; returns the weakest class."""
         how = (self.preprocessing.mode, self.preprocessing.white)
         write_report(run.path, run.rows(), str(self.score), answers, self.val, *how)
-        write_classification_card(run.path, self.config, metrics, classes=self.train.classes, images=self.counts)
+        return weakest_class(answers, predictor.answers)
+
+    def write_card(self, run: Run, metrics: dict[str, float], weakest: str) -> None:
+        """Model, training, accuracy and weakest class."""
+        about = {"classes": self.train.classes, "images": self.counts, "weakest": weakest}
+        write_classification_card(run.path, self.config, metrics, **about)
 
 
 def preprocessing(config: ClassifyConfig) -> Preprocessing:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from convnext.printing import command_line, listed
+from convnext.printing import command_line
 from convnext.tasks.definition import TaskDefinition
 from convnext.tasks.depth.config import DepthConfig
 from convnext.tasks.depth.recipes import depth_small_data, depth_small_data_finetune
@@ -46,11 +46,8 @@ class Depth(TaskDefinition):
     def default_recipe(self, model: str, *, images: int, trained: bool) -> str:
         return "depth_small_data_finetune" if trained else "depth_small_data"
 
-    def after_training(self, config: DepthConfig, metrics: Mapping[str, float], data: str, out: Path) -> str:
-        return (
-            f"{listed(metrics, 4)}\n{out}: curves and a gallery are there; next:\n"
-            f"  {command_line('evaluate', out, data)}\n  {command_line('predict', out)} IMAGES --out FOLDER"
-        )
+    def next_commands(self, config: DepthConfig, data: str, out: Path) -> Sequence[str]:
+        return command_line("evaluate", out, data), f"{command_line('predict', out)} IMAGES --out FOLDER"
 
     def check(self, config: DepthConfig) -> tuple[list[str], list[str]]:
         from convnext.tasks.depth.read import check_depth_data

@@ -9,8 +9,10 @@ from convnext.runs.directory import Run
 from convnext.tasks.depth.config import DepthConfig
 
 
-def write_depth_card(folder: Path, config: DepthConfig, metrics: dict[str, float], *, images: tuple[int, int]) -> None:
-    """Write `folder/README.md`; `images` are the counts of training and validation images."""
+def write_depth_card(
+    folder: Path, config: DepthConfig, metrics: dict[str, float], *, images: tuple[int, int], weakest: str
+) -> None:
+    """Write `folder/README.md`; `images` are the counts of training and validation images, `weakest` a line."""
     card = Card(
         title=f"Depth by {config.model}",
         trained=f"""as the backbone of UperNet, trained by `convnext` to say how far away every pixel is, from
@@ -24,6 +26,7 @@ def write_depth_card(folder: Path, config: DepthConfig, metrics: dict[str, float
 of the depth, `rmse` and `mae` are in the unit of the depths (a depth map's number divided by
 {config.depth_scale:g}), `delta1` to `delta3` the percent of pixels less than 1.25, 1.25² and 1.25³ times too near or
 too far.""",
+        weakest=weakest,
         commands=[f"convnext predict {folder} IMAGES --out FOLDER", f"convnext evaluate {folder} DATA"],
         files="",
         pictures=[[("curves.png", "curves")], [("gallery.png", "image, truth, prediction")]],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,8 +17,20 @@ log = logging.getLogger("convnext")
 NAMES = ("abs_rel", "rmse", "mae", "delta1", "delta2", "delta3")
 DEPTH_COLUMNS = ("path", "pixels", *NAMES)
 
-MeasuredDepths = list[tuple[int, int, dict[str, float]]]
-"""Of each image its place in the set, the number of its known depths, and its errors."""
+BINS = 16
+"""Bins of true depth for each doubling of it."""
+
+
+class MeasuredDepths(NamedTuple):
+    """What was measured on a set of images.
+
+    Args:
+        images: of each image its place in the set, the number of its known depths, and its errors.
+        errors: of each bin of true depth the number of its pixels, and the sum of their |depth - truth| / truth.
+    """
+
+    images: list[tuple[int, int, dict[str, float]]]
+    errors: dict[int, tuple[int, float]]
 
 
 def depth_errors(truth: np.ndarray, depths: np.ndarray) -> dict[str, float]:
@@ -36,33 +48,58 @@ def depth_errors(truth: np.ndarray, depths: np.ndarray) -> dict[str, float]:
     return dict(zip(NAMES, map(float, errors), strict=True))
 
 
+def errors_by_depth(truth: np.ndarray, depths: np.ndarray) -> dict[int, tuple[int, float]]:
+    """Pixels whose depth is known, at least one, and the sum of their |depth - truth| / truth, by bin of the truth.
+
+    Bin `b` is from 2^(b / `BINS`) on, in the unit of the depths.
+    """
+    known = truth > 0
+    true, found = truth[known].astype(np.float64), depths[known].astype(np.float64)
+    bins = np.floor(BINS * np.log2(true)).astype(np.int64)
+    first = int(bins.min())
+    pixels = np.bincount(bins - first)
+    sums = np.bincount(bins - first, weights=np.abs(found - true) / true)
+    return {first + int(b): (int(pixels[b]), float(sums[b])) for b in np.flatnonzero(pixels)}
+
+
 def estimate_batches(estimator: DepthEstimator, batches: Iterable[WholeBatch]) -> MeasuredDepths:
     """What a depth estimator makes of all batches. Unreadable images are named in the log."""
-    measured: MeasuredDepths = []
+    measured = MeasuredDepths([], {})
     for batch in batches:
         for _, reason in batch.unreadable:
             log.warning("not measured: %s", reason)
         for index, image, truth in zip(batch.indices, batch.images, batch.maps, strict=True):
             pixels = int((truth > 0).sum())
             if pixels:
-                own = depth_errors(truth, estimator.estimate(image, (truth.shape[0], truth.shape[1])))
-                measured.append((index, pixels, own))
+                depths = estimator.estimate(image, (truth.shape[0], truth.shape[1]))
+                measured.images.append((index, pixels, depth_errors(truth, depths)))
+                _add(measured.errors, errors_by_depth(truth, depths))
     return measured
 
 
 def depth_metrics(measured: MeasuredDepths) -> dict[str, float]:
     """Means over the images."""
-    if not measured:
+    if not measured.images:
         return dict.fromkeys(NAMES, 0.0)
-    return {name: round(float(np.mean([own[name] for _, _, own in measured])), 6) for name in NAMES}
+    return {name: round(float(np.mean([own[name] for _, _, own in measured.images])), 6) for name in NAMES}
 
 
 def depth_rows(measured: MeasuredDepths, data: DepthSet) -> Iterator[dict[str, Any]]:
     """A row an image: its file, its known depths, and its errors."""
-    for index, pixels, own in measured:
+    for index, pixels, own in measured.images:
         yield {"path": str(data.images[index].file), "pixels": pixels, **{n: round(v, 6) for n, v in own.items()}}
 
 
 def merge_measured_depths(parts: Sequence[MeasuredDepths]) -> MeasuredDepths:
     """Join what several processes measured, in the set's order."""
-    return sorted((row for part in parts for row in part), key=lambda row: row[0])
+    errors: dict[int, tuple[int, float]] = {}
+    for part in parts:
+        _add(errors, part.errors)
+    return MeasuredDepths(sorted((row for part in parts for row in part.images), key=lambda row: row[0]), errors)
+
+
+def _add(errors: dict[int, tuple[int, float]], more: dict[int, tuple[int, float]]) -> None:
+    """Add what another part has in each bin."""
+    for place, (pixels, total) in more.items():
+        before = errors.get(place, (0, 0.0))
+        errors[place] = (before[0] + pixels, before[1] + total)

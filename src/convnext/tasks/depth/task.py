@@ -26,6 +26,7 @@ from convnext.tasks.base import TrainLoader
 from convnext.tasks.depth.card import write_depth_card
 from convnext.tasks.depth.config import DepthConfig
 from convnext.tasks.depth.data import DepthTransform
+from convnext.tasks.depth.ending import errors_in_words, weakest_distance
 from convnext.tasks.depth.evaluate import DepthEvaluator
 from convnext.tasks.depth.metrics import MeasuredDepths
 from convnext.tasks.depth.read import Depths, DepthSet
@@ -121,10 +122,18 @@ class DepthEstimation(SupervisedTask):
             "depth": {**asdict(self.unit), "depth_scale": self.config.depth_scale},
         }
 
-    def report(self, run: Run, predictor: DepthEstimator, answers: MeasuredDepths, metrics: dict[str, float]) -> None:
-        """Curves, a gallery, and the model card."""
+    def reached(self, answers: MeasuredDepths, metrics: dict[str, float]) -> str:
+        """Mean error, and share of pixels that are nearly right."""
+        return errors_in_words(metrics, len(answers.images))
+
+    def report(self, run: Run, predictor: DepthEstimator, answers: MeasuredDepths) -> str:
+        """Curves, and a gallery; returns the range of distance of the largest error."""
         write_depth_report(run.path, run.rows(), predictor, self.val)
-        write_depth_card(run.path, self.config, metrics, images=self.counts)
+        return weakest_distance(answers)
+
+    def write_card(self, run: Run, metrics: dict[str, float], weakest: str) -> None:
+        """Model, training, errors and weakest range."""
+        write_depth_card(run.path, self.config, metrics, images=self.counts, weakest=weakest)
 
 
 def beside(image: Image.Image, depths: np.ndarray) -> tuple[Image.Image, str]:

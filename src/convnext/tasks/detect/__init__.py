@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from convnext.printing import command_line, listed
+from convnext.printing import command_line
 from convnext.tasks.definition import SMALL, TaskDefinition
 from convnext.tasks.detect.config import DetectConfig
 from convnext.tasks.detect.recipes import (
@@ -58,13 +58,8 @@ class Detect(TaskDefinition):
             return "detect_small_data_finetune" if trained else "detect_small_data"
         return "mask_rcnn_v2" if find_variant(model).version == 2 else "mask_rcnn_v1"
 
-    def after_training(self, config: DetectConfig, metrics: Mapping[str, float], data: str, out: Path) -> str:
-        shown = {name: value for name, value in metrics.items() if name.endswith(("AP", "AP50"))}
-        figures = listed(shown, 2) or "val has no objects: nothing was measured"
-        return (
-            f"{figures}\n{out}: curves, precision and recall, and a gallery are there; next:\n"
-            f"  {command_line('evaluate', out, data)}\n  {command_line('predict', out)} IMAGES --out FOLDER"
-        )
+    def next_commands(self, config: DetectConfig, data: str, out: Path) -> Sequence[str]:
+        return command_line("evaluate", out, data), f"{command_line('predict', out)} IMAGES --out FOLDER"
 
     def check(self, config: DetectConfig) -> tuple[list[str], list[str]]:
         from convnext.tasks.detect.read import check_detection_data

@@ -17,8 +17,9 @@ def write_detection_card(
     *,
     classes: Sequence[str],
     images: tuple[int, int],
+    weakest: str,
 ) -> None:
-    """Write `folder/README.md`; `images` are the counts of training and validation images."""
+    """Write `folder/README.md`; `images` are the counts of training and validation images, `weakest` a line."""
     kind = ("Cascade " if config.cascade else "") + ("Mask R-CNN" if config.masks else "R-CNN")
     card = Card(
         title=f"{kind} on {config.model}, {len(classes)} classes",
@@ -30,6 +31,7 @@ def write_detection_card(
         digits=2,
         explained=f"""COCO's average precision and recall in percent, of the last epoch's weights; s, m and l are small,
 medium and large objects. Classes: {names(classes)}.""",
+        weakest=weakest,
         commands=[f"convnext predict {folder} IMAGES --out FOLDER", f"convnext evaluate {folder} DATA"],
         files=""", figures
 for each class in `per_class.csv`, all detections on the validation images in `detections.json`""",

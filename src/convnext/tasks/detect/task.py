@@ -27,6 +27,7 @@ from convnext.tasks.base import TrainLoader
 from convnext.tasks.detect.card import write_detection_card
 from convnext.tasks.detect.config import DetectConfig
 from convnext.tasks.detect.data import DetectionBatch, DetectionTransform, detection_train_loader, open_annotated
+from convnext.tasks.detect.ending import precision_in_words, weakest_objects
 from convnext.tasks.detect.evaluate import DetectionEvaluator
 from convnext.tasks.detect.metrics import Result, as_coco, evaluate_kinds, has_objects
 from convnext.tasks.detect.read import training_images
@@ -162,9 +163,19 @@ class Detection(SupervisedTask):
             "transform": asdict(self.transform),
         }
 
-    def report(self, run: Run, predictor: Detector, answers: list[Result], metrics: dict[str, float]) -> None:
-        """All detections, curves, precision and recall, figures by class, a gallery, and the model card."""
+    def reached(self, answers: list[Result], metrics: dict[str, float]) -> str:
+        """Average precision of masks and boxes."""
+        return precision_in_words(metrics, len(self.val))
+
+    def report(self, run: Run, predictor: Detector, answers: list[Result]) -> str:
+        """All detections, curves, precision and recall, figures by class, and a gallery; returns the weakest class and
+        size."""
         run.write_json("detections.json", as_coco(self.val, answers))
         evaluations = evaluate_kinds(self.val, answers, predictor.model)
         write_detection_report(run.path, run.rows(), evaluations, self.val, answers)
-        write_detection_card(run.path, self.config, metrics, classes=self.train.classes, images=self.counts)
+        return weakest_objects(evaluations, self.val)
+
+    def write_card(self, run: Run, metrics: dict[str, float], weakest: str) -> None:
+        """Model, training, precision, weakest class and size."""
+        about = {"classes": self.train.classes, "images": self.counts, "weakest": weakest}
+        write_detection_card(run.path, self.config, metrics, **about)

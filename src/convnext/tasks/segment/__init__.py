@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from convnext.printing import command_line, listed
+from convnext.printing import command_line
 from convnext.tasks.definition import SMALL, TaskDefinition
 from convnext.tasks.segment.config import SegmentConfig
 from convnext.tasks.segment.recipes import (
@@ -57,11 +57,8 @@ class Segment(TaskDefinition):
             return "segment_small_data_finetune" if trained else "segment_small_data"
         return "upernet_v2" if find_variant(model).version == 2 else "upernet_v1"
 
-    def after_training(self, config: SegmentConfig, metrics: Mapping[str, float], data: str, out: Path) -> str:
-        return (
-            f"{listed(metrics, 2)}\n{out}: curves, confusion matrix and a gallery are there; next:\n"
-            f"  {command_line('evaluate', out, data)}\n  {command_line('predict', out)} IMAGES --out FOLDER"
-        )
+    def next_commands(self, config: SegmentConfig, data: str, out: Path) -> Sequence[str]:
+        return command_line("evaluate", out, data), f"{command_line('predict', out)} IMAGES --out FOLDER"
 
     def check(self, config: SegmentConfig) -> tuple[list[str], list[str]]:
         from convnext.tasks.segment.read import check_segmentation_data

@@ -17,8 +17,9 @@ def write_segmentation_card(
     *,
     classes: Sequence[str],
     images: tuple[int, int],
+    weakest: str,
 ) -> None:
-    """Write `folder/README.md`; `images` are the counts of training and validation images."""
+    """Write `folder/README.md`; `images` are the counts of training and validation images, `weakest` a line."""
     card = Card(
         title=f"UperNet on {config.model}, {len(classes)} classes",
         trained=f"""as the backbone of UperNet, trained by `convnext` from
@@ -30,6 +31,7 @@ def write_segmentation_card(
         digits=2,
         explained=f"""In percent, of the last epoch's weights, over all pixels that have a class. Classes:
 {names(classes)}.""",
+        weakest=weakest,
         commands=[f"convnext predict {folder} IMAGES --out FOLDER", f"convnext evaluate {folder} DATA"],
         files=", figures\nfor each class in `per_class.csv`",
         pictures=[

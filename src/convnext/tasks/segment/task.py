@@ -36,6 +36,7 @@ from convnext.tasks.pyramid import (
 from convnext.tasks.segment.card import write_segmentation_card
 from convnext.tasks.segment.config import SegmentConfig
 from convnext.tasks.segment.data import SegmentationTransform
+from convnext.tasks.segment.ending import overlap_in_words, weakest_area
 from convnext.tasks.segment.evaluate import SegmentationEvaluator
 from convnext.tasks.segment.metrics import Measured
 from convnext.tasks.segment.report import write_segmentation_report
@@ -154,7 +155,16 @@ class Segmentation(SupervisedTask):
             "labels": asdict(self.rules),
         }
 
-    def report(self, run: Run, predictor: Segmenter, answers: Measured, metrics: dict[str, float]) -> None:
-        """Curves, confusion matrix, figures by class, a gallery, and the model card."""
+    def reached(self, answers: Measured, metrics: dict[str, float]) -> str:
+        """Mean overlap, and share of right pixels."""
+        return overlap_in_words(metrics, len(answers.images))
+
+    def report(self, run: Run, predictor: Segmenter, answers: Measured) -> str:
+        """Curves, confusion matrix, figures by class, and a gallery; returns the weakest class."""
         write_segmentation_report(run.path, run.rows(), answers.matrix, predictor, self.val)
-        write_segmentation_card(run.path, self.config, metrics, classes=self.train.classes, images=self.counts)
+        return weakest_area(answers.matrix, self.train.classes)
+
+    def write_card(self, run: Run, metrics: dict[str, float], weakest: str) -> None:
+        """Model, training, overlap and weakest class."""
+        about = {"classes": self.train.classes, "images": self.counts, "weakest": weakest}
+        write_segmentation_card(run.path, self.config, metrics, **about)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from convnext.printing import command_line, listed
+from convnext.printing import command_line
 from convnext.tasks.definition import SMALL, TaskDefinition
 from convnext.tasks.pretrain.fcmae.config import PretrainConfig
 from convnext.tasks.pretrain.fcmae.recipes import fcmae, fcmae_digits, fcmae_small_data
@@ -43,11 +43,8 @@ class Fcmae(TaskDefinition):
     def default_recipe(self, model: str, *, images: int, trained: bool) -> str:
         return "fcmae_small_data" if images <= SMALL else "fcmae"
 
-    def after_training(self, config: PretrainConfig, metrics: Mapping[str, float], data: str, out: Path) -> str:
-        return (
-            f"{listed(metrics, 4)}\n{out}: curves and reconstructions are there; next:\n"
-            f"  {config.follow_up(out)}\n  {command_line('analyze', 'reconstruct', out)} IMAGES --out FOLDER"
-        )
+    def next_commands(self, config: PretrainConfig, data: str, out: Path) -> Sequence[str]:
+        return config.follow_up(out), f"{command_line('analyze', 'reconstruct', out)} IMAGES --out FOLDER"
 
     def check(self, config: PretrainConfig) -> tuple[list[str], list[str]]:
         from convnext.data.check import check_images

@@ -9,8 +9,10 @@ from convnext.runs.directory import Run
 from convnext.tasks.pretrain.fcmae.config import PretrainConfig
 
 
-def write_pretraining_card(folder: Path, config: PretrainConfig, metrics: dict[str, float], *, images: int) -> None:
-    """Write `folder/README.md` for a pre-training run on so many images."""
+def write_pretraining_card(
+    folder: Path, config: PretrainConfig, metrics: dict[str, float], *, images: int, weakest: str
+) -> None:
+    """Write `folder/README.md` for a pre-training run on so many images; `weakest` is a line."""
     colour = (
         "A reconstruction shows structure, not colour: each patch's mean and deviation are those of the true image. "
         if config.norm_pix_loss
@@ -28,6 +30,7 @@ mask ratio {config.mask_ratio} of patches of {config.patch_size} pixels, seed {c
         explained="""`loss` is the last epoch's mean squared error on hidden patches; `feature_distance` the smallest
 mean cosine distance between channels over the blocks (near 0 is collapse); `knn` and `linear_probe`, where they were
 asked for, top-1 in percent by frozen features.""",
+        weakest=weakest,
         commands=[config.follow_up(folder), f"convnext analyze reconstruct {folder} IMAGES --out FOLDER"],
         files="",
         pictures=[

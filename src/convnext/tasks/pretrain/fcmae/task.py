@@ -28,13 +28,16 @@ from convnext.models.masking import random_patches
 from convnext.nn.visible_patches import VisiblePatches
 from convnext.reports.sheet import Group
 from convnext.runs.directory import Run
+from convnext.runs.ending import Ending, write_ending
 from convnext.runtime import distributed
 from convnext.runtime.device import move
 from convnext.storage.files import whole_file
 from convnext.tasks.base import Task, TrainLoader
 from convnext.tasks.pretrain.fcmae.card import write_pretraining_card
 from convnext.tasks.pretrain.fcmae.config import PretrainConfig
+from convnext.tasks.pretrain.fcmae.ending import loss_in_words, weakest_block
 from convnext.tasks.supervised import EVAL_BATCH
+from convnext.variants import find_variant
 from convnext.weights import load_weights
 
 LOOKS = ("feature_distance", "knn", "linear_probe")
@@ -175,12 +178,16 @@ class Pretraining(Task):
         last = rows[-1]["epoch"]
         with whole_file(run.path / "reconstructions.png") as temporary:
             shutil.copyfile(run.path / f"reconstructions-{last:04}.png", temporary)
-        plot_distances(read_distances(run)[str(last)], run.path / "feature_distances.png")
+        distances = read_distances(run)[str(last)]
+        plot_distances(distances, run.path / "feature_distances.png")
         plot_pretraining(rows, run.path / "curves.png")
         looked = {name: value for row in rows for name, value in row.items() if name in LOOKS}
         metrics = {"loss": rows[-1]["loss"], **looked}
         run.write_json("result.json", metrics)
-        write_pretraining_card(run.path, self.config, metrics, images=len(self.train))
+        weakest = weakest_block(distances, find_variant(self.config.model).depths)
+        probed = 0 if self.probe is None else len(self.probe[1])
+        write_ending(run, Ending(loss_in_words(metrics, len(self.train), probed), weakest))
+        write_pretraining_card(run.path, self.config, metrics, images=len(self.train), weakest=weakest)
         return metrics
 
 
