@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from importlib.util import find_spec
 from typing import Any, Self
 
 from rich.console import Console
@@ -35,7 +36,7 @@ class Progress:
             TimeRemainingColumn(),
         ]
         self.bar = RichProgress(
-            *columns, console=self.console, disable=not self.first or not self.console.is_terminal, transient=True
+            *columns, console=self.console, disable=not (self.first and has_bar(self.console)), transient=True
         )
         self.row = self.bar.add_task(
             "train",
@@ -88,6 +89,11 @@ class Progress:
             highlight=False,
             soft_wrap=True,
         )
+
+
+def has_bar(console: Console) -> bool:
+    """Whether there is someone to watch a bar: at a terminal, or in a notebook that has widgets."""
+    return console.is_terminal or (console.is_jupyter and find_spec("ipywidgets") is not None)
 
 
 def clock(seconds: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import signal
 import threading
 from collections.abc import Iterator
@@ -22,8 +23,8 @@ class Interruption(BaseException):
 
 class StopSignal:
     """Inside this context, a signal to stop is kept in `received` instead of ending the process; the second of them is
-    an `Interruption`. `nohup` stays what it is, and outside the main thread, where Python has no handlers, nothing
-    happens."""
+    an `Interruption`. `nohup` stays what it is. Outside the main thread, where Python has no handlers, and in a
+    notebook, whose kernel has its own, nothing happens."""
 
     def __init__(self) -> None:
         self.received = 0
@@ -31,7 +32,7 @@ class StopSignal:
         self.before: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
-        if threading.current_thread() is threading.main_thread():
+        if threading.current_thread() is threading.main_thread() and not in_notebook():
             for number in STOP_SIGNALS:
                 if signal.getsignal(number) != signal.SIG_IGN:
                     self.before[number] = signal.signal(number, self.receive)
@@ -59,6 +60,12 @@ class StopSignal:
             yield
         finally:
             self.raises = False
+
+
+def in_notebook() -> bool:
+    """Whether this is a notebook's kernel."""
+    shell = getattr(builtins, "get_ipython", None)  # which IPython puts there
+    return shell is not None and getattr(shell(), "kernel", None) is not None
 
 
 def agreed(received: list[int]) -> int:
