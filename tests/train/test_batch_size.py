@@ -17,15 +17,17 @@ from convnext import cli
 from convnext.errors import InputError
 from convnext.runs.directory import Run
 from convnext.runtime import memory
-from convnext.train.batch_size import Trial, find_batch_size, is_enough, largest, memory_of
+from convnext.train.batch_size import MemoryTrial, find_batch_size, is_enough, largest, memory_of
 
 GIB = 2**30
 
 
-def trials(each: float, *, beside: float = GIB, limit: int = 16 * GIB, images: int = 10**6, to: int = 8) -> list[Trial]:
+def trials(
+    each: float, *, beside: float = GIB, limit: int = 16 * GIB, images: int = 10**6, to: int = 8
+) -> list[MemoryTrial]:
     """Trials on a machine where an image takes `each` bytes."""
     batches = [batch for batch in (2, 8, 32, 128, 512) if batch <= to]
-    return [Trial(batch, int(beside + each * batch), limit, images) for batch in batches]
+    return [MemoryTrial(batch, int(beside + each * batch), limit, images) for batch in batches]
 
 
 def test_by_hand() -> None:
@@ -86,7 +88,7 @@ def test_what_the_trials_say_is_said(colours: Path, tmp_path: Path, capsys: pyte
     assert not (tmp_path / "run").exists()
 
 
-def end(monkeypatch: pytest.MonkeyPatch, code: int, found: list[Trial], stderr: str = "") -> None:
+def end(monkeypatch: pytest.MonkeyPatch, code: int, found: list[MemoryTrial], stderr: str = "") -> None:
     """The trials' program ends with a status."""
     text = "".join(json.dumps(trial._asdict()) + "\n" for trial in found)
     ended = subprocess.CompletedProcess([], code, stdout=text, stderr=stderr)

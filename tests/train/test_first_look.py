@@ -10,7 +10,7 @@ from making import FAST, FAST_DETECT, FAST_SEGMENT, make_depths, make_objects, m
 from PIL import Image
 
 from convnext import cli
-from convnext.reports.sheet import CELL, Group, draw_sheet, shortened
+from convnext.reports.sheet import CELL, PictureGroup, draw_sheet, shortened
 from convnext.tasks.classify.task import caption
 from convnext.train.trainer import Trainer
 
@@ -87,8 +87,8 @@ def test_a_sheet_of_odd_pictures(tmp_path: Path) -> None:
         (Image.new("RGB", (500, 1)), "\x1b[31mred"),
         (Image.new("RGBA", (3, 3)), "W" * 300),
     ]
-    draw_sheet([Group("all", pictures), Group("none", [])], tmp_path / "sheet.png")
+    draw_sheet([PictureGroup("all", pictures), PictureGroup("none", [])], tmp_path / "sheet.png")
     assert pixels_of(tmp_path / "sheet.png").shape[0] > CELL
     assert shortened("W" * 300).endswith("…")
-    draw_sheet([Group("none", [])], tmp_path / "none.png")
+    draw_sheet([PictureGroup("none", [])], tmp_path / "none.png")
     assert not (tmp_path / "none.png").exists()

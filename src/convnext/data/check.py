@@ -8,16 +8,16 @@ from convnext.data.image_set import ImageSet
 from convnext.data.images.preprocessing import Preprocessing
 from convnext.data.loading import eval_loader
 
-MOST_CLASSES = 40
+LISTED_CLASSES = 40
 """Classes up to which each is listed."""
-BATCH = 64
-SMALL = 32  # pixels: an image is read in whole all the same
+CHECK_BATCH = 64
+READ_SIZE = 32  # pixels: an image is read in whole all the same
 
 
 def check_images(name: str, samples: ImageSet, *, workers: int) -> tuple[list[str], list[str]]:
     """Lines that say how many images of a part called `name` can be used, and of which classes; and a line for each
     that cannot."""
-    loader = eval_loader(samples, Preprocessing.standard(SMALL), batch_size=BATCH, workers=workers)
+    loader = eval_loader(samples, Preprocessing.standard(READ_SIZE), batch_size=CHECK_BATCH, workers=workers)
     unreadable = [place for batch in loader for place in batch.unreadable]
     used = len(samples) - len(unreadable)
     summary = [f"{name}: {used:,} of {len(samples):,} images can be used"]
@@ -33,7 +33,7 @@ def class_lines(samples: ImageSet, without: set[int]) -> list[str]:
         if index not in without:
             counts.update(target if isinstance(target, tuple) else (target,))
     rows = [f"  {counts[label]:7,}  {name}" for label, name in enumerate(samples.classes)]
-    if len(rows) <= MOST_CLASSES:
+    if len(rows) <= LISTED_CLASSES:
         return rows
     order = sorted(range(len(rows)), key=lambda label: counts[label])
     few = [rows[label] for label in order[:5]]

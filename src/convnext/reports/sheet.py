@@ -13,37 +13,39 @@ from convnext.storage.files import whole_file
 
 ACROSS = 4  # pictures
 CELL = 240  # pixels that a picture is fitted into
-GAP, TEXT, TITLE = 8, 13, 18  # pixels
+SHEET_GAP, TEXT_SIZE, TITLE_SIZE = 8, 13, 18  # pixels
 
 
-class Group(NamedTuple):
+class PictureGroup(NamedTuple):
     """Pictures under one title, each with a caption of some lines, or none."""
 
     title: str
     pictures: Sequence[tuple[Image.Image, str]]
 
 
-def draw_sheet(groups: Sequence[Group], path: Path) -> None:
+def draw_sheet(groups: Sequence[PictureGroup], path: Path) -> None:
     """Write groups of pictures below each other into a PNG file; no file where there are no pictures."""
     groups = [group for group in groups if group.pictures]
     if not groups:
         return
-    font, bold = ImageFont.load_default(TEXT), ImageFont.load_default(TITLE)
+    font, bold = ImageFont.load_default(TEXT_SIZE), ImageFont.load_default(TITLE_SIZE)
     placed: list[tuple[Image.Image, str, int, int]] = []
-    titles, top = [], GAP
+    titles, top = [], SHEET_GAP
     for title, pictures in groups:
         titles.append((title, top))
-        top += TITLE + GAP
+        top += TITLE_SIZE + SHEET_GAP
         for first in range(0, len(pictures), ACROSS):
             row = [(fitted(picture), caption) for picture, caption in pictures[first : first + ACROSS]]
-            placed += [(picture, text, GAP + i * (CELL + GAP), top) for i, (picture, text) in enumerate(row)]
+            placed += [
+                (picture, text, SHEET_GAP + i * (CELL + SHEET_GAP), top) for i, (picture, text) in enumerate(row)
+            ]
             lines = max(len(caption.split("\n")) if caption else 0 for _, caption in row)
-            top += max(picture.height for picture, _ in row) + lines * (TEXT + 3) + GAP
-        top += GAP
-    sheet = Image.new("RGB", (ACROSS * (CELL + GAP) + GAP, top), "white")
+            top += max(picture.height for picture, _ in row) + lines * (TEXT_SIZE + 3) + SHEET_GAP
+        top += SHEET_GAP
+    sheet = Image.new("RGB", (ACROSS * (CELL + SHEET_GAP) + SHEET_GAP, top), "white")
     pen = ImageDraw.Draw(sheet)
     for title, y in titles:
-        pen.text((GAP, y), title, fill="black", font=bold)
+        pen.text((SHEET_GAP, y), title, fill="black", font=bold)
     for picture, caption, x, y in placed:
         sheet.paste(picture, (x, y))
         text = "\n".join(shortened(line) for line in readable(caption).split("\n"))
@@ -66,7 +68,7 @@ def readable(text: str) -> str:
 
 def shortened(line: str) -> str:
     """As much of a line as fits below a picture."""
-    font = ImageFont.load_default(TEXT)
+    font = ImageFont.load_default(TEXT_SIZE)
     while line and font.getlength(line) > CELL:
         line = line[:-2] + "…"
     return line

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from convnext.reports.sheet import Group
+from convnext.reports.sheet import PictureGroup
 from convnext.runs.directory import Run
 from convnext.runtime import distributed
 
@@ -86,7 +86,7 @@ class Task(ABC):
     def after_step(self, model: Any, step: int, steps: int) -> None:  # noqa: B027 # most need none
         """Called once after each step of the optimizer, the `step`-th of all `steps` of the run, counted from 1."""
 
-    def first_look(self, part: Any) -> Sequence[Group]:
+    def first_look(self, part: Any) -> Sequence[PictureGroup]:
         """Pictures, with labels, of a part of the first batch as `loss` gets it, and of images that are measured."""
         return ()
 

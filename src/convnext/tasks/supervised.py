@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from convnext.data.splits import Origin
 from convnext.errors import ImageError
-from convnext.reports.sheet import Group
+from convnext.reports.sheet import PictureGroup
 from convnext.runs.directory import Run
 from convnext.runs.ending import Ending, write_ending
 from convnext.runtime import distributed
@@ -22,7 +22,7 @@ from convnext.tasks.base import Task
 from convnext.tasks.evaluate import Evaluator
 from convnext.tasks.load import load
 
-LOOKED_AT = 8  # images of each part in the first look
+PICTURED = 8  # images of each part in the first look
 EVAL_BATCH = 64
 """Most images that are measured together."""
 
@@ -72,14 +72,14 @@ class SupervisedTask(Task):
     def validation_picture(self, place: int) -> tuple[Image.Image, str]:
         """A validation image with its labels drawn, and a caption. `ImageError` if it cannot be read."""
 
-    def first_look(self, part: Any) -> Sequence[Group]:
+    def first_look(self, part: Any) -> Sequence[PictureGroup]:
         """Some images of the first training batch, augmented, and validation images from all over the set."""
-        train = list(islice(self.training_pictures(part), LOOKED_AT))
+        train = list(islice(self.training_pictures(part), PICTURED))
         val = []
-        for place in range(0, len(self.val), -(-len(self.val) // LOOKED_AT)):
+        for place in range(0, len(self.val), -(-len(self.val) // PICTURED)):
             with suppress(ImageError):
                 val.append(self.validation_picture(place))
-        return Group("first training batch", train), Group("validation", val)
+        return PictureGroup("first training batch", train), PictureGroup("validation", val)
 
     def val_batches(self, predictor: Any, rank: int = 0, count: int = 1) -> Iterable[Any]:
         """The validation images as every later command sees them, or every `count`-th of them from `rank` on."""

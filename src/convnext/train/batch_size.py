@@ -20,13 +20,13 @@ log = logging.getLogger("convnext")
 
 USED = 0.8
 """Share of the memory that is used: measured steps differ by some percent, and evaluation and reports need theirs."""
-ENOUGH = 2**27
+GROWTH = 2**27
 """Bytes that one trial takes more than the one before, which tell what an image takes: ten times the noise."""
-MOST = 4096
+LARGEST_BATCH = 4096
 """Largest batch."""
 
 
-class Trial(NamedTuple):
+class MemoryTrial(NamedTuple):
     """Memory that steps on a batch took, of how much, in bytes, and the number of training images."""
 
     batch: int
@@ -67,7 +67,7 @@ def _measured(task: str, data: str, given: dict[str, Any], recipe: str | None) -
         text=True,
         env=alone,
     )
-    trials = [Trial(**json.loads(line)) for line in done.stdout.splitlines() if line.startswith("{")]
+    trials = [MemoryTrial(**json.loads(line)) for line in done.stdout.splitlines() if line.startswith("{")]
     if not trials:
         said = done.stderr.strip().splitlines()
         if done.returncode == 2 and said:
@@ -82,7 +82,7 @@ def _measured(task: str, data: str, given: dict[str, Any], recipe: str | None) -
     return size
 
 
-def memory_of(trials: list[Trial], batch: int) -> float:
+def memory_of(trials: list[MemoryTrial], batch: int) -> float:
     """Bytes that a batch takes, on the line through the last two trials; one trial tells for its own size and below."""
     if len(trials) == 1:
         return trials[0].peak * max(1.0, batch / trials[0].batch)
@@ -91,11 +91,11 @@ def memory_of(trials: list[Trial], batch: int) -> float:
     return last.peak + each * (batch - last.batch)
 
 
-def largest(trials: list[Trial], *, processes: int = 1) -> int:
+def largest(trials: list[MemoryTrial], *, processes: int = 1) -> int:
     """The largest batch of all processes within `USED` of the memory: even, from 16 on in eights."""
     last = trials[-1]
     size = last.batch
-    while size < min(MOST, -(-last.images // processes)) and memory_of(trials, size + 1) <= USED * last.limit:
+    while size < min(LARGEST_BATCH, -(-last.images // processes)) and memory_of(trials, size + 1) <= USED * last.limit:
         size += 1
     while size > trials[0].batch and memory_of(trials, size) > USED * last.limit:
         size -= 1
@@ -103,9 +103,9 @@ def largest(trials: list[Trial], *, processes: int = 1) -> int:
     return max(size // step * step, trials[0].batch) * processes
 
 
-def is_enough(trials: list[Trial]) -> bool:
+def is_enough(trials: list[MemoryTrial]) -> bool:
     """Whether the memory of larger batches is known."""
     last = trials[-1]
-    if last.peak >= USED / 2 * last.limit or last.batch >= min(MOST, last.images):
+    if last.peak >= USED / 2 * last.limit or last.batch >= min(LARGEST_BATCH, last.images):
         return True
-    return len(trials) > 1 and last.peak - trials[-2].peak >= ENOUGH
+    return len(trials) > 1 and last.peak - trials[-2].peak >= GROWTH

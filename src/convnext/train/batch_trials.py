@@ -17,37 +17,37 @@ from convnext.runtime.device import pick_device
 from convnext.runtime.memory import Memory
 from convnext.tasks.build import build_task
 from convnext.tasks.registry import find_task
-from convnext.train.batch_size import Trial, is_enough
+from convnext.train.batch_size import MemoryTrial, is_enough
 from convnext.train.trainer import Trainer
 
-STEPS = 2
+TRIAL_STEPS = 2
 """Steps of a trial: the optimizer's memory is there from the second on."""
 
 
 def run_trials(asked: dict[str, Any]) -> None:
-    """Print a `Trial` after each, as JSON, until they are enough."""
+    """Print a `MemoryTrial` after each, as JSON, until they are enough."""
     given, parent = asked["given"], os.getppid()
     memory = Memory(pick_device(str(given.get("device", "auto"))))
     limit = memory.limit() // (1 if memory.device.type == "cuda" else asked["processes"])
-    trials: list[Trial] = []
+    trials: list[MemoryTrial] = []
     batch = max(2, int(given.get("accumulate", 1)))
     while (not trials or not is_enough(trials)) and os.getppid() == parent:
         images = make_steps(asked, {**given, "batch_size": batch, "compile": False})
-        trials.append(Trial(batch, memory.peak(), limit, images))
+        trials.append(MemoryTrial(batch, memory.peak(), limit, images))
         print(json.dumps(trials[-1]._asdict()), flush=True)
         gc.collect()  # a trainer and what belongs to it name each other
         batch *= 4 if trials[-1].peak < limit / 8 else 2
 
 
 def make_steps(asked: dict[str, Any], given: dict[str, Any]) -> int:
-    """Make `STEPS` steps of a run with these options; returns the number of training images."""
+    """Make `TRIAL_STEPS` steps of a run with these options; returns the number of training images."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder)
         task = build_task(find_task(asked["task"]), asked["data"], out, given, asked["recipe"], False)
         trainer = Trainer(task, Run(out))
         trainer.model.train()
         batch = next(iter(trainer.loader))
-        for _ in range(STEPS):
+        for _ in range(TRIAL_STEPS):
             trainer.train_step(batch)
         return len(task.train)
 

@@ -111,7 +111,7 @@ class Preprocessing:
 
     def to_images(self, pixels: Tensor) -> list[Image.Image]:
         """Pictures of preprocessed images `[N, in_chans, H, W]`: in colour, or of other than 3 channels their mean."""
-        return [to_image(each, self.mean, self.std) for each in pixels]
+        return [picture_of(each, self.mean, self.std) for each in pixels]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""
@@ -137,7 +137,9 @@ class Preprocessing:
         return cls(**plain)
 
 
-def to_image(pixels: Tensor, mean: Sequence[float] = IMAGENET_MEAN, std: Sequence[float] = IMAGENET_STD) -> Image.Image:
+def picture_of(
+    pixels: Tensor, mean: Sequence[float] = IMAGENET_MEAN, std: Sequence[float] = IMAGENET_STD
+) -> Image.Image:
     """A picture of a normalised image `[C, H, W]`: in colour, or of other than 3 channels their mean."""
     scale, shift = (torch.tensor(values)[:, None, None] for values in (std, mean))
     values = (255 * (pixels.float().cpu() * scale + shift)).clamp(0, 255).round().byte()

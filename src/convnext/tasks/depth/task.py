@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from convnext.config import fit_batch
 from convnext.data.fingerprint import of_maps
-from convnext.data.images.preprocessing import to_image
+from convnext.data.images.preprocessing import picture_of
 from convnext.data.images.whole_image import WholeImage
 from convnext.data.loading import Batch
 from convnext.data.maps import map_train_loader
@@ -103,7 +103,7 @@ class DepthEstimation(SupervisedTask):
     def training_pictures(self, part: tuple[Tensor, ...]) -> Iterator[tuple[Image.Image, str]]:
         """Crops beside their depths."""
         for image, depths in zip(*part, strict=True):
-            yield beside(to_image(image), depths.cpu().numpy())
+            yield beside(picture_of(image), depths.cpu().numpy())
 
     def validation_picture(self, place: int) -> tuple[Image.Image, str]:
         """A validation image beside its depths."""

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from convnext.config import fit_batch
 from convnext.data.fingerprint import of_annotated
-from convnext.data.images.preprocessing import to_image
+from convnext.data.images.preprocessing import picture_of
 from convnext.data.images.whole_image import WholeImage
 from convnext.data.sources.coco import DetectionSet
 from convnext.data.splits import Origin
@@ -142,7 +142,7 @@ class Detection(SupervisedTask):
                 Drawn(self.train.classes[label], None, box, masks[i] if self.config.masks else None)
                 for i, (label, box) in enumerate(zip(objects.labels.tolist(), objects.boxes.tolist(), strict=True))
             ]
-            yield draw_objects(to_image(image), drawn), f"{len(drawn)} objects"
+            yield draw_objects(picture_of(image), drawn), f"{len(drawn)} objects"
 
     def validation_picture(self, place: int) -> tuple[Image.Image, str]:
         """A validation image with the boxes and masks of its objects."""

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from convnext.config import fit_batch
 from convnext.data.fingerprint import of_maps
-from convnext.data.images.preprocessing import to_image
+from convnext.data.images.preprocessing import picture_of
 from convnext.data.images.whole_image import WholeImage
 from convnext.data.loading import Batch
 from convnext.data.maps import map_train_loader
@@ -130,7 +130,7 @@ class Segmentation(SupervisedTask):
     def training_pictures(self, part: tuple[Tensor, ...]) -> Iterator[tuple[Image.Image, str]]:
         """Crops under the colours of their label maps."""
         for image, labels in zip(*part, strict=True):
-            yield draw_labels(to_image(image), labels.cpu().numpy(), self.train.classes), ""
+            yield draw_labels(picture_of(image), labels.cpu().numpy(), self.train.classes), ""
 
     def validation_picture(self, place: int) -> tuple[Image.Image, str]:
         """A validation image under the colours of its label map."""

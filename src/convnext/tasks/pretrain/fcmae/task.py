@@ -26,7 +26,7 @@ from convnext.errors import InputError
 from convnext.models.fcmae import FCMAE, create_fcmae
 from convnext.models.masking import random_patches
 from convnext.nn.visible_patches import VisiblePatches
-from convnext.reports.sheet import Group
+from convnext.reports.sheet import PictureGroup
 from convnext.runs.directory import Run
 from convnext.runs.ending import Ending, write_ending
 from convnext.runtime import distributed
@@ -110,7 +110,7 @@ class Pretraining(Task):
         for part, places in zip(images.chunk(config.accumulate), index.chunk(config.accumulate), strict=True):
             yield len(part), (part, VisiblePatches(places, drawn.grid))
 
-    def first_look(self, part: tuple[Tensor, VisiblePatches]) -> Sequence[Group]:
+    def first_look(self, part: tuple[Tensor, VisiblePatches]) -> Sequence[PictureGroup]:
         """Images of the first batch as the encoder sees them, their hidden patches grey."""
         images, patches = part[0][:DRAWN], part[1]
         hidden = torch.ones(len(images), patches.grid[0] * patches.grid[1], device=images.device)
@@ -121,7 +121,7 @@ class Pretraining(Task):
             for pair in zip(images, masked, strict=True)
             for each in self.preprocessing.to_images(torch.stack(pair))
         ]
-        return (Group("first training batch, and what the encoder sees of it", pictures),)
+        return (PictureGroup("first training batch, and what the encoder sees of it", pictures),)
 
     def inputs(self, part: tuple[Tensor, VisiblePatches]) -> list[Tensor]:
         """Images and the places of their visible patches."""
