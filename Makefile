@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Bytecode is kept, whatever the shell says: tests start Python some hundred times, and torch takes seconds to compile.
+export PYTHONDONTWRITEBYTECODE =
 # uv from the PATH, else one of the project's own
 UV = $(shell command -v uv || echo .tools/bin/uv)
 

@@ -47,6 +47,7 @@ def train(
     recipe: str | None = None,
     resume: Resume = False,
     overwrite: bool = False,
+    began: float | None = None,
     **options: Any,
 ) -> TrainingResult:
     """Train a task on data into the run directory `out`.
@@ -58,6 +59,7 @@ def train(
         recipe: a name of `convnext recipes`; without, one that suits the data.
         resume: go on from the run's last checkpoint; "auto": or start, if there is none.
         overwrite: replace an existing run.
+        began: when the option `hours` begins to count, by `time.monotonic`; None: now.
         options: values that stand for the recipe's, by their names in `config.json`.
 
     Raises:
@@ -65,7 +67,8 @@ def train(
         Stopped: a signal said so; the run can be resumed.
     """
     build = partial(build_task, task)
-    metrics = launch(task.name, build, str(data), Path(out), options, recipe=recipe, resume=resume, overwrite=overwrite)
+    how: dict[str, Any] = {"recipe": recipe, "resume": resume, "overwrite": overwrite, "began": began}
+    metrics = launch(task.name, build, str(data), Path(out), options, **how)
     run = Run(Path(out))
     ending = read_ending(run.path) if metrics else Ending()  # which the first process alone has written
     best = run.best if run.best.is_file() else None

@@ -68,6 +68,7 @@ def test_bad_submissions(cluster: Path, run: Path, tmp_path: Path, capsys: pytes
     assert "cannot submit to SLURM" in submission("")
 
 
+@pytest.mark.heavy
 @pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning")  # submitit never waits for it
 def test_a_job_told_to_leave_is_queued_again(colours: Path, tmp_path: Path) -> None:
     """By submitit's executor for one machine, with the signal that SLURM sends."""

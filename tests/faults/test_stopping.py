@@ -62,7 +62,7 @@ def start(state: str, arguments: list[str]) -> subprocess.Popen:
     return process
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGHUP, marks=pytest.mark.heavy)])
 @pytest.mark.parametrize("state", ["loading", "measuring", "reporting"])
 def test_a_signal_ends_every_state(state: str, number: int, colours: Path, tmp_path: Path) -> None:
     arguments = ["train", "classify", str(colours), "--out", str(tmp_path / "run"), *FAST, "--epochs", "1"]

@@ -135,6 +135,7 @@ def test_a_command_that_cannot_be_read_is_done_without(monkeypatch, caplog):
     assert "CC cannot be read" in caplog.text
 
 
+@pytest.mark.heavy
 def test_the_compiler_may_have_arguments(monkeypatch):
     monkeypatch.setenv("CC", "cc -g0")
     assert native.depthwise_available()

@@ -172,7 +172,7 @@ def test_recipe_takes_a_step(recipe, model, colours, tmp_path):
         else Pretraining(config, read_images(colours))
     )
     trainer = Trainer(task, Run.create(tmp_path / "run", config, overwrite=False))
-    trainer.step = len(trainer.loader)  # past the first epoch, where a warm-up from 0 would change nothing
+    trainer.length.step = len(trainer.loader)  # past the first epoch, where a warm-up from 0 would change nothing
     before = [p.clone() for p in trainer.model.parameters()]
     trainer.model.train()
     loss = trainer.train_step(next(iter(trainer.loader)))

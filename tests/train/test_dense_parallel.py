@@ -36,9 +36,10 @@ TASKS: dict[str, tuple[Callable, list[str]]] = {
 TASKS["ohem and dice"] = (make_scenes, [*TASKS["segment"][1], "--loss", "ohem", "--dice", "1"])
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     "task",
-    ["detect", "segment", *(pytest.param(name, marks=pytest.mark.heavy) for name in ("cascade", "ohem and dice"))],
+    ["detect", "segment", "cascade", "ohem and dice"],
 )
 def test_two_processes_and_two_parts_learn_what_one_does(
     task: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

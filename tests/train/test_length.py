@@ -72,7 +72,7 @@ def test_the_schedule_ends_with_the_time(monkeypatch: pytest.MonkeyPatch, speeds
     while not hours.is_over:
         clock.now += speeds[min(len(speeds) - 1, int((clock.now - began) / 3600 * len(speeds)))]
         step += 1
-        hours.advance(step)
+        hours.advance()
         places.append(hours.position)
         if step % 50 == 0:
             clock.now += 4
@@ -87,11 +87,12 @@ def test_the_schedule_ends_with_the_time(monkeypatch: pytest.MonkeyPatch, speeds
 
 def test_of_epochs_the_place_is_that_of_the_step() -> None:
     epochs = Epochs(3, 7)
-    epochs.advance(10)
+    epochs.restore(9, {})
+    epochs.advance()
     assert epochs.position == 10 / 7
     assert epochs.steps == 21
     assert not epochs.is_over
-    epochs.advance(21)
+    epochs.restore(21, {})
     assert epochs.is_over
 
 

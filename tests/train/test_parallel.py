@@ -76,7 +76,8 @@ def make_many(folder: Path, count: int) -> None:
         Image.new("RGB", (8, 8), tuple(value + number % 50 for value in colours[name])).save(path)
 
 
-@pytest.mark.parametrize("task", ["classify", pytest.param("pretrain", marks=pytest.mark.heavy)])
+@pytest.mark.heavy
+@pytest.mark.parametrize("task", ["classify", "pretrain"])
 def test_what_four_saved_two_and_one_take_up(task: str, alone: dict[str, Path], colours: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     command = arguments(task, colours, out, "fsdp")

@@ -57,7 +57,7 @@ def stop_after(trainer: Trainer, steps: int) -> None:
 
 @pytest.mark.parametrize("options", [{"ema": 0.9, "mixup": 0.2, "cutmix": 1.0, "muon_lr_scale": 10.0}, {"workers": 2}])
 @pytest.mark.parametrize(
-    "steps", [1, 6, 8]
+    "steps", [pytest.param(1, marks=pytest.mark.heavy), 6, 8]
 )  # in the first epoch of three steps, at the end of the second, in the third
 def test_resumed_run_is_the_undisturbed_run_bit_by_bit(
     colours: Path, tmp_path: Path, options: dict, steps: int
@@ -108,6 +108,7 @@ def test_accumulated_parts_give_the_whole_batch_s_gradient(colours: Path, tmp_pa
     assert_same(plain, gradients(build(colours, tmp_path / "b", drop_path=0.0, accumulate=3)))
 
 
+@pytest.mark.heavy
 def test_gradient_is_clipped(colours: Path, tmp_path: Path) -> None:
     clipped = gradients(build(colours, tmp_path / "run", clip_grad=1e-3))
     assert torch.nn.utils.get_total_norm(clipped).item() == pytest.approx(1e-3, rel=1e-2)
@@ -122,7 +123,7 @@ def test_compiled_network_gives_the_same_gradient(
     assert_same(plain, gradients(build(colours, tmp_path / "b", compile=True)))
 
 
-@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+@pytest.mark.parametrize("precision", ["bf16", pytest.param("fp16", marks=pytest.mark.heavy)])
 def test_low_precision_trains_and_keeps_fp32_weights(colours: Path, tmp_path: Path, precision: str) -> None:
     metrics = build(colours, tmp_path / "run", precision=precision, epochs=4).fit()
     state = load_file(tmp_path / "run" / "model.safetensors")
@@ -148,7 +149,7 @@ def test_balanced_classes_weigh_by_inverse_count(colours: Path, tmp_path: Path) 
     torch.testing.assert_close(task.class_weights, torch.ones(3))
 
 
-@pytest.mark.parametrize("muon", [None, 10.0])
+@pytest.mark.parametrize("muon", [pytest.param(None, marks=pytest.mark.heavy), 10.0])
 def test_what_is_read_a_step_later_is_the_same_run(colours: Path, tmp_path: Path, muon: float | None) -> None:
     runs = []
     for late in (False, True):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import logging
+import time
 import types
 import typing
 from collections.abc import Sequence
@@ -159,6 +160,7 @@ def given_options(args: argparse.Namespace, config: type[TrainConfig]) -> dict[s
 
 
 def _run(task: TaskDefinition, args: argparse.Namespace) -> int | None:
+    began = time.monotonic()  # importing torch takes its seconds of --hours
     from convnext.api import train
     from convnext.runs.directory import Run
 
@@ -173,7 +175,7 @@ def _run(task: TaskDefinition, args: argparse.Namespace) -> int | None:
         return 1 if faults else 0
     if args.out is None:
         raise InputError("--out says where the run goes")
-    how = {"recipe": args.recipe, "resume": args.resume, "overwrite": args.overwrite}
+    how = {"recipe": args.recipe, "resume": args.resume, "overwrite": args.overwrite, "began": began}
     result = train(task, args.data, out=args.out, **how, **given)
     if not result.metrics:  # another process speaks for all
         return None

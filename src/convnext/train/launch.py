@@ -33,6 +33,7 @@ def launch(
     recipe: str | None,
     resume: bool | str,
     overwrite: bool,
+    began: float | None,
 ) -> dict[str, float]:
     """Train a task in all the processes there are; returns the final metrics, to the first of them.
 
@@ -44,19 +45,20 @@ def launch(
             given = {name: value for name, value in given.items() if name != "batch_size"}
             if not resume:
                 given["batch_size"] = find_batch_size(task, data, given, recipe)
-        return train_task(build(data, out, given, recipe, resume), out, resume=resume, overwrite=overwrite)
+        return train_task(build(data, out, given, recipe, resume), out, resume=resume, overwrite=overwrite, began=began)
 
 
-def train_task(task: Task, out: Path, *, resume: bool, overwrite: bool) -> dict[str, float]:
+def train_task(task: Task, out: Path, *, resume: bool, overwrite: bool, began: float | None = None) -> dict[str, float]:
     """Train `task` into the run directory `out`; returns the final metrics."""
     require_tracker(task.config.track)
     with ExitStack() as held:
         if resume:
             run = Run.reopen(out)
             held.enter_context(locked(out))
-            trainer = Trainer(task, run, resume=True)
+            trainer = Trainer(task, run, resume=True, began=began)
         else:
-            trainer = Trainer(task, Run(out))  # before anything is written: weights that do not fit leave no trace
+            # before anything is written: weights that do not fit leave no trace
+            trainer = Trainer(task, Run(out), began=began)
             held.enter_context(locked(out))
             if distributed.rank() == 0:
                 Run.create(out, task.config, overwrite=overwrite)

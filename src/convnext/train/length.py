@@ -40,9 +40,9 @@ class Epochs:
     def begin(self) -> None:
         """The next step is begun now; before it, things were built."""
 
-    def advance(self, step: int) -> None:
-        """The `step`-th step of the training is done."""
-        self.step = step
+    def advance(self) -> None:
+        """A step is done."""
+        self.step += 1
 
     def note_measuring(self, seconds: float) -> None:
         """Measuring the network took so long."""
@@ -68,10 +68,11 @@ class Hours(Epochs):
     report are part of the time, by how long measuring took before.
 
     Args:
-        hours: from now to the end of the report.
+        hours: from `began` to the end of the report.
         epochs: what the schedule is written for.
         epoch_steps: steps of a pass over the images.
         measured: images that are measured, for each training image.
+        began: when the hours began, by `time.monotonic`.
     """
 
     def __init__(self, hours: float, epochs: int, epoch_steps: int, *, measured: float, began: float) -> None:
@@ -100,10 +101,10 @@ class Hours(Epochs):
     def begin(self) -> None:
         self.building += time.monotonic() - self.began
 
-    def advance(self, step: int) -> None:
-        self.step = step
+    def advance(self) -> None:
+        super().advance()
         elapsed = self.elapsed()
-        each = max(elapsed - self.building, 1e-9) / step
+        each = max(elapsed - self.building, 1e-9) / self.step
         measuring = self.last_measuring
         if measuring is None:
             measuring = MEASURING * self.measured * self.epoch_steps * each

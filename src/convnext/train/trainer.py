@@ -42,13 +42,13 @@ log = logging.getLogger("convnext")
 
 
 class Trainer:
-    """Trains `task` into `run`; `resume` takes up the run's last checkpoint."""
+    """Trains `task` into `run`; `resume` takes up its last checkpoint. Hours count from `began`, else from now."""
 
-    def __init__(self, task: Task, run: Run, *, resume: bool = False) -> None:
+    def __init__(self, task: Task, run: Run, *, resume: bool = False, began: float | None = None) -> None:
         self.task, self.run, self.config = task, run, task.config
         if task.config.patience is not None and task.score is None:
             raise InputError("patience waits for a better score on validation images, of which this task has none")
-        config, began = self.config, time.monotonic()
+        config, began = self.config, time.monotonic() if began is None else began
         self.device = pick_device(config.device)
         prepare(self.device, config.deterministic)
         self.precision = choose_precision(self.device, config.precision)
@@ -93,7 +93,7 @@ class Trainer:
         if distributed.rank() == 0 and ahead:
             how = ("compiled" if compiled else "not compiled") + (", as a CUDA graph" if self.graphed else "")
             log.info("on %s: %s, %s, %d loading processes", self.device, self.precision, how, config.workers)
-        self.epoch = self.step = 0
+        self.epoch = 0
         self.ended = 0  # the step after which the last epoch was measured
         self.waiting: Outcome | None = None
         self.losses, self.counted = 0.0, 0  # the sum of this epoch's losses, and of how many steps
@@ -105,6 +105,11 @@ class Trainer:
         self.saved = (0, -1)  # epoch and step of the last checkpoint
         if resume:
             self.restore()
+
+    @property
+    def step(self) -> int:
+        """Steps that are done, over all epochs."""
+        return self.length.step
 
     def fit(self) -> dict[str, float]:
         """Train to the last epoch; returns the final metrics.
@@ -247,8 +252,7 @@ class Trainer:
         for optimizer in self.optimizers:
             self.scaler.unscale_(optimizer)
         norm = parallel.total_norm([p.grad for p in self.model.parameters() if p.grad is not None])
-        self.step += 1
-        self.length.advance(self.step)
+        self.length.advance()
         outcome = Outcome(self.epoch + 1, self.step, batch, distributed.all_sum(total) / distributed.count(), norm)
         if self.late or outcome.read()[2]:
             self.update(norm, outcome.nonfinite)
@@ -349,9 +353,9 @@ class Trainer:
             raise InputError(f"{self.run.path} was begun on other data than {data}: {changed}")
         if begun["batch_size"] != (batch := self.config.batch_size):
             raise InputError(f"{self.run.path} was begun with batch_size {begun['batch_size']}, not {batch}")
-        self.epoch, self.step, self.best_score = state["epoch"], state["step"], state["best_score"]
+        self.length.restore(state["step"], state.get("length", {}))
+        self.epoch, self.best_score = state["epoch"], state["best_score"]
         self.ended = state.get("ended", self.epoch * len(self.loader))
-        self.length.restore(self.step, state.get("length", {}))
         self.losses, self.counted, self.waited = state["losses"], state["counted"], state.get("waited", 0)
         self.nonfinite.in_a_row = state["nonfinite_in_a_row"]
         self.scaler.load_state_dict(state["scaler"])

@@ -144,7 +144,7 @@ def test_the_order_begins_shards_one_after_the_other() -> None:
     assert not np.array_equal(order, members.shuffled(np.random.default_rng(1)))
 
 
-@pytest.mark.parametrize("task", ["classify", "pretrain"])
+@pytest.mark.parametrize("task", ["classify", pytest.param("pretrain", marks=pytest.mark.heavy)])
 def test_a_run_on_shards_goes_on_in_the_middle(task: str, small: Path, tmp_path: Path) -> None:
     """With other workers, after the third step of four: as a run that never stopped."""
     command = ["train", "classify"] if task == "classify" else ["pretrain", "--patch-size", "32", "--image-size", "64"]

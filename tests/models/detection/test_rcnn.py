@@ -91,6 +91,7 @@ def test_images_without_objects_and_of_several_sizes(parts: dict) -> None:
         assert (each.boxes[:, 3] <= image.shape[1]).all()
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(("cascade", "steps"), [(False, 90), (True, 30)])
 def test_eight_images_are_learnt_by_heart(real_images: Path, cascade: bool, steps: int) -> None:
     torch.manual_seed(0)

@@ -18,12 +18,12 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 CASES = [  # N, p, grid, C, mask ratio
     (1, 1, (7, 7), 5, 0.9),
     (2, 1, (2, 3), 300, 0.6),  # several blocks of channels, the last not full
-    (2, 2, (4, 6), 40, 0.7),
+    pytest.param(2, 2, (4, 6), 40, 0.7, marks=pytest.mark.heavy),
     (2, 2, (7, 7), 5, 0.9),
-    (1, 2, (2, 3), 256, 0.25),  # full blocks
+    pytest.param(1, 2, (2, 3), 256, 0.25, marks=pytest.mark.heavy),  # full blocks
     (2, 3, (2, 3), 5, 0.5),
     (2, 4, (2, 3), 40, 0.25),
-    (2, 4, (4, 6), 5, 0.9),
+    pytest.param(2, 4, (4, 6), 5, 0.9, marks=pytest.mark.heavy),
     (2, 6, (2, 3), 5, 0.7),  # patches of 4 tiles of 9 positions
     (1, 8, (2, 3), 5, 0.5),  # of 4 tiles of 16
 ]

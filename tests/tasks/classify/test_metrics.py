@@ -191,6 +191,7 @@ def batches():
         count = min(64, images - first)
         yield Batch(torch.rand(count, 1), torch.randint(classes, (count,)), torch.arange(first, first + count), [])
 
+@pytest.mark.heavy
 classify_batches(Wide(), list(batches())[:2], torch.device("cpu"))
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 accuracy(classify_batches(Wide(), batches(), torch.device("cpu")))

@@ -188,7 +188,7 @@ def test_every_recipe_takes_a_step(recipe: str, scenes: Path, tmp_path: Path) ->
     config = build_config(recipe, "convnextv2_atto", DepthConfig).override({**small, "data": str(scenes)})
     task = Depth().build(config, Depth().read(config)[1])
     trainer = Trainer(task, Run.create(tmp_path / "run", config, overwrite=False))
-    trainer.step = len(trainer.loader)
+    trainer.length.step = len(trainer.loader)
     before = [p.clone() for p in trainer.model.parameters()]
     trainer.model.train()
     assert math.isfinite(trainer.train_step(next(iter(trainer.loader))))

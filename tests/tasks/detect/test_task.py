@@ -156,7 +156,7 @@ def test_every_recipe_takes_a_step_on_coco(recipe: str, model: str, real_images:
     train, val, origin, _ = read_detection_data(config)
     task = Detection(config, train, val, origin)
     trainer = Trainer(task, Run.create(tmp_path / "run", config, overwrite=False))
-    trainer.step = len(trainer.loader)
+    trainer.length.step = len(trainer.loader)
     before = [p.clone() for p in trainer.model.parameters()]
     trainer.model.train()
     assert math.isfinite(trainer.train_step(next(iter(trainer.loader))))

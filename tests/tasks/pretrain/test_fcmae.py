@@ -201,7 +201,7 @@ def steps(chosen, colours, tmp_path, name):
     "changes",
     [
         {"encoder": "dense"},
-        {"compile": True},
+        pytest.param({"compile": True}, marks=pytest.mark.heavy),
         {"accumulate": 2},
         {"checkpointing": True},
         pytest.param({"checkpointing": True, "compile": True}, marks=pytest.mark.heavy),

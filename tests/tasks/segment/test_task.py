@@ -169,7 +169,7 @@ def test_every_recipe_takes_a_step(recipe: str, model: str, scenes: Path, tmp_pa
     train, val, origin, faults = read_segmentation_data(config, rules)
     task = Segmentation(config, examine_label_maps(train, faults), val, origin, rules)
     trainer = Trainer(task, Run.create(tmp_path / "run", config, overwrite=False))
-    trainer.step = len(trainer.loader)
+    trainer.length.step = len(trainer.loader)
     before = [p.clone() for p in trainer.model.parameters()]
     trainer.model.train()
     assert math.isfinite(trainer.train_step(next(iter(trainer.loader))))
