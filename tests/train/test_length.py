@@ -37,9 +37,9 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """A second a step."""
     clock, step = Clock(), Trainer.train_step
     monkeypatch.setattr(length, "time", clock)
-    monkeypatch.setattr(
-        "convnext.train.trainer.time", type("Time", (), {"monotonic": clock.monotonic, "perf_counter": clock.monotonic})
-    )
+    fake = type("Time", (), {"monotonic": clock.monotonic, "perf_counter": clock.monotonic})
+    for module in ("convnext.train.trainer", "convnext.cli.train"):
+        monkeypatch.setattr(f"{module}.time", fake)
 
     def slow(trainer: Trainer, batch: object) -> float:
         clock.now += 1
@@ -83,6 +83,19 @@ def test_the_schedule_ends_with_the_time(monkeypatch: pytest.MonkeyPatch, speeds
     assert 3570 < clock.now + 4 + 6 - 1000 <= 3600 + max(speeds)
     jumps = [after - before for before, after in itertools.pairwise(places)]
     assert max(jumps) < 10 * 0.02  # the learning rate does not fall at once
+
+
+def test_a_slow_first_step_does_not_end_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The network is compiled in it: a guess of how long measuring takes must not be made of that."""
+    clock = Clock()
+    monkeypatch.setattr(length, "time", clock)
+    hours = Hours(1, epochs=10, epoch_steps=1000, measured=0.2, began=clock.now)
+    hours.begin()
+    clock.now += 60
+    while not hours.is_over:
+        hours.advance()
+        clock.now += 1
+    assert 3600 - 60 - 2 * 100 - 10 < hours.step < 3600 - 60 - 2 * 100 + 10
 
 
 def test_of_epochs_the_place_is_that_of_the_step() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Any
 
@@ -82,6 +83,8 @@ class Hours(Epochs):
         self.spent = 0.0  # before `began`, by the runs that this one goes on from
         self.building = 0.0  # seconds of all in which no step was made
         self.last_measuring: float | None = None
+        self.fastest = math.inf  # seconds of a step, but the first, in which much is built
+        self.before: float | None = None  # when the step before was done
 
     @property
     def position(self) -> float:
@@ -104,10 +107,14 @@ class Hours(Epochs):
     def advance(self) -> None:
         super().advance()
         elapsed = self.elapsed()
+        if self.before is not None:
+            self.fastest = min(self.fastest, elapsed - self.before)
+        self.before = elapsed
         each = max(elapsed - self.building, 1e-9) / self.step
         measuring = self.last_measuring
         if measuring is None:
-            measuring = MEASURING * self.measured * self.epoch_steps * each
+            known = self.fastest if self.fastest < math.inf else 0.0
+            measuring = MEASURING * self.measured * self.epoch_steps * known
         more = (self.seconds - elapsed - 2 * measuring - REPORT) / each  # it is measured once more for the report
         more = float(distributed.all_sum(torch.tensor(more, device="cpu"))) / distributed.count()
         self.share = 1.0 if more < 1 else self.share + (1 - self.share) / more
