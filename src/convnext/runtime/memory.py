@@ -9,6 +9,9 @@ import torch
 
 from convnext.errors import InputError
 
+NO_LIMIT = 2**60
+"""Bytes from which version 1 of control groups means that there is no limit."""
+
 
 class Memory:
     """Memory of a device, as this process sees it. `InputError` for devices that do not say."""
@@ -74,26 +77,18 @@ def _free_of_groups(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc
     free = []
     for line in own.read_text().splitlines() if own.is_file() else []:
         _, controllers, path = line.split(":", 2)
-        if controllers not in ("", *(c for c in [controllers] if "memory" in c.split(","))):
+        if controllers == "":
+            base, most, used = root, "memory.max", "memory.current"
+        elif "memory" in controllers.split(","):
+            base, most, used = root / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes"
+        else:
             continue
-        base = root if not controllers else root / "memory"
-        most, used = (
-            ("memory.max", "memory.current")
-            if not controllers
-            else (
-                "memory.limit_in_bytes",
-                "memory.usage_in_bytes",
-            )
-        )
         folder = base / path.lstrip("/")
         for group in (folder, *folder.parents):
-            if not group.is_relative_to(base):
-                break
-            if (group / most).is_file() and (group / used).is_file():
-                text = (group / most).read_text().strip()
-                if text != "max" and int(text) < 2**60:
-                    cache = _inactive(group / "memory.stat")
-                    free.append(int(text) - int((group / used).read_text()) + cache)
+            if group.is_relative_to(base) and (group / most).is_file() and (group / used).is_file():
+                limit = (group / most).read_text().strip()
+                if limit != "max" and int(limit) < NO_LIMIT:
+                    free.append(int(limit) - int((group / used).read_text()) + _inactive(group / "memory.stat"))
     return free
 
 

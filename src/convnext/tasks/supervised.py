@@ -76,7 +76,7 @@ class SupervisedTask(Task):
         """Some images of the first training batch, augmented, and validation images from all over the set."""
         train = list(islice(self.training_pictures(part), PICTURED))
         val = []
-        for place in range(0, len(self.val), -(-len(self.val) // PICTURED)):
+        for place in range(0, len(self.val), max(1, -(-len(self.val) // PICTURED))):
             with suppress(ImageError):
                 val.append(self.validation_picture(place))
         return PictureGroup("first training batch", train), PictureGroup("validation", val)
