@@ -39,7 +39,7 @@ def find_in_tiles(detector: Detector, image: Image.Image, side: int, *, least: f
     boxes = torch.tensor([each.box for _, _, each in found])
     boxes += torch.tensor([[left, top] * 2 for left, top, _ in found])
     scores, labels = (torch.tensor([getattr(each, name) for _, _, each in found]) for name in ("score", "label"))
-    kept = batched_nms(boxes, scores, labels, detector.model.OVERLAP).tolist()
+    kept = batched_nms(boxes, scores, labels, detector.model.NMS_IOU).tolist()
     # Only now are masks made as large as the image.
     return [_moved(*found[i], box=boxes[i].tolist(), image=image) for i in kept]
 

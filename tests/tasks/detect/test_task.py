@@ -109,6 +109,7 @@ def test_tiles_find_what_lies_far_apart(run: Path, objects: Path, tmp_path: Path
     large = Image.new("RGB", (400, 300))
     large.paste(image, (330, 220))
     found = find_in_tiles(detector, large, 96)
+    assert found
     assert all(each.mask.shape == (300, 400) for each in found)
     assert all(0 <= each.box[0] <= each.box[2] <= 400 for each in found)
     assert cli.main(["predict", str(run), str(objects / "val" / "0.png"), "--tile", "48"]) == 0
