@@ -191,7 +191,6 @@ def batches():
         count = min(64, images - first)
         yield Batch(torch.rand(count, 1), torch.randint(classes, (count,)), torch.arange(first, first + count), [])
 
-@pytest.mark.heavy
 classify_batches(Wide(), list(batches())[:2], torch.device("cpu"))
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 accuracy(classify_batches(Wide(), batches(), torch.device("cpu")))
@@ -199,6 +198,7 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
 """
 
 
+@pytest.mark.heavy
 def test_imagenet_22k_is_measured_in_little_memory() -> None:
     """20,000 images and 21,841 classes: all logits would take 1.7 GB."""
     # Two threads: with one, the system's memory happened not to grow.
