@@ -135,12 +135,12 @@ def test_a_command_that_cannot_be_read_is_done_without(monkeypatch, caplog):
     assert "CC cannot be read" in caplog.text
 
 
-@pytest.mark.heavy
 def test_the_compiler_may_have_arguments(monkeypatch):
     monkeypatch.setenv("CC", "cc -g0")
     assert native.depthwise_available()
 
 
+@pytest.mark.heavy
 def test_several_processes_may_build_at_once(tmp_path):
     code = "from convnext.native import depthwise as native; assert native.depthwise_available()"
     running = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(3)]

@@ -108,12 +108,12 @@ def test_accumulated_parts_give_the_whole_batch_s_gradient(colours: Path, tmp_pa
     assert_same(plain, gradients(build(colours, tmp_path / "b", drop_path=0.0, accumulate=3)))
 
 
-@pytest.mark.heavy
 def test_gradient_is_clipped(colours: Path, tmp_path: Path) -> None:
     clipped = gradients(build(colours, tmp_path / "run", clip_grad=1e-3))
     assert torch.nn.utils.get_total_norm(clipped).item() == pytest.approx(1e-3, rel=1e-2)
 
 
+@pytest.mark.heavy
 def test_compiled_network_gives_the_same_gradient(
     colours: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
