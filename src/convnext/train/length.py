@@ -12,8 +12,8 @@ from convnext.runtime import distributed
 
 MEASURING = 0.5
 """Guess of the time in which an image is measured, over that of a training step on it."""
-REPORT = 2.0
-"""Guess of the seconds that pictures and tables of a report take, without measuring."""
+REPORT = 0.7
+"""Guess of the time that a report takes without measuring, over that from a command's start to its first step."""
 
 
 class Epochs:
@@ -82,6 +82,7 @@ class Hours(Epochs):
         self.share = 0.0
         self.spent = 0.0  # before `began`, by the runs that this one goes on from
         self.building = 0.0  # seconds of all in which no step was made
+        self.report = 0.0  # and those that are left for the report
         self.last_measuring: float | None = None
         self.fastest = math.inf  # seconds of a step, but the first, in which much is built
         self.before: float | None = None  # when the step before was done
@@ -102,7 +103,8 @@ class Hours(Epochs):
         return max(0.0, self.seconds - self.elapsed())
 
     def begin(self) -> None:
-        self.building += time.monotonic() - self.began
+        own = time.monotonic() - self.began
+        self.building, self.report = self.building + own, REPORT * own
 
     def advance(self) -> None:
         super().advance()
@@ -115,7 +117,7 @@ class Hours(Epochs):
         if measuring is None:
             known = self.fastest if self.fastest < math.inf else 0.0
             measuring = MEASURING * self.measured * self.epoch_steps * known
-        more = (self.seconds - elapsed - 2 * measuring - REPORT) / each  # it is measured once more for the report
+        more = (self.seconds - elapsed - 2 * measuring - self.report) / each  # it is measured once more for the report
         more = float(distributed.all_sum(torch.tensor(more, device="cpu"))) / distributed.count()
         self.share = 1.0 if more < 1 else self.share + (1 - self.share) / more
 
