@@ -42,7 +42,10 @@ def test_other_tasks_from_python(train: str, make, options: dict, tmp_path: Path
     data = make(tmp_path / "data")
     if train != "train_detector":
         names = [word.removeprefix("--").replace("-", "_") for word in FAST_SEGMENT[::2]]
-        options = {**dict(zip(names, map(int, FAST_SEGMENT[1::2]), strict=True)), **options}
+        options = {
+            **dict(zip(names, (int(v) if v.isdigit() else v for v in FAST_SEGMENT[1::2]), strict=True)),
+            **options,
+        }
     result = getattr(convnext, train)(
         data, out=tmp_path / "run", **{**options, "epochs": 1, "workers": 0, "batch_size": 2}
     )

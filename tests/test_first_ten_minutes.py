@@ -20,7 +20,7 @@ DATA = os.environ.get("CONVNEXT_DATA")
 def alike(line: str) -> str:
     """A line without what differs from machine to machine: numbers, and which of the classes is named."""
     line = re.sub(r"\b(church|dog|fish)\b", "CLASS", line)
-    return re.sub(r"\s+", " ", re.sub(r"[+-]?\d[\d.:+e-]*\w*", "0", line)).strip()
+    return re.sub(r"\s+", " ", re.sub(r"(?<![A-Za-z_])[+-]?\d[\d.:+e-]*\w*", "0", line)).strip()
 
 
 def transcript(text: str) -> list[tuple[str, list[str]]]:

@@ -29,6 +29,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from convnext.data.augment.erasing import NormalizeAndErase
 from convnext.data.augment.transforms import Augmented, TrainTransform
@@ -84,6 +85,12 @@ class Loader:
 
     def __len__(self) -> int:
         return len(self._batches)
+
+    def close(self) -> None:
+        """End the loading processes. A notebook keeps an error, and with it all that was in use."""
+        iterator, self._loader._iterator = self._loader._iterator, None
+        if isinstance(iterator, _MultiProcessingDataLoaderIter):
+            iterator._shutdown_workers()
 
     def __iter__(self) -> Iterator[Any]:
         for batch in _alive(self._loader):

@@ -144,6 +144,7 @@ class Trainer:
             hint = "; continue with --resume" if self.run.can_resume() else ""
             raise InputError(f"{reason}; stopped after step {self.step}{hint}") from error
         finally:
+            self.loader.close()
             curves.close()
 
     def is_done(self) -> bool:
