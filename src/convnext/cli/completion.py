@@ -33,7 +33,7 @@ def offer_values(parser: argparse.ArgumentParser) -> None:
             if action.metavar in ("DATA", "SOURCE", "INPUT", "IMAGES") or action.dest == "init":
                 action.complete = shtab.FILE  # type: ignore[attr-defined]  # where shtab looks for it
             elif action.metavar in ("FOLDER", "RUN", "SHARDS"):
-                action.complete = shtab.DIRECTORY  # type: ignore[attr-defined]
+                action.complete = shtab.DIRECTORY  # type: ignore[attr-defined]  # as above
             else:
                 action.choices = values_of_option(parser.prog, action) or None
 

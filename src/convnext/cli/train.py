@@ -192,7 +192,7 @@ def _run(task: TaskDefinition, args: argparse.Namespace) -> int | None:
 
 
 def ending_lines(result: TrainingResult, run: Run, commands: Sequence[str]) -> list[str]:
-    """What a training says last: what was reached and where it lies, what is weakest, and the commands that follow."""
+    """Lines printed after training: metrics and files of the run, the weakest class or size, and commands to go on."""
     files = ", ".join(["model.safetensors", *run.for_people()])
     return [
         f"reached: {result.reached or listed(result.metrics, 4)}; {run.path} holds {files}",

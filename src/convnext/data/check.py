@@ -1,4 +1,4 @@
-"""What is in a set of images: all of them are opened."""
+"""Counts usable images and classes of a data set, by opening every image."""
 
 from __future__ import annotations
 

@@ -55,19 +55,19 @@ def draw_sheet(groups: Sequence[PictureGroup], path: Path) -> None:
 
 
 def fitted(picture: Image.Image) -> Image.Image:
-    """A picture as large as fits into a cell; small ones show their pixels."""
+    """Resize a picture to fit into a cell of the sheet; small pictures are enlarged without smoothing."""
     scale = min(CELL / picture.width, CELL / picture.height)
     size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
     return picture.convert("RGB").resize(size, Image.Resampling.NEAREST if scale > 2 else Image.Resampling.BILINEAR)
 
 
 def readable(text: str) -> str:
-    """Text of a user's files as it can be drawn, whatever bytes it is made of."""
+    """Replace characters of a caption that cannot be drawn."""
     return printable(text.encode("utf-8", "replace").decode())
 
 
 def shortened(line: str) -> str:
-    """As much of a line as fits below a picture."""
+    """Shorten a caption's line to the width of a picture."""
     font = ImageFont.load_default(TEXT_SIZE)
     while line and font.getlength(line) > CELL:
         line = line[:-2] + "…"

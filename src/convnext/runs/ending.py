@@ -1,4 +1,4 @@
-"""What a run came to, in words: `summary.json`, beside the numbers of `result.json`."""
+"""The results of a run as sentences (`summary.json`); `result.json` has the numbers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SUMMARY = "summary.json"
 
 @dataclass(frozen=True)
 class Ending:
-    """What a run came to, a line each; empty where it is not known.
+    """Results of a finished run as sentences, each of one line; empty where they are not known.
 
     Args:
         reached: the most important metrics, and on how many images they were measured.
@@ -29,6 +29,6 @@ def write_ending(run: Run, ending: Ending) -> None:
 
 
 def read_ending(folder: Path) -> Ending:
-    """What the run in `folder` came to; empty of one that has no `summary.json`, as runs of before."""
+    """Read the sentences of the run in `folder`; they are empty where it has no `summary.json`, as older runs."""
     stored = parsed(read_text(folder / SUMMARY))
     return Ending(**{name: str(stored.get(name, "")) for name in asdict(Ending())})

@@ -1,4 +1,4 @@
-"""Memory that a program can have, and has had: a GPU's, or a CPU's by limits of machine, container and shell."""
+"""Available and peak memory of a process, on a GPU or a CPU; limits of machine, container and shell count."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Memory:
         self.device = device
 
     def limit(self) -> int:
-        """Bytes that this process can have in all, with what it has."""
+        """Most bytes this process can use, including those in use."""
         if self.device.type == "cuda":
             free, total = torch.cuda.mem_get_info(self.device)
             share = torch.cuda.get_per_process_memory_fraction(self.device) * total
@@ -33,7 +33,7 @@ class Memory:
         return min([*limits, most - _of_status("VmSize") + own] if most is not None else limits)
 
     def peak(self) -> int:
-        """Most bytes that this process, with the processes that load for it, has had so far."""
+        """Peak memory of this process so far, in bytes, with the present memory of its loading processes."""
         if self.device.type == "cuda":
             return torch.cuda.max_memory_reserved(self.device)
         return _of_status("VmHWM") + sum(map(_proportional, _children()))
@@ -48,7 +48,7 @@ def address_space() -> int | None:
 
 
 def _of_table(path: Path, name: str) -> int:
-    """Bytes of a line `Name: 123 kB`; 0 where there is none."""
+    """Read a line `Name: 123 kB` of a file of the kernel, in bytes; 0 where there is no such line."""
     for line in path.read_text().splitlines():
         if line.startswith(f"{name}:"):
             return 1024 * int(line.split()[1])

@@ -92,7 +92,7 @@ class Task(ABC):
         return ()
 
     def measured(self) -> float:
-        """Images that `evaluate` measures, for each training image."""
+        """Ratio of the images that `evaluate` measures to the training images."""
         return 0.0
 
     def unreadable(self, batch: Any) -> list[tuple[str, str]]:

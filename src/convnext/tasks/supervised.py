@@ -61,7 +61,7 @@ class SupervisedTask(Task):
         return len(self.train), len(self.val)
 
     def measured(self) -> float:
-        """Validation images for each training image."""
+        """Ratio of validation images to training images."""
         return len(self.val) / len(self.train)
 
     @abstractmethod

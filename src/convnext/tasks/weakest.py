@@ -1,4 +1,4 @@
-"""Which classes are measured well enough to be called the weakest."""
+"""Chooses the classes with enough images or objects to be compared."""
 
 from __future__ import annotations
 
@@ -16,5 +16,5 @@ def well_measured(counts: Sequence[int]) -> list[int]:
 
 
 def unmeasured(lacking: int, classes: int) -> str:
-    """How many classes have nothing to be measured on, as the end of a sentence; empty where all have something."""
+    """End of a sentence that says how many classes have no image or object; empty where all have some."""
     return f"; not measured: {lacking:,} of {classes:,} classes" if lacking else ""

@@ -23,11 +23,11 @@ USED = 0.8
 GROWTH = 2**27
 """Bytes that one trial takes more than the one before, which tell what an image takes: ten times the noise."""
 LARGEST_BATCH = 4096
-"""Largest batch."""
+"""Largest batch size of a process that is tried."""
 
 
 class MemoryTrial(NamedTuple):
-    """Memory that steps on a batch took, of how much, in bytes, and the number of training images."""
+    """Peak memory of steps on a batch, the memory there is, both in bytes, and the number of training images."""
 
     batch: int
     peak: int

@@ -1,4 +1,4 @@
-"""Program of `train.batch_size`: makes steps on batches of growing size, and prints the memory each took."""
+"""Program that measures the memory of training steps on batches of growing size (`train.batch_size` starts it)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The picture of what a training begins with."""
+"""Draws the first training batch and validation images, with labels, before the first step."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ class Curves:
         self.tracker = None
         try:
             self.tracker = open_tracker(track, run) if first else None
-        except BaseException:
+        except BaseException:  # whatever it is, also an interruption: the event file is closed, and it goes on up
             self.close()
             raise
 
@@ -74,5 +74,5 @@ class Curves:
         try:
             if self.tracker is not None:
                 self.tracker.close(ended=self.ended)
-        except Exception as error:
+        except Exception as error:  # as above: the run itself is whole
             log.warning("the tracker did not end well: %s", str(error).partition("\n")[0])

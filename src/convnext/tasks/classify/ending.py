@@ -1,4 +1,4 @@
-"""What a classification run came to, in words."""
+"""Sentences on the results of a classification run: the metrics, and where the model is worst."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NO_LABEL = "no validation image has a label"
 
 
 def accuracy_in_words(metrics: Mapping[str, float], images: int) -> str:
-    """What was reached, of metrics that `accuracy` gives, on so many validation images."""
+    """Sentence on the metrics that `accuracy` computed on this number of validation images."""
     where = counted(images, "validation image")
     if "mAP" in metrics:
         best = "100 % if the images that show a class have its highest scores"

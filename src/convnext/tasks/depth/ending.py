@@ -1,4 +1,4 @@
-"""What a depth run came to, in words."""
+"""Sentences on the results of a depth run: the metrics, and where the model is worst."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ RANGES = 3
 
 
 def errors_in_words(metrics: Mapping[str, float], images: int) -> str:
-    """What was reached, of metrics that `depth_metrics` gives, on so many validation images."""
+    """Sentence on the metrics that `depth_metrics` computed on this number of validation images."""
     if not images:
         return f"nothing was measured: {NO_DEPTH}"
     off = f"depths are off by {share(metrics['abs_rel'])} on average (abs_rel)"

@@ -1,4 +1,4 @@
-"""What a detection run came to, in words."""
+"""Sentences on the results of a detection run: the metrics, and where the model is worst."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SIZED = {
 
 
 def precision_in_words(metrics: Mapping[str, float], images: int) -> str:
-    """What was reached, of metrics that `metrics_of` gives, on so many validation images."""
+    """Sentence on the metrics that `metrics_of` computed on this number of validation images."""
     names = [name for name in KINDS if f"{name}_AP" in metrics]
     if not names:
         return "val has no objects: nothing was measured"

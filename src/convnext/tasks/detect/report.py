@@ -63,7 +63,7 @@ def plot_precision(evaluations: dict[str, Any], path: Path) -> None:
 
 
 def drawn_truth(image: AnnotatedImage, classes: Sequence[str]) -> list[Drawn]:
-    """What is annotated in an image, to be drawn."""
+    """Annotated objects of an image, ready to be drawn."""
     masks = to_masks([a.outline for a in image.annotations if a.outline], image.width, image.height).bool().numpy()
     drawn = iter(masks)
     return [Drawn(classes[a.label], None, list(a.box), next(drawn) if a.outline else None) for a in image.annotations]

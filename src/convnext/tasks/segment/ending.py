@@ -1,4 +1,4 @@
-"""What a segmentation run came to, in words."""
+"""Sentences on the results of a segmentation run: the metrics, and where the model is worst."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NO_PIXEL = "no pixel of the validation images has a class"
 
 
 def overlap_in_words(metrics: Mapping[str, float], images: int) -> str:
-    """What was reached, of metrics that `iou_metrics` gives, on so many validation images."""
+    """Sentence on the metrics that `iou_metrics` computed on this number of validation images."""
     if not images:
         return f"nothing was measured: {NO_PIXEL}"
     where = counted(images, "validation image")

@@ -1,4 +1,4 @@
-"""What a pre-training run came to, in words."""
+"""Sentences on the results of a pre-training run: loss, probes, and the block nearest to collapse."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from convnext.printing import counted
 
 
 def loss_in_words(metrics: Mapping[str, float], images: int, probed: int) -> str:
-    """What was reached on so many training images, and by the probes, if any, on so many validation images."""
+    """Sentence on the loss over the training images and, if they were computed, the probes' accuracy."""
     text = f"mean squared error {metrics['loss']:.4f} on hidden patches of {counted(images, 'training image')} (loss)"
     if "knn" in metrics:
         text += (
