@@ -85,7 +85,18 @@ def test_what_the_trials_say_is_said(colours: Path, tmp_path: Path, capsys: pyte
     command = ["train", "classify", colours, "--out", tmp_path / "run", *FAST, "--batch-size", "auto"]
     line = fails(capsys, *command, "--model", "convnextv2_nothing")
     assert "convnextv2_nothing" in line
+    assert "accumulate takes int, not 'x'" in fails(capsys, *command, "--accumulate", "x")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_place_that_is_taken_is_refused_before_anything_is_measured(
+    colours: Path, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(subprocess, "run", lambda *args, **options: pytest.fail("measured"))
+    (tmp_path / "notes.txt").write_text("mine")
+    command = ["train", "classify", colours, "--out", tmp_path, *FAST, "--batch-size", "auto"]
+    assert "already exists" in fails(capsys, *command)
+    assert "is not a run" in fails(capsys, *command, "--overwrite")
 
 
 def end(monkeypatch: pytest.MonkeyPatch, code: int, found: list[MemoryTrial], stderr: str = "") -> None:
@@ -100,6 +111,12 @@ def test_trials_that_run_out_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     assert find_batch_size("classify", "data", {}, None) == 112
     end(monkeypatch, 1, [], "Traceback ...\nMemoryError")
     with pytest.raises(InputError, match="not even the smallest batch fits"):
+        find_batch_size("classify", "data", {}, None)
+    end(monkeypatch, -9, [])
+    with pytest.raises(InputError, match="not even the smallest batch fits"):
+        find_batch_size("classify", "data", {}, None)
+    end(monkeypatch, 1, [], "Traceback ...\nKeyError: 'images'")
+    with pytest.raises(InputError, match="memory could not be measured: KeyError: 'images'"):
         find_batch_size("classify", "data", {}, None)
     end(monkeypatch, 2, [], "data: no such folder")
     with pytest.raises(InputError, match=r"^data: no such folder$"):

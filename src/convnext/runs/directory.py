@@ -60,6 +60,15 @@ OWN = {
 """Files and folders that a run writes, beside `reconstructions-EPOCH.png`; --overwrite deletes no others."""
 
 
+def refuse_occupied(path: Path, *, overwrite: bool) -> None:
+    """`InputError` for a place of a new run that holds something, unless it is a run to overwrite."""
+    occupied = path.exists() and not (path.is_dir() and os.access(path, os.R_OK) and is_empty(path))
+    if occupied and not overwrite:
+        raise InputError(f"{path} already exists; continue it with --resume or replace it with --overwrite")
+    if occupied and not is_run(path):
+        raise InputError(f"{path} is not a run; --overwrite replaces nothing else")
+
+
 class Run:
     """A run directory that is being written."""
 
@@ -79,11 +88,7 @@ class Run:
 
         Of a run that is overwritten, what runs write is deleted; what others put beside it stays.
         """
-        occupied = path.exists() and not (path.is_dir() and os.access(path, os.R_OK) and is_empty(path))
-        if occupied and not overwrite:
-            raise InputError(f"{path} already exists; continue it with --resume or replace it with --overwrite")
-        if occupied and not is_run(path):
-            raise InputError(f"{path} is not a run; --overwrite replaces nothing else")
+        refuse_occupied(path, overwrite=overwrite)
         try:
             path.mkdir(parents=True, exist_ok=True)
             for old in path.iterdir():

@@ -72,6 +72,8 @@ def _measured(task: str, data: str, given: dict[str, Any], recipe: str | None) -
         said = done.stderr.strip().splitlines()
         if done.returncode == 2 and said:
             raise InputError(said[-1])
+        if done.returncode > 0 and said and "memory" not in said[-1].lower():  # as MemoryError and torch's own say
+            raise InputError(f"memory could not be measured: {said[-1]}")
         raise InputError("not even the smallest batch fits into memory: take a smaller model or --image-size")
     size = largest(trials, processes=processes)
     last = trials[-1]

@@ -30,7 +30,8 @@ def run_trials(asked: dict[str, Any]) -> None:
     memory = Memory(pick_device(str(given.get("device", "auto"))))
     limit = memory.limit() // (1 if memory.device.type == "cuda" else asked["processes"])
     trials: list[MemoryTrial] = []
-    batch = max(2, int(given.get("accumulate", 1)))
+    config = find_task(asked["task"]).config().override({"accumulate": given.get("accumulate", 1)})
+    batch = max(2, config.accumulate)
     while (not trials or not is_enough(trials)) and os.getppid() == parent:
         images = make_steps(asked, {**given, "batch_size": batch, "compile": False})
         trials.append(MemoryTrial(batch, memory.peak(), limit, images))

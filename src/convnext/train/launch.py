@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from convnext.errors import Stopped
-from convnext.runs.directory import Run
+from convnext.runs.directory import Run, refuse_occupied
 from convnext.runs.lock import locked
 from convnext.runs.resume import resolve_resume
 from convnext.runtime import distributed
@@ -44,6 +44,7 @@ def launch(
         if given.get("batch_size") == "auto":
             given = {name: value for name, value in given.items() if name != "batch_size"}
             if not resume:
+                refuse_occupied(out, overwrite=overwrite)  # before a minute of measuring, not after
                 given["batch_size"] = find_batch_size(task, data, given, recipe)
         return train_task(build(data, out, given, recipe, resume), out, resume=resume, overwrite=overwrite, began=began)
 

@@ -41,7 +41,7 @@ class Curves:
         self.tracker = None
         try:
             self.tracker = open_tracker(track, run) if first else None
-        except BaseException:  # whatever it is, also an interruption: the event file is closed, and it goes on up
+        except BaseException:  # an interruption too leaves no event file open
             self.close()
             raise
 
