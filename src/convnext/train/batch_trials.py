@@ -37,7 +37,7 @@ def run_trials(asked: dict[str, Any]) -> None:
         trials.append(MemoryTrial(batch, memory.peak(), limit, images))
         print(json.dumps(trials[-1]._asdict()), flush=True)
         gc.collect()  # a trainer and what belongs to it name each other
-        batch *= 4 if trials[-1].peak < limit / 8 else 2
+        batch *= 4 if trials[-1].peak < limit / 4 else 2
 
 
 def make_steps(asked: dict[str, Any], given: dict[str, Any]) -> int:
