@@ -36,9 +36,8 @@ class Limited:
         return self
 
     def __exit__(self, *error: object) -> None:
-        while (
-            members := (self.folder / "cgroup.procs").read_text().split()
-        ):  # loading processes of a run that was killed
+        # A run that was killed leaves loading processes.
+        while members := (self.folder / "cgroup.procs").read_text().split():
             for member in members:
                 with suppress(ProcessLookupError):
                     os.kill(int(member), signal.SIGKILL)

@@ -41,10 +41,11 @@ class Memory:
         return 0 if self.device.type == "cuda" else _proportional(process)
 
     def peak(self) -> int:
-        """Peak memory of this process so far, in bytes, with the present memory of its loading processes."""
+        """Peak memory of this process so far, in bytes, with the present memory of its loading processes and of as many
+        more, which load validation images."""
         if self.device.type == "cuda":
             return torch.cuda.max_memory_reserved(self.device)
-        return _of_status("VmHWM") - _of_status("RssFile") + sum(map(_proportional, _children()))
+        return _of_status("VmHWM") - _of_status("RssFile") + 2 * sum(map(_proportional, _children()))
 
 
 def address_space() -> int | None:
