@@ -36,16 +36,11 @@ class Memory:
         most = address_space()
         return min([*limits, most - _of_status("VmSize") + own] if most is not None else limits)
 
-    def of(self, process: int) -> int:
-        """Bytes that a process has now, of which those it shares with others count in part; on a GPU not known: 0."""
-        return 0 if self.device.type == "cuda" else _proportional(process)
-
     def peak(self) -> int:
-        """Peak memory of this process so far, in bytes, with the present memory of its loading processes and of as many
-        more, which load validation images."""
+        """Peak memory of this process so far, in bytes, with the present memory of its loading processes."""
         if self.device.type == "cuda":
             return torch.cuda.max_memory_reserved(self.device)
-        return _of_status("VmHWM") - _of_status("RssFile") + 2 * sum(map(_proportional, _children()))
+        return _of_status("VmHWM") - _of_status("RssFile") + sum(map(_proportional, _children()))
 
 
 def address_space() -> int | None:

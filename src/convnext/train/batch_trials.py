@@ -28,8 +28,8 @@ def run_trials(asked: dict[str, Any]) -> None:
     """Print a `MemoryTrial` after each, as JSON, until they are enough."""
     given, parent = asked["given"], os.getppid()
     memory = Memory(pick_device(str(given.get("device", "auto"))))
-    # The run has the place of the program that waits for this one.
-    limit = (memory.limit() + memory.of(parent)) // (1 if memory.device.type == "cuda" else asked["processes"])
+    # The program that waits for this one counts as taken: what it leaves free is what loading validation images takes.
+    limit = memory.limit() // (1 if memory.device.type == "cuda" else asked["processes"])
     trials: list[MemoryTrial] = []
     config = find_task(asked["task"]).config().override({"accumulate": given.get("accumulate", 1)})
     batch = max(2, config.accumulate)
