@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from making import fails
+from PIL import Image
 
 import convnext
 from convnext import cli
@@ -39,8 +40,6 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("photos")
     rng = np.random.default_rng(0)
     for i in range(60):
-        from PIL import Image
-
         Image.fromarray(rng.integers(0, 256, (40, 48, 3), np.uint8)).save(folder / f"{i:02}.png")
     return folder
 
@@ -221,9 +220,7 @@ def test_predict_and_evaluate_refuse_what_only_embeds(
     weights: Path, colours: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     projection = tmp_path / "projection.safetensors"
-    convnext.save_weights(
-        convnext.create_model("convnextv2_atto", num_classes=24), projection, meta={"task": "embed"}
-    )
+    convnext.save_weights(convnext.create_model("convnextv2_atto", num_classes=24), projection, meta={"task": "embed"})
     pretrained = tmp_path / "pretrained"
     convnext.pretrain(
         colours, out=pretrained, image_size=32, stem_patch=2, patch_size=16, epochs=1, batch_size=8, workers=0
@@ -231,7 +228,9 @@ def test_predict_and_evaluate_refuse_what_only_embeds(
     image = colours / "val" / "red" / "0.png"
     for source in (weights, projection, pretrained):
         for command in (["predict", source, image], ["evaluate", source, colours]):
-            assert f"embeddings alone, which `convnext embed {source} INPUT --out FILE` writes" in fails(capsys, *command)
+            assert f"embeddings alone, which `convnext embed {source} INPUT --out FILE` writes" in fails(
+                capsys, *command
+            )
     embed(pretrained, image, "--out", tmp_path / "f.npy")
     assert np.load(tmp_path / "f.npy").shape == (1, 320)
 
