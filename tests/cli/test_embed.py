@@ -238,3 +238,19 @@ def test_predict_and_evaluate_refuse_what_only_embeds(
 def test_classifiers_embed(run: Path, colours: Path, tmp_path: Path) -> None:
     embed(run, colours, "--out", tmp_path / "f.parquet", "--image-size", 48)
     assert rows(tmp_path / "f.parquet")[1].shape == (36, 320)
+
+
+def test_other_files_beside_the_parts_are_kept(weights: Path, photos: Path, tmp_path: Path) -> None:
+    own = tmp_path / "f.npy.parts" / "mine.txt"
+    own.parent.mkdir()
+    own.write_text("mine")
+    embed(weights, photos / "00.png", "--out", tmp_path / "f.npy", "--overwrite")
+    assert [path.name for path in own.parent.iterdir()] == ["mine.txt"]
+    embed(weights, photos / "01.png", "--out", tmp_path / "f.npy", "--overwrite")
+    assert (tmp_path / "f.txt").read_text() == f"{photos / '01.png'}\n"
+
+
+def test_a_damaged_part_is_a_line(begun: list[object], tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    part = tmp_path / "f.parquet.parts" / "000000.npz"
+    part.write_bytes(part.read_bytes()[:1000])
+    assert "000000.npz is damaged; --overwrite begins anew" in fails(capsys, *begun)

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 import zipfile
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,6 +22,7 @@ from convnext.errors import InputError
 from convnext.inference.base import Predictor
 from convnext.printing import complain, progress
 from convnext.reports.embeddings import EmbeddingRows, files_of, refuse_lines, write_embeddings
+from convnext.runs.directory import parsed, read_text
 from convnext.runs.lock import locked
 from convnext.storage.files import whole_file
 
@@ -46,26 +47,34 @@ class Parts:
     Args:
         folder: made if it is not there.
         plan: what the embeddings depend on, by the words for it.
+        anew: delete what was begun.
 
     Raises:
         InputError: it was begun with another plan.
     """
 
-    def __init__(self, folder: Path, plan: dict[str, str]) -> None:
+    def __init__(self, folder: Path, plan: dict[str, str], *, anew: bool = False) -> None:
         self.folder, file = folder, folder / "plan.json"
-        if file.is_file():
-            begun = json.loads(file.read_text())
+        if file.is_file() and not anew:
+            begun = parsed(read_text(file))
             if other := [words for words in plan if begun.get(words) != plan[words]]:
                 raise InputError(
                     f"{folder} was begun with another {' and another '.join(other)}: give the same to go on, or "
                     "--overwrite to begin anew"
                 )
         else:
+            self.clear()
             with whole_file(file) as temporary:
                 temporary.write_text(json.dumps(plan))
         self.done = 0
         while self.file(self.done).is_file():
             self.done += 1
+
+    def clear(self) -> None:
+        """Delete the parts and the plan, and nothing else that may lie in the folder."""
+        for pattern in ("[0-9][0-9][0-9][0-9][0-9][0-9].npz", "plan.json", ".*.tmp"):
+            for file in self.folder.glob(pattern):
+                file.unlink()
 
     def file(self, number: int) -> Path:
         """Where a part lies."""
@@ -81,7 +90,7 @@ class Parts:
         """Some arrays of each part that is done. `InputError` for one that is damaged."""
         for number in range(self.done):
             try:
-                with np.load(self.file(number), allow_pickle=False) as part:
+                with open(self.file(number), "rb") as file, np.load(file, allow_pickle=False) as part:
                     found = [part[name] for name in arrays]
             except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
                 raise InputError(f"{self.file(number)} is damaged; --overwrite begins anew") from error
@@ -115,20 +124,20 @@ def embed_images(
         if file.is_dir() or (file.exists() and not overwrite):
             advice = "choose another name" if file.is_dir() else "--overwrite replaces it"
             raise InputError(f"{file} is there already; {advice}")
-    with locked(folder):
-        if overwrite:
-            for old in folder.glob("*.npz"):
-                old.unlink()
-            (folder / "plan.json").unlink(missing_ok=True)
-        parts = Parts(folder, plan_of(predictor, images, batch_size))
-        compute_parts(parts, predictor, images, batch_size, workers)
-        problems = parts.problems()
-        count = len(images) - len(problems)
-        if count:
-            read = parts.read("places", "embeddings")
-            rows = (EmbeddingRows([images[at][0] for at in places], found) for places, found in read if len(places))
-            write_embeddings(out, rows, count=count, width=predictor.width)
-    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        with locked(folder):
+            parts = Parts(folder, plan_of(predictor, images, batch_size), anew=overwrite)
+            compute_parts(parts, predictor, images, batch_size, workers)
+            problems = parts.problems()
+            count = len(images) - len(problems)
+            if count:
+                read = parts.read("places", "embeddings")
+                rows = (EmbeddingRows([images[at][0] for at in places], found) for places, found in read if len(places))
+                write_embeddings(out, rows, count=count, width=predictor.width)
+            parts.clear()
+    finally:
+        with suppress(OSError):  # something is kept in it
+            folder.rmdir()
     return Embedded(count, predictor.width, problems)
 
 
