@@ -217,7 +217,7 @@ def test_what_cannot_be_written_is_refused(weights: Path, photos: Path, tmp_path
 
 
 def test_predict_and_evaluate_refuse_what_only_embeds(
-    weights: Path, colours: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+    weights: Path, colours: Path, tmp_path: Path, capsys: pytest.CaptureFixture, caplog: pytest.LogCaptureFixture
 ) -> None:
     projection = tmp_path / "projection.safetensors"
     convnext.save_weights(convnext.create_model("convnextv2_atto", num_classes=24), projection, meta={"task": "embed"})
@@ -226,11 +226,13 @@ def test_predict_and_evaluate_refuse_what_only_embeds(
         colours, out=pretrained, image_size=32, stem_patch=2, patch_size=16, epochs=1, batch_size=8, workers=0
     )
     image = colours / "val" / "red" / "0.png"
+    caplog.clear()
     for source in (weights, projection, pretrained):
         for command in (["predict", source, image], ["evaluate", source, colours]):
             assert f"embeddings alone, which `convnext embed {source} INPUT --out FILE` writes" in fails(
                 capsys, *command
             )
+    assert caplog.text == ""  # which would be lines on stderr
     embed(pretrained, image, "--out", tmp_path / "f.npy")
     assert np.load(tmp_path / "f.npy").shape == (1, 320)
 

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 import convnext
 from convnext import cli
+from convnext.nn.block import DropPath
 from convnext.train.trainer import Trainer
 
 TASKS = {
@@ -72,6 +73,7 @@ def test_no_graph_is_kept_of_the_backbone(command: list[str], tmp_path: Path, mo
             loss = step(self, batch)
         frozen = {name for name, p in self.model.named_parameters() if not p.requires_grad}
         assert backbone_of(dict.fromkeys(frozen)).keys() == backbone_of(self.model.state_dict()).keys()
+        assert all(module.rate == 0 for module in self.model.modules() if isinstance(module, DropPath))
         return loss
 
     monkeypatch.setattr(Trainer, "train_step", watched)
