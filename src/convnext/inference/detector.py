@@ -50,8 +50,7 @@ class Detector(SeesWholeImages):
     def __init__(
         self, model: RCNN, classes: Sequence[str], category_ids: Sequence[int | str], transform: WholeImage
     ) -> None:
-        super().__init__(model, classes)
-        self.transform = transform
+        super().__init__(model, classes, transform)
         self.category_ids = list(category_ids)
 
     def __call__(self, images: Any, threshold: float = 0.5, *, batch_size: int = BATCH) -> Any:

@@ -32,6 +32,8 @@ from convnext.weights.layouts import DECODER, detect_layout, leave_out_extras, s
 log = logging.getLogger("convnext")
 
 RUN_FILE = "model.safetensors"
+EMBEDS = "embed"
+"""The task of weights that answer with embeddings: trained ones without a head, or whose head is a projection."""
 META_KEY = "convnext"
 
 BIN_FILE = "pytorch_model.bin"
@@ -121,7 +123,7 @@ def are_trained(source: str | Path | None) -> bool:
         return False
     meta = read_meta(source)
     if "task" in meta:
-        return "classes" in meta
+        return "classes" in meta or meta["task"] == EMBEDS
     state, _ = _read_official(locate(source))
     return "head.weight" in state or "norm.weight" in state
 
