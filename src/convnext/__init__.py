@@ -14,6 +14,7 @@ if TYPE_CHECKING:
         train_detector,
         train_segmenter,
     )
+    from convnext.deploy.convert import convert
     from convnext.errors import ImageError, InputError, WeightsError
     from convnext.inference.base import Predictor
     from convnext.inference.classifier import ImageClassifier, Label
@@ -46,6 +47,7 @@ _HOME = {
     "Segmenter": "convnext.inference.segmenter",
     "TrainingResult": "convnext.api",
     "WeightsError": "convnext.errors",
+    "convert": "convnext.deploy.convert",
     "create_detector": "convnext.models.detection.rcnn",
     "create_fcmae": "convnext.models.fcmae",
     "create_model": "convnext.models.classifier",
@@ -77,6 +79,7 @@ __all__ = [
     "TrainingResult",
     "WeightsError",
     "__version__",
+    "convert",
     "create_detector",
     "create_fcmae",
     "create_model",

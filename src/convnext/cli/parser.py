@@ -6,6 +6,7 @@ from convnext import __version__
 from convnext.cli.command import Command, Parser
 from convnext.cli.compare import COMPARE
 from convnext.cli.completion import COMPLETION
+from convnext.cli.convert import CONVERT
 from convnext.cli.demo import DEMO
 from convnext.cli.doctor import DOCTOR
 from convnext.cli.embed import EMBED
@@ -27,6 +28,7 @@ COMMANDS: tuple[Command, ...] = (
     EVALUATE,
     PREDICT,
     EMBED,
+    CONVERT,
     PACK,
     INDEX_COMMAND,
     RECONSTRUCT,

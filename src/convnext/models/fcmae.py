@@ -251,7 +251,7 @@ def load_fcmae(source: str | Path) -> tuple[FCMAE, dict[str, Any]]:
     from convnext.weights.files import locate, read_file, read_meta
 
     path = locate(source)
-    state, _ = read_file(path, decoder=True)
+    state = read_file(path, decoder=True).state
     meta = read_meta(path)
     if "mask_token" not in state:
         raise WeightsError(f"{source} holds no decoder: it is no pre-training run (convnext pretrain)")

@@ -15,7 +15,7 @@ import re
 import warnings
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -88,7 +88,7 @@ def read_state(source: str | Path) -> tuple[State, dict]:
         WeightsError: missing, empty or damaged; no tensors inside; or a pickle that could run code.
     """
     path = locate(source)
-    state, notes = read_file(path)
+    state, notes, _ = read_file(path)
     for note in notes:
         log.info("%s: %s", path, note)
     return _in_fp32(state), read_meta(path)
@@ -124,7 +124,7 @@ def are_trained(source: str | Path | None) -> bool:
     meta = read_meta(source)
     if "task" in meta:
         return "classes" in meta or meta["task"] == EMBEDS
-    state, _ = _read_official(locate(source))
+    state = _read_official(locate(source)).state
     return "head.weight" in state or "norm.weight" in state
 
 
@@ -160,12 +160,17 @@ def read_own_meta(source: str | Path) -> dict | None:
     return meta
 
 
-def read_file(path: Path, *, decoder: bool = False) -> tuple[State, list[str]]:
-    """The state dict of one file in the official layout, and notes on what was chosen or left out.
+class WeightFile(NamedTuple):
+    """A file's state dict in the official layout, a note on each choice and omission, and the layout it came in."""
 
-    With `decoder`, that of a pre-training file stays in, under its own names.
-    """
-    state, notes = _read_official(path)
+    state: State
+    notes: list[str]
+    layout: str
+
+
+def read_file(path: Path, *, decoder: bool = False) -> WeightFile:
+    """The weights of one file. With `decoder`, that of a pre-training file stays in, under its own names."""
+    state, notes, layout = _read_official(path)
     extra = [] if decoder else [key for key in state if key.startswith(DECODER)]
     if extra:
         state = {key: tensor for key, tensor in state.items() if key not in extra}
@@ -173,11 +178,11 @@ def read_file(path: Path, *, decoder: bool = False) -> tuple[State, list[str]]:
     if ((entry := zoo.lookup(path.stem)) and entry.licence != "MIT") or _NON_COMMERCIAL_HUB.search(str(path)):
         notes.append("published ConvNeXt V2 weights are licensed CC-BY-NC 4.0: not for commercial use")
         log.warning("%s: %s", path.name, notes[-1])
-    return state, notes
+    return WeightFile(state, notes, layout)
 
 
-def _read_official(path: Path) -> tuple[State, list[str]]:
-    """All tensors of one file under their official names, and notes on what was chosen."""
+def _read_official(path: Path) -> WeightFile:
+    """All tensors of one file under their official names."""
     try:
         with open(path, "rb") as file:
             empty = not file.read(1)
@@ -193,7 +198,7 @@ def _read_official(path: Path) -> tuple[State, list[str]]:
     if dropped := [*beside, *extra]:
         left = ", ".join(sorted({key.split(".")[0] for key in dropped})[:5])
         notes.append(f"left out {len(dropped)} tensors that are not the network's: {left}")
-    return to_official(state, layout), notes
+    return WeightFile(to_official(state, layout), notes, (layout or "official").split("/")[0])
 
 
 def save_state(path: str | Path, state: State, meta: dict | None = None) -> None:

@@ -59,7 +59,7 @@ def load_weights(model: nn.Module, source: str | Path) -> LoadReport:
     path = locate(source)
     own = model.state_dict()
     names = dict(zip(to_official(own), own, strict=True))  # of a masked autoencoder, the encoder's have a prefix
-    state, notes = read_file(path, decoder="mask_token" in own)
+    state, notes, _ = read_file(path, decoder="mask_token" in own)
     own = {name: own[key] for name, key in names.items()}
     _check_variant(path, state, own)
     kept = _fit_head(state, own, notes)

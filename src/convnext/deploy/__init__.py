@@ -1,0 +1,1 @@
+"""A trained model out of this project: to other libraries."""
