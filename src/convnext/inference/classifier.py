@@ -10,7 +10,7 @@ from typing import Any, TypedDict
 
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from convnext.data.images.decode import read_image
 from convnext.data.images.preprocessing import Preprocessing
@@ -78,6 +78,22 @@ class ImageClassifier(Predictor):
         return {
             n: getattr(self.preprocessing, n) for n in names if getattr(self.preprocessing, n) != getattr(before, n)
         }
+
+    def restrict(self, classes: Sequence[str]) -> list[str]:
+        """Choose among these classes alone, from now on; returns those that the model does not know, whose scores are
+        0."""
+        place = {name: i for i, name in enumerate(self.classes)}
+        rows = torch.tensor([place.get(name, -1) for name in classes], device=self.device)
+        unknown = rows < 0
+        head = nn.Linear(self.model.head.in_features, len(classes), device="meta")
+        weight, bias = (each.detach()[rows] for each in (self.model.head.weight, self.model.head.bias))
+        head.weight = nn.Parameter(weight.masked_fill(unknown[:, None], 0.0), requires_grad=False)
+        head.bias = nn.Parameter(bias.masked_fill(unknown, -torch.inf), requires_grad=False)
+        self.model.head = head
+        answers = dict(zip(self.classes, self.answers, strict=True))
+        self.classes = list(classes)
+        self.answers = [answers.get(name, name) for name in classes]
+        return [name for name in classes if name not in place]
 
     def __call__(self, images: Any, top_k: int = 5, *, batch_size: int = BATCH) -> Any:
         """Labels of one image, or a list of the labels of each of many.

@@ -12,6 +12,7 @@ from convnext.runtime.device import pick_device
 from convnext.tasks.definition import TaskDefinition
 from convnext.tasks.registry import TASKS, find_task
 from convnext.weights import read_meta
+from convnext.weights.licences import note_licence
 
 
 def load(source: str | Path, *, device: str | torch.device = "auto") -> Any:
@@ -29,6 +30,7 @@ def load(source: str | Path, *, device: str | torch.device = "auto") -> Any:
     try:
         meta = read_meta(source)
         predictor = task_of_meta(meta).predictor(source, meta)
+        note_licence(predictor.model, meta)
     except MemoryError:
         raise
     except InputError as error:
