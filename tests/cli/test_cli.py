@@ -16,6 +16,7 @@ import torch
 from making import FAST, fails, make_folder
 from PIL import Image
 
+import convnext
 from convnext import cli
 
 
