@@ -36,10 +36,11 @@ def _run(args: argparse.Namespace) -> None:
     if args.json:
         print(json.dumps([{**row, "weights": published[row["name"]]} for row in rows]))
         return
-    print(f"{'model':<18}{'params':>9}{'MACs @224':>11}{'top-1 @224':>12}  depths, widths")
+    print(f"{'model':<24}{'params':>9}{'MACs @224':>11}{'top-1 @224':>12}  depths, widths")
     for v in VARIANTS.values():
-        size = f"{v.parameters / 1e6:>7.1f} M{v.macs / 1e9:>9.2f} G{v.top1:>10.1f} %"
-        print(f"{v.name:<18}{size}  {'-'.join(map(str, v.depths))}, {'-'.join(map(str, v.dims))}")
+        top1 = "" if v.top1 is None else f"{v.top1:.1f} %"
+        size = f"{v.parameters / 1e6:>7.1f} M{v.macs / 1e9:>9.2f} G{top1:>12}"
+        print(f"{v.name:<24}{size}  {'-'.join(map(str, v.depths))}, {'-'.join(map(str, v.dims))}")
     print("\npublished weights, for --init, evaluate and predict (licences and figures: convnext models --weights):")
     for names in published.values():
         if names:

@@ -25,7 +25,8 @@ from torch import Tensor
 from convnext.errors import InputError, WeightsError
 from convnext.storage.files import whole_file
 from convnext.weights import hub, zoo
-from convnext.weights.layouts import State, strip_prefix, to_official
+from convnext.weights.key_tables import State
+from convnext.weights.layouts import DECODER, detect_layout, leave_out_extras, strip_prefix, to_official
 from convnext.weights.licences import LICENCE, LICENCE_FROM, licence_in_words, warn_of_licence
 
 log = logging.getLogger("convnext")
@@ -39,7 +40,6 @@ _NUMBERS: list[Any] = [np.dtype, *{type(np.dtype(code)) for code in "?bBhHiIlLqQ
 """Types that a pickled NumPy number is made of, as training scripts save beside weights; none of them runs code."""
 MOST_TENSORS = 20_000
 """Tensors of a file, at most; the largest network here has some hundreds, a checkpoint several times as many."""
-_DECODER = ("decoder.", "proj.", "pred.", "mask_token")
 
 
 def locate(source: str | Path) -> Path:
@@ -182,7 +182,7 @@ def read_file(path: Path, *, decoder: bool = False) -> tuple[State, list[str]]:
     With `decoder`, that of a pre-training file stays in, under its own names.
     """
     state, notes = _read_official(path)
-    extra = [] if decoder else [key for key in state if key.startswith(_DECODER)]
+    extra = [] if decoder else [key for key in state if key.startswith(DECODER)]
     if extra:
         state = {key: tensor for key, tensor in state.items() if key not in extra}
         notes.append(f"left out the {len(extra)} tensors of the pre-training decoder")
@@ -202,11 +202,13 @@ def _read_official(path: Path) -> tuple[State, list[str]]:
         raise WeightsError(f"{path} is empty; write or download it again")
     content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
     state, notes = _unwrap(content, path)
-    state, dropped = strip_prefix(state)
-    if dropped:
+    state, beside = strip_prefix(state)
+    layout = detect_layout(state)
+    state, extra = leave_out_extras(state, layout)
+    if dropped := [*beside, *extra]:
         left = ", ".join(sorted({key.split(".")[0] for key in dropped})[:5])
-        notes.append(f"left out {len(dropped)} tensors that are not the backbone's: {left}")
-    return to_official(state), notes
+        notes.append(f"left out {len(dropped)} tensors that are not the network's: {left}")
+    return to_official(state, layout), notes
 
 
 def save_state(path: str | Path, state: State, meta: dict | None = None) -> None:
