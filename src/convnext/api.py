@@ -29,6 +29,7 @@ class TrainingResult:
         reached: the most important metrics in words, and on how many images they were measured; empty in all processes
             but the first.
         weakest: where the model is worst, in words; likewise.
+        licence: of the weights, where it restricts their use: that of those the training started from; likewise.
     """
 
     run: Path
@@ -37,6 +38,7 @@ class TrainingResult:
     best: Path | None
     reached: str
     weakest: str
+    licence: str
 
 
 def train(

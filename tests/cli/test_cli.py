@@ -16,6 +16,7 @@ import torch
 from making import FAST, fails, make_folder
 from PIL import Image
 
+import convnext
 from convnext import cli
 
 
@@ -229,9 +230,33 @@ def test_evaluate_gives_the_trainer_s_last_figure_and_predict_agrees(capsys, run
 def test_models_lists_the_family(capsys):
     assert cli.main(["models", "--json"]) == 0
     rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
-    assert len(rows) == 13
+    assert set(rows) == set(convnext.list_models())
     assert rows["convnextv2_atto"]["parameters"] == 3_708_400
     assert "convnextv2_atto_1k_224_fcmae" in rows["convnextv2_atto"]["weights"]
+
+
+def test_models_lists_weights_with_their_licences(capsys):
+    assert cli.main(["models", "--weights", "--json"]) == 0
+    rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
+    tiny = rows["convnext_tiny.dinov3_lvd1689m"]
+    assert (tiny["licence"], tiny["source"], tiny["image_size"], tiny["width"]) == ("DINOv3", "Meta", 224, 768)
+    assert "military" in tiny["restriction"]
+    assert rows["convnext_tiny_1k_224"]["restriction"] == ""
+    assert rows["convnextv2_tiny_1k_224"]["figures"] == {"top-1": 83.0}
+
+    assert cli.main(["models", "--licence", "cc-by-nc-4.0", "--task", "pretrain"]) == 0
+    head, *lines = capsys.readouterr().out.splitlines()
+    assert head.split() == ["name", "task", "pixels", "answer", "licence", "by", "figures"]
+    names = [line.split()[0] for line in lines[: lines.index("")]]
+    assert names == [name for name, row in rows.items() if "fcmae" in name]
+    assert lines[-1] == "  CC-BY-NC-4.0: not for commercial use"
+    assert cli.main(["models", "--licence", "MIT"]) == 0
+    assert "licences that hold" not in capsys.readouterr().out
+
+
+def test_models_of_no_licence_and_no_task(capsys):
+    assert "nearest: MIT" in fails(capsys, "models", "--licence", "MITT")
+    assert "nearest: classify" in fails(capsys, "models", "--task", "clasify")
 
 
 def test_doctor_tells_versions_and_paths(capsys):

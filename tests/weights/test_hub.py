@@ -1,6 +1,7 @@
 """The Hugging Face hub, played by a server of the test's own; a fresh process, since the hub's client reads its
 address once."""
 
+import errno
 import json
 import os
 import subprocess
@@ -8,11 +9,15 @@ import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import httpx2
 import pytest
+from huggingface_hub import errors
+from PIL import Image
 from safetensors.torch import save_file
 
-from convnext import WeightsError, create_model
-from convnext.weights import hub, read_meta
+from convnext import WeightsError, cli, create_model
+from convnext.data.images.preprocessing import Preprocessing
+from convnext.weights import are_trained, hub, read_meta
 from convnext.weights.files import locate
 from convnext.weights.layouts import from_official
 
@@ -103,9 +108,13 @@ def test_a_hub_model_is_downloaded_with_its_classes_and_preprocessing(server, tm
 
 
 def test_what_the_hub_does_not_have_is_said_in_one_line(server, tmp_path):
-    for environment in ({"HF_ENDPOINT": server}, {"HF_HUB_OFFLINE": "1"}):
+    for environment, reason in (
+        ({"HF_ENDPOINT": server}, "there is no such repository, or it is private"),
+        ({"HF_HUB_OFFLINE": "1"}, "no network (or HF_HUB_OFFLINE is set)"),
+    ):
         message, said = read("hf:someone/nothing", HF_HUB_CACHE=str(tmp_path), **environment)
-        assert "'someone/nothing' is no file or folder here, and cannot be fetched" in message
+        assert "hf:someone/nothing cannot be fetched from the Hugging Face Hub" in message
+        assert reason in message
         assert "\n" not in message
         assert "Retrying" not in said
 
@@ -152,3 +161,75 @@ def test_imagenet_descriptions_become_unique_ids(tmp_path):
     labels = {str(index): f"thing {index // 2}" for index in range(1000)} | {"0": "tench, Tinca tinca"}
     (tmp_path / "config.json").write_text(json.dumps({"id2label": labels}))
     assert len(set(hub.hub_meta(tmp_path)["classes"])) == 1000
+
+
+def hub_error(kind):
+    response = httpx2.Response(403, request=httpx2.Request("GET", "http://127.0.0.1/x"))
+    return kind("busy\nwhat follows", response=response)
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (hub_error(errors.GatedRepoError), "it is gated; accept its licence"),
+        (hub_error(errors.RepositoryNotFoundError), "no such repository, or it is private"),
+        (errors.LocalEntryNotFoundError("offline\nsee"), "no network"),
+        (errors.OfflineModeIsEnabled("offline"), "no network"),
+        (errors.EntryNotFoundError("x"), "it holds no model.safetensors and no pytorch_model.bin"),
+        (OSError(errno.ENOSPC, "full"), "No space left on device; HF_HOME"),
+        (hub_error(errors.HfHubHTTPError), "busy"),
+    ],
+)
+@pytest.mark.parametrize("source", ["hf:a/b", "convnext_tiny.dinov3_lvd1689m"])
+def test_each_refusal_of_the_hub_is_a_line(source, error, reason, monkeypatch, capsys):
+    def refuse(repository, name):
+        raise error
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", refuse)
+    assert cli.main(["evaluate", source, "digits"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "cannot be fetched from the Hugging Face Hub: " in line
+    assert reason in line
+    assert "what follows" not in line
+
+
+@pytest.mark.parametrize(
+    ("repository", "card", "config", "licence"),
+    [
+        ("a/b", "---\nlicense: cc-by-nc-4.0\ntags: []\n---\n# x", {}, "CC-BY-NC-4.0"),
+        ("a/b", "---\nlicense: other\nlicense_name: dinov3-license\n---\n", {}, "DINOv3"),
+        ("a/b", "", {"pretrained_cfg": {"license": "apache-2.0"}}, "Apache-2.0"),
+        ("facebook/convnextv2-tiny-1k-224", "---\nlicense: apache-2.0\n---\n", {}, "CC-BY-NC-4.0"),
+        ("timm/convnextv2_atto.fcmae", "", {}, "CC-BY-NC-4.0"),
+        ("a/b", "# no front matter\nlicense: mit", {}, None),
+    ],
+)
+def test_licences_of_repositories(repository, card, config, licence, tmp_path):
+    folder = tmp_path / f"models--{repository.replace('/', '--')}" / "snapshots" / "0"
+    folder.mkdir(parents=True)
+    save_file(create_model("convnextv2_atto", num_classes=2).state_dict(), folder / "model.safetensors")
+    (folder / "README.md").write_text(card)
+    (folder / "config.json").write_text(json.dumps(config))
+    meta = read_meta(folder)
+    assert meta.get("licence") == licence
+    assert meta.get("licence_from") == (f"hf:{repository}" if licence else None)
+
+
+def test_a_copy_in_the_cache_is_known_by_its_repository(tmp_path):
+    folder = tmp_path / "models--timm--convnext_base.clip_laion2b" / "snapshots" / "0"
+    folder.mkdir(parents=True)
+    save_file(create_model("convnextv2_atto", num_classes=0).state_dict(), folder / "model.safetensors")
+    meta = read_meta(folder)
+    assert (meta["task"], meta["licence"], meta["preprocessing"]["mean"][0]) == ("embed", "Apache-2.0", 0.48145466)
+    assert are_trained(folder)
+
+
+def test_a_centre_crop_of_all_is_no_warp(tmp_path):
+    save_file(create_model("convnextv2_atto").state_dict(), tmp_path / "model.safetensors")
+    cfg = {"input_size": [3, 256, 256], "crop_pct": 1.0, "crop_mode": "center", "interpolation": "bicubic"}
+    config = {"num_classes": 1000, "pretrained_cfg": cfg | {"mean": [0.1, 0.2, 0.3], "std": [1, 1, 1]}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    rule = Preprocessing.from_dict(read_meta(tmp_path)["preprocessing"])
+    image = Image.new("RGB", (512, 256))
+    image.paste((255, 255, 255), (128, 0, 384, 256))
+    assert rule(image).min() > 0.6  # the middle square alone, and all of it

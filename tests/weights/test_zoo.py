@@ -1,16 +1,27 @@
 """The published weights: the table, and downloads from a server of the test's own."""
 
+import errno
+import hashlib
 import logging
+import math
+import re
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+import timm
 import torch
+import torchvision
+from PIL import Image
 
-from convnext import WeightsError, create_model, load_weights
-from convnext.variants import VARIANTS
+from convnext import WeightsError, cli, create_model, load_weights
+from convnext.data.images.preprocessing import Preprocessing
+from convnext.storage import download as transfer
 from convnext.weights import find, list_weights, read_meta, read_state, zoo
 from convnext.weights.class_names import classes_for, imagenet_classes, published_classes
+from convnext.weights.licences import RESTRICTIONS, licence_named
+from convnext.weights.published import CENTRE, PUBLISHED, PublishedWeights
+from convnext.weights.zoo import download_published, published_meta
 
 ATTO = "convnextv2_atto_1k_224"
 ATTO_PATH = "/convnextv2/im1k/convnextv2_atto_1k_224_ema.pt"
@@ -63,11 +74,58 @@ def put_atto(server, tmp_path):
 
 def test_the_table_holds_what_was_published():
     names = [entry.name for entry in list_weights()]
-    assert len(names) == len(set(names)) == 8 + 8 + 10 + 4 + 2 + 5 + 10
-    assert {entry.variant for entry in list_weights()} == set(VARIANTS)
+    assert len(names) == len(set(names))
+    official = [entry for entry in list_weights() if entry.url.startswith(zoo.BASE_URL)]
+    assert len(official) == 8 + 8 + 10 + 4 + 2 + 5 + 10 + 3
     for entry in list_weights():
-        assert entry.name.startswith(entry.variant + "_")
-        assert entry.licence == ("CC-BY-NC-4.0" if entry.variant.startswith("convnextv2") else "MIT")
+        assert re.match(rf"{entry.variant}[_.]", entry.name)
+        assert entry.licence in RESTRICTIONS
+        if entry in official:
+            assert entry.licence == ("CC-BY-NC-4.0" if entry.variant.startswith("convnextv2") else "MIT")
+    for entry in PUBLISHED:
+        assert bool(entry.num_classes) == (entry.task == "classify")
+        assert bool(entry.width) == (entry.task == "embed")
+        assert set(entry.preprocessing) <= {"crop", "mean", "std", "interpolation"}
+        assert not entry.preprocessing or "crop" in entry.preprocessing
+
+
+def test_what_timm_publishes_is_as_timm_says():
+    """Classes, sizes, crop, colours and licence of every file of timm's."""
+    hosted = [entry for entry in PUBLISHED if entry.url.startswith("hf:timm/")]
+    assert len(hosted) >= 52
+    for entry in hosted:
+        said = timm.get_pretrained_cfg(entry.name)
+        assert said is not None, entry.name
+        assert f"hf:{said.hf_hub_id}" == entry.url
+        assert said.num_classes == (entry.num_classes or ("clip" in entry.name and entry.width)), entry.name
+        assert said.input_size[-1] == entry.image_size, entry.name
+        assert licence_named(said.license) == entry.licence, entry.name
+        rule = published_meta(entry)["preprocessing"]
+        whole = 1.0 if said.crop_mode == "squash" else CENTRE
+        expected = {"interpolation": said.interpolation, "crop": whole if said.crop_pct == 1 else said.crop_pct}
+        expected |= {"mean": list(said.mean), "std": list(said.std)}
+        assert {name: rule[name] for name in expected} == expected, entry.name
+
+
+def test_torchvision_s_files_are_as_torchvision_says():
+    for size in ("tiny", "small", "base", "large"):
+        said = torchvision.models.get_model_weights(f"convnext_{size}").DEFAULT
+        entry = find(f"convnext_{size}_torchvision")
+        assert entry.url == said.url
+        assert entry.top1 == said.meta["_metrics"]["ImageNet-1K"]["acc@1"]
+        transform = said.transforms()
+        rule = Preprocessing.from_dict(published_meta(entry)["preprocessing"])
+        assert [math.floor(rule.image_size / rule.crop)] == transform.resize_size
+        assert [rule.image_size] == transform.crop_size
+        assert rule.interpolation == transform.interpolation.value
+        assert (rule.mean, rule.std) == (tuple(transform.mean), tuple(transform.std))
+
+
+def test_every_rule_can_be_applied():
+    image = Image.new("RGB", (300, 200))
+    for entry in PUBLISHED:
+        if rule := published_meta(entry).get("preprocessing"):
+            assert Preprocessing.from_dict(rule)(image).shape == (3, entry.image_size, entry.image_size)
 
 
 @pytest.mark.parametrize(
@@ -86,7 +144,7 @@ def test_the_table_holds_what_was_published():
 )
 def test_entries_of_every_kind(name, path, num_classes, top1):
     entry = find(name)
-    assert (entry.path, entry.num_classes, entry.top1) == (path, num_classes, top1)
+    assert (entry.num_classes, entry.top1) == (num_classes, top1)
     assert entry.url == "https://dl.fbaipublicfiles.com/convnext/" + path
     assert find(path.rsplit("/")[-1].rsplit(".")[0]) is entry  # by the file's own name too
 
@@ -98,15 +156,15 @@ def test_unknown_names_get_the_nearest():
 
 def test_published_weights_are_downloaded_once_and_loaded(server, tmp_path, caplog, capfd):
     published = put_atto(server, tmp_path)
-    for _ in range(2):
+    for loading in range(2):
         caplog.clear()
         model = create_model("convnextv2_atto")
         report = load_weights(model, ATTO)
         assert torch.equal(model.head.weight, published.head.weight)
-        licence = "published ConvNeXt V2 weights are licensed CC-BY-NC 4.0: not for commercial use"
+        licence = "licensed CC-BY-NC-4.0, as convnextv2_atto_1k_224: not for commercial use"
         assert report.notes == [licence]
-        (warning,) = [record for record in caplog.records if record.levelno == logging.WARNING]
-        assert licence in warning.getMessage()
+        warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+        assert warnings == ([] if loading else [f"convnextv2_atto_1k_224_ema.pt: {licence}"])  # once
     assert server.requests.count(ATTO_PATH) == 1
     assert cached(tmp_path) == ["convnextv2_atto_1k_224_ema.pt"]
     out, err = capfd.readouterr()
@@ -177,11 +235,52 @@ def test_an_unwritable_cache(server, monkeypatch, tmp_path):
     assert "cannot write" in refusal()
 
 
+def test_another_file_than_was_published_is_not_kept(server, tmp_path):
+    """Names of files may hold the first digits of their SHA-256."""
+    content = b"weights"
+    digits = hashlib.sha256(content).hexdigest()[:8]
+    for name, right in ((f"a-{digits}.pth", True), ("b-0123abcd.pth", False)):
+        server.files[f"/{name}"] = content
+        entry = PublishedWeights("x", zoo.BASE_URL + name, "convnext_tiny", "classify", 224, 1000, "MIT", "Meta")
+        if right:
+            assert download_published(entry).read_bytes() == content
+        else:
+            with pytest.raises(WeightsError, match=f"SHA-256 begins with {digits}, not 0123abcd") as caught:
+                download_published(entry)
+            assert "\n" not in str(caught.value)
+    assert cached(tmp_path) == [f"a-{digits}.pth"]
+
+
+def test_files_whose_names_say_their_sum():
+    assert find("convnext_tiny_dinov3_lvd1689m").sha256 == "21b726bb"
+    assert find("convnext_tiny_torchvision").sha256 == "983f1562"
+    assert find("convnextv2_atto_1k_224").sha256 == ""
+
+
+def test_a_full_disk(server, tmp_path, monkeypatch, capsys):
+    put_atto(server, tmp_path)
+
+    def fill(url, path, most, show):
+        path.write_bytes(b"the start")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(transfer, "_copy", fill)
+    assert "No space left on device" in refusal()
+    assert cached(tmp_path) == []
+    capsys.readouterr()
+    assert cli.main(["evaluate", ATTO, "digits"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "No space left on device" in line
+
+
 def test_class_names():
     assert len(imagenet_classes()) == len(set(imagenet_classes())) == 1000
     wnids, descriptions = classes_for(21841)
     assert len(wnids) == len(set(wnids)) == 21841
     assert set(descriptions) == set(wnids)
     assert classes_for(10) is None
+    thousand = set(imagenet_classes())
+    assert thousand - set(wnids) == {"n04399382"}
+    assert len(thousand & set(classes_for(11821)[0])) == 993
     assert published_classes(1000)["classes"] == imagenet_classes()
     assert published_classes(3) == {}

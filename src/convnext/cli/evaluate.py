@@ -27,6 +27,12 @@ def _options(command: Parser) -> None:
     )
     add_size(command)
     add_out(command, "write images.csv there, a row an image; of detectors objects.csv too")
+    command.add_argument(
+        "--classes",
+        choices=["model", "data"],
+        help="classifiers: which classes are compared, all of the model or those of DATA alone; without: those of DATA "
+        "for heads of ImageNet-22K and 12K, else all",
+    )
     command.add_argument("--scales", metavar="S,...", help="segmenters: see images at several scales: 0.75,1,1.25")
     command.add_argument("--flip", action="store_true", help="segmenters: see them mirrored too")
     add_json(command, "one JSON object")
@@ -35,7 +41,7 @@ def _options(command: Parser) -> None:
 def _run(args: argparse.Namespace) -> None:
     from convnext.tasks.evaluate import evaluate
 
-    names = ("batch_size", "workers", "device", "precision", "image_size", "crop", "out", "flip")
+    names = ("batch_size", "workers", "device", "precision", "image_size", "crop", "out", "classes", "flip")
     how = {name: getattr(args, name) for name in names}
     for name in ("batch_size", "image_size"):
         if how[name] is not None and how[name] < 1:

@@ -192,11 +192,13 @@ def _run(task: TaskDefinition, args: argparse.Namespace) -> int | None:
 
 
 def ending_lines(result: TrainingResult, run: Run, commands: Sequence[str]) -> list[str]:
-    """Lines printed after training: metrics and files of the run, the weakest class or size, and commands to go on."""
+    """Lines printed after training: metrics and files of the run, the weakest class or size, a licence that restricts
+    the use of its weights, and commands to go on."""
     files = ", ".join(["model.safetensors", *run.for_people()])
     return [
         f"reached: {result.reached or listed(result.metrics, 4)}; {run.path} holds {files}",
         f"weakest: {result.weakest or 'not known'}",
+        *([f"licence: the weights are {result.licence}"] if result.licence else []),
         "next:",
         *(f"  {command}" for command in commands),
     ]

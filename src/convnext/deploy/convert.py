@@ -90,7 +90,7 @@ def _fitting(state: State, meta: dict[str, Any], layout: str, notes: list[str]) 
         meta = {**meta, "task": EMBEDS}
     if "head.weight" not in state and not keeps:
         # What is known of a detector or a classifier does not hold for its backbone.
-        known = ("preprocessing", "licence", "origin", "layout", "variant", "image_size")
+        known = ("preprocessing", "licence", "licence_from", "origin", "layout", "variant", "image_size")
         meta = {key: value for key, value in meta.items() if key in known} | {"task": EMBEDS}
     return state, meta
 
@@ -105,7 +105,8 @@ def _described(architecture: Architecture, meta: dict[str, Any]) -> Described:
     if classes and len(classes) != count:
         raise WeightsError(f"the file names {len(classes)} classes, and its head has {count}")
     multi_label = bool(meta.get("multi_label", False))
-    return Described(architecture, rule, classes, dict(meta.get("descriptions") or {}), multi_label)
+    descriptions = dict(meta.get("descriptions") or {})
+    return Described(architecture, rule, classes, descriptions, multi_label, meta.get("licence"))
 
 
 def _in_colour(state: State, model: Described, notes: list[str]) -> tuple[State, Described]:

@@ -25,6 +25,7 @@ class Described:
     classes: list[str]
     descriptions: dict[str, str]
     multi_label: bool
+    licence: str | None = None
 
     @property
     def variant(self) -> Variant:
@@ -58,6 +59,8 @@ def transformers_config(model: Described, layout: str) -> dict[str, Any]:
             raise InputError(f"DINOv3's network has a stem patch of 4, and this one of {built.stem_patch}")
     else:
         config |= {"patch_size": built.stem_patch, "num_stages": len(variant.dims)}
+    if model.licence:
+        config["license"] = model.licence
     if variant.version == 1:
         config["layer_scale_init_value"] = 1e-6 if built.layer_scale else 0.0
     if model.classes:
@@ -109,7 +112,7 @@ def timm_config(model: Described) -> dict[str, Any]:
         arguments["patch_size"] = built.stem_patch
     if variant.version == 1 and not built.layer_scale:
         arguments["ls_init_value"] = None
-    labels = {"label_names": model.classes} if model.classes else {}
+    labels: dict[str, Any] = {"label_names": model.classes} if model.classes else {}
     if any(name in model.descriptions for name in model.classes):
         labels["label_descriptions"] = {name: model.descriptions.get(name, name) for name in model.classes}
     return {
@@ -132,5 +135,6 @@ def timm_config(model: Described) -> dict[str, Any]:
             "pool_size": [max(1, rule.image_size // 32)] * 2,
             "first_conv": "stem.0",
             "classifier": "head.fc",
+            **({"license": model.licence} if model.licence else {}),
         },
     }

@@ -51,6 +51,22 @@ class ImageClassifier(SeesSquares):
         self.multi_label = multi_label
         self.answers = [(descriptions or {}).get(name, name) for name in self.classes]
 
+    def restrict(self, classes: Sequence[str]) -> list[str]:
+        """Choose among these classes alone, from now on; returns those that the model does not know, whose scores are
+        0."""
+        place = {name: i for i, name in enumerate(self.classes)}
+        rows = torch.tensor([place.get(name, -1) for name in classes], device=self.device)
+        unknown = rows < 0
+        head = nn.Linear(self.model.head.in_features, len(classes), device="meta")
+        weight, bias = (each.detach()[rows] for each in (self.model.head.weight, self.model.head.bias))
+        head.weight = nn.Parameter(weight.masked_fill(unknown[:, None], 0.0), requires_grad=False)
+        head.bias = nn.Parameter(bias.masked_fill(unknown, -torch.inf), requires_grad=False)
+        self.model.head = head
+        answers = dict(zip(self.classes, self.answers, strict=True))
+        self.classes = list(classes)
+        self.answers = [answers.get(name, name) for name in classes]
+        return [name for name in classes if name not in place]
+
     def __call__(self, images: Any, top_k: int = 5, *, batch_size: int = BATCH) -> Any:
         """Labels of one image, or a list of the labels of each of many.
 
@@ -101,7 +117,7 @@ def build_classifier(source: str | Path) -> ImageClassifier | Embedder:
             layer_scale_init=1e-6 if architecture.layer_scale else 0.0,
         )
         if not architecture.num_classes and "norm.weight" not in state:
-            model.norm = nn.Identity()  # type: ignore[assignment]  # an encoder of pre-training has no last norm
+            model.norm = nn.Identity()  # an encoder of pre-training has no last norm
     model.load_state_dict(state, assign=True)
     model.requires_grad_(False)
     stored, size = meta.get("preprocessing"), meta.get("image_size", 224)

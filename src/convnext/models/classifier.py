@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from convnext.models.encoder import backbone_of
 from convnext.nn.backbone import ConvNeXt, init_weights
-from convnext.nn.downsample import Norm
+from convnext.nn.downsample import NormLayer
 from convnext.nn.norm import LayerNorm
 from convnext.nn.parameters import BACKBONE
 from convnext.variants import find_variant
@@ -39,7 +39,7 @@ class Classifier(ConvNeXt):
         *,
         num_classes: int = 1000,
         head_init_scale: float = 1.0,
-        norm: Norm = LayerNorm,
+        norm: NormLayer = LayerNorm,
         norm_first: bool = False,
         head_hidden: int = 0,
         **backbone: Any,

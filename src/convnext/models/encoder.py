@@ -8,7 +8,7 @@ from typing import Any
 
 from convnext.errors import InputError
 from convnext.nn.backbone import ConvNeXt, init_weights
-from convnext.nn.downsample import Downsample, Norm, PatchConv, overlap_stem
+from convnext.nn.downsample import Downsample, NormLayer, PatchConv, overlap_stem
 from convnext.nn.norm import LayerNorm, RMSNorm, StdNorm
 from convnext.variants import Variant, find_variant
 
@@ -56,7 +56,7 @@ def backbone_of(
     return found | {"stem": stem}
 
 
-def norm_of(variant: Variant) -> Norm:
+def norm_of(variant: Variant) -> NormLayer:
     """What builds the variant's norms."""
     return partial({"layer": LayerNorm, "rms": RMSNorm, "std": StdNorm}[variant.norm], eps=variant.eps)
 

@@ -18,7 +18,7 @@ from torch.utils.checkpoint import checkpoint
 
 from convnext.nn.block import Block
 from convnext.nn.depthwise.visible_patches import place_tables
-from convnext.nn.downsample import Downsample, Norm, PatchConv, patch_stem
+from convnext.nn.downsample import Downsample, NormLayer, PatchConv, patch_stem
 from convnext.nn.norm import LayerNorm
 from convnext.nn.visible_patches import VisiblePatches
 
@@ -64,7 +64,7 @@ class ConvNeXt(nn.Module):
         in_chans: int = 3,
         stem: Downsample | None = None,
         stem_patch: int = 4,
-        norm: Norm = LayerNorm,
+        norm: NormLayer = LayerNorm,
         drop_path_rate: float = 0.0,
         layer_scale_init: float = 1e-6,
         checkpointing: bool = False,

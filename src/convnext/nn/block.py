@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from convnext.nn.depthwise.layer import DepthwiseConv
-from convnext.nn.downsample import Norm
+from convnext.nn.downsample import NormLayer
 from convnext.nn.norm import GRN, LayerNorm
 from convnext.nn.pointwise import mlp, takes_operator
 from convnext.nn.visible_patches import VisiblePatches
@@ -47,7 +47,7 @@ class Block(nn.Module):
         dim: int,
         *,
         version: int = 2,
-        norm: Norm = LayerNorm,
+        norm: NormLayer = LayerNorm,
         drop_path: float = 0.0,
         layer_scale_init: float = 1e-6,
     ) -> None:

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from convnext.nn.visible_patches import VisiblePatches
 
-Norm = Callable[[int], nn.Module]
+NormLayer = Callable[[int], nn.Module]
 """Builds a normalisation layer of so many channels."""
 
 
@@ -55,12 +55,14 @@ class Downsample(nn.Sequential):
         return x
 
 
-def patch_stem(in_chans: int, dim: int, patch: int, norm: Norm) -> Downsample:
+def patch_stem(in_chans: int, dim: int, patch: int, norm: NormLayer) -> Downsample:
     """The papers' stem: patches of `patch`×`patch` pixels, and a norm."""
     return Downsample(PatchConv(in_chans, dim, patch), norm(dim))
 
 
-def overlap_stem(in_chans: int, dim: int, norm: Norm, *, hidden: int | None = None, gelu: bool = False) -> Downsample:
+def overlap_stem(
+    in_chans: int, dim: int, norm: NormLayer, *, hidden: int | None = None, gelu: bool = False
+) -> Downsample:
     """timm's stems of stride 4: two 3×3 convolutions of stride 2, and a norm.
 
     Args:

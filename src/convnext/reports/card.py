@@ -11,9 +11,7 @@ from convnext.config import TrainConfig
 from convnext.printing import printable
 from convnext.storage.files import whole_file
 from convnext.variants import find_variant
-
-LICENCE = """If the first weights
-were published ConvNeXt V2 weights, their licence (CC-BY-NC 4.0) holds for these too."""
+from convnext.weights.files import RUN_FILE, own_licence
 
 
 @dataclass(frozen=True)
@@ -70,10 +68,16 @@ Weakest: {escaped(card.weakest)}.
 The whole configuration is in `config.json`, the machine in `environment.json`, every epoch in
 `metrics.jsonl`{card.files}.
 
-{pictures}{card.limits}{LICENCE}
+{pictures}{card.limits}{_licence(folder)}
 """
     with whole_file(folder / "README.md") as path:
         path.write_text(text, encoding="utf-8", errors="surrogateescape")
+
+
+def _licence(folder: Path) -> str:
+    """The sentence on the licence that a run's weights have from those it started from, if it restricts their use."""
+    words = own_licence(folder / RUN_FILE)
+    return f"The weights are {escaped(words)}." if words else ""
 
 
 def first_weights(config: TrainConfig) -> str:

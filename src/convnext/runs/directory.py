@@ -18,7 +18,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -83,8 +83,10 @@ class Run:
         self.nonfinite = path / "nonfinite.jsonl"
 
     @classmethod
-    def create(cls, path: Path, config: TrainConfig, *, overwrite: bool) -> Run:
+    def create(cls, path: Path, config: TrainConfig, *, overwrite: bool, terms: Mapping[str, str] | None = None) -> Run:
         """A new run. `InputError` if the folder holds something (unless a run to overwrite) or cannot be written.
+
+        `terms` are of the first weights' licence, if it restricts use (`weights.licences.inherited`).
 
         Of a run that is overwritten, what runs write is deleted; what others put beside it stays.
         """
@@ -103,7 +105,7 @@ class Run:
             raise InputError(f"cannot write {path}: {error.strerror or error}") from error
         run = cls(path)
         run.write_json("config.json", config.to_dict())
-        run.write_json("environment.json", {"task": config.TASK, **environment()})
+        run.write_json("environment.json", {"task": config.TASK, **(terms or {}), **environment()})
         return run
 
     @classmethod

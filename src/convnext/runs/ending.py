@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from convnext.runs.directory import Run, parsed, read_text
+from convnext.weights.files import own_licence
 
 SUMMARY = "summary.json"
 
@@ -17,15 +18,17 @@ class Ending:
     Args:
         reached: the most important metrics, and on how many images they were measured.
         weakest: where the model is worst.
+        licence: of the weights, where it restricts their use; `write_ending` adds it.
     """
 
     reached: str = ""
     weakest: str = ""
+    licence: str = ""
 
 
 def write_ending(run: Run, ending: Ending) -> None:
-    """Write the run's `summary.json`."""
-    run.write_json(SUMMARY, asdict(ending))
+    """Write the run's `summary.json`, with the licence that is stored with its weights."""
+    run.write_json(SUMMARY, asdict(replace(ending, licence=own_licence(run.weights))))
 
 
 def read_ending(folder: Path) -> Ending:

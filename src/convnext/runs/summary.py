@@ -34,6 +34,7 @@ class RunSummary:
         options: all options by name.
         reached: the most important metrics in words, of the run's end; empty before, and of runs that do not say it.
         weakest: where the model is worst, likewise.
+        licence: of its weights, where that restricts their use, likewise.
     """
 
     run: Path
@@ -48,6 +49,7 @@ class RunSummary:
     options: dict[str, Any]
     reached: str
     weakest: str
+    licence: str
 
 
 def summarise_run(path: Path) -> RunSummary:

@@ -5,14 +5,17 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 from convnext.config import TrainConfig
 from convnext.data.splits import Split
+from convnext.errors import InputError
 from convnext.reports.tables import Table
 from convnext.runtime import distributed
 from convnext.runtime.device import Precision, autocast, pick_device
 from convnext.tasks.load import load_answering, task_of_weights
+
+ClassChoice = Literal["model", "data"]
 
 
 class Rows(NamedTuple):
@@ -32,6 +35,14 @@ class Evaluator(ABC):
     config: ClassVar[type[TrainConfig]]
     tables: ClassVar[tuple[str, ...]] = ("images.csv",)
     """Files that `rows` fills."""
+
+    def choose_classes(self, predictor: Any, data: str, choice: ClassChoice | None) -> None:
+        """Compare the answers among the model's classes, or those of `data` alone; before `held_out`.
+
+        `InputError` for a choice that a task does not have.
+        """
+        if choice is not None:
+            raise InputError(f"--classes {choice} is for classifiers")
 
     @abstractmethod
     def held_out(self, source: str, predictor: Any, data: str, split: Split | None) -> tuple[Any, str]:
@@ -76,19 +87,23 @@ def evaluate(
     image_size: int | None = None,
     crop: float | None = None,
     out: Path | None = None,
+    classes: ClassChoice | None = None,
     **views: Any,
 ) -> dict[str, Any]:
     """Metrics of a trained model on a part of `data`, with its name and the count of images.
 
     `image_size`, `crop` and `views` stand for the model's own (of segmenters, `scales` and `flip`); `out` is a folder
-    for `images.csv`, a row an image, and of detectors `objects.csv`. Under `torchrun`, each process sees its share of
-    the images, and all get the whole's metrics. `InputError` where the data has other classes, or the model none: a kNN
-    of embeddings is not measured.
+    for `images.csv`, a row an image, and of detectors `objects.csv`. `classes` says which classes of a classifier are
+    compared: all of the "model", or those of the "data" alone; None: the data's, for heads of ImageNet-22K and 12K on
+    data with fewer of their classes, else the model's. Under `torchrun`, each process sees its share of the images, and
+    all get the whole's metrics. `InputError` where the data has other classes, or the model none:
+    a kNN of embeddings is not measured.
     """
     where = pick_device(device)
     predictor = load_answering(source, device=where)
     changed = predictor.see(image_size, crop, **views)
     evaluator = task_of_weights(source).evaluator()
+    evaluator.choose_classes(predictor, data, classes)
     part, name = evaluator.held_out(source, predictor, data, split)
     tables = [Table(out, name) for name in evaluator.tables] if out is not None else []
     with distributed.process_group(where), autocast(where, precision):

@@ -16,6 +16,7 @@ from convnext.runtime.device import pick_device
 from convnext.tasks.definition import TaskDefinition
 from convnext.tasks.registry import TASKS, find_task
 from convnext.weights import read_meta
+from convnext.weights.licences import note_licence
 
 
 def load(source: str | Path, *, device: str | torch.device = "auto") -> Any:
@@ -33,6 +34,7 @@ def load(source: str | Path, *, device: str | torch.device = "auto") -> Any:
     with opening(source):
         meta = read_meta(source)
         predictor = task_of_meta(meta).predictor(source, meta)
+        note_licence(predictor.model, meta)
     return predictor.to(pick_device(device) if isinstance(device, str) else device)
 
 

@@ -62,7 +62,7 @@ def train_task(task: Task, out: Path, *, resume: bool, overwrite: bool, began: f
             trainer = Trainer(task, Run(out), began=began)
             held.enter_context(locked(out))
             if distributed.rank() == 0:
-                Run.create(out, task.config, overwrite=overwrite)
+                Run.create(out, task.config, overwrite=overwrite, terms=trainer.terms)
             distributed.wait()
         return fit_or_stop(trainer, out)
 

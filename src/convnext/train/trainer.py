@@ -36,7 +36,8 @@ from convnext.train.schedule import learning_rate_at
 from convnext.train.stop_signal import Interruption, StopSignal, agreed
 from convnext.train.tracking import Curves
 from convnext.train.unreadable import Unreadable
-from convnext.weights import save_state
+from convnext.weights import read_meta, save_state
+from convnext.weights.licences import inherited
 
 log = logging.getLogger("convnext")
 
@@ -54,6 +55,7 @@ class Trainer:
         self.precision = choose_precision(self.device, config.precision)
         torch.manual_seed(config.seed)
         self.model = task.build_model().to(self.device)
+        self.terms = {} if config.init is None else inherited(read_meta(config.init))
         self.ema = AveragedModel(self.model, config.ema) if config.ema else None
         sharded = parallel.is_fsdp(self.model, config.parallel)
         self.whole = parallel.WholeModel(self.model, sharded)
@@ -225,9 +227,10 @@ class Trainer:
         if distributed.rank() == 0:
             self.run.log(row)  # before the checkpoint: a resume drops rows that go beyond it
             weights = kept.state_dict()
-            save_state(self.run.weights, weights, self.task.meta())
+            meta = self.task.meta() | self.terms
+            save_state(self.run.weights, weights, meta)
             if score > self.best_score:
-                save_state(self.run.best, weights, self.task.meta())
+                save_state(self.run.best, weights, meta)
         # Only now is the epoch done: what fails before is done again by the resumed run.
         self.epoch += 1
         self.ended = self.step

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from convnext.errors import WeightsError
 from convnext.variants import VARIANTS, Variant
-from convnext.weights.key_tables import OVERLAP, STEM, State
+from convnext.weights.key_tables import OVERLAP_CONV, STEM, State
 
 _FIRST_OF_STAGE = re.compile(r"stages\.(\d+)\.0\.dwconv\.weight")
 _BLOCK = re.compile(r"stages\.(\d+)\.\d+\.dwconv\.weight")
@@ -59,7 +59,7 @@ def describe(state: State) -> Architecture:
 
 def _fits(variant: Variant, state: State) -> bool:
     """Whether the names and shapes of stem, norms and head are those of the variant, where the state has them."""
-    second, hidden = state.get(OVERLAP), state.get("pre_logits.fc.weight")
+    second, hidden = state.get(OVERLAP_CONV), state.get("pre_logits.fc.weight")
     if second is None:
         stems = ["patch"] if "downsample_layers.0.1.weight" in state else ["isotropic"]
     else:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-_SUBSETS = {1000: "imagenet-1k", 21841: "imagenet-22k"}
+_SUBSETS = {1000: "imagenet-1k", 11821: "imagenet-12k", 21841: "imagenet-22k"}
+_WORDNET_ID = re.compile(r"n\d{8}")
 
 
 def classes_for(num_classes: int) -> tuple[list[str], dict[str, str]] | None:
@@ -34,9 +35,14 @@ def published_classes(num_classes: int) -> dict:
     return {"task": "classify", "multi_label": False, "classes": found[0], "descriptions": found[1]}
 
 
+def are_wordnet_ids(classes: Sequence[str]) -> bool:
+    """Whether classes are named as the folders of ImageNet's are, such as "n01440764"."""
+    return bool(classes) and all(_WORDNET_ID.fullmatch(name) for name in classes)
+
+
 def descriptions_of(classes: Sequence[str]) -> dict[str, str]:
-    """What classes mean that are named by WordNet ids, as ImageNet-1K's and 22K's folders are; empty for others."""
-    if not classes or not all(re.fullmatch(r"n\d{8}", name) for name in classes):
+    """What classes mean that are named by WordNet ids, as ImageNet's folders are; empty for others."""
+    if not are_wordnet_ids(classes):
         return {}
     known: dict[str, str] = {}
     for count in sorted(_SUBSETS, reverse=True):  # for the thousand, the words of the thousand

@@ -11,7 +11,6 @@ import argparse
 import json
 import logging
 import pickle
-import re
 import warnings
 import zipfile
 from pathlib import Path
@@ -28,6 +27,7 @@ from convnext.storage.files import whole_file
 from convnext.weights import hub, zoo
 from convnext.weights.key_tables import State
 from convnext.weights.layouts import DECODER, detect_layout, leave_out_extras, strip_prefix, to_official
+from convnext.weights.licences import LICENCE, LICENCE_FROM, licence_in_words, warn_of_licence
 
 log = logging.getLogger("convnext")
 
@@ -42,7 +42,6 @@ _NUMBERS: list[Any] = [np.dtype, *{type(np.dtype(code)) for code in "?bBhHiIlLqQ
 """Types that a pickled NumPy number is made of, as training scripts save beside weights; none of them runs code."""
 MOST_TENSORS = 20_000
 """Tensors of a file, at most; the largest network here has some hundreds, a checkpoint several times as many."""
-_NON_COMMERCIAL_HUB = re.compile(r"models--(facebook--convnextv2-|timm--convnextv2_)")
 
 
 def locate(source: str | Path) -> Path:
@@ -96,7 +95,9 @@ def read_state(source: str | Path) -> tuple[State, dict]:
 
 def read_tensors(source: str | Path) -> State:
     """The tensors of a file of this project's own, in fp32, under their names, whatever network they are of."""
-    return _in_fp32(_read_safetensors(locate(source)))
+    path = locate(source)
+    warn_of_licence(path, read_meta(path))
+    return _in_fp32(_read_safetensors(path))
 
 
 def _in_fp32(state: State) -> State:
@@ -129,17 +130,28 @@ def are_trained(source: str | Path | None) -> bool:
 
 
 def read_meta(source: str | Path) -> dict:
-    """What is known of the use of these weights, without reading them: classes, preprocessing, task.
+    """What is known of the use of these weights, without reading them: classes, preprocessing, task, licence.
 
     It comes from the file's own metadata, from the table of published files, or from a `config.json` of
     transformers or timm beside it; empty if there is none of these.
     """
     path = locate(source)
-    if (own := read_own_meta(path)) is not None:
+    own = read_own_meta(path)
+    if own is not None and "task" in own:
         return own
-    if entry := zoo.lookup(path.stem):
-        return zoo.published_meta(entry)
-    return hub.hub_meta(path.parent) if path.name in (RUN_FILE, BIN_FILE) else {}
+    entry, repository = _published(path), hub.cached_repository(path)
+    meta = zoo.published_meta(entry) if entry else {}
+    if path.name in (RUN_FILE, BIN_FILE):
+        meta |= hub.hub_meta(path.parent)
+    if repository and not entry and (licence := hub.licence_of_repository(repository, path.parent)):
+        meta |= {LICENCE: licence, LICENCE_FROM: f"{hub.PREFIX}{repository}"}
+    return meta | (own or {})
+
+
+def _published(path: Path) -> zoo.PublishedWeights | None:
+    """The published weights that a file is by its name, or by its place in the Hub's cache."""
+    repository = hub.cached_repository(path)
+    return zoo.lookup(f"{hub.PREFIX}{repository}" if repository else path.stem)
 
 
 def read_own_meta(source: str | Path) -> dict | None:
@@ -160,6 +172,12 @@ def read_own_meta(source: str | Path) -> dict | None:
     return meta
 
 
+def own_licence(path: Path) -> str:
+    """In words, the licence that this project stored with weights; empty if it does not restrict use, or no file is
+    there."""
+    return licence_in_words(read_own_meta(path) or {}) if path.is_file() else ""
+
+
 class WeightFile(NamedTuple):
     """A file's state dict in the official layout, a note on each choice and omission, and the layout it came in."""
 
@@ -175,9 +193,8 @@ def read_file(path: Path, *, decoder: bool = False) -> WeightFile:
     if extra:
         state = {key: tensor for key, tensor in state.items() if key not in extra}
         notes.append(f"left out the {len(extra)} tensors of the pre-training decoder")
-    if ((entry := zoo.lookup(path.stem)) and entry.licence != "MIT") or _NON_COMMERCIAL_HUB.search(str(path)):
-        notes.append("published ConvNeXt V2 weights are licensed CC-BY-NC 4.0: not for commercial use")
-        log.warning("%s: %s", path.name, notes[-1])
+    if licence := warn_of_licence(path, read_meta(path)):
+        notes.append(licence)
     return WeightFile(state, notes, layout)
 
 

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from convnext.errors import WeightsError
 from convnext.variants import find_variant
 from convnext.weights.architecture import Architecture, describe
-from convnext.weights.files import locate, read_file, save_state
+from convnext.weights.files import locate, read_file, read_meta, save_state
 from convnext.weights.key_tables import STEM, State
 from convnext.weights.layouts import from_official, to_official
+from convnext.weights.licences import licence_of_model, note_licence
 
 log = logging.getLogger("convnext")
 
@@ -66,6 +67,7 @@ def load_weights(model: nn.Module, source: str | Path) -> LoadReport:
     _fit_stem(state, own, notes)
     _check_keys(path, state, {key: tensor for key, tensor in own.items() if key not in kept})
     model.load_state_dict({names[name]: tensor for name, tensor in state.items()}, strict=False)
+    note_licence(model, read_meta(path))
     for note in notes:
         log.info("%s: %s", path, note)
     return LoadReport(notes)
@@ -78,12 +80,14 @@ def save_weights(model: nn.Module, path: str | Path, layout: str = "official", m
         model: a classifier of the family (for the official layout, any module).
         path: a file ending in `.safetensors`.
         layout: "official", "timm", "hf" (transformers' ConvNext and ConvNextV2ForImageClassification) or "mmpretrain".
-        meta: stored in the header and given back by `read_meta`: task, classes, preprocessing.
+        meta: stored in the header and given back by `read_meta`: task, classes, preprocessing. A licence that
+            restricts use, of weights that were loaded onto the model, is added.
 
     Raises:
         InputError: unknown layout, or a path that cannot be written.
     """
-    save_state(path, from_official(model.state_dict(), layout), meta)
+    terms = licence_of_model(model)
+    save_state(path, from_official(model.state_dict(), layout), {**terms, **(meta or {})} if terms else meta)
 
 
 def _describe(state: State) -> Architecture | None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
+import os
 import re
 from contextlib import suppress
 from pathlib import Path
 
 from convnext.errors import WeightsError
 from convnext.weights.class_names import published_classes
+from convnext.weights.licences import licence_named
+from convnext.weights.published import CENTRE
 
 _PILLOW_FILTERS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}
 _ID = re.compile(r"[\w-][\w.-]{0,95}/[\w-][\w.-]{0,95}")
@@ -29,6 +33,11 @@ _FOLDERS = (
 )
 
 PREFIX = "hf:"
+
+_CACHED = re.compile(r"models--([\w.-]+?)--([\w.-]+)")
+_V2 = re.compile(r"facebook/convnextv2-|timm/convnextv2_")
+"""Copies of the official V2 weights, some of which name another licence."""
+_FRONT_MATTER = re.compile(r"\A---\n(.*?)\n---", re.DOTALL)
 
 log = logging.getLogger("convnext")
 
@@ -56,31 +65,82 @@ def repository_of(source: str) -> str | None:
     return source
 
 
-def download_repository(repository: str) -> Path:
-    """The repository's `model.safetensors`, or `pytorch_model.bin`, in the hub's cache, with its configuration files
-    beside it.
+def download_repository(repository: str, file: str | None = None) -> Path:
+    """The repository's `file`, or its `model.safetensors` or `pytorch_model.bin`, in the hub's cache, with its
+    configuration files and its card beside it.
 
     Raises:
-        WeightsError: no network, no such repository, or one without either.
+        WeightsError: no network, no such repository, one without weights or whose licence is to be accepted first, or
+            no room on the disk.
     """
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError
 
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # without a network: 22 lines of retries
+    wanted = (file,) if file else ("model.safetensors", "pytorch_model.bin")  # of older ones; no code is run from it
     try:
-        try:
-            path = hf_hub_download(repository, "model.safetensors")
-        except EntryNotFoundError:  # older repositories; read without running code from it
-            path = hf_hub_download(repository, "pytorch_model.bin")
+        path = _first_of(repository, wanted)
     except (OSError, ValueError, EntryNotFoundError) as error:
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise WeightsError(
-            f"'{repository}' is no file or folder here, and cannot be fetched from the Hugging Face hub: {reason}"
-        ) from None
-    for name in ("config.json", "preprocessor_config.json"):
+        reason = _reason(error, wanted)
+        raise WeightsError(f"{PREFIX}{repository} cannot be fetched from the Hugging Face Hub: {reason}") from None
+    for name in ("config.json", "preprocessor_config.json", "README.md"):
         with suppress(OSError, EntryNotFoundError):  # not every repository has them, and the weights may do
             hf_hub_download(repository, name)
-    return Path(path)
+    return path
+
+
+def _first_of(repository: str, names: tuple[str, ...]) -> Path:
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError
+
+    for name in names[:-1]:
+        try:
+            return Path(hf_hub_download(repository, name))
+        except EntryNotFoundError:  # without a network, it is not in the cache; the other file may be
+            continue
+    return Path(hf_hub_download(repository, names[-1]))
+
+
+def _reason(error: Exception, wanted: tuple[str, ...]) -> str:
+    """Why a repository cannot be had, and what to do, on one line."""
+    from huggingface_hub import errors
+
+    match error:
+        case errors.GatedRepoError():
+            return "it is gated; accept its licence on its page there, log in (`hf auth login`), and try again"
+        case errors.RepositoryNotFoundError():
+            return "there is no such repository, or it is private; for a private one log in (`hf auth login`)"
+        case errors.LocalEntryNotFoundError() | errors.OfflineModeIsEnabled():
+            return "no network (or HF_HUB_OFFLINE is set), and it is not in the cache; download it elsewhere"
+        case errors.EntryNotFoundError():
+            return f"it holds no {' and no '.join(wanted)}; pass a repository of weights"
+        case OSError(errno=number) if number in (errno.ENOSPC, errno.EDQUOT):
+            return f"{os.strerror(number)}; HF_HOME names a place with more room"
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+def cached_repository(path: Path) -> str | None:
+    """The repository, `ORG/NAME`, that a file in the Hub's cache is of; None for other files."""
+    found = (_CACHED.fullmatch(part) for part in path.parts)
+    return next((f"{match[1]}/{match[2]}" for match in found if match), None)
+
+
+def licence_of_repository(repository: str, folder: Path) -> str:
+    """The licence of a repository whose files are in `folder`: by its card or its configuration; empty if neither says.
+
+    The official V2 weights are CC-BY-NC-4.0 whatever a copy of them says.
+    """
+    if _V2.match(repository):
+        return "CC-BY-NC-4.0"
+    try:
+        card = _FRONT_MATTER.match((folder / "README.md").read_text(encoding="utf-8", errors="replace"))
+    except OSError:
+        card = None
+    said = dict(re.findall(r"^(license(?:_name)?): *(.+?) *$", card[1], re.MULTILINE)) if card else {}
+    config = _read_json(folder / "config.json")
+    timm = config.get("pretrained_cfg")
+    by_config = timm.get("license") if isinstance(timm, dict) else config.get("license")
+    return licence_named(said.get("license_name") or said.get("license") or by_config)
 
 
 def hub_meta(folder: Path) -> dict:
@@ -92,10 +152,10 @@ def hub_meta(folder: Path) -> dict:
 def _classes(config: dict) -> dict:
     labels = config.get("id2label") or dict(enumerate(config.get("label_names", [])))
     classes = [str(labels[key]) for key in sorted(labels, key=int)]
-    count = len(classes) or config.get("num_classes", 0)
-    if not classes or classes[0].startswith("tench"):
+    published = published_classes(len(classes) or config.get("num_classes", 0))
+    if not classes or classes[0].startswith("tench") or classes == published.get("classes"):
         # Some of ImageNet's descriptions stand for two classes each; its WordNet ids are unique.
-        return published_classes(count)
+        return published
     return {"task": "classify", "multi_label": False, "classes": classes}
 
 
@@ -104,6 +164,7 @@ def _preprocessing(config: dict, processor: dict) -> dict:
     if timm := config.get("pretrained_cfg"):
         size, crop = timm.get("input_size", [0, 0])[-1], timm.get("crop_pct")
         squash = timm.get("crop_mode") == "squash"
+        crop = CENTRE if crop == 1 and not squash else crop
         mean, std, interpolation = timm.get("mean"), timm.get("std"), timm.get("interpolation")
     else:
         edge = processor.get("size")

@@ -16,7 +16,7 @@ from torch import Tensor
 State = dict[str, Tensor]
 
 STEM = "downsample_layers.0.0.weight"
-OVERLAP = "downsample_layers.0.overlap.weight"
+OVERLAP_CONV = "downsample_layers.0.overlap.weight"
 CONVOLUTIONAL = 96
 """Width of the first stage from which timm's networks hold linear layers as such; narrower, as 1×1 convolutions."""
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from convnext.errors import InputError, WeightsError, nearest
 from convnext.variants import Variant, find_variant
 from convnext.weights.architecture import describe
-from convnext.weights.key_tables import LAYOUTS, OVERLAP, WRITABLE, Rule, State
+from convnext.weights.key_tables import LAYOUTS, OVERLAP_CONV, WRITABLE, Rule, State
 
 DECODER = ("decoder.", "proj.", "pred.", "mask_token")
 """What the names of FCMAE's decoder start with."""
@@ -167,7 +167,7 @@ def from_official(state: State, layout: str) -> State:
 
 def _form(state: State, variant: Variant, layout: str) -> str:
     """Which of its forms a layout takes for a network."""
-    if layout == "timm" and OVERLAP in state:
+    if layout == "timm" and OVERLAP_CONV in state:
         return "/gelu" if variant.stem == "gelu" else "/overlap"
     if layout == "open_clip" and "pre_logits.fc.weight" in state:
         return "/mlp"

@@ -1,115 +1,42 @@
-"""The published weights: what there is, and how to get it.
-
-Names are those of the official files without `_ema`, and say `22k_1k` wherever a 22K model was fine-tuned on
-ImageNet-1K. The official V2 files of that kind are called `22k` alone, though their heads have 1000 classes;
-`find` takes the file's own name too. Top-1 is ImageNet-1K accuracy in percent at the entry's image size.
-"""
+"""The published weights by name, and how to get them. `find` takes a file's own name too."""
 
 from __future__ import annotations
 
-import logging
 import os
-from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from convnext.errors import InputError, WeightsError, nearest
 from convnext.storage import download as transfer
-from convnext.variants import VARIANTS
+from convnext.storage.files import sha256_of
+from convnext.weights import hub
+from convnext.weights.class_names import published_classes
+from convnext.weights.licences import LICENCE, LICENCE_FROM
+from convnext.weights.published import BASE_URL, DINOV3_URL, PUBLISHED, PublishedWeights
 
-log = logging.getLogger("convnext")
-
-BASE_URL = "https://dl.fbaipublicfiles.com/convnext/"
 LARGEST_WEIGHTS = 2**34
 """Bytes of a file, at most: several times the largest model's weights."""
 
-
-@dataclass(frozen=True)
-class PublishedWeights:
-    """One published file; `path` is relative to the base address, `num_classes` is 0 for a file without a head."""
-
-    name: str
-    path: str
-    variant: str
-    image_size: int
-    num_classes: int
-    top1: float | None
-
-    @property
-    def url(self) -> str:
-        """Its address; `CONVNEXT_WEIGHTS_URL` names a mirror to use instead of the official server."""
-        return f"{os.environ.get('CONVNEXT_WEIGHTS_URL', BASE_URL).rstrip('/')}/{self.path}"
-
-    @property
-    def licence(self) -> str:
-        """Of the weights: V2's are for non-commercial use only."""
-        return "CC-BY-NC-4.0" if VARIANTS[self.variant].version == 2 else "MIT"
-
-
-def _v2(size: str, trained: str, image_size: int, num_classes: int, top1: float | None) -> PublishedWeights:
-    variant = f"convnextv2_{size}"
-    folder, file = {
-        "1k_fcmae": ("pt_only", f"1k_{image_size}_fcmae"),
-        "1k": ("im1k", f"1k_{image_size}_ema"),
-        "22k_1k": ("im22k", f"22k_{image_size}_ema"),
-    }[trained]
-    suffix = f"{image_size}_fcmae" if trained == "1k_fcmae" else f"{image_size}"
-    name = f"{variant}_{trained.removesuffix('_fcmae')}_{suffix}"
-    return PublishedWeights(name, f"convnextv2/{folder}/{variant}_{file}.pt", variant, image_size, num_classes, top1)
-
-
-def _v1(size: str, trained: str, image_size: int, top1: float | None, ema: str = "") -> PublishedWeights:
-    variant = f"convnext_{size}"
-    name = f"{variant}_{trained}_{image_size}"
-    num_classes = 21841 if trained == "22k" else 1000
-    return PublishedWeights(name, f"{name}{ema}.pth", variant, image_size, num_classes, top1)
-
-
-_V2_22K = {
-    "nano": {224: 82.1, 384: 83.4},
-    "tiny": {224: 83.9, 384: 85.1},
-    "base": {224: 86.8, 384: 87.7},
-    "large": {224: 87.3, 384: 88.2},
-    "huge": {384: 88.7, 512: 88.9},
+_BY_NAME = {entry.name: entry for entry in PUBLISHED}
+_BY_FILE = {PurePosixPath(entry.url).stem: entry for entry in PUBLISHED if PurePosixPath(entry.url).suffix[:3] == ".pt"}
+_BY_REPOSITORY = {
+    f"{hub.PREFIX}{'/'.join(entry.url.removeprefix(hub.PREFIX).split('/')[:2])}": entry
+    for entry in PUBLISHED
+    if entry.url.startswith(hub.PREFIX)
 }
-_V1_22K = {
-    "tiny": {224: 82.9, 384: 84.1},
-    "small": {224: 84.6, 384: 85.8},
-    "base": {224: 85.8, 384: 86.8},
-    "large": {224: 86.6, 384: 87.5},
-    "xlarge": {224: 87.0, 384: 87.8},
-}
-_V1_384 = {"base": 85.1, "large": 85.5}
-_V2_SIZES = [variant.name.removeprefix("convnextv2_") for variant in VARIANTS.values() if variant.version == 2]
-
-_ENTRIES = [
-    *(_v2(size, "1k_fcmae", 224, 0, None) for size in _V2_SIZES),
-    *(_v2(size, "1k", 224, 1000, VARIANTS[f"convnextv2_{size}"].top1) for size in _V2_SIZES),
-    *(_v2(size, "22k_1k", side, 1000, top1) for size, row in _V2_22K.items() for side, top1 in row.items()),
-    *(_v1(size, "1k", 224, VARIANTS[f"convnext_{size}"].top1, "_ema") for size in ("tiny", "small", "base", "large")),
-    *(_v1(size, "1k", 384, top1) for size, top1 in _V1_384.items()),
-    *(_v1(size, "22k", 224, None) for size in _V1_22K),
-    *(
-        _v1(size, "22k_1k", side, top1, "_ema" if size == "xlarge" else "")
-        for size, row in _V1_22K.items()
-        for side, top1 in row.items()
-    ),
-]
-_BY_NAME = {entry.name: entry for entry in _ENTRIES}
-_BY_FILE = {Path(entry.path).stem: entry for entry in _ENTRIES}
 
 
 def list_weights() -> list[PublishedWeights]:
     """Every published file."""
-    return list(_ENTRIES)
+    return list(PUBLISHED)
 
 
 def lookup(name: str) -> PublishedWeights | None:
-    """The entry of that name or file name (without suffix), if there is one."""
-    return _BY_NAME.get(name) or _BY_FILE.get(name)
+    """The entry of that name, file name (without suffix) or `hf:ORG/NAME`, if there is one."""
+    return _BY_NAME.get(name) or _BY_FILE.get(name) or _BY_REPOSITORY.get(name)
 
 
 def find(name: str) -> PublishedWeights:
-    """The entry of that name or file name (without suffix).
+    """The entry of that name, file name (without suffix) or `hf:ORG/NAME`.
 
     Raises:
         WeightsError: no such weights; the nearest names are given.
@@ -122,27 +49,59 @@ def find(name: str) -> PublishedWeights:
     )
 
 
+def address_of(entry: PublishedWeights) -> str:
+    """Where a file is fetched from; `CONVNEXT_WEIGHTS_URL` names a mirror of the official ConvNeXt server."""
+    mirror = os.environ.get("CONVNEXT_WEIGHTS_URL", BASE_URL).rstrip("/")
+    return f"{mirror}/{entry.url.removeprefix(BASE_URL)}" if entry.url.startswith(BASE_URL) else entry.url
+
+
 def download_published(entry: PublishedWeights) -> Path:
-    """The entry's file in PyTorch's hub cache (`TORCH_HOME`), fetched first if it is not there.
+    """The entry's file in PyTorch's hub cache (`TORCH_HOME`) or the Hugging Face Hub's, fetched first if need be.
 
     Raises:
-        WeightsError: no network, no such file on the server, or a transfer that was cut short.
+        WeightsError: no network, no such file on the server, a licence that is to be accepted first, a transfer that
+            was cut short, no room, or another file than the one that was published.
     """
     import torch
 
-    path = Path(torch.hub.get_dir(), "checkpoints", Path(entry.path).name)
+    if entry.url.startswith(hub.PREFIX):
+        organisation, name, *file = entry.url.removeprefix(hub.PREFIX).split("/")
+        return hub.download_repository(f"{organisation}/{name}", *file)
+    path = Path(torch.hub.get_dir(), "checkpoints", PurePosixPath(entry.url).name)
     if path.is_file():
         return path
+
+    def check(part: Path) -> None:
+        if not (digest := sha256_of(part)).startswith(entry.sha256):
+            found = f"its SHA-256 begins with {digest[: len(entry.sha256)]}, not {entry.sha256}"
+            raise transfer.Refused(f"{address_of(entry)} is not the file that was published: {found}")
+
     try:
-        transfer.download(entry.url, path, most=LARGEST_WEIGHTS, show=True)
+        transfer.download(address_of(entry), path, most=LARGEST_WEIGHTS, check=check, show=True)
     except InputError as error:
-        raise WeightsError(f"{error}; download it elsewhere and pass the file") from None
+        first = "accept its licence at the publisher's, " if entry.url.startswith(DINOV3_URL) else ""
+        raise WeightsError(f"{error}; {first}download it elsewhere and pass the file") from None
     return path
 
 
 def published_meta(entry: PublishedWeights) -> dict:
-    """What is known of these weights' use: variant, licence, the image size they were trained at, and classes."""
-    from convnext.weights.class_names import published_classes
+    """What is known of these weights' use: variant, task, licence, the image size they were trained at, preprocessing
+    where it is not the papers', and classes."""
+    known = {
+        "variant": entry.variant,
+        "task": entry.task,
+        LICENCE: entry.licence,
+        LICENCE_FROM: entry.name,
+        "image_size": entry.image_size,
+    }
+    return known | _preprocessing(entry) | published_classes(entry.num_classes)
 
-    known = {"variant": entry.variant, "licence": entry.licence, "image_size": entry.image_size}
-    return known | published_classes(entry.num_classes)
+
+def _preprocessing(entry: PublishedWeights) -> dict:
+    if not entry.preprocessing:
+        return {}
+    from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+
+    usual = {"interpolation": "bicubic", "mean": IMAGENET_DEFAULT_MEAN, "std": IMAGENET_DEFAULT_STD}
+    rule = {"image_size": entry.image_size, **usual, **entry.preprocessing, "in_chans": 3}
+    return {"preprocessing": {name: list(value) if isinstance(value, tuple) else value for name, value in rule.items()}}

@@ -2,23 +2,61 @@
 
 from __future__ import annotations
 
+import logging
+import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from convnext.data.image_set import ImageSet, read_split
+from convnext.data.image_set import ImageSet, read_listing, read_split
 from convnext.data.loading import Batch, eval_loader
+from convnext.data.sources.records import in_class_order
 from convnext.data.splits import Split
+from convnext.errors import InputError
 from convnext.inference.classifier import ImageClassifier
+from convnext.printing import counted
 from convnext.tasks.classify.config import ClassifyConfig
 from convnext.tasks.classify.metrics import Answers, accuracy, accuracy_rows, classify_batches, merge_answers
-from convnext.tasks.evaluate import Evaluator, Rows
+from convnext.tasks.evaluate import ClassChoice, Evaluator, Rows
 from convnext.tasks.origin import origin_of_model
+from convnext.weights.class_names import are_wordnet_ids
+
+log = logging.getLogger("convnext")
+
+LARGEST_COMPARED_WHOLE = 1000
+"""Outputs of a head of WordNet ids that is compared whole where nothing else is asked for: ImageNet-1K's."""
 
 
 class ClassificationEvaluator(Evaluator):
     """Top-1 and top-5 accuracy, or mean average precision of several labels."""
 
     config = ClassifyConfig
+
+    def choose_classes(self, predictor: ImageClassifier, data: str, choice: ClassChoice | None) -> None:
+        """Compare the answers among the classes of data that have fewer than the model.
+
+        Images of a class that the model has no output for count as wrong, which is said in the log. Only WordNet ids
+        are taken to be such classes: another name may be another spelling.
+        """
+        ids = are_wordnet_ids(predictor.classes)
+        by_itself = ids and len(predictor.classes) > LARGEST_COMPARED_WHOLE
+        if choice == "data" and predictor.multi_label:
+            raise InputError("--classes data is for models of one label an image")
+        if choice == "model" or predictor.multi_label or not (choice or by_itself):
+            return
+        entries = read_listing(data, predictor.classes, False).entries
+        images = Counter(label for entry in entries for label in entry.labels)
+        known, wanted = set(predictor.classes), in_class_order(images)
+        shared = known.intersection(wanted)
+        if shared == known or not shared or (len(shared) < len(wanted) and not (ids and are_wordnet_ids(wanted))):
+            return  # nothing to leave out; or data of other classes, which `held_out` refuses
+        outputs = len(predictor.classes)
+        lacking = predictor.restrict(wanted)
+        log.info("%s: compared among its %d classes, of the model's %d outputs", data, len(wanted), outputs)
+        if lacking:
+            names = ", ".join(lacking[:5]) + (f" and {len(lacking) - 5} more" if len(lacking) > 5 else "")
+            count = counted(sum(images[name] for name in lacking), "image")
+            log.warning("%s: the model has no output for %s; %s of it count as wrong", data, names, count)
 
     def held_out(self, source: str, predictor: ImageClassifier, data: str, split: Split | None) -> tuple[ImageSet, str]:
         origin = origin_of_model(source, self.config)
@@ -45,7 +83,9 @@ class ClassificationEvaluator(Evaluator):
         return merge_answers(answers)
 
     def metrics(self, predictor: ImageClassifier, answers: Answers, part: ImageSet) -> dict[str, Any]:
-        return accuracy(answers)
+        found = accuracy(answers)
+        # Of a class without an output, the cross-entropy is infinite, and so is the mean.
+        return {name: value for name, value in found.items() if value != math.inf}
 
     def rows(self, answers: Answers, part: ImageSet) -> Sequence[Rows]:
         return [Rows(accuracy_rows(answers, part))]
