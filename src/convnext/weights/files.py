@@ -25,7 +25,7 @@ from torch import Tensor
 
 from convnext.errors import InputError, WeightsError
 from convnext.storage.files import whole_file
-from convnext.weights import hub, zoo
+from convnext.weights import hub, openmmlab, zoo
 from convnext.weights.layouts import State, strip_prefix, to_official
 
 log = logging.getLogger("convnext")
@@ -93,8 +93,10 @@ def read_state(source: str | Path) -> tuple[State, dict]:
 
 
 def read_tensors(source: str | Path) -> State:
-    """The tensors of a file of this project's own, in fp32, under their names, whatever network they are of."""
-    return _in_fp32(_read_safetensors(locate(source)))
+    """The tensors of a file of this project's own, in fp32, under their names, whatever network they are of; of a
+    detector or segmenter of `weights.openmmlab`, under the names they would have here."""
+    path = locate(source)
+    return _in_fp32(openmmlab.own_names(_unwrap(_read_content(path), path)[0]))
 
 
 def _in_fp32(state: State) -> State:
@@ -129,12 +131,15 @@ def are_trained(source: str | Path | None) -> bool:
 def read_meta(source: str | Path) -> dict:
     """What is known of the use of these weights, without reading them: classes, preprocessing, task.
 
-    It comes from the file's own metadata, from the table of published files, or from a `config.json` of
-    transformers or timm beside it; empty if there is none of these.
+    It comes from the file's own metadata, from the shapes of a detector or segmenter of `weights.openmmlab`, from the
+    table of published files, or from a `config.json` of transformers or timm beside it; empty if there is none of
+    these.
     """
     path = locate(source)
     if (own := read_own_meta(path)) is not None:
         return own
+    if (whole := _openmmlab_meta(path)) is not None:
+        return whole
     if entry := zoo.lookup(path.stem):
         return zoo.published_meta(entry)
     return hub.hub_meta(path.parent) if path.name in (RUN_FILE, BIN_FILE) else {}
@@ -158,6 +163,29 @@ def read_own_meta(source: str | Path) -> dict | None:
     return meta
 
 
+def _openmmlab_meta(path: Path) -> dict | None:
+    if path.suffix == ".safetensors":
+        with _open_safetensors(path) as file:
+            if not openmmlab.is_openmmlab(file.keys()):
+                return None
+    content = _read_content(path)
+    state, _ = _unwrap(content, path)
+    if not openmmlab.is_openmmlab(state):
+        return None
+    return openmmlab.describe_whole(openmmlab.own_names(state), _class_names(content), path.stem)
+
+
+def _class_names(content: Any) -> list[str] | None:
+    """The classes that mmcv (`CLASSES`) and mmengine (`dataset_meta`) write beside the tensors."""
+    about = content.get("meta")
+    for place in (about, about.get("dataset_meta")) if isinstance(about, dict) else ():
+        for name in ("CLASSES", "classes"):
+            found = place.get(name) if isinstance(place, dict) else None
+            if isinstance(found, list | tuple) and all(isinstance(each, str) for each in found):
+                return list(found)
+    return None
+
+
 def read_file(path: Path, *, decoder: bool = False) -> tuple[State, list[str]]:
     """The state dict of one file in the official layout, and notes on what was chosen or left out.
 
@@ -176,6 +204,15 @@ def read_file(path: Path, *, decoder: bool = False) -> tuple[State, list[str]]:
 
 def _read_official(path: Path) -> tuple[State, list[str]]:
     """All tensors of one file under their official names, and notes on what was chosen."""
+    state, notes = _unwrap(_read_content(path), path)
+    state, dropped = strip_prefix(openmmlab.own_names(state))
+    if dropped:
+        left = ", ".join(sorted({key.split(".")[0] for key in dropped})[:5])
+        notes.append(f"left out {len(dropped)} tensors that are not the backbone's: {left}")
+    return to_official(state), notes
+
+
+def _read_content(path: Path) -> Any:
     try:
         with open(path, "rb") as file:
             empty = not file.read(1)
@@ -183,13 +220,7 @@ def _read_official(path: Path) -> tuple[State, list[str]]:
         raise WeightsError(f"cannot read {path}: {error.strerror}") from None
     if empty:
         raise WeightsError(f"{path} is empty; write or download it again")
-    content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
-    state, notes = _unwrap(content, path)
-    state, dropped = strip_prefix(state)
-    if dropped:
-        left = ", ".join(sorted({key.split(".")[0] for key in dropped})[:5])
-        notes.append(f"left out {len(dropped)} tensors that are not the backbone's: {left}")
-    return to_official(state), notes
+    return _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
 
 
 def save_state(path: str | Path, state: State, meta: dict | None = None) -> None:
