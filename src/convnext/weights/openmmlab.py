@@ -134,9 +134,8 @@ def _detector(state: State, version: int, classes: Collection[str] | None, size:
     count = _rows(state, f"{head}classify.weight") - 1
     if _rows(state, "rpn.head.cls_logits.weight") != 3:
         raise WeightsError("a detector with other than three anchors at a point, which cannot be used here")
-    stages = sum(name.endswith("head.classify.weight") for name in state)
     parts = {
-        "cascade": stages > 1,
+        "cascade": "box_stages.1.head.classify.weight" in state,
         "class_agnostic": _rows(state, f"{head}box.weight") == 4 and count > 1,
         "masks": "mask_heads.0.predict.weight" in state,
         "fpn_dim": _rows(state, "rpn.head.conv.0.0.weight"),
@@ -146,7 +145,7 @@ def _detector(state: State, version: int, classes: Collection[str] | None, size:
         "head_norm": "batch" if f"{head}convs.0.norm.weight" in state else "none",
         "soft_nms": version == 2,
         "round_anchors": False,
-        "code_weights": [[1 / deviation for deviation in stage] for stage in DEVIATIONS[:stages]],
+        "code_weights": [[1 / deviation for deviation in stage] for stage in DEVIATIONS],
         "roi_samples": 0,
         "size_divisor": 32,
         "average": "logits",
