@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import openmmlab_networks as foreign
+import openmmlab_detectors as detectors
+import openmmlab_networks as networks
 import pytest
 import torch
 from making import FAST_DETECT, FAST_SEGMENT, fails, make_objects, make_scenes
@@ -37,14 +38,14 @@ LETTERS = ("a", "b", "c", "d", "e")
 
 def written(network: torch.nn.Module, path: Path, classes: tuple[str, ...] = ()) -> Path:
     """A file as mmcv writes them, of random values."""
-    foreign.randomise(network, 0)
+    networks.randomise(network, 0)
     torch.save({"meta": {"CLASSES": classes, "epoch": 36}, "state_dict": network.state_dict()}, path)
     return path
 
 
-def detector(kind: str, **sizes: int) -> foreign.Detector:
+def detector(kind: str, **sizes: int) -> detectors.Detector:
     shape, options = DETECTORS[kind]
-    return foreign.Detector(*shape, **options, **{"classes": len(LETTERS), **sizes}).eval()
+    return detectors.Detector(*shape, **options, **{"classes": len(LETTERS), **sizes}).eval()
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +59,7 @@ def normalised(image: Image.Image, short: int, long: int) -> Tensor:
     scale = min(short / min(image.size), long / max(image.size))
     size = int(image.height * scale + 0.5), int(image.width * scale + 0.5)
     pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float()
-    mean, std = (torch.tensor(each)[:, None, None] for each in (foreign.MEAN, foreign.STD))
+    mean, std = (torch.tensor(each)[:, None, None] for each in (networks.MEAN, networks.STD))
     return (F.interpolate(pixels, size=size, mode="bilinear", align_corners=False)[0] - mean) / std
 
 
@@ -73,14 +74,20 @@ def test_a_detector_answers_as_by_its_own_formulas(kind: str, size: int, photo: 
     expected = network(inputs)
     scale = torch.tensor([photo.width / inputs.shape[2], photo.height / inputs.shape[1]] * 2)
     objects = found(photo, threshold=0)
-    assert [LETTERS.index(each["label"]) for each in objects] == expected.labels.tolist()
-    assert len(objects) > 20
-    assert len(set(expected.labels.tolist())) > 1
+    labels = torch.tensor([LETTERS.index(each["label"]) for each in objects])
     scores, boxes = (torch.tensor([each[name] for each in objects]) for name in ("score", "box"))
-    torch.testing.assert_close(scores, expected.scores, atol=1e-4, rtol=0)
-    torch.testing.assert_close(boxes, expected.boxes * scale, atol=0.1, rtol=0)
+    assert 20 < len(objects) == len(expected.boxes)
+    assert len(labels.unique()) > 1
+    # Neighbours whose scores are equal to the last digit may change places.
+    apart = (boxes[:, None] - expected.boxes * scale).abs().amax(2) + 1e4 * (labels[:, None] != expected.labels)
+    same = apart.argmin(1)
+    assert same.unique().numel() == len(objects)
+    assert apart.amin(1).max() < 0.1
+    torch.testing.assert_close(scores, expected.scores[same], atol=1e-4, rtol=0)
     masks = torch.stack([torch.from_numpy(each["mask"]) for each in objects])
-    drawn = [foreign.paste(*each, (photo.height, photo.width)) for each in zip(expected.masks, boxes, strict=True)]
+    drawn = [
+        detectors.paste(*each, (photo.height, photo.width)) for each in zip(expected.masks[same], boxes, strict=True)
+    ]
     assert (masks != torch.stack(drawn)).sum() <= 1e-4 * masks.sum()
 
 
@@ -96,7 +103,7 @@ def test_a_detector_sees_images_at_the_published_size(tmp_path: Path) -> None:
 def test_a_segmenter_answers_as_by_its_own_formulas(
     shape: Any, window: int, photo: Image.Image, tmp_path: Path
 ) -> None:
-    network = foreign.Segmenter(*shape, v2=shape is ATTO, classes=5).eval()
+    network = networks.Segmenter(*shape, v2=shape is ATTO, classes=5).eval()
     found = convnext.load(written(network, tmp_path / "x.pth", LETTERS), device="cpu")
     assert (found.window, found.stride) == (512, 341)
     found.see(image_size=96)
@@ -105,7 +112,7 @@ def test_a_segmenter_answers_as_by_its_own_formulas(
     assert (inputs - normalised(photo, 96, 384)).abs().max() < 1 / 57
     expected = network(inputs, window, window * 2 // 3)
     torch.testing.assert_close(found.scores(inputs), expected, atol=1e-4, rtol=1e-4)
-    labels = foreign.resize(expected[None], (photo.height, photo.width))[0].argmax(0)
+    labels = networks.resize(expected[None], (photo.height, photo.width))[0].argmax(0)
     answer = torch.from_numpy(found(photo).astype(np.int64))
     assert (answer != labels).sum() <= 2  # of 307,200: where two classes are equal to the last digit
     assert len(labels.unique()) > 2
@@ -123,9 +130,9 @@ def test_every_published_file_fits_whole(entry: dict[str, Any]) -> None:
     with torch.device("meta"):
         if entry["task"] == "detect":
             heads: Any = {"cascade": "cascade" in entry["name"], "mask_convs": 4, "dim": 256, "hidden": 1024}
-            network: torch.nn.Module = foreign.Detector(depths, dims, v2=v2, classes=80, **heads)
+            network: torch.nn.Module = detectors.Detector(depths, dims, v2=v2, classes=80, **heads)
         else:
-            network = foreign.Segmenter(depths, dims, v2=v2, classes=150, dim=512, aux=256)
+            network = networks.Segmenter(depths, dims, v2=v2, classes=150, dim=512, aux=256)
         state = own_names(network.state_dict())
         meta = describe_whole(state, None, Path(entry["url"]).stem)
         assert meta is not None
@@ -161,7 +168,7 @@ def test_a_detector_is_measured_and_predicts(tmp_path: Path, capsys: pytest.Capt
 
 
 def test_a_segmenter_is_measured_and_predicts(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    network = foreign.Segmenter(*ATTO, v2=True, classes=3)
+    network = networks.Segmenter(*ATTO, v2=True, classes=3)
     path = written(network, tmp_path / "x.pth", ("sky", "ground", "box"))
     data = make_scenes(tmp_path / "data", train=1, val=1)
     for file in data.glob("annotations/*/*.png"):  # 9 is no class, and a file of mmsegmentation does not say so
@@ -194,7 +201,7 @@ def test_a_detector_starts_one_of_other_classes(tmp_path: Path, caplog: pytest.L
 
 
 def test_a_segmenter_starts_one_of_other_classes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    path = written(foreign.Segmenter(*ATTO, v2=True, classes=5, dim=32, aux=16), tmp_path / "x.pth", LETTERS)
+    path = written(networks.Segmenter(*ATTO, v2=True, classes=5, dim=32, aux=16), tmp_path / "x.pth", LETTERS)
     data, out = make_scenes(tmp_path / "data", train=4, val=1), tmp_path / "run"
     command = ["train", "segment", str(data), *FAST_SEGMENT, "--model", "convnextv2_atto", "--init", str(path)]
     assert cli.main([*command, "--ignore-index", "9", "--out", str(out), *STILL]) == 0
