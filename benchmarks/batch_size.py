@@ -11,9 +11,12 @@ import argparse
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 import tempfile
+import time
+from contextlib import suppress
 from pathlib import Path
 
 GROUPS = Path("/sys/fs/cgroup")
@@ -33,6 +36,12 @@ class Limited:
         return self
 
     def __exit__(self, *error: object) -> None:
+        # A run that was killed leaves loading processes.
+        while members := (self.folder / "cgroup.procs").read_text().split():
+            for member in members:
+                with suppress(ProcessLookupError):
+                    os.kill(int(member), signal.SIGKILL)
+            time.sleep(0.1)
         self.folder.rmdir()
 
     def run(self, command: list[str]) -> subprocess.CompletedProcess:

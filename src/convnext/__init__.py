@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from convnext.inference.classifier import ImageClassifier, Label
     from convnext.inference.depth import DepthEstimator
     from convnext.inference.detector import DetectedObject, Detector
+    from convnext.inference.embedder import Embedder
     from convnext.inference.segmenter import Segmenter
     from convnext.models.classifier import create_model
     from convnext.models.detection.rcnn import create_detector
@@ -36,6 +37,7 @@ _HOME = {
     "DepthEstimator": "convnext.inference.depth",
     "DetectedObject": "convnext.inference.detector",
     "Detector": "convnext.inference.detector",
+    "Embedder": "convnext.inference.embedder",
     "ImageClassifier": "convnext.inference.classifier",
     "ImageError": "convnext.errors",
     "InputError": "convnext.errors",
@@ -65,6 +67,7 @@ __all__ = [
     "DepthEstimator",
     "DetectedObject",
     "Detector",
+    "Embedder",
     "ImageClassifier",
     "ImageError",
     "InputError",

@@ -75,6 +75,9 @@ class TrainConfig:
     stem_patch: Literal[1, 2, 4] = option(4, "side of the stem's patches; 2 or 1 for small images", group="model")
     image_size: int = option(224, "side of the square images the network sees, in pixels", group="model", common=True)
     drop_path: float = option(0.0, "stochastic depth of the last block", group="model")
+    freeze_backbone: bool = option(
+        False, "train what is above the backbone alone (of a classifier its head: a linear probe)", group="model"
+    )
     layer_scale_init: float = option(1e-6, "first value of V1's LayerScale", group="model")
 
     epochs: int = option(100, "passes over the training images", common=True)

@@ -8,7 +8,8 @@ import math
 import re
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 LONGEST = 1000
@@ -93,3 +94,17 @@ def _finite(value: Any) -> Any:
 def command_line(*words: object) -> str:
     """A command of ours that can be pasted into a shell, whatever its words hold."""
     return f"convnext {shlex.join(str(word) for word in words)}"
+
+
+@contextmanager
+def progress(what: str, total: int) -> Iterator[Callable[..., None]]:
+    """A bar on stderr, if that is a terminal; inside, call what it gives after each of `total` things, or with how many
+    are done more."""
+    from rich.console import Console
+    from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda count=1: bar.advance(task, count)

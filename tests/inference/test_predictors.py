@@ -97,13 +97,6 @@ def test_weights_without_classes_get_imagenet_s_or_numbers(tmp_path, classes, la
     assert predictor(Image.new("RGB", (64, 64)))[0]["label"].split(",")[0] == label
 
 
-def test_weights_without_a_head_say_how_to_get_one(tmp_path):
-    model = convnext.create_model("convnextv2_atto", num_classes=0)
-    convnext.save_weights(model, tmp_path / "headless.safetensors")
-    with pytest.raises(convnext.WeightsError, match="no head to predict with"):
-        convnext.load(tmp_path / "headless.safetensors")
-
-
 def test_grey_models_take_colour_images(tmp_path):
     model = convnext.create_model("convnextv2_atto", num_classes=3, in_chans=1, stem_patch=2)
     meta = {"classes": ["a", "b", "c"], "preprocessing": Preprocessing.standard(32, in_chans=1).to_dict()}

@@ -39,8 +39,10 @@ def test_shapes_of_every_model(name):
     with torch.device("meta"):
         model, x = create_model(name, num_classes=7), torch.zeros(2, 3, 64, 96)
         assert model(x).shape == (2, 7)
-        assert model.embed(x).shape == (2, dims[3])
-        assert [m.shape for m in model.pyramid(x)] == [(2, dims[i], 16 >> i, 24 >> i) for i in range(4)]
+        assert model.embed(x).shape == (2, dims[-1])
+        stride = 4 if VARIANTS[name].is_hierarchical else 16
+        maps = [(2, dim, (64 // stride) >> i, (96 // stride) >> i) for i, dim in enumerate(dims)]
+        assert [m.shape for m in model.pyramid(x)] == maps
 
 
 @pytest.mark.parametrize("name", [ATTO, V1])

@@ -4,6 +4,7 @@ import pytest
 import timm
 import torch
 import transformers
+from peers import randomise
 
 from convnext import create_model
 from convnext.variants import VARIANTS
@@ -12,23 +13,6 @@ from convnext.weights.layouts import from_official
 V2 = ["convnextv2_atto", "convnextv2_femto", "convnextv2_pico", "convnextv2_nano", "convnextv2_tiny", "convnextv2_base"]
 NAMES = [*V2, "convnext_tiny", "convnext_base"]
 SIZES = [(224, 224), (256, 320)]
-
-
-def randomise(model):
-    """Every parameter random, GRN's and LayerScale's too, at sizes that keep activations of order one."""
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            noise = torch.randn(parameter.shape, generator=generator)
-            if ".grn." in name:
-                parameter.copy_(0.3 * noise)
-            elif parameter.ndim > 1:
-                parameter.copy_(noise * parameter[0].numel() ** -0.5)
-            elif name.endswith((".weight", ".gamma")):
-                parameter.copy_((1 if "norm" in name else 0.5) + 0.1 * noise)
-            else:
-                parameter.copy_(0.1 * noise)
-    return model
 
 
 def images(size):

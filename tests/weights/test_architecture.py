@@ -3,16 +3,33 @@
 import pytest
 import torch
 
-from convnext import WeightsError, create_model, list_models
+from convnext import InputError, WeightsError, create_model, list_models
+from convnext.variants import VARIANTS
 from convnext.weights import Architecture, describe
 
 
 @pytest.mark.parametrize("name", list_models())
 def test_every_model_is_recognised(name):
+    variant = VARIANTS[name]
+    patch = 2 if variant.stem == "patch" else 4
     with torch.device("meta"):
-        state = create_model(name, num_classes=7, in_chans=4, stem_patch=2).state_dict()
-    v1 = name.startswith("convnext_")
-    assert describe(state) == Architecture(name, 1 if v1 else 2, 7, 4, 2, layer_scale=v1)
+        state = create_model(name, num_classes=7, in_chans=4, stem_patch=patch).state_dict()
+    scaled = variant.version == 1 and variant.layer_scale
+    assert describe(state) == Architecture(name, variant.version, 7, 4, patch, layer_scale=scaled)
+
+
+def test_a_stem_of_its_own_has_no_patches_to_choose():
+    for name in ("convnext_atto_ols", "convnext_isotropic_small"):
+        with pytest.raises(InputError, match=f"{name} has a stem of its own: leave stem_patch at 4"):
+            create_model(name, stem_patch=2)
+
+
+def test_another_stem_than_any_members_is_refused():
+    with torch.device("meta"):
+        state = create_model("convnext_atto").state_dict()
+        state["downsample_layers.0.overlap.weight"] = torch.zeros(40, 40, 3, 3)
+    with pytest.raises(WeightsError, match="as convnext_atto has, but another stem, norm or head"):
+        describe(state)
 
 
 def test_no_head_and_no_layer_scale():

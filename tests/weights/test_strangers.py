@@ -44,7 +44,7 @@ def test_what_lies_beside_a_backbone_is_said(state: dict, tmp_path: Path) -> Non
     backbone = {f"backbone.{name}": tensor for name, tensor in state.items() if not name.startswith(("head.", "norm."))}
     torch.save(backbone | beside, tmp_path / "x.pt")
     report = load_weights(convnext.create_model("convnextv2_atto", num_classes=3), tmp_path / "x.pt")
-    assert any("left out 2 tensors that are not the backbone's: bbox_head, neck" in note for note in report.notes)
+    assert any("left out 2 tensors that are not the network's: bbox_head, neck" in note for note in report.notes)
 
 
 @pytest.mark.parametrize(
@@ -152,7 +152,7 @@ def test_a_run_of_a_dense_task_starts_others(task: str, tmp_path: Path, caplog: 
     folder = make_folder(tmp_path / "colours")
     arguments = ["train", "classify", str(folder), "--init", str(first), "--out", str(tmp_path / "classifier"), *FAST]
     assert cli.main([*arguments, "--epochs", "1"]) == 0
-    assert "tensors that are not the backbone's" in caplog.text
+    assert "tensors that are not the network's" in caplog.text
 
 
 def test_files_made_to_cost_are_a_line(state: dict, tmp_path: Path) -> None:

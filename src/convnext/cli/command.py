@@ -76,6 +76,16 @@ def add_source(command: argparse.ArgumentParser) -> None:
     command.add_argument("source", metavar="SOURCE", help="run directory, weight file, published name or hf:ORG/NAME")
 
 
+def add_inputs(command: argparse.ArgumentParser) -> None:
+    """Add the argument for images, as `data.sources.inputs.expand` takes them."""
+    command.add_argument(
+        "inputs",
+        metavar="INPUT",
+        nargs="+",
+        help="files, folders, globs, or - for an image or a list of paths on stdin",
+    )
+
+
 def add_size(command: argparse.ArgumentParser) -> None:
     """Add the options for another image size or crop than the model was trained with."""
     command.add_argument(

@@ -30,7 +30,7 @@ def offer_values(parser: argparse.ArgumentParser) -> None:
             for command in action.choices.values():
                 offer_values(command)
         elif action.nargs != 0 and action.choices is None:
-            if action.metavar in ("DATA", "SOURCE", "INPUT", "IMAGES") or action.dest == "init":
+            if action.metavar in ("DATA", "SOURCE", "INPUT", "IMAGES", "FILE") or action.dest == "init":
                 action.complete = shtab.FILE  # type: ignore[attr-defined]  # where shtab looks for it
             elif action.metavar in ("FOLDER", "RUN", "SHARDS"):
                 action.complete = shtab.DIRECTORY  # type: ignore[attr-defined]  # as above

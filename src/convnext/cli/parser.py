@@ -8,6 +8,7 @@ from convnext.cli.compare import COMPARE
 from convnext.cli.completion import COMPLETION
 from convnext.cli.demo import DEMO
 from convnext.cli.doctor import DOCTOR
+from convnext.cli.embed import EMBED
 from convnext.cli.evaluate import EVALUATE
 from convnext.cli.index import INDEX_COMMAND
 from convnext.cli.models import MODELS
@@ -25,6 +26,7 @@ COMMANDS: tuple[Command, ...] = (
     *TRAINING,
     EVALUATE,
     PREDICT,
+    EMBED,
     PACK,
     INDEX_COMMAND,
     RECONSTRUCT,

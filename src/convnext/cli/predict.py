@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from convnext.cli.command import Command, Parser, add_device, add_json, add_size, add_source
+from convnext.cli.command import Command, Parser, add_device, add_inputs, add_json, add_size, add_source
 from convnext.errors import InputError
 
 GIVEN = ("top_k", "threshold", "tile", "out")
@@ -15,12 +15,7 @@ GIVEN = ("top_k", "threshold", "tile", "out")
 
 def _options(command: Parser) -> None:
     add_source(command)
-    command.add_argument(
-        "inputs",
-        metavar="INPUT",
-        nargs="+",
-        help="files, folders, globs, or - for an image or a list of paths on stdin",
-    )
+    add_inputs(command)
     suppressed: dict[str, Any] = {"default": argparse.SUPPRESS}
     command.add_argument(
         "--top-k", type=int, metavar="N", help="classifiers: labels an image [default: 5]", **suppressed
@@ -49,10 +44,10 @@ def _options(command: Parser) -> None:
 
 def _run(args: argparse.Namespace) -> int:
     from convnext.data.sources.inputs import expand
-    from convnext.tasks.load import load, task_of_weights
+    from convnext.tasks.load import load_answering, task_of_weights
 
     images = list(expand(args.inputs))
-    predictor = load(args.source, device=args.device)
+    predictor = load_answering(args.source, device=args.device)
     task = task_of_weights(args.source)
     given = {name: getattr(args, name) for name in GIVEN if hasattr(args, name)}
     for name in given.keys() - set(task.answer_options):

@@ -6,10 +6,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, Self
 
+import numpy as np
 import torch
 from PIL import Image
-from torch import nn
+from torch import Tensor, nn
 
+from convnext.data.images.decode import read_image
 from convnext.errors import InputError
 
 BATCH = 16
@@ -22,11 +24,13 @@ class Predictor(ABC):
     Args:
         model: the network.
         classes: their names, in the order of its outputs.
+        transform: how an image becomes its input: a `Preprocessing` or `WholeImage`.
     """
 
-    def __init__(self, model: nn.Module, classes: Sequence[str]) -> None:
+    def __init__(self, model: nn.Module, classes: Sequence[str], transform: Any) -> None:
         self.model: Any = model.eval()
         self.classes = list(classes)
+        self.transform = transform
 
     @property
     def device(self) -> torch.device:
@@ -38,10 +42,35 @@ class Predictor(ABC):
         self.model.to(device)
         return self
 
-    @abstractmethod
     def read(self, image: Any) -> Image.Image:
         """An image in the form that the model sees: a path, a binary file, a PIL image, a uint8 array `[H, W, 3]` or
         tensor `[3, H, W]`. `ImageError` for one that cannot be read."""
+        return read_image(image, self.transform.mode, white=self.transform.white)
+
+    def embed(self, images: Any, *, batch_size: int = BATCH) -> np.ndarray:
+        """The embedding of one image, float32 `[width]`, or those of many, `[N, width]`.
+
+        An image is a path, a binary file, a PIL image, or pixels as an array or tensor. `ImageError` for an image that
+        cannot be read.
+        """
+        rows = self.each(images, batch_size, lambda read: self.embeddings([self.transform(i) for i in read]))
+        if not isinstance(images, list | tuple):
+            return rows
+        return np.stack(rows) if rows else np.empty((0, self.width), dtype=np.float32)
+
+    def embeddings(self, inputs: Tensor | Sequence[Tensor]) -> list[np.ndarray]:
+        """The embeddings of transformed images `[C, h, w]`, float32 `[width]` each."""
+        with torch.inference_mode():
+            return list(self.features(inputs).float().cpu().numpy())
+
+    @property
+    @abstractmethod
+    def width(self) -> int:
+        """Numbers in an embedding."""
+
+    @abstractmethod
+    def features(self, inputs: Tensor | Sequence[Tensor]) -> Tensor:
+        """The embeddings `[N, width]` of transformed images `[C, h, w]`, which do not depend on each other."""
 
     @abstractmethod
     def see(
@@ -60,7 +89,7 @@ class Predictor(ABC):
             flip: whether a segmenter averages in the mirrored image.
         """
 
-    def each(self, images: Any, batch_size: int, answer: Callable[[list[Image.Image]], list[Any]]) -> Any:
+    def each(self, images: Any, batch_size: int, answer: Callable[[list[Image.Image]], Sequence[Any]]) -> Any:
         """The answer about one image, or a list of the answers about many, `batch_size` of them at a time."""
         if not isinstance(images, list | tuple):
             return answer([self.read(images)])[0]

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypedDict
 
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
-from convnext.data.images.decode import read_image
 from convnext.data.images.preprocessing import Preprocessing
 from convnext.errors import WeightsError
-from convnext.inference.base import BATCH, Predictor, refuse_views
+from convnext.inference.base import BATCH
+from convnext.inference.embedder import Embedder
+from convnext.inference.squares import SeesSquares
 from convnext.models.classifier import Classifier, create_model
 from convnext.weights import describe, published_classes, read_state
-
-log = logging.getLogger("convnext")
+from convnext.weights.files import EMBEDS
 
 
 class Label(TypedDict):
@@ -29,8 +27,8 @@ class Label(TypedDict):
     score: float
 
 
-class ImageClassifier(Predictor):
-    """Classifies images.
+class ImageClassifier(SeesSquares):
+    """Classifies images. Their embeddings are the pooled and normalised features that the head sees.
 
     Args:
         model: the network.
@@ -49,35 +47,9 @@ class ImageClassifier(Predictor):
         multi_label: bool = False,
         descriptions: Mapping[str, str] | None = None,
     ) -> None:
-        super().__init__(model, classes)
-        self.preprocessing = preprocessing
+        super().__init__(model, classes, preprocessing)
         self.multi_label = multi_label
         self.answers = [(descriptions or {}).get(name, name) for name in self.classes]
-
-    def read(self, image: Any) -> Image.Image:
-        return read_image(image, self.preprocessing.mode, white=self.preprocessing.white)
-
-    def see(
-        self,
-        image_size: int | None = None,
-        crop: float | None = None,
-        scales: Sequence[float] | None = None,
-        flip: bool = False,
-    ) -> dict[str, Any]:
-        refuse_views(scales, flip)
-        before = self.preprocessing
-        if image_size is not None:
-            self.preprocessing = replace(self.preprocessing, image_size=image_size)
-        if crop is not None:
-            self.preprocessing = replace(self.preprocessing, crop=crop)
-        if self.preprocessing != before:
-            now = self.preprocessing
-            size, stored = f"{now.image_size} pixels, crop {now.crop:g}", f"{before.image_size}, {before.crop:g}"
-            log.info("images are seen at %s; the model was trained for %s", size, stored)
-        names = ("image_size", "crop")
-        return {
-            n: getattr(self.preprocessing, n) for n in names if getattr(self.preprocessing, n) != getattr(before, n)
-        }
 
     def __call__(self, images: Any, top_k: int = 5, *, batch_size: int = BATCH) -> Any:
         """Labels of one image, or a list of the labels of each of many.
@@ -105,13 +77,21 @@ class ImageClassifier(Predictor):
         logits = self.model(inputs.to(self.device)).float()
         return logits.sigmoid() if self.multi_label else logits.softmax(-1)
 
+    @property
+    def width(self) -> int:
+        return self.model.num_features
 
-def build_classifier(source: str | Path) -> ImageClassifier:
-    """The classifier whose weights are at `source`, in any layout. `WeightsError` for weights without a head."""
+    def features(self, inputs: Tensor | Sequence[Tensor]) -> Tensor:
+        return self.model.embed(self.batch(inputs))
+
+
+def build_classifier(source: str | Path) -> ImageClassifier | Embedder:
+    """The classifier whose weights are at `source`, in any layout; an `Embedder`, if it has no head, or a projection.
+
+    `WeightsError` for weights that name another number of classes than the head has.
+    """
     state, meta = read_state(source)
     architecture = describe(state)
-    if not architecture.num_classes:
-        raise WeightsError(f"{source} has no head to predict with; train one: convnext train classify --init {source}")
     with torch.device("meta"):
         model = create_model(
             architecture.variant,
@@ -120,19 +100,23 @@ def build_classifier(source: str | Path) -> ImageClassifier:
             stem_patch=architecture.stem_patch,
             layer_scale_init=1e-6 if architecture.layer_scale else 0.0,
         )
+        if not architecture.num_classes and "norm.weight" not in state:
+            model.norm = nn.Identity()  # type: ignore[assignment]  # an encoder of pre-training has no last norm
     model.load_state_dict(state, assign=True)
     model.requires_grad_(False)
+    stored, size = meta.get("preprocessing"), meta.get("image_size", 224)
+    seen = Preprocessing.from_dict(stored) if stored else Preprocessing.standard(size, architecture.in_chans)
+    if not architecture.num_classes or meta.get("task") == EMBEDS:
+        return Embedder(model, seen)
     if "classes" not in meta:
         meta = published_classes(architecture.num_classes) | meta
     classes, outputs = meta.get("classes"), architecture.num_classes
     if classes is not None and not (len(classes) == outputs and all(isinstance(name, str) for name in classes)):
         raise WeightsError(f"{source} names {len(classes)} classes, and its head has {outputs}")
-    stored = meta.get("preprocessing")
-    size = meta.get("image_size", 224)
     return ImageClassifier(
         model,
         meta.get("classes") or [str(i) for i in range(architecture.num_classes)],
-        Preprocessing.from_dict(stored) if stored else Preprocessing.standard(size, architecture.in_chans),
+        seen,
         multi_label=meta.get("multi_label", False),
         descriptions=meta.get("descriptions"),
     )

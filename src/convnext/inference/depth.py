@@ -44,8 +44,8 @@ class DepthEstimator(SeesWholeImages):
     """
 
     def __init__(self, model: UperNet, transform: WholeImage, unit: DepthUnit, *, depth_scale: float) -> None:
-        super().__init__(model, ())
-        self.transform, self.unit, self.depth_scale = transform, unit, depth_scale
+        super().__init__(model, (), transform)
+        self.unit, self.depth_scale = unit, depth_scale
 
     def __call__(self, images: Any, *, batch_size: int = 1) -> Any:
         """The depths of one image, float32 `[H, W]` in the unit of the training data, or a list of those of many.

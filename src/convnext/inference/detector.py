@@ -60,8 +60,8 @@ class Detector(SeesWholeImages):
         *,
         mask_padding: MaskPadding = "border",
     ) -> None:
-        super().__init__(model, classes)
-        self.transform, self.mask_padding = transform, mask_padding
+        super().__init__(model, classes, transform)
+        self.mask_padding: MaskPadding = mask_padding
         self.category_ids = list(category_ids)
 
     def __call__(self, images: Any, threshold: float = 0.5, *, batch_size: int = BATCH) -> Any:

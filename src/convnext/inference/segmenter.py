@@ -43,8 +43,7 @@ class Segmenter(SeesWholeImages):
         scales: Sequence[float] = (1.0,),
         flip: bool = False,
     ) -> None:
-        super().__init__(model, classes)
-        self.transform = transform
+        super().__init__(model, classes, transform)
         self.window, self.stride = window, stride or (None if window is None else max(1, window * 2 // 3))
         self.scales, self.flip = tuple(scales), flip
 

@@ -6,10 +6,9 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
-from PIL import Image
+import torch
 from torch import Tensor, nn
 
-from convnext.data.images.decode import read_image
 from convnext.data.images.whole_image import WholeImage
 from convnext.errors import InputError, WeightsError
 from convnext.inference.base import Predictor, refuse_views
@@ -28,12 +27,21 @@ RENAMED_PARTS = {
 
 
 class SeesWholeImages(Predictor):
-    """A predictor that sees whole images, their short side of so many pixels."""
+    """A predictor that sees whole images, their short side of so many pixels.
+
+    An embedding is the mean over positions of the backbone's last map, under the norm that the network puts on it.
+    """
 
     transform: WholeImage
 
-    def read(self, image: Any) -> Image.Image:
-        return read_image(image, white=self.transform.white)
+    @property
+    def width(self) -> int:
+        return self.model.backbone.dims[-1]
+
+    def features(self, inputs: Tensor | Sequence[Tensor]) -> Tensor:
+        # One by one: images have sizes of their own.
+        maps = [self.model.backbone(image.to(self.device)[None])[-1] for image in inputs]
+        return torch.cat([self.model.norms[-1](last).mean(dim=(1, 2)) for last in maps])
 
     def see(
         self,

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
+from convnext.models.encoder import backbone_of
 from convnext.nn.backbone import ConvNeXt, init_weights
+from convnext.nn.downsample import Norm
 from convnext.nn.norm import LayerNorm
 from convnext.nn.parameters import BACKBONE
 from convnext.variants import find_variant
@@ -18,12 +21,16 @@ class Classifier(ConvNeXt):
     """A ConvNeXt with a classification head; parameters are named as in the official files.
 
     Args:
-        num_classes: outputs of the head; 0 leaves the head out, and `forward` gives embeddings.
+        num_classes: outputs of the head; 0 leaves the head out, and `forward` gives what it would get.
+        norm_first: normalise each position before the pooling instead of the pooled features (timm's tiny_hnf).
+        head_hidden: width of a hidden layer with GELU before the head's last one (timm's large_mlp); 0 for none.
         head_init_scale: factor on the head's first weights (papers: 1 from scratch, 0.001 when fine-tuning).
         **backbone: arguments of `ConvNeXt`.
     """
 
-    parameter_rules = BACKBONE.extended(((r"^head\.weight$", True),))
+    parameter_rules = BACKBONE.extended(
+        ((r"^head\.weight$|^pre_logits\.fc\.weight$", True),), matrices=(r"^pre_logits\.fc\.weight$",)
+    )
 
     def __init__(
         self,
@@ -32,23 +39,30 @@ class Classifier(ConvNeXt):
         *,
         num_classes: int = 1000,
         head_init_scale: float = 1.0,
+        norm: Norm = LayerNorm,
+        norm_first: bool = False,
+        head_hidden: int = 0,
         **backbone: Any,
     ) -> None:
-        super().__init__(depths, dims, **backbone)
-        self.num_classes = num_classes
-        self.norm = LayerNorm(dims[-1])
-        self.head: nn.Module = nn.Linear(dims[-1], num_classes) if num_classes else nn.Identity()
+        super().__init__(depths, dims, norm=norm, **backbone)
+        self.num_classes, self.head_width = num_classes, head_hidden or dims[-1]
+        self.norm_pre = norm(dims[-1]) if norm_first else nn.Identity()
+        self.norm = nn.Identity() if norm_first else norm(dims[-1])
+        self.pre_logits: nn.Module = nn.Identity()
+        if head_hidden:
+            self.pre_logits = nn.Sequential(OrderedDict(fc=nn.Linear(dims[-1], head_hidden), act=nn.GELU()))
+        self.head: nn.Module = nn.Linear(self.head_width, num_classes) if num_classes else nn.Identity()
         init_weights(self)
         if isinstance(self.head, nn.Linear):
             self.head.weight.data.mul_(head_init_scale)
 
     def embed(self, images: Tensor) -> Tensor:
         """Images `[N, in_chans, H, W]` to pooled and normalised features `[N, C_4]`."""
-        return self.norm(self.forward_stages(images)[-1].mean(dim=(1, 2)))
+        return self.norm(self.norm_pre(self.forward_stages(images)[-1]).mean(dim=(1, 2)))
 
     def forward(self, images: Tensor) -> Tensor:
         """Images `[N, in_chans, H, W]` to logits `[N, num_classes]`."""
-        return self.head(self.embed(images))
+        return self.head(self.pre_logits(self.embed(images)))
 
     # What timm's models are called by.
 
@@ -58,13 +72,16 @@ class Classifier(ConvNeXt):
         return self.dims[-1]
 
     def forward_features(self, images: Tensor) -> Tensor:
-        """Images `[N, in_chans, H, W]` to the last stage's map `[N, C_4, H/32, W/32]`, before pooling and norm."""
-        return self.pyramid(images)[-1]
+        """Images `[N, in_chans, H, W]` to the last stage's map `[N, C_4, H/32, W/32]`, before the pooling."""
+        return self.norm_pre(self.forward_stages(images)[-1]).permute(0, 3, 1, 2)
 
     def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
-        """The last stage's map `[N, C_4, h, w]` to logits `[N, num_classes]`, or with `pre_logits` to pooled and
-        normalised features `[N, C_4]`."""
-        pooled = self.norm(features.mean(dim=(2, 3)))
+        """The map of `forward_features` to logits `[N, num_classes]`.
+
+        With `pre_logits`, to what the head's last layer takes: pooled and normalised features `[N, C_4]`, where the
+        head has no hidden layer.
+        """
+        pooled = self.pre_logits(self.norm(features.mean(dim=(2, 3))))
         return pooled if pre_logits else self.head(pooled)
 
     def forward_intermediates(
@@ -85,9 +102,9 @@ class Classifier(ConvNeXt):
 
     def reset_classifier(self, num_classes: int) -> None:
         """Replace the head by a new one with random weights; 0 leaves it out."""
-        like = self.norm.weight
+        like = next(self.parameters())
         self.num_classes = num_classes
-        self.head = nn.Linear(self.dims[-1], num_classes) if num_classes else nn.Identity()
+        self.head = nn.Linear(self.head_width, num_classes) if num_classes else nn.Identity()
         init_weights(self.head)
         self.head.to(device=like.device, dtype=like.dtype)
 
@@ -126,15 +143,12 @@ def create_model(
     """
     variant = find_variant(name)
     model = Classifier(
-        variant.depths,
-        variant.dims,
-        version=variant.version,
+        **backbone_of(variant, in_chans=in_chans, stem_patch=stem_patch, layer_scale_init=layer_scale_init),
+        norm_first=variant.norm_first,
+        head_hidden=variant.head_hidden,
         num_classes=num_classes,
-        in_chans=in_chans,
         drop_path_rate=drop_path_rate,
-        stem_patch=stem_patch,
         checkpointing=checkpointing,
-        layer_scale_init=layer_scale_init,
         head_init_scale=head_init_scale,
     )
     if weights is not None:

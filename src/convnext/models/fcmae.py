@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from convnext.errors import WeightsError
+from convnext.models.encoder import backbone_of
 from convnext.models.masking import random_patches
 from convnext.nn.backbone import ConvNeXt, init_weights
 from convnext.nn.block import Block
@@ -225,17 +226,10 @@ def create_fcmae(
         InputError: unknown name.
         ValueError: a mask ratio or patch size that cannot be.
     """
-    variant = find_variant(name)
-    encoder = ConvNeXt(
-        variant.depths,
-        variant.dims,
-        version=variant.version,
-        in_chans=in_chans,
-        stem_patch=stem_patch,
-        drop_path_rate=drop_path_rate,
-        layer_scale_init=layer_scale_init,
-        checkpointing=checkpointing,
+    backbone = backbone_of(
+        find_variant(name), in_chans=in_chans, stem_patch=stem_patch, layer_scale_init=layer_scale_init
     )
+    encoder = ConvNeXt(**backbone, drop_path_rate=drop_path_rate, checkpointing=checkpointing)
     return FCMAE(
         encoder,
         mask_ratio=mask_ratio,

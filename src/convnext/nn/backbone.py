@@ -18,6 +18,7 @@ from torch.utils.checkpoint import checkpoint
 
 from convnext.nn.block import Block
 from convnext.nn.depthwise.visible_patches import place_tables
+from convnext.nn.downsample import Downsample, Norm, PatchConv, patch_stem
 from convnext.nn.norm import LayerNorm
 from convnext.nn.visible_patches import VisiblePatches
 
@@ -38,31 +39,17 @@ def init_weights(network: nn.Module) -> None:
                     nn.init.zeros_(module.bias)
 
 
-class PatchConv(nn.Conv2d):
-    """Convolution with stride = kernel, `[..., H, W, in]` to `[..., H/patch, W/patch, out]`."""
-
-    def __init__(self, in_dim: int, out_dim: int, patch: int) -> None:
-        super().__init__(in_dim, out_dim, patch, stride=patch)
-
-    def forward(self, x: Tensor) -> Tensor:
-        if x.ndim == 4:
-            # Where a library gives channels-first memory, one copy here saves one in each layer to come.
-            return super().forward(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1).contiguous()
-        # Visible patches are many small maps, for which convolution kernels are not made: a matrix product.
-        side = self.kernel_size[0]
-        squares = x.unflatten(-2, (-1, side)).unflatten(-4, (-1, side)).transpose(-4, -3).flatten(-3)
-        return F.linear(squares, self.weight.permute(0, 2, 3, 1).flatten(1), self.bias)
-
-
 class ConvNeXt(nn.Module):
     """The backbone.
 
     Args:
-        depths: blocks in each of the four stages.
+        depths: blocks in each stage; the papers' networks have four, isotropic ones one.
         dims: channels of each stage.
         version: 1 (LayerScale) or 2 (GRN).
         in_chans: channels of the images.
-        stem_patch: side of the stem's patches: 4, or 2 or 1 for small images.
+        stem: layers before the first stage; patches of `stem_patch`×`stem_patch` pixels and a norm if None.
+        stem_patch: pixels of a side that become one position of the first stage: 4, or 2 or 1 for small images.
+        norm: builds every norm, from its channels.
         drop_path_rate: stochastic depth of the last block; it rises linearly from 0 at the first.
         layer_scale_init: V1's first LayerScale value.
         checkpointing: recompute each block in the backward pass instead of storing its activations.
@@ -75,7 +62,9 @@ class ConvNeXt(nn.Module):
         *,
         version: int = 2,
         in_chans: int = 3,
+        stem: Downsample | None = None,
         stem_patch: int = 4,
+        norm: Norm = LayerNorm,
         drop_path_rate: float = 0.0,
         layer_scale_init: float = 1e-6,
         checkpointing: bool = False,
@@ -85,17 +74,15 @@ class ConvNeXt(nn.Module):
         self.in_chans, self.stem_patch, self.checkpointing = in_chans, stem_patch, checkpointing
         self.total_stride = stem_patch * 2 ** (len(dims) - 1)
 
-        stem = nn.Sequential(PatchConv(in_chans, dims[0], stem_patch), LayerNorm(dims[0]))
-        downsamples = [
-            nn.Sequential(LayerNorm(dim), PatchConv(dim, next_dim, 2)) for dim, next_dim in itertools.pairwise(dims)
-        ]
-        self.downsample_layers = nn.ModuleList([stem, *downsamples])
+        stem = patch_stem(in_chans, dims[0], stem_patch, norm) if stem is None else stem
+        between = [Downsample(norm(dim), PatchConv(dim, next_dim, 2)) for dim, next_dim in itertools.pairwise(dims)]
+        self.downsample_layers = nn.ModuleList([stem, *between])
 
         rates = iter(torch.linspace(0, drop_path_rate, sum(depths), device="cpu").tolist())
         self.stages = nn.ModuleList(
             nn.Sequential(
                 *[
-                    Block(dim, version=version, drop_path=next(rates), layer_scale_init=layer_scale_init)
+                    Block(dim, version=version, norm=norm, drop_path=next(rates), layer_scale_init=layer_scale_init)
                     for _ in range(depth)
                 ]
             )
@@ -125,7 +112,7 @@ class ConvNeXt(nn.Module):
             x = patches.cut(x)
         maps = []
         for downsample, stage in zip(self.downsample_layers, self.stages, strict=True):
-            x = downsample(x)
+            x = downsample(x, patches)
             if patches is not None:
                 place_tables(x, patches)  # before the blocks: one that is computed again must find what it found first
             for block in stage.children():

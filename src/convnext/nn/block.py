@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from convnext.nn.depthwise.layer import DepthwiseConv
+from convnext.nn.downsample import Norm
 from convnext.nn.norm import GRN, LayerNorm
 from convnext.nn.pointwise import mlp, takes_operator
 from convnext.nn.visible_patches import VisiblePatches
@@ -36,14 +37,23 @@ class Block(nn.Module):
     Args:
         dim: channels, C.
         version: 2 has GRN; 1 has LayerScale instead.
+        norm: builds the norm, from its channels.
         drop_path: probability of dropping the branch in training.
         layer_scale_init: first value of V1's LayerScale; 0 leaves LayerScale out.
     """
 
-    def __init__(self, dim: int, *, version: int = 2, drop_path: float = 0.0, layer_scale_init: float = 1e-6) -> None:
+    def __init__(
+        self,
+        dim: int,
+        *,
+        version: int = 2,
+        norm: Norm = LayerNorm,
+        drop_path: float = 0.0,
+        layer_scale_init: float = 1e-6,
+    ) -> None:
         super().__init__()
         self.dwconv = DepthwiseConv(dim)
-        self.norm = LayerNorm(dim)
+        self.norm = norm(dim)
         self.pwconv1 = nn.Linear(dim, 4 * dim)
         self.grn = GRN(4 * dim) if version == 2 else None
         self.pwconv2 = nn.Linear(4 * dim, dim)

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from convnext.nn.backbone import ConvNeXt
 from convnext.nn.block import Block
+from convnext.nn.downsample import OverlapConv
 from convnext.nn.norm import grn_scale
 from convnext.nn.visible_patches import VisiblePatches
 
@@ -21,12 +22,19 @@ def forward_masked_dense(backbone: ConvNeXt, images: Tensor, patches: VisiblePat
     seen = (~patches.mask()).unsqueeze(-1)
     x = images.contiguous(memory_format=torch.channels_last).permute(0, 2, 3, 1)
     for downsample, stage in zip(backbone.downsample_layers, backbone.stages, strict=True):
-        x = downsample(x)
-        side = x.shape[1] // seen.shape[1]
-        keep = seen.repeat_interleave(side, 1).repeat_interleave(side, 2).to(x.dtype)
+        for layer in downsample.children():
+            # Where one position looks at another, hidden ones must be zero.
+            x = layer(x * _keep(seen, x) if isinstance(layer, OverlapConv) else x)
+        keep = _keep(seen, x)
         for block in stage.children():
             x = backbone.run_block(masked_block, block, x, keep)
     return x * keep
+
+
+def _keep(seen: Tensor, x: Tensor) -> Tensor:
+    """The grid's mask `[N, h, w, 1]` at the size of the map `x`, `[N, H, W, C]`: 1 where visible, 0 where hidden."""
+    side = x.shape[1] // seen.shape[1]
+    return seen.repeat_interleave(side, 1).repeat_interleave(side, 2).to(x.dtype)
 
 
 def masked_block(block: Block, x: Tensor, keep: Tensor) -> Tensor:

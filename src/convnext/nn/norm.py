@@ -1,7 +1,7 @@
-"""Normalisation layers of ConvNeXt. Both act on channels-last tensors `[N, ..., C]`.
+"""Normalisation layers of ConvNeXt. All act on channels-last tensors `[N, ..., C]`.
 
-Both accumulate in fp32 whatever the input's type: `torch.nn.LayerNorm` does so by itself, and GRN
-asks for it, because a sum of squares overflows fp16 from activations of 256 on. Both give the input's type, under
+All accumulate in fp32 whatever the input's type: `torch.nn.LayerNorm` does so by itself, and the others
+ask for it, because a sum of squares overflows fp16 from activations of 256 on. All give the input's type, under
 autocast the autocast's: activations are as wide on a GPU as on a CPU.
 """
 
@@ -17,15 +17,15 @@ from torch.nn import functional as F
 from convnext.nn.exporting import is_exporting
 from convnext.nn.triton import available as gpu
 
-EPS = 1e-6  # of both
+EPS = 1e-6  # of all
 OWN_ELEMENTS = 2**20  # of a tensor on CUDA, from which our kernels pay
 
 
 class LayerNorm(nn.LayerNorm):
-    """LayerNorm over the last axis with the papers' eps of 1e-6."""
+    """LayerNorm over the last axis; the papers' eps is 1e-6."""
 
-    def __init__(self, dim: int) -> None:
-        super().__init__(dim, eps=EPS)
+    def __init__(self, dim: int, eps: float = EPS) -> None:
+        super().__init__(dim, eps=eps)
 
     def forward(self, x: Tensor) -> Tensor:
         """`[N, ..., C]` to the same shape."""
@@ -38,6 +38,39 @@ class LayerNorm(nn.LayerNorm):
         with torch.autocast("cuda", enabled=False):  # which would take fp32, and give it
             weight, bias = (t.to(x.dtype) for t in (self.weight, self.bias))
             return F.layer_norm(x, self.normalized_shape, weight, bias, self.eps)
+
+
+class ScaleNorm(nn.Module):
+    """A norm over the last axis that scales by a weight, and neither centres nor shifts."""
+
+    def __init__(self, dim: int, eps: float = EPS) -> None:
+        super().__init__()
+        self.weight, self.eps = nn.Parameter(torch.ones(dim)), eps
+
+    def square(self, x: Tensor) -> Tensor:
+        """`[N, ..., C]` in fp32 or more to what the root is taken of, `[N, ..., 1]`."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`[N, ..., C]` to the same shape."""
+        if x.device.type == "cuda" and torch.is_autocast_enabled("cuda"):
+            x = x.to(torch.get_autocast_dtype("cuda"))
+        wide = x.to(torch.promote_types(x.dtype, torch.float32))
+        return (wide * torch.rsqrt(self.square(wide) + self.eps) * self.weight).to(x.dtype)
+
+
+class RMSNorm(ScaleNorm):
+    """Divides by the root of the mean square over channels (timm's `rmsnorm2d`)."""
+
+    def square(self, x: Tensor) -> Tensor:
+        return x.square().mean(-1, keepdim=True)
+
+
+class StdNorm(ScaleNorm):
+    """Divides by the standard deviation over channels, of the unbiased variance (timm's `simplenorm`)."""
+
+    def square(self, x: Tensor) -> Tensor:
+        return x.var(-1, keepdim=True)
 
 
 def takes_kernel(x: Tensor) -> bool:

@@ -39,8 +39,8 @@ BACKBONE = ParameterRules(
     decay=(
         (r"(\.|^)bias$", False),
         (r"(\.|^)(gamma|beta)$", False),  # LayerScale; GRN, 4-D in official files, so a rule by dimension misses it
-        (r"(\.|^)norm\.weight$|downsample_layers\.(0\.1|[123]\.0)\.weight$", False),  # every LayerNorm
-        (r"(dwconv|pwconv[12])\.weight$|downsample_layers\.\d\.\d\.weight$", True),
+        (r"(\.|^)norm(_pre)?\.weight$|downsample_layers\.(0\.1|[123]\.0)\.weight$", False),  # every norm
+        (r"(dwconv|pwconv[12])\.weight$|downsample_layers\.\d\.(\d|overlap)\.weight$", True),
     ),
     matrices=(r"pwconv[12]\.weight$",),
 )
@@ -49,7 +49,8 @@ BACKBONE = ParameterRules(
 
 def head_layer(depths: tuple[int, ...], groups: str) -> int:
     """The last layer: the head's, the final norm's, a decoder's."""
-    return {"single": sum(depths) + 1, "group": 4 + -(-depths[2] // 3), "stage": len(depths) + 1}[groups]
+    grouped = 1 + -(-depths[0] // 3) if len(depths) == 1 else 4 + -(-depths[2] // 3)
+    return {"single": sum(depths) + 1, "group": grouped, "stage": len(depths) + 1}[groups]
 
 
 def layer_of(name: str, depths: tuple[int, ...], groups: str) -> int:
@@ -57,19 +58,22 @@ def layer_of(name: str, depths: tuple[int, ...], groups: str) -> int:
 
     "single": every block is a layer, a downsampling belongs to the block after it.
     "group": the third stage's blocks by threes, each other stage (with its downsampling) one layer, which makes twelve
-    of 27 blocks and six of nine; the stem is layer 0 (appendix A of both papers, and the released code).
+    of 27 blocks and six of nine; the stem is layer 0 (appendix A of both papers, and the released code). An
+    isotropic network has one stage: its blocks by threes.
     "stage": a stage is a layer, and all downsampling is layer 0 (the released code for segmentation).
     """
-    part = re.match(r"(?:encoder\.|backbone\.)?(downsample_layers|stages)\.(\d)\.(\d+)\.", name)
+    part = re.match(r"(?:encoder\.|backbone\.)?(downsample_layers|stages)\.(\d)\.(\d+|overlap)\.", name)
     if part is None:
         return head_layer(depths, groups)
-    kind, stage, block = part[1], int(part[2]), int(part[3])
+    kind, stage, block = part[1], int(part[2]), int(part[3]) if part[1] == "stages" else 0
     if groups == "stage":
         return stage + 1 if kind == "stages" else 0
     if groups == "single":
-        return sum(depths[:stage]) + (block if kind == "stages" else 0) + 1
+        return sum(depths[:stage]) + block + 1
     if stage == 0 and kind == "downsample_layers":
         return 0
+    if len(depths) == 1:
+        return 1 + block // 3
     if stage == 2:
-        return 3 + (block // 3 if kind == "stages" else 0)
+        return 3 + block // 3
     return (1, 2, 3, head_layer(depths, groups) - 1)[stage]

@@ -78,7 +78,8 @@ The whole configuration is in `config.json`, the machine in `environment.json`, 
 
 def first_weights(config: TrainConfig) -> str:
     """What a run started from."""
-    return f"weights `{config.init}`" if config.init else "random weights"
+    weights = f"weights `{config.init}`" if config.init else "random weights"
+    return f"{weights}, the backbone frozen," if config.freeze_backbone else weights
 
 
 def names(classes: Sequence[str]) -> str:

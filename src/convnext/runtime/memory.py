@@ -1,4 +1,8 @@
-"""Available and peak memory of a process, on a GPU or a CPU; limits of machine, container and shell count."""
+"""Available and peak memory of a process, on a GPU or a CPU; limits of machine, container and shell count.
+
+On a CPU, pages of files (PyTorch's libraries are half a gigabyte) do not count: the system gives them up when it needs
+the memory, and reads them again.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +31,7 @@ class Memory:
             free, total = torch.cuda.mem_get_info(self.device)
             share = torch.cuda.get_per_process_memory_fraction(self.device) * total
             return int(min(share, free + torch.cuda.memory_reserved(self.device)))
-        own = _of_status("VmRSS")
+        own = _of_status("VmRSS") - _of_status("RssFile")
         limits = [own + _of_table(Path("/proc/meminfo"), "MemAvailable"), *(own + free for free in _free_of_groups())]
         most = address_space()
         return min([*limits, most - _of_status("VmSize") + own] if most is not None else limits)
@@ -36,7 +40,7 @@ class Memory:
         """Peak memory of this process so far, in bytes, with the present memory of its loading processes."""
         if self.device.type == "cuda":
             return torch.cuda.max_memory_reserved(self.device)
-        return _of_status("VmHWM") + sum(map(_proportional, _children()))
+        return _of_status("VmHWM") - _of_status("RssFile") + sum(map(_proportional, _children()))
 
 
 def address_space() -> int | None:
@@ -66,8 +70,9 @@ def _children() -> list[int]:
 
 def _proportional(process: int) -> int:
     """Bytes of a process, of which those it shares with others count in part; 0 if it is gone."""
+    table = Path(f"/proc/{process}/smaps_rollup")
     try:
-        return _of_table(Path(f"/proc/{process}/smaps_rollup"), "Pss")
+        return _of_table(table, "Pss") - _of_table(table, "Pss_File")
     except OSError:
         return 0
 

@@ -42,6 +42,8 @@ class TaskDefinition(ABC):
     """Options that decide what is read of the data."""
     answer_options: ClassVar[tuple[str, ...]] = ("out",)
     """Options of `convnext predict` that the task's models take, beside those that all take."""
+    answers: ClassVar[bool] = True
+    """Whether its models answer with more than embeddings."""
     sign: ClassVar[str] = ""
     """Option by which runs are known that do not store their task's name."""
 

@@ -12,7 +12,7 @@ from convnext.data.splits import Split
 from convnext.reports.tables import Table
 from convnext.runtime import distributed
 from convnext.runtime.device import Precision, autocast, pick_device
-from convnext.tasks.load import load, task_of_weights
+from convnext.tasks.load import load_answering, task_of_weights
 
 
 class Rows(NamedTuple):
@@ -82,10 +82,11 @@ def evaluate(
 
     `image_size`, `crop` and `views` stand for the model's own (of segmenters, `scales` and `flip`); `out` is a folder
     for `images.csv`, a row an image, and of detectors `objects.csv`. Under `torchrun`, each process sees its share of
-    the images, and all get the whole's metrics. `InputError` where the data has other classes.
+    the images, and all get the whole's metrics. `InputError` where the data has other classes, or the model none: a kNN
+    of embeddings is not measured.
     """
     where = pick_device(device)
-    predictor = load(source, device=where)
+    predictor = load_answering(source, device=where)
     changed = predictor.see(image_size, crop, **views)
     evaluator = task_of_weights(source).evaluator()
     part, name = evaluator.held_out(source, predictor, data, split)

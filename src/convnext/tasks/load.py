@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from convnext.errors import InputError, WeightsError
+from convnext.inference.embedder import Embedder
+from convnext.printing import command_line
 from convnext.runtime.device import pick_device
 from convnext.tasks.definition import TaskDefinition
 from convnext.tasks.registry import TASKS, find_task
@@ -16,7 +20,7 @@ from convnext.weights import read_meta
 
 def load(source: str | Path, *, device: str | torch.device = "auto") -> Any:
     """A predictor from a run directory, a weight file, a published name or `hf:ORG/NAME`: an `ImageClassifier`, a
-    `Detector`, a `Segmenter` or a `DepthEstimator`.
+    `Detector`, a `Segmenter`, a `DepthEstimator`, or of weights without classes an `Embedder`.
 
     Weights without classes of their own get ImageNet's where they have 1000 outputs, else "0", "1", ...;
     weights without preprocessing get the paper's at the size they were trained at, where that is known, else 224.
@@ -24,11 +28,33 @@ def load(source: str | Path, *, device: str | torch.device = "auto") -> Any:
     The network is put on `device`, a name of `runtime.device.pick_device`; "auto" takes the machine's accelerator.
 
     Raises:
-        WeightsError: nothing there, not a ConvNeXt, no head, or not to be trusted.
+        WeightsError: nothing there, not a ConvNeXt, or not to be trusted.
     """
-    try:
+    with opening(source):
         meta = read_meta(source)
         predictor = task_of_meta(meta).predictor(source, meta)
+    return predictor.to(pick_device(device) if isinstance(device, str) else device)
+
+
+def load_answering(source: str | Path, *, device: str | torch.device = "auto") -> Any:
+    """`load`, of weights that answer with more than embeddings; `InputError` for others, which `convnext embed` takes.
+
+    What is known by its task to hold an encoder alone is not read.
+    """
+    with opening(source):
+        answers = task_of_weights(source).answers
+    predictor = load(source, device=device) if answers else None
+    if predictor is None or isinstance(predictor, Embedder):
+        command = f"{command_line('embed', source)} INPUT --out FILE"
+        raise InputError(f"{source} answers with embeddings alone, which `{command}` writes")
+    return predictor
+
+
+@contextmanager
+def opening(source: str | Path) -> Iterator[None]:
+    """Inside, what is wrong with the weights at `source` becomes an `InputError` that names them."""
+    try:
+        yield
     except MemoryError:
         raise
     except InputError as error:
@@ -36,7 +62,6 @@ def load(source: str | Path, *, device: str | torch.device = "auto") -> Any:
     except Exception as error:  # what strangers write into a file raises nearly anything
         reason = (str(error) or type(error).__name__).splitlines()[0][:200]
         raise WeightsError(f"{source} does not hold a model that this version can use: {reason}") from error
-    return predictor.to(pick_device(device) if isinstance(device, str) else device)
 
 
 def task_of_weights(source: str | Path) -> TaskDefinition:
@@ -46,5 +71,4 @@ def task_of_weights(source: str | Path) -> TaskDefinition:
 
 def task_of_meta(meta: dict[str, Any]) -> TaskDefinition:
     """The task that a weight file's metadata names; classification, where it names none that there is."""
-    name = meta.get("task")
-    return find_task(name if name in {task.name for task in TASKS} else "classify")
+    return next((task for task in TASKS if task.name == meta.get("task")), find_task("classify"))

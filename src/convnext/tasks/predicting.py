@@ -34,9 +34,14 @@ class Readable:
 
     def status(self) -> int:
         """How the command ends: 0, 1 if some image was unreadable, 2 if all were."""
-        if self.bad and len(self.images) > 1:
-            complain(f"{self.bad} of {len(self.images)} images could not be read")
-        return 0 if not self.bad else 2 if self.bad == len(self.images) else 1
+        return status_of(self.bad, len(self.images))
+
+
+def status_of(bad: int, count: int) -> int:
+    """How a command on images ends: 0, 1 if some were unreadable, 2 if all were; of several it says how many."""
+    if bad and count > 1:
+        complain(f"{bad} of {count} images could not be read")
+    return 0 if not bad else 2 if bad == count else 1
 
 
 class Outputs:

@@ -11,6 +11,7 @@ from convnext.config import TrainConfig
 from convnext.errors import InputError
 from convnext.runtime import distributed
 from convnext.runtime.device import is_deterministic, pick_device, synchronises_batch_norm
+from convnext.tasks.freezing import drop_path_of, freeze
 from convnext.weights.files import read_meta, read_tensors
 
 log = logging.getLogger("convnext")
@@ -19,7 +20,7 @@ log = logging.getLogger("convnext")
 def encoder_of(config: TrainConfig) -> dict[str, Any]:
     """Arguments of `create_encoder`; with `init`, its first weights are those."""
     return {
-        "drop_path_rate": config.drop_path,
+        "drop_path_rate": drop_path_of(config),
         "layer_scale_init": config.layer_scale_init,
         "checkpointing": config.checkpointing,
         "weights": config.init,
@@ -51,6 +52,13 @@ def refuse_deterministic(config: TrainConfig) -> None:
         raise InputError(
             "on a GPU, operators of detection and segmentation have no deterministic form: leave --deterministic out"
         )
+
+
+def prepared(model: Any, config: TrainConfig) -> nn.Module:
+    """A detector or segmenter as it is trained: with what `init` has of it, frozen and synchronised as the config
+    says."""
+    freeze(config, model.backbone)
+    return synchronised(take_over(model, config.init), config.device)
 
 
 def take_over(model: nn.Module, init: str | None) -> nn.Module:

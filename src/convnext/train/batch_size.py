@@ -108,6 +108,6 @@ def largest(trials: list[MemoryTrial], *, processes: int = 1) -> int:
 def is_enough(trials: list[MemoryTrial]) -> bool:
     """Whether the memory of larger batches is known."""
     last = trials[-1]
-    if last.peak >= USED / 2 * last.limit or last.batch >= min(LARGEST_BATCH, last.images):
+    if last.peak >= USED * last.limit or last.batch >= min(LARGEST_BATCH, last.images):
         return True
     return len(trials) > 1 and last.peak - trials[-2].peak >= GROWTH

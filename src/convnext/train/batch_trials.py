@@ -28,6 +28,7 @@ def run_trials(asked: dict[str, Any]) -> None:
     """Print a `MemoryTrial` after each, as JSON, until they are enough."""
     given, parent = asked["given"], os.getppid()
     memory = Memory(pick_device(str(given.get("device", "auto"))))
+    # The program that waits for this one counts as taken: what it leaves free is what loading validation images takes.
     limit = memory.limit() // (1 if memory.device.type == "cuda" else asked["processes"])
     trials: list[MemoryTrial] = []
     config = find_task(asked["task"]).config().override({"accumulate": given.get("accumulate", 1)})
@@ -37,7 +38,7 @@ def run_trials(asked: dict[str, Any]) -> None:
         trials.append(MemoryTrial(batch, memory.peak(), limit, images))
         print(json.dumps(trials[-1]._asdict()), flush=True)
         gc.collect()  # a trainer and what belongs to it name each other
-        batch *= 4 if trials[-1].peak < limit / 8 else 2
+        batch *= 4 if trials[-1].peak < limit / 4 else 2
 
 
 def make_steps(asked: dict[str, Any], given: dict[str, Any]) -> int:

@@ -5,15 +5,12 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from torch import Tensor
-
 from convnext.errors import WeightsError
-from convnext.variants import VARIANTS
+from convnext.variants import VARIANTS, Variant
+from convnext.weights.key_tables import OVERLAP, STEM, State
 
 _FIRST_OF_STAGE = re.compile(r"stages\.(\d+)\.0\.dwconv\.weight")
 _BLOCK = re.compile(r"stages\.(\d+)\.\d+\.dwconv\.weight")
-
-STEM = "downsample_layers.0.0.weight"
 
 
 @dataclass(frozen=True)
@@ -28,7 +25,7 @@ class Architecture:
     layer_scale: bool
 
 
-def describe(state: dict[str, Tensor]) -> Architecture:
+def describe(state: State) -> Architecture:
     """The architecture of an official-layout `state`; `num_classes` is 0 when there is no head.
 
     Raises:
@@ -44,15 +41,32 @@ def describe(state: dict[str, Tensor]) -> Architecture:
     depths = tuple(blocks.count(stage) for stage in sorted(widths))
     inside = [key for key in state if key.startswith("stages.")]  # a pre-training decoder has GRN of its own
     version = 2 if any(".grn." in key for key in inside) else 1
-    for variant in VARIANTS.values():
-        if (variant.version, variant.depths, variant.dims) == (version, depths, dims):
-            head = state.get("head.weight")
-            return Architecture(
-                variant=variant.name,
-                version=version,
-                num_classes=0 if head is None else head.shape[0],
-                in_chans=stem.shape[1],
-                stem_patch=stem.shape[2],
-                layer_scale=any(key.endswith(".gamma") and ".grn." not in key for key in inside),
-            )
-    raise WeightsError(f"not a ConvNeXt of the family: V{version} with depths {depths} and widths {dims}")
+    sizes = [v for v in VARIANTS.values() if (v.version, v.depths, v.dims) == (version, depths, dims)]
+    variant = next((variant for variant in sizes if _fits(variant, state)), None)
+    if variant is None:
+        kind = f" as {sizes[0].name} has, but another stem, norm or head" if sizes else ""
+        raise WeightsError(f"not a ConvNeXt of the family: V{version} with depths {depths} and widths {dims}{kind}")
+    head = state.get("head.weight")
+    return Architecture(
+        variant=variant.name,
+        version=version,
+        num_classes=0 if head is None else head.shape[0],
+        in_chans=stem.shape[1],
+        stem_patch=stem.shape[2] if variant.stem == "patch" else 4,
+        layer_scale=any(key.endswith(".gamma") and ".grn." not in key for key in inside),
+    )
+
+
+def _fits(variant: Variant, state: State) -> bool:
+    """Whether the names and shapes of stem, norms and head are those of the variant, where the state has them."""
+    second, hidden = state.get(OVERLAP), state.get("pre_logits.fc.weight")
+    if second is None:
+        stems = ["patch"] if "downsample_layers.0.1.weight" in state else ["isotropic"]
+    else:
+        stems = ["overlap", "gelu"] if second.shape[0] == second.shape[1] else ["tiered"]
+    return (
+        variant.stem in stems
+        and (variant.norm == "layer") == ("stages.0.0.norm.bias" in state)
+        and variant.norm_first == ("norm_pre.weight" in state)
+        and variant.head_hidden == (0 if hidden is None else len(hidden))
+    )

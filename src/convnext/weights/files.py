@@ -26,11 +26,14 @@ from torch import Tensor
 from convnext.errors import InputError, WeightsError
 from convnext.storage.files import whole_file
 from convnext.weights import hub, openmmlab, zoo
-from convnext.weights.layouts import State, strip_prefix, to_official
+from convnext.weights.key_tables import State
+from convnext.weights.layouts import DECODER, detect_layout, leave_out_extras, strip_prefix, to_official
 
 log = logging.getLogger("convnext")
 
 RUN_FILE = "model.safetensors"
+EMBEDS = "embed"
+"""The task of weights that answer with embeddings: trained ones without a head, or whose head is a projection."""
 META_KEY = "convnext"
 
 BIN_FILE = "pytorch_model.bin"
@@ -39,7 +42,6 @@ _NUMBERS: list[Any] = [np.dtype, *{type(np.dtype(code)) for code in "?bBhHiIlLqQ
 """Types that a pickled NumPy number is made of, as training scripts save beside weights; none of them runs code."""
 MOST_TENSORS = 20_000
 """Tensors of a file, at most; the largest network here has some hundreds, a checkpoint several times as many."""
-_DECODER = ("decoder.", "proj.", "pred.", "mask_token")
 _NON_COMMERCIAL_HUB = re.compile(r"models--(facebook--convnextv2-|timm--convnextv2_)")
 
 
@@ -123,7 +125,7 @@ def are_trained(source: str | Path | None) -> bool:
         return False
     meta = read_meta(source)
     if "task" in meta:
-        return "classes" in meta
+        return "classes" in meta or meta["task"] == EMBEDS
     state, _ = _read_official(locate(source))
     return "head.weight" in state or "norm.weight" in state
 
@@ -192,7 +194,7 @@ def read_file(path: Path, *, decoder: bool = False) -> tuple[State, list[str]]:
     With `decoder`, that of a pre-training file stays in, under its own names.
     """
     state, notes = _read_official(path)
-    extra = [] if decoder else [key for key in state if key.startswith(_DECODER)]
+    extra = [] if decoder else [key for key in state if key.startswith(DECODER)]
     if extra:
         state = {key: tensor for key, tensor in state.items() if key not in extra}
         notes.append(f"left out the {len(extra)} tensors of the pre-training decoder")
@@ -205,11 +207,13 @@ def read_file(path: Path, *, decoder: bool = False) -> tuple[State, list[str]]:
 def _read_official(path: Path) -> tuple[State, list[str]]:
     """All tensors of one file under their official names, and notes on what was chosen."""
     state, notes = _unwrap(_read_content(path), path)
-    state, dropped = strip_prefix(openmmlab.own_names(state))
-    if dropped:
+    state, beside = strip_prefix(openmmlab.own_names(state))
+    layout = detect_layout(state)
+    state, extra = leave_out_extras(state, layout)
+    if dropped := [*beside, *extra]:
         left = ", ".join(sorted({key.split(".")[0] for key in dropped})[:5])
-        notes.append(f"left out {len(dropped)} tensors that are not the backbone's: {left}")
-    return to_official(state), notes
+        notes.append(f"left out {len(dropped)} tensors that are not the network's: {left}")
+    return to_official(state, layout), notes
 
 
 def _read_content(path: Path) -> Any:

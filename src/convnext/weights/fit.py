@@ -9,10 +9,12 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from convnext.errors import InputError, WeightsError, nearest
-from convnext.weights.architecture import STEM, Architecture, describe
+from convnext.errors import WeightsError
+from convnext.variants import find_variant
+from convnext.weights.architecture import Architecture, describe
 from convnext.weights.files import locate, read_file, save_state
-from convnext.weights.layouts import WRITABLE, State, from_official, to_official
+from convnext.weights.key_tables import STEM, State
+from convnext.weights.layouts import from_official, to_official
 
 log = logging.getLogger("convnext")
 
@@ -81,8 +83,6 @@ def save_weights(model: nn.Module, path: str | Path, layout: str = "official", m
     Raises:
         InputError: unknown layout, or a path that cannot be written.
     """
-    if layout not in WRITABLE:
-        raise InputError(f"unknown layout '{layout}'; {nearest(layout, WRITABLE)}")
     save_state(path, from_official(model.state_dict(), layout), meta)
 
 
@@ -108,7 +108,7 @@ def _check_variant(path: Path, state: State, own: State) -> None:
         if known < len(own) / 2:
             message = f"{path} is not a ConvNeXt: it has {known} of the model's {len(own)} parameter names"
             raise MismatchError(message, *_differences(state, own))
-    elif wants and holds.variant != wants.variant:
+    elif wants and find_variant(holds.variant).backbone != find_variant(wants.variant).backbone:
         message = f"{path} holds {holds.variant}, the model is {wants.variant}; build a {holds.variant} for it"
         raise MismatchError(message, *_differences(state, own))
     elif wants and holds.stem_patch != wants.stem_patch:
@@ -116,30 +116,30 @@ def _check_variant(path: Path, state: State, own: State) -> None:
         raise MismatchError(f"{message}; build it with stem_patch={holds.stem_patch}", *_differences(state, own))
 
 
+_PARTS = {"head.": "head", "pre_logits.": "hidden layer of the head", "norm.": "last norm", "norm_pre.": "last norm"}
+"""What follows the stages, by the beginnings of names."""
+
+
 def _fit_head(state: State, own: State, notes: list[str]) -> set[str]:
     """Drop what of head and last norm the model has no place for; the keys that the model keeps as they are."""
+    holds, wants = ({part for part in _PARTS if any(key.startswith(part) for key in keys)} for keys in (state, own))
+    other = {"pre_logits.", "head."} if ("pre_logits." in holds) != ("pre_logits." in wants) else set()
+    for key in [key for key in state if key.startswith(tuple(holds - wants | other))]:
+        del state[key]
+    dropped = [_PARTS[part] for part in _PARTS if part in holds - wants or part in holds & other]
+    absent = [_PARTS[part] for part in _PARTS if part in wants - holds or part in wants & other]
+    if dropped := [what for what in dropped if what not in absent]:
+        notes.append(f"left out the file's {' and '.join(dropped)}: the model has none")
+    if absent:
+        notes.append(f"the file has no {' and '.join(absent)}: the model keeps its own, untrained")
+    kept = {key for key in own if key.startswith(tuple(wants - holds | other))}
     file_head, head = state.get("head.weight"), own.get("head.weight")
-    if head is None:
-        for part, what in (("head.", "head"), ("norm.", "last norm")):
-            dropped = [key for key in state if key.startswith(part)]
-            if dropped and not any(key.startswith(part) for key in own):
-                for key in dropped:
-                    del state[key]
-                notes.append(f"left out the file's {what}: the model has none")
-        if "norm.weight" in own and "norm.weight" not in state:
-            notes.append("the file has no last norm: the model keeps its own, untrained")
-            return {key for key in own if key.startswith("norm.")}
-    elif file_head is None:
-        absent = ("head.", "norm.") if "norm.weight" not in state else ("head.",)
-        what = "head and last norm" if len(absent) == 2 else "head"
-        notes.append(f"the file has no {what}: the model keeps its own, untrained")
-        return {key for key in own if key.startswith(absent)}
-    elif file_head.shape != head.shape and file_head.shape[1:] == head.shape[1:]:
+    if file_head is not None and head is not None and len(file_head) != len(head):
         notes.append(f"the file's head of {len(file_head)} classes is replaced by a fresh one of {len(head)}")
-        del state["head.weight"]
-        state.pop("head.bias", None)
-        return {"head.weight", "head.bias"}
-    return set()
+        for key in ("head.weight", "head.bias"):
+            state.pop(key, None)
+            kept.add(key)
+    return kept
 
 
 def _fit_stem(state: State, own: State, notes: list[str]) -> None:

@@ -1,21 +1,22 @@
-"""Names and shapes of the same parameters in other libraries' files: one table per layout, read in both directions.
+"""State dicts from one layout to another: which layout a file has, to the official one, and from it.
 
-The official layout is native. In a pattern, `{i}` `{j}` `{k}` stand for numbers, `{p}` for weight or bias,
-and `{model}` for the prefix of a Hugging Face model, which may be absent.
+The names are in `key_tables`; the official layout is native.
 """
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Callable
-from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from convnext.errors import InputError, WeightsError, nearest
+from convnext.variants import Variant, find_variant
+from convnext.weights.architecture import describe
+from convnext.weights.key_tables import LAYOUTS, OVERLAP, WRITABLE, Rule, State
 
-State = dict[str, Tensor]
+DECODER = ("decoder.", "proj.", "pred.", "mask_token")
+"""What the names of FCMAE's decoder start with."""
 
 _FIELDS = {
     "i": r"\d+",
@@ -23,132 +24,8 @@ _FIELDS = {
     "k": r"\d+",
     "p": r"weight|bias",
     "model": r"(?:convnext(?:v2)?\.)?",
+    "wrapped": r"(?:model\.)?",
 }
-
-
-def _kernel_from_minkowski(kernel: Tensor) -> Tensor:
-    """`(s², C)` to `(C, 1, s, s)` and `(s², in, out)` to `(out, in, s, s)`; MinkowskiEngine counts x before y."""
-    side = math.isqrt(kernel.shape[0])
-    if kernel.ndim == 2:
-        kernel = kernel[:, None]
-    return kernel.permute(2, 1, 0).unflatten(-1, (side, side)).transpose(-1, -2)
-
-
-def _kernel_to_minkowski(weight: Tensor, width: int) -> Tensor:
-    kernel = weight.transpose(-1, -2).flatten(-2).permute(2, 1, 0)
-    return kernel[:, 0] if kernel.shape[1] == 1 else kernel
-
-
-def _to_conv(weight: Tensor, width: int) -> Tensor:
-    # timm's V2 models narrower than Tiny hold their linear layers as 1x1 convolutions.
-    return weight[:, :, None, None] if width < 96 else weight
-
-
-def _to_vector(tensor: Tensor, width: int) -> Tensor:
-    return tensor.flatten()
-
-
-class Rule(NamedTuple):
-    """One parameter in two layouts; `read` and `write` change its shape (`write` also gets the stem's width)."""
-
-    official: str
-    foreign: str
-    read: Callable[[Tensor], Tensor] | None = None
-    write: Callable[[Tensor, int], Tensor] | None = None
-
-
-_OFFICIAL = [
-    "downsample_layers.{i}.{k}.{p}",
-    "stages.{i}.{j}.dwconv.{p}",
-    "stages.{i}.{j}.norm.{p}",
-    "stages.{i}.{j}.pwconv1.{p}",
-    "stages.{i}.{j}.pwconv2.{p}",
-    "stages.{i}.{j}.grn.gamma",
-    "stages.{i}.{j}.grn.beta",
-    "stages.{i}.{j}.gamma",
-    "norm.{p}",
-    "head.{p}",
-]
-
-_TIMM = [
-    Rule("downsample_layers.0.{k}.{p}", "stem.{k}.{p}"),
-    Rule("downsample_layers.{i}.{k}.{p}", "stages.{i}.downsample.{k}.{p}"),
-    Rule("stages.{i}.{j}.dwconv.{p}", "stages.{i}.blocks.{j}.conv_dw.{p}"),
-    Rule("stages.{i}.{j}.norm.{p}", "stages.{i}.blocks.{j}.norm.{p}"),
-    Rule("stages.{i}.{j}.pwconv1.weight", "stages.{i}.blocks.{j}.mlp.fc1.weight", write=_to_conv),
-    Rule("stages.{i}.{j}.pwconv1.bias", "stages.{i}.blocks.{j}.mlp.fc1.bias"),
-    Rule("stages.{i}.{j}.pwconv2.weight", "stages.{i}.blocks.{j}.mlp.fc2.weight", write=_to_conv),
-    Rule("stages.{i}.{j}.pwconv2.bias", "stages.{i}.blocks.{j}.mlp.fc2.bias"),
-    Rule("stages.{i}.{j}.grn.gamma", "stages.{i}.blocks.{j}.mlp.grn.weight", write=_to_vector),
-    Rule("stages.{i}.{j}.grn.beta", "stages.{i}.blocks.{j}.mlp.grn.bias", write=_to_vector),
-    Rule("stages.{i}.{j}.gamma", "stages.{i}.blocks.{j}.gamma"),
-    Rule("norm.{p}", "head.norm.{p}"),
-    Rule("head.{p}", "head.fc.{p}"),
-]
-
-_HF = [
-    Rule("downsample_layers.0.0.{p}", "{model}embeddings.patch_embeddings.{p}"),
-    Rule("downsample_layers.0.1.{p}", "{model}embeddings.layernorm.{p}"),
-    Rule("downsample_layers.{i}.{k}.{p}", "{model}encoder.stages.{i}.downsampling_layer.{k}.{p}"),
-    Rule("stages.{i}.{j}.dwconv.{p}", "{model}encoder.stages.{i}.layers.{j}.dwconv.{p}"),
-    Rule("stages.{i}.{j}.norm.{p}", "{model}encoder.stages.{i}.layers.{j}.layernorm.{p}"),
-    Rule("stages.{i}.{j}.pwconv1.{p}", "{model}encoder.stages.{i}.layers.{j}.pwconv1.{p}"),
-    Rule("stages.{i}.{j}.pwconv2.{p}", "{model}encoder.stages.{i}.layers.{j}.pwconv2.{p}"),
-    Rule("stages.{i}.{j}.grn.gamma", "{model}encoder.stages.{i}.layers.{j}.grn.weight"),
-    Rule("stages.{i}.{j}.grn.beta", "{model}encoder.stages.{i}.layers.{j}.grn.bias"),
-    Rule("stages.{i}.{j}.gamma", "{model}encoder.stages.{i}.layers.{j}.layer_scale_parameter"),
-    Rule("norm.{p}", "{model}layernorm.{p}"),
-    Rule("head.{p}", "classifier.{p}"),
-]
-
-# FCMAE's encoder, written by the official code on MinkowskiEngine: convolutions are `kernel`, norms and
-# linear layers sit one level deeper; the stem is dense.
-_FCMAE = [
-    Rule("downsample_layers.0.{k}.{p}", "encoder.downsample_layers.0.{k}.{p}"),
-    Rule("downsample_layers.{i}.0.{p}", "encoder.downsample_layers.{i}.0.ln.{p}"),
-    Rule(
-        "downsample_layers.{i}.1.weight",
-        "encoder.downsample_layers.{i}.1.kernel",
-        _kernel_from_minkowski,
-        _kernel_to_minkowski,
-    ),
-    Rule("downsample_layers.{i}.1.bias", "encoder.downsample_layers.{i}.1.bias"),
-    Rule(
-        "stages.{i}.{j}.dwconv.weight",
-        "encoder.stages.{i}.{j}.dwconv.kernel",
-        _kernel_from_minkowski,
-        _kernel_to_minkowski,
-    ),
-    Rule("stages.{i}.{j}.dwconv.bias", "encoder.stages.{i}.{j}.dwconv.bias"),
-    Rule("stages.{i}.{j}.norm.{p}", "encoder.stages.{i}.{j}.norm.ln.{p}"),
-    Rule("stages.{i}.{j}.pwconv1.{p}", "encoder.stages.{i}.{j}.pwconv1.linear.{p}"),
-    Rule("stages.{i}.{j}.pwconv2.{p}", "encoder.stages.{i}.{j}.pwconv2.linear.{p}"),
-    Rule("stages.{i}.{j}.grn.gamma", "encoder.stages.{i}.{j}.grn.gamma", write=lambda t, width: t.flatten()[None]),
-    Rule("stages.{i}.{j}.grn.beta", "encoder.stages.{i}.{j}.grn.beta", write=lambda t, width: t.flatten()[None]),
-]
-
-_MMPRETRAIN = [
-    Rule("downsample_layers.{i}.{k}.{p}", "backbone.downsample_layers.{i}.{k}.{p}"),
-    Rule("stages.{i}.{j}.dwconv.{p}", "backbone.stages.{i}.{j}.depthwise_conv.{p}"),
-    Rule("stages.{i}.{j}.norm.{p}", "backbone.stages.{i}.{j}.norm.{p}"),
-    Rule("stages.{i}.{j}.pwconv1.{p}", "backbone.stages.{i}.{j}.pointwise_conv1.{p}"),
-    Rule("stages.{i}.{j}.pwconv2.{p}", "backbone.stages.{i}.{j}.pointwise_conv2.{p}"),
-    Rule("stages.{i}.{j}.grn.gamma", "backbone.stages.{i}.{j}.grn.gamma", write=_to_vector),
-    Rule("stages.{i}.{j}.grn.beta", "backbone.stages.{i}.{j}.grn.beta", write=_to_vector),
-    Rule("stages.{i}.{j}.gamma", "backbone.stages.{i}.{j}.gamma"),
-    Rule("norm.{p}", "backbone.norm3.{p}"),
-    Rule("head.{p}", "head.fc.{p}"),
-]
-
-LAYOUTS: dict[str, list[Rule]] = {
-    "official": [Rule(pattern, pattern) for pattern in _OFFICIAL],
-    "timm": _TIMM,
-    "hf": _HF,
-    "mmpretrain": _MMPRETRAIN,
-    "fcmae": _FCMAE,
-    "encoder": [Rule(pattern, f"encoder.{pattern}") for pattern in _OFFICIAL],
-}
-WRITABLE = ["official", "timm", "hf", "mmpretrain"]
 
 
 def _regex(pattern: str) -> re.Pattern[str]:
@@ -157,7 +34,7 @@ def _regex(pattern: str) -> re.Pattern[str]:
 
 
 _WRAPPERS = ("module.", "_orig_mod.")  # of whatever network
-_STEMS = [rule.foreign.format(i=0, k=0, p="weight", model="") for rule in (t[0] for t in LAYOUTS.values())]
+_STEMS = [t[0].foreign.format(i=0, k=0, p="weight", model="", wrapped="") for t in LAYOUTS.values()]
 """The name of the stem's filters in each layout."""
 _READERS = {name: [(_regex(rule.foreign), rule) for rule in rules] for name, rules in LAYOUTS.items()}
 _WRITERS = {name: [(_regex(rule.official), rule) for rule in rules] for name, rules in LAYOUTS.items()}
@@ -182,7 +59,7 @@ def _official_rank(key: str, tensor: Tensor) -> Tensor:
 
 
 def detect_layout(state: State) -> str | None:
-    """The layout that knows most of the names in `state`; None if no layout knows any."""
+    """The layout, or form of one, that knows most of the names in `state`; None if none knows any."""
     known = {name: sum(_match(key, table) is not None for key in state) for name, table in _READERS.items()}
     best = max(known, key=known.__getitem__)
     return best if known[best] else None
@@ -205,6 +82,27 @@ def strip_prefix(state: State) -> tuple[State, list[str]]:
     best = max(sorted(prefixes, key=len), key=known)
     inside = {key.removeprefix(best): tensor for key, tensor in state.items() if key.startswith(best)}
     return inside, [key for key in state if not key.startswith(best)]
+
+
+def leave_out_extras(state: State, layout: str | None) -> tuple[State, list[str]]:
+    """Leave out what a file of that layout holds beside the network; returns the state, and the names left out.
+
+    A CLIP model has a text tower, EUPE's files have projectors and norms of the first stages. DINOv3's files hold the
+    last norm a second time, as `norms.3`.
+
+    Raises:
+        WeightsError: a second copy that is not equal to the first.
+    """
+    extra: list[str] = []
+    if layout is not None and layout.startswith("open_clip"):
+        extra = [key for key in state if not key.startswith("visual.")]
+    if layout == "official":
+        for key in (key for key in state if key.startswith("norms.3.")):
+            original = key.replace("norms.3.", "norm.")
+            if original not in state or not torch.equal(state[key], state[original]):
+                raise WeightsError(f"'{key}' should be the same as '{original}', and is not; this is another network")
+        extra = [key for key in state if key.startswith(("norms.", "projectors."))]
+    return {key: tensor for key, tensor in state.items() if key not in extra}, extra
 
 
 def to_official(state: State, layout: str | None = None) -> State:
@@ -230,6 +128,8 @@ def to_official(state: State, layout: str | None = None) -> State:
             except RuntimeError:
                 raise WeightsError(f"'{key}' has the shape {list(tensor.shape)}, which is no ConvNeXt's") from None
         official[key] = tensor
+    if layout.startswith("open_clip") and "head.weight" in official:
+        official["head.bias"] = official["head.weight"].new_zeros(len(official["head.weight"]))
     return official
 
 
@@ -237,19 +137,51 @@ def from_official(state: State, layout: str) -> State:
     """An official-layout `state` in the names and shapes of `layout`.
 
     Raises:
-        InputError: unknown layout, or a parameter the layout has no name for.
+        InputError: unknown layout, or one that cannot hold this network; the reason is given.
     """
-    if layout not in LAYOUTS:
+    if layout not in WRITABLE:
         raise InputError(f"unknown layout '{layout}'; {nearest(layout, WRITABLE)}")
     if layout == "official":
         return dict(state)
-    width = state["downsample_layers.0.0.weight"].shape[0]
-    model = "convnextv2." if any(".grn." in key for key in state) else "convnext."
+    variant = find_variant(describe(state).variant)
+    _check_form(variant, layout)
+    form = layout + _form(state, variant, layout)
+    if layout == "open_clip" and (bias := state.get("head.bias")) is not None:
+        if bias.any():
+            raise InputError("the open_clip layout ends in a projection without a bias, and this head has one")
+        state = {key: tensor for key, tensor in state.items() if key != "head.bias"}
+    model = "convnextv2." if variant.version == 2 else "convnext."
     foreign = {}
     for key, tensor in state.items():
-        found = _match(key, _WRITERS[layout])
+        if layout == "fcmae" and key.startswith(DECODER):
+            foreign[key] = tensor
+            continue
+        found = _match(key, _WRITERS[form])
         if found is None:
-            raise InputError(f"the {layout} layout has no name for '{key}'; only classifiers can be written in it")
+            raise InputError(f"the {layout} layout has no name for '{key}' of {variant.name}")
         rule, fields = found
-        foreign[rule.foreign.format(model=model, **fields)] = rule.write(tensor, width) if rule.write else tensor
+        name = rule.foreign.format(model=model, wrapped="model.", **fields)
+        foreign[name] = rule.write(tensor, state) if rule.write else tensor
     return foreign
+
+
+def _form(state: State, variant: Variant, layout: str) -> str:
+    """Which of its forms a layout takes for a network."""
+    if layout == "timm" and OVERLAP in state:
+        return "/gelu" if variant.stem == "gelu" else "/overlap"
+    if layout == "open_clip" and "pre_logits.fc.weight" in state:
+        return "/mlp"
+    return ""
+
+
+def _check_form(variant: Variant, layout: str) -> None:
+    """`InputError` where the other library builds another network under the same names."""
+    reason = ""
+    if variant.is_hierarchical == (layout == "isotropic"):
+        reason = "is isotropic" if layout != "isotropic" else "is not isotropic"
+    elif layout not in ("timm", "open_clip") and variant.norm != "layer":
+        reason = "has another norm than LayerNorm"
+    elif layout not in ("timm", "open_clip") and variant.eps != 1e-6:
+        reason = f"has norms with an eps of {variant.eps:g}, and 1e-06 is fixed there"
+    if reason:
+        raise InputError(f"the {layout} layout cannot hold {variant.name}, which {reason}")

@@ -18,7 +18,8 @@ from torch import Tensor
 from convnext.errors import WeightsError
 from convnext.weights.architecture import describe
 from convnext.weights.dense_classes import ADE20K_CLASSES, COCO_CATEGORY_IDS, COCO_CLASSES
-from convnext.weights.layouts import Rule, State, strip_prefix, to_official
+from convnext.weights.key_tables import Rule, State
+from convnext.weights.layouts import strip_prefix, to_official
 from convnext.weights.published_detectors import PUBLISHED_DETECTORS
 
 BACKBONE_PREFIX = "backbone."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 from PIL import Image
 from torch import Tensor
@@ -37,6 +38,9 @@ class WholeImage:
     `white` is the value of 16-bit images that is white. `antialias` is whether an image that is made smaller is blurred
     by as much.
     """
+
+    mode: ClassVar[str] = "RGB"
+    """The Pillow mode of the images it takes."""
 
     short: int
     long: int

@@ -9,15 +9,12 @@ import tarfile
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from io import BytesIO
 from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
-from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 
 from convnext.data.image_set import divide_listing, read_listing
 from convnext.data.images.decode import IMAGE_SUFFIXES, read_bytes, stored_mode
@@ -27,7 +24,7 @@ from convnext.data.sources.folders import read_unlabelled
 from convnext.data.sources.records import ImageRecord, in_class_order, read_class_names
 from convnext.data.splits import HoldOut, part_of_name
 from convnext.errors import ImageError, InputError
-from convnext.printing import without_password
+from convnext.printing import progress, without_password
 from convnext.storage.files import sha256_of, whole_file
 
 TAR_BLOCK = 512  # bytes; tar files are made of these
@@ -274,13 +271,3 @@ def _index_shard(shard: Shard, known: Mapping[str, int]) -> None:
 def count_images(shards: Iterable[Shard]) -> int:
     """The images in them."""
     return sum(len(shard.names) for shard in shards)
-
-
-@contextmanager
-def progress(what: str, total: int) -> Iterator[Callable[[], None]]:
-    """A bar on stderr, if that is a terminal; inside, call what it gives after each of `total` things."""
-    console = Console(stderr=True)
-    columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task(what, total=total)
-        yield lambda: bar.advance(task)

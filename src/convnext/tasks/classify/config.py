@@ -38,7 +38,6 @@ class ClassifyConfig(TrainConfig):
         "none", "weigh classes by the inverse of their count", group="data"
     )
     head_init_scale: float = option(1.0, "factor on the new head's first weights", group="model")
-    freeze_backbone: bool = option(False, "train the head alone (linear probe)", group="model")
 
     def __post_init__(self) -> None:
         super().__post_init__()

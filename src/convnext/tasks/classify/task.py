@@ -30,6 +30,7 @@ from convnext.tasks.classify.ending import accuracy_in_words, weakest_class
 from convnext.tasks.classify.evaluate import ClassificationEvaluator
 from convnext.tasks.classify.metrics import Answers
 from convnext.tasks.classify.report import write_report
+from convnext.tasks.freezing import drop_path_of, freeze
 from convnext.tasks.supervised import SupervisedTask, split_batch
 from convnext.weights.class_names import descriptions_of
 
@@ -61,15 +62,13 @@ class Classification(SupervisedTask):
             num_classes=len(self.train.classes),
             in_chans=config.in_chans,
             stem_patch=config.stem_patch,
-            drop_path_rate=0.0 if config.freeze_backbone else config.drop_path,
+            drop_path_rate=drop_path_of(config),
             layer_scale_init=config.layer_scale_init,
             checkpointing=config.checkpointing,
             head_init_scale=config.head_init_scale,
             weights=config.init,
         )
-        if config.freeze_backbone:
-            model.requires_grad_(False)
-            model.head.requires_grad_(True)
+        freeze(config, model, model.head)
         return model
 
     def build_mixup(self) -> Any:

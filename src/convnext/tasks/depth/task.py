@@ -33,10 +33,9 @@ from convnext.tasks.depth.read import Depths, DepthSet
 from convnext.tasks.depth.report import write_depth_report
 from convnext.tasks.pyramid import (
     encoder_of,
+    prepared,
     refuse_deterministic,
     refuse_single_images,
-    synchronised,
-    take_over,
     upernet_parts,
 )
 from convnext.tasks.supervised import SupervisedTask, split_batch
@@ -67,7 +66,7 @@ class DepthEstimation(SupervisedTask):
         """The network; with `init`, the backbone's first weights are those."""
         config = self.config
         model = create_segmenter(config.model, num_classes=1, encoder=encoder_of(config), **upernet_parts(config))
-        return synchronised(take_over(model, config.init), config.device)
+        return prepared(model, config)
 
     def train_loader(self) -> TrainLoader:
         """Augmented crops."""

@@ -32,7 +32,7 @@ from convnext.tasks.detect.evaluate import DetectionEvaluator
 from convnext.tasks.detect.metrics import Result, as_coco, evaluate_kinds, has_objects
 from convnext.tasks.detect.read import training_images
 from convnext.tasks.detect.report import drawn_truth, write_detection_report
-from convnext.tasks.pyramid import encoder_of, refuse_deterministic, synchronised, take_over
+from convnext.tasks.pyramid import encoder_of, prepared, refuse_deterministic
 from convnext.tasks.supervised import SupervisedTask
 from convnext.weights import read_meta
 
@@ -95,7 +95,7 @@ class Detection(SupervisedTask):
         """The network; with `init`, the backbone's first weights are those."""
         config, classes = self.config, len(self.train.classes)
         model = create_detector(config.model, num_classes=classes, encoder=encoder_of(config), **self.parts_of_model())
-        return synchronised(take_over(model, config.init), config.device)
+        return prepared(model, config)
 
     def compile(self, network: Any) -> Any:
         """The backbone: what comes after it has other sizes every time."""

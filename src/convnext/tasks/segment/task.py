@@ -27,10 +27,9 @@ from convnext.runtime import distributed
 from convnext.tasks.base import TrainLoader
 from convnext.tasks.pyramid import (
     encoder_of,
+    prepared,
     refuse_deterministic,
     refuse_single_images,
-    synchronised,
-    take_over,
     upernet_parts,
 )
 from convnext.tasks.segment.card import write_segmentation_card
@@ -72,7 +71,7 @@ class Segmentation(SupervisedTask):
         model = create_segmenter(
             config.model, num_classes=classes, encoder=encoder_of(config), **upernet_parts(self.config)
         )
-        return synchronised(take_over(model, config.init), config.device)
+        return prepared(model, config)
 
     def compile(self, network: Any) -> Any:
         """Compile the whole network for training crops, which have one size; test images have many, and are measured

@@ -25,6 +25,7 @@ class Fcmae(TaskDefinition):
     default_recipes = "fcmae_small_data up to 20,000 images, else fcmae"
     config = PretrainConfig
     recipes = (fcmae, fcmae_small_data, fcmae_digits)
+    answers = False
     sign = "mask_ratio"
 
     def read(self, config: PretrainConfig) -> tuple[int, Any]:
@@ -54,4 +55,4 @@ class Fcmae(TaskDefinition):
     def predictor(self, source: str | Path, meta: dict[str, Any]) -> Any:
         from convnext.inference.classifier import build_classifier
 
-        return build_classifier(source)  # which says that there is no head
+        return build_classifier(source)  # of an encoder, an `Embedder`

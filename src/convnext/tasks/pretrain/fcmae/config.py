@@ -16,7 +16,7 @@ class PretrainConfig(TrainConfig):
     """An FCMAE pre-training run."""
 
     TASK: ClassVar[str] = "pretrain"
-    FIXED: ClassVar[tuple[str, ...]] = ("patience",)
+    FIXED: ClassVar[tuple[str, ...]] = ("patience", "freeze_backbone")
 
     mask_ratio: float = option(0.6, "share of patches hidden", group="model", common=True)
     patch_size: int = option(

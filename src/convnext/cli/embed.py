@@ -1,0 +1,57 @@
+"""`convnext embed`: the embeddings of many images in one file."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from convnext.cli.command import Command, Parser, add_device, add_inputs, add_json, add_size, add_source
+from convnext.errors import InputError
+from convnext.printing import counted, say, to_json
+
+
+def _options(command: Parser) -> None:
+    add_source(command)
+    add_inputs(command)
+    command.add_argument(
+        "--out",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="FILE.parquet, with columns path and embedding, or FILE.npy and beside it FILE.txt with the paths",
+    )
+    command.add_argument("--overwrite", action="store_true", help="replace FILE, and do not go on with one begun")
+    command.add_argument("--batch-size", type=int, default=16, metavar="N", help="images that are computed together")
+    command.add_argument("--workers", type=int, default=2, metavar="N", help="processes that load images")
+    add_size(command)
+    add_device(command)
+    add_json(command, "one JSON object: file, images, width, and lines on what was left out")
+
+
+def _run(args: argparse.Namespace) -> int:
+    from convnext.data.sources.inputs import expand
+    from convnext.reports.embeddings import files_of
+    from convnext.tasks.embedding import embed_images
+    from convnext.tasks.load import load
+    from convnext.tasks.predicting import status_of
+
+    for name, least in (("batch_size", 1), ("workers", 0)):
+        if getattr(args, name) < least:
+            raise InputError(f"--{name.replace('_', '-')} must be at least {least}, not {getattr(args, name)}")
+    files_of(args.out)  # another kind of file is refused before anything is loaded
+    images = list(expand(args.inputs))
+    predictor = load(args.source, device=args.device)
+    predictor.see(args.image_size, args.crop)
+    how = {"batch_size": args.batch_size, "workers": args.workers, "overwrite": args.overwrite}
+    done = embed_images(predictor, images, args.out, **how)
+    status = status_of(len(done.left_out), len(images))
+    if status == 2:
+        return status
+    if args.json:
+        print(to_json({"file": str(args.out), **done._asdict()}))
+    else:
+        say(f"{counted(done.images, 'image')}, embeddings of {done.width} numbers: {args.out}")
+    return status
+
+
+EMBED = Command("embed", "write images' embeddings, to search, cluster or compare them by", _options, _run)

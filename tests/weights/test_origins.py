@@ -1,0 +1,93 @@
+"""Files that other libraries write: loaded here they answer as there, and written back they are the same bit by bit."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from peers import NAMES, foreign_model, randomise
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+import convnext
+from convnext import create_model
+from convnext.variants import VARIANTS
+from convnext.weights import read_state
+from convnext.weights.layouts import from_official, to_official
+
+SIZES = [(64, 96), (128, 128)]
+QUICK, LARGEST = 30e6, 100e6
+"""Parameters of what is computed in every run of the tests, and of what is computed at all."""
+
+
+def cases(*layouts: str) -> list:
+    """Layout and name of each member; those of over `QUICK` parameters are heavy."""
+    found = [(layout, name) for layout in layouts for name in NAMES[layout]]
+    return [
+        pytest.param(layout, name, marks=pytest.mark.heavy if VARIANTS[name].parameters > QUICK else ())
+        for layout, name in found
+        if VARIANTS[name].parameters < LARGEST
+    ]
+
+
+def assert_same(own: Tensor, foreign: Tensor) -> None:
+    largest = foreign.abs().max().item()
+    assert own.shape == foreign.shape
+    assert 0.1 < largest < 100  # neither vanished nor exploded: the comparison means something
+    assert (own - foreign).abs().max().item() <= 1e-4
+
+
+def assert_identical(written: dict[str, Tensor], original: dict[str, Tensor]) -> None:
+    assert written.keys() == original.keys()
+    for key, tensor in original.items():
+        assert written[key].dtype == tensor.dtype
+        assert torch.equal(written[key], tensor), key
+
+
+@pytest.mark.parametrize(("layout", "name"), cases("timm", "torchvision", "hf"))
+@torch.inference_mode()
+def test_a_classifiers_file(layout: str, name: str, tmp_path: Path) -> None:
+    foreign = randomise(foreign_model(layout, name)).eval()
+    save_file(foreign.state_dict(), tmp_path / "model.safetensors")
+    own = create_model(name, weights=tmp_path / "model.safetensors").eval()
+    for size in SIZES:
+        images = torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(1))
+        expected = foreign(images)
+        assert_same(own(images), expected if isinstance(expected, Tensor) else expected.logits)
+    convnext.save_weights(own, tmp_path / "back.safetensors", layout=layout)
+    assert_identical(load_file(tmp_path / "back.safetensors"), foreign.state_dict())
+
+
+@pytest.mark.parametrize(("layout", "name"), cases("dinov3"))
+@torch.inference_mode()
+def test_a_dinov3_file_of_the_hub(layout: str, name: str, tmp_path: Path) -> None:
+    foreign = randomise(foreign_model(layout, name)).eval()
+    save_file(foreign.state_dict(), tmp_path / "model.safetensors")
+    own = create_model(name, num_classes=0, weights=tmp_path / "model.safetensors").eval()
+    for size in SIZES:
+        images = torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(1))
+        assert_same(own(images), foreign(images).pooler_output)
+    convnext.save_weights(own, tmp_path / "back.safetensors", layout=layout)
+    assert_identical(load_file(tmp_path / "back.safetensors"), foreign.state_dict())
+
+
+@pytest.mark.parametrize("layout", ["timm", "hf", "mmpretrain"])
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])
+def test_half_precision_stays_as_it_is(layout: str, kind: torch.dtype) -> None:
+    state = {key: tensor.to(kind) for key, tensor in create_model("convnext_atto", num_classes=3).state_dict().items()}
+    assert_identical(to_official(from_official(state, layout)), state)
+
+
+def test_an_open_clip_file(tmp_path: Path) -> None:
+    """The tower's trunk by timm, and its projection by hand: `visual.head.proj` of the pooled and normalised map."""
+    trunk = randomise(foreign_model("timm", "convnext_atto", 0)).eval()
+    projection = torch.randn(16, 320, generator=torch.Generator().manual_seed(2)) / 18
+    state = {f"visual.trunk.{key}": tensor for key, tensor in trunk.state_dict().items()}
+    state |= {"visual.head.proj.weight": projection, "logit_scale": torch.tensor(4.6), "text.x": torch.zeros(2)}
+    torch.save({"state_dict": {f"module.{key}": tensor for key, tensor in state.items()}}, tmp_path / "clip.pt")
+    own = create_model("convnext_atto", num_classes=16, weights=tmp_path / "clip.pt").eval()
+    images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        assert_same(own(images), trunk(images) @ projection.T)
+    read, _ = read_state(tmp_path / "clip.pt")
+    back = from_official(read, "open_clip")
+    assert_identical(back, {key: tensor for key, tensor in state.items() if key.startswith("visual.")})
