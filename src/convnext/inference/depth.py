@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from convnext.data.images.whole_image import Size, WholeImage
-from convnext.inference.whole import SeesWholeImages, arguments_of
+from convnext.inference.whole import SeesWholeImages, arguments_of, fill
 from convnext.models.segmentation.upernet import UperNet, create_segmenter, resize_map
 
 
@@ -78,8 +78,7 @@ def build_depth_estimator(state: dict[str, Tensor], meta: dict[str, Any]) -> Dep
     """The depth estimator whose weights and description a run stored."""
     with torch.device("meta"):
         model = create_segmenter(meta["model"], num_classes=1, **arguments_of(meta))
-    model.load_state_dict(state, assign=True)
-    model.requires_grad_(False)
+    fill(model, state)
     depth = dict(meta["depth"])
     scale = depth.pop("depth_scale")
     return DepthEstimator(model, WholeImage(**meta["transform"]), DepthUnit(**depth), depth_scale=scale)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple, NotRequired, TypedDict
+from typing import Any, Literal, NamedTuple, NotRequired, TypedDict
 
 import numpy as np
 import torch
@@ -14,8 +14,10 @@ from torch.nn import functional as F
 
 from convnext.data.images.whole_image import Size, WholeImage
 from convnext.inference.base import BATCH
-from convnext.inference.whole import SeesWholeImages, arguments_of
+from convnext.inference.whole import SeesWholeImages, arguments_of, fill
 from convnext.models.detection.rcnn import RCNN, Detections, create_detector
+
+MaskPadding = Literal["border", "zeros"]
 
 
 class DetectedObject(TypedDict):
@@ -45,12 +47,21 @@ class Detector(SeesWholeImages):
         classes: their names.
         category_ids: what COCO's JSON calls them.
         transform: how an image becomes its input.
+        mask_padding: what lies about an object's mask: its border's values, or zeros, which make it smaller by up to
+            half a cell.
     """
 
     def __init__(
-        self, model: RCNN, classes: Sequence[str], category_ids: Sequence[int | str], transform: WholeImage
+        self,
+        model: RCNN,
+        classes: Sequence[str],
+        category_ids: Sequence[int | str],
+        transform: WholeImage,
+        *,
+        mask_padding: MaskPadding = "border",
     ) -> None:
         super().__init__(model, classes, transform)
+        self.mask_padding: MaskPadding = mask_padding
         self.category_ids = list(category_ids)
 
     def __call__(self, images: Any, threshold: float = 0.5, *, batch_size: int = BATCH) -> Any:
@@ -79,12 +90,14 @@ class Detector(SeesWholeImages):
         """The objects of transformed images with at least that score, in the pixels of the images, of these sizes."""
         detections = self.model([each.to(self.device) for each in inputs])
         return [
-            place(found, (each.shape[1], each.shape[2]), size, least=least)
+            place(found, (each.shape[1], each.shape[2]), size, least=least, padding=self.mask_padding)
             for found, each, size in zip(detections, inputs, sizes, strict=True)
         ]
 
 
-def place(found: Detections, inner: Size, size: Size, *, least: float = 0.0) -> list[Found]:
+def place(
+    found: Detections, inner: Size, size: Size, *, least: float = 0.0, padding: MaskPadding = "border"
+) -> list[Found]:
     """Objects found in an image of `inner` height and width, in the pixels of the same image of another `size`."""
     factor = torch.tensor([size[1] / inner[1], size[0] / inner[0]] * 2)
     boxes = found.boxes.float().cpu() * factor
@@ -94,11 +107,11 @@ def place(found: Detections, inner: Size, size: Size, *, least: float = 0.0) -> 
         if score < least:
             break
         box = boxes[i].tolist()
-        objects.append(Found(label, score, box, paste(masks[i], box, size) if len(masks) else None))
+        objects.append(Found(label, score, box, paste(masks[i], box, size, padding) if len(masks) else None))
     return objects
 
 
-def paste(mask: Tensor, box: Sequence[float], size: Size) -> np.ndarray:
+def paste(mask: Tensor, box: Sequence[float], size: Size, padding: MaskPadding = "border") -> np.ndarray:
     """Where an image of `size` shows an object, bool `[H, W]`: whose mask `[side, side]`, over the box, exceeds a half.
 
     The box is not rounded: torchvision's `paste_masks_in_image` takes whole pixels, up to one off on each side.
@@ -109,7 +122,7 @@ def paste(mask: Tensor, box: Sequence[float], size: Size) -> np.ndarray:
     )
     if len(xs) and len(ys):
         grid = torch.stack(torch.meshgrid(xs, ys, indexing="xy"), dim=-1)
-        values = F.grid_sample(mask[None, None], grid[None], align_corners=False, padding_mode="border")[0, 0]
+        values = F.grid_sample(mask[None, None], grid[None], align_corners=False, padding_mode=padding)[0, 0]
         drawn[first_y:last_y, first_x:last_x] = (values > 0.5).numpy()
     return drawn
 
@@ -125,6 +138,6 @@ def build_detector(state: dict[str, Tensor], meta: dict[str, Any]) -> Detector:
     """The detector whose weights and description a run stored."""
     with torch.device("meta"):
         model = create_detector(meta["model"], num_classes=len(meta["classes"]), **arguments_of(meta))
-    model.load_state_dict(state, assign=True)
-    model.requires_grad_(False)
-    return Detector(model, meta["classes"], meta["category_ids"], WholeImage(**meta["transform"]))
+    fill(model, state)
+    transform = WholeImage(**meta["transform"])
+    return Detector(model, meta["classes"], meta["category_ids"], transform, **meta.get("testing", {}))

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from convnext.data.images.whole_image import Size, WholeImage
-from convnext.inference.whole import SeesWholeImages, arguments_of
+from convnext.inference.whole import SeesWholeImages, arguments_of, fill
 from convnext.inference.windows import starts
 from convnext.models.segmentation.upernet import UperNet, create_segmenter, resize_map
 
@@ -128,6 +128,5 @@ def build_segmenter(state: dict[str, Tensor], meta: dict[str, Any]) -> Segmenter
     """The segmenter whose weights and description a run stored."""
     with torch.device("meta"):
         model = create_segmenter(meta["model"], num_classes=len(meta["classes"]), **arguments_of(meta))
-    model.load_state_dict(state, assign=True)
-    model.requires_grad_(False)
+    fill(model, state)
     return Segmenter(model, meta["classes"], WholeImage(**meta["transform"]), **meta["testing"])

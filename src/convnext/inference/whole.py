@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from convnext.data.images.whole_image import WholeImage
-from convnext.errors import InputError
+from convnext.errors import InputError, WeightsError
 from convnext.inference.base import Predictor, refuse_views
+
+log = logging.getLogger("convnext")
 
 RENAMED_PARTS = {
     "agnostic": "class_agnostic",
@@ -59,3 +62,21 @@ class SeesWholeImages(Predictor):
 def arguments_of(meta: dict[str, Any]) -> dict[str, Any]:
     """Arguments that build a detector or segmenter again, by the names they have today."""
     return {RENAMED_PARTS.get(name, name): value for name, value in meta["parts"].items()}
+
+
+def fill(model: nn.Module, state: dict[str, Tensor]) -> None:
+    """Give a network that was built on the meta device its weights, for inference.
+
+    `WeightsError` for tensors that are missing or misshapen; those it has no place for are named in the log.
+    """
+    own = model.state_dict()
+    missing = [name for name in own if name not in state]
+    misshapen = [name for name in own if name in state and state[name].shape != own[name].shape]
+    for kind, names in (("lack", missing), ("have another shape of", misshapen)):
+        if names:
+            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+            raise WeightsError(f"the weights {kind} {', '.join(names[:3])}{more}")
+    if unused := sorted(state.keys() - own.keys()):
+        log.info("not used of the weights: %s", ", ".join(unused))
+    model.load_state_dict({name: state[name] for name in own}, assign=True)
+    model.requires_grad_(False)

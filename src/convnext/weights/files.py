@@ -24,7 +24,7 @@ from torch import Tensor
 
 from convnext.errors import InputError, WeightsError
 from convnext.storage.files import whole_file
-from convnext.weights import hub, zoo
+from convnext.weights import hub, openmmlab, zoo
 from convnext.weights.key_tables import State
 from convnext.weights.layouts import DECODER, detect_layout, leave_out_extras, strip_prefix, to_official
 from convnext.weights.licences import LICENCE, LICENCE_FROM, licence_in_words, warn_of_licence
@@ -94,10 +94,11 @@ def read_state(source: str | Path) -> tuple[State, dict]:
 
 
 def read_tensors(source: str | Path) -> State:
-    """The tensors of a file of this project's own, in fp32, under their names, whatever network they are of."""
+    """The tensors of a file of this project's own, in fp32, under their names, whatever network they are of; of a
+    detector or segmenter of `weights.openmmlab`, under the names they would have here."""
     path = locate(source)
     warn_of_licence(path, read_meta(path))
-    return _in_fp32(_read_safetensors(path))
+    return _in_fp32(openmmlab.own_names(_unwrap(_read_content(path), path)[0]))
 
 
 def _in_fp32(state: State) -> State:
@@ -132,8 +133,9 @@ def are_trained(source: str | Path | None) -> bool:
 def read_meta(source: str | Path) -> dict:
     """What is known of the use of these weights, without reading them: classes, preprocessing, task, licence.
 
-    It comes from the file's own metadata, from the table of published files, or from a `config.json` of
-    transformers or timm beside it; empty if there is none of these.
+    It comes from the file's own metadata, from the shapes of a detector or segmenter of `weights.openmmlab`, from the
+    table of published files, or from a `config.json` of transformers or timm beside it; empty if there is none of
+    these.
     """
     path = locate(source)
     own = read_own_meta(path)
@@ -145,7 +147,7 @@ def read_meta(source: str | Path) -> dict:
         meta |= hub.hub_meta(path.parent)
     if repository and not entry and (licence := hub.licence_of_repository(repository, path.parent)):
         meta |= {LICENCE: licence, LICENCE_FROM: f"{hub.PREFIX}{repository}"}
-    return meta | (own or {})
+    return meta | (_openmmlab_meta(path, entry) or {}) | (own or {})
 
 
 def _published(path: Path) -> zoo.PublishedWeights | None:
@@ -178,6 +180,31 @@ def own_licence(path: Path) -> str:
     return licence_in_words(read_own_meta(path) or {}) if path.is_file() else ""
 
 
+def _openmmlab_meta(path: Path, entry: zoo.PublishedWeights | None) -> dict | None:
+    if path.suffix == ".safetensors":
+        with _open_safetensors(path) as file:
+            if not openmmlab.is_openmmlab(file.keys()):
+                return None
+    content = _read_content(path)
+    state, _ = _unwrap(content, path)
+    if not openmmlab.is_openmmlab(state):
+        return None
+    return openmmlab.describe_whole(
+        openmmlab.own_names(state), _class_names(content), entry.image_size if entry else None
+    )
+
+
+def _class_names(content: Any) -> list[str] | None:
+    """The classes that mmcv (`CLASSES`) and mmengine (`dataset_meta`) write beside the tensors."""
+    about = content.get("meta")
+    for place in (about, about.get("dataset_meta")) if isinstance(about, dict) else ():
+        for name in ("CLASSES", "classes"):
+            found = place.get(name) if isinstance(place, dict) else None
+            if isinstance(found, list | tuple) and all(isinstance(each, str) for each in found):
+                return list(found)
+    return None
+
+
 class WeightFile(NamedTuple):
     """A file's state dict in the official layout, a note on each choice and omission, and the layout it came in."""
 
@@ -200,6 +227,17 @@ def read_file(path: Path, *, decoder: bool = False) -> WeightFile:
 
 def _read_official(path: Path) -> WeightFile:
     """All tensors of one file under their official names."""
+    state, notes = _unwrap(_read_content(path), path)
+    state, beside = strip_prefix(openmmlab.own_names(state))
+    layout = detect_layout(state)
+    state, extra = leave_out_extras(state, layout)
+    if dropped := [*beside, *extra]:
+        left = ", ".join(sorted({key.split(".")[0] for key in dropped})[:5])
+        notes.append(f"left out {len(dropped)} tensors that are not the network's: {left}")
+    return WeightFile(to_official(state, layout), notes, (layout or "official").split("/")[0])
+
+
+def _read_content(path: Path) -> Any:
     try:
         with open(path, "rb") as file:
             empty = not file.read(1)
@@ -207,15 +245,7 @@ def _read_official(path: Path) -> WeightFile:
         raise WeightsError(f"cannot read {path}: {error.strerror}") from None
     if empty:
         raise WeightsError(f"{path} is empty; write or download it again")
-    content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
-    state, notes = _unwrap(content, path)
-    state, beside = strip_prefix(state)
-    layout = detect_layout(state)
-    state, extra = leave_out_extras(state, layout)
-    if dropped := [*beside, *extra]:
-        left = ", ".join(sorted({key.split(".")[0] for key in dropped})[:5])
-        notes.append(f"left out {len(dropped)} tensors that are not the network's: {left}")
-    return WeightFile(to_official(state, layout), notes, (layout or "official").split("/")[0])
+    return _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
 
 
 def save_state(path: str | Path, state: State, meta: dict | None = None) -> None:

@@ -12,22 +12,24 @@ from convnext.weights import hub
 from convnext.weights.class_names import published_classes
 from convnext.weights.licences import LICENCE, LICENCE_FROM
 from convnext.weights.published import BASE_URL, DINOV3_URL, PUBLISHED, PublishedWeights
+from convnext.weights.published_detectors import PUBLISHED_DETECTORS
 
 LARGEST_WEIGHTS = 2**34
 """Bytes of a file, at most: several times the largest model's weights."""
 
-_BY_NAME = {entry.name: entry for entry in PUBLISHED}
-_BY_FILE = {PurePosixPath(entry.url).stem: entry for entry in PUBLISHED if PurePosixPath(entry.url).suffix[:3] == ".pt"}
+_ALL = [*PUBLISHED, *PUBLISHED_DETECTORS]
+_BY_NAME = {entry.name: entry for entry in _ALL}
+_BY_FILE = {PurePosixPath(entry.url).stem: entry for entry in _ALL if PurePosixPath(entry.url).suffix[:3] == ".pt"}
 _BY_REPOSITORY = {
     f"{hub.PREFIX}{'/'.join(entry.url.removeprefix(hub.PREFIX).split('/')[:2])}": entry
-    for entry in PUBLISHED
+    for entry in _ALL
     if entry.url.startswith(hub.PREFIX)
 }
 
 
 def list_weights() -> list[PublishedWeights]:
     """Every published file."""
-    return list(PUBLISHED)
+    return list(_ALL)
 
 
 def lookup(name: str) -> PublishedWeights | None:

@@ -35,7 +35,8 @@ def normalise(pixels: Tensor) -> Tensor:
 class WholeImage:
     """An image as a trained detector sees it: whole, its short side of `short` pixels or the long one of `long`.
 
-    `white` is the value of 16-bit images that is white.
+    `white` is the value of 16-bit images that is white. `antialias` is whether an image that is made smaller is blurred
+    by as much.
     """
 
     mode: ClassVar[str] = "RGB"
@@ -44,10 +45,11 @@ class WholeImage:
     short: int
     long: int
     white: int = WHITE
+    antialias: bool = True
 
     def __call__(self, image: Image.Image) -> Tensor:
         size = list(fit_size(image.height, image.width, self.short, self.long))
-        return normalise(functional.resize(functional.pil_to_tensor(image), size, antialias=True))
+        return normalise(functional.resize(functional.pil_to_tensor(image), size, antialias=self.antialias))
 
     def resized(self, short: int) -> WholeImage:
         """A transform to another short side, in pixels, with the limit of the long side in the same proportion."""

@@ -9,9 +9,10 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.models.detection._utils import BoxCoder, Matcher
+from torchvision.models.detection._utils import Matcher
 from torchvision.ops import box_iou, clip_boxes_to_image, generalized_box_iou_loss
 
+from convnext.models.detection.box_codes import BoxCodes
 from convnext.models.detection.objects import Objects
 from convnext.models.detection.proposals import Regions
 from convnext.models.detection.sampling import draw_balanced
@@ -96,7 +97,7 @@ class BoxStage(nn.Module):
         self.head, self.giou = head, giou
         self.matcher = Matcher(iou, iou, allow_low_quality_matches=False)
         self.rois_per_image = rois_per_image
-        self.coder = BoxCoder(code_weights)
+        self.coder = BoxCodes(code_weights)
 
     @torch.no_grad()
     def sample(

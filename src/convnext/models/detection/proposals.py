@@ -1,20 +1,22 @@
 """The part of a detector that says where something may be: anchors of all maps, scored and moved (Ren et al. 2015).
 
-Anchors, their matching and the coding of boxes are torchvision's.
+Anchors, their matching and most of the coding of boxes are torchvision's.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.models.detection._utils import BoxCoder, Matcher
+from torchvision.models.detection._utils import Matcher
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.rpn import AnchorGenerator, RPNHead
 from torchvision.ops import batched_nms, box_iou, clip_boxes_to_image, remove_small_boxes
 
+from convnext.models.detection.box_codes import BoxCodes
 from convnext.models.detection.sampling import draw_balanced
 
 RATIOS = (0.5, 1.0, 2.0)
@@ -46,10 +48,33 @@ class Scored(NamedTuple):
 
 
 class Anchors(AnchorGenerator):
-    """torchvision's generator of anchors, in fp32 whatever the maps' type: boxes in bf16 would lie pixels off."""
+    """torchvision's generator of anchors, in fp32 whatever the maps' type: boxes in bf16 would lie pixels off.
+
+    Args:
+        sides: of each map's anchors, in pixels.
+        strides: of the maps, in pixels.
+        rounded: the corners at a point lie on whole pixels, as torchvision has it.
+    """
+
+    def __init__(self, sides: Sequence[float], strides: Sequence[int], *, rounded: bool) -> None:
+        super().__init__(tuple((side,) for side in sides), (RATIOS,) * len(sides))
+        self.strides = tuple(strides)
+        if not rounded:
+            self.cell_anchors = [exact_anchors(side) for side in sides]
+
+    def grid_anchors(self, grid_sizes: list[list[int]], strides: list[list[Tensor]]) -> list[Tensor]:
+        # Not the quotient of sizes, as torchvision has it: the last cell of a map may lie partly outside the image.
+        return super().grid_anchors(grid_sizes, [[torch.tensor(stride)] * 2 for stride in self.strides])
 
     def forward(self, image_list: ImageList, feature_maps: list[Tensor]) -> list[Tensor]:
         return super().forward(image_list, [x[:, :1].float() for x in feature_maps])
+
+
+def exact_anchors(side: float) -> Tensor:
+    """The anchors about a point, one for each ratio, of the area of a square: x0, y0, x1, y1 `[ratios, 4]`."""
+    root = torch.tensor(RATIOS, device="cpu").sqrt()  # whatever device a network is described on
+    width, height = side / root, side * root
+    return torch.stack([-width, -height, width, height], dim=1) / 2
 
 
 class ProposalNetwork(nn.Module):
@@ -57,18 +82,18 @@ class ProposalNetwork(nn.Module):
 
     Args:
         dim: channels of the maps.
-        anchor_sides: of each map, in pixels.
+        anchors: of all maps.
     """
 
-    def __init__(self, dim: int, anchor_sides: tuple[float, ...]) -> None:
+    def __init__(self, dim: int, anchors: Anchors) -> None:
         super().__init__()
-        self.anchors = Anchors(tuple((side,) for side in anchor_sides), (RATIOS,) * len(anchor_sides))
+        self.anchors = anchors
         self.head = RPNHead(dim, len(RATIOS))
         for layer in self.head.modules():
             if isinstance(layer, nn.Conv2d):
                 layer.reset_parameters()  # by width: its own, for 256 channels, are too small for a narrow head
         self.matcher = Matcher(0.7, 0.3, allow_low_quality_matches=True)
-        self.coder = BoxCoder((1.0, 1.0, 1.0, 1.0))
+        self.coder = BoxCodes((1.0, 1.0, 1.0, 1.0))
 
     def forward(self, images: ImageList, maps: list[Tensor]) -> Scored:
         """Images of one padded size and their maps `[n, C, H, W]`, to scored anchors in fp32."""

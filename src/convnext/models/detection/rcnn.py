@@ -7,7 +7,8 @@ something may be; one stage (Mask R-CNN) or three (Cascade) say what it is, and 
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -21,8 +22,8 @@ from convnext.models.detection import roi_align as region_pool
 from convnext.models.detection.box_head import CODE_WEIGHTS, BoxHead, BoxNorm, BoxStage
 from convnext.models.detection.mask_head import MaskHead, mask_loss
 from convnext.models.detection.objects import Objects
-from convnext.models.detection.proposals import ProposalNetwork, Regions
-from convnext.models.detection.roi_align import LEVELS, RegionPool
+from convnext.models.detection.proposals import Anchors, ProposalNetwork, Regions
+from convnext.models.detection.roi_align import LEVELS, SAMPLES, RegionPool
 from convnext.models.detection.soft_nms import soft_nms
 from convnext.models.encoder import create_encoder
 from convnext.nn.backbone import ConvNeXt
@@ -32,6 +33,8 @@ from convnext.nn.parameters import BACKBONE
 PYRAMID_STRIDES = (*region_pool.STRIDES, 64)
 CASCADE = (0.5, 0.6, 0.7)
 STAGE_WEIGHTS = (1.0, 0.5, 0.25)
+
+Average = Literal["probabilities", "logits"]
 
 
 class Detections(NamedTuple):
@@ -69,6 +72,11 @@ class RCNN(nn.Module):
         box_convs, mask_convs: convolutions in the heads.
         head_norm: of the box heads' convolutions ("batch" is synchronised between processes on CUDA).
         anchor_scale: an anchor's side in strides.
+        round_anchors: to whole pixels.
+        code_weights: of the box codes of each stage, one over the deviations of their targets.
+        roi_samples: points of a region's cell on each side, 0 for as many as it has cells of the map.
+        size_divisor: images are padded to multiples of it.
+        average: what is averaged over the stages, probabilities or logits.
         rois_per_image: how many regions of an image a stage learns from.
         soft_nms: soft-NMS instead of NMS.
     """
@@ -98,16 +106,24 @@ class RCNN(nn.Module):
         mask_convs: int = 4,
         head_norm: BoxNorm = "none",
         anchor_scale: float = 8.0,
+        round_anchors: bool = True,
+        code_weights: Sequence[tuple[float, float, float, float]] = CODE_WEIGHTS,
+        roi_samples: int = SAMPLES,
+        size_divisor: int = PYRAMID_STRIDES[-1],
+        average: Average = "probabilities",
         rois_per_image: int = 512,
         soft_nms: bool = False,
     ) -> None:
         super().__init__()
         self.backbone, self.soft_nms = backbone, soft_nms
+        self.size_divisor = size_divisor
+        self.average = {"probabilities": mean_probabilities, "logits": mean_logits}[average]
         self.depths = backbone.depths
         self.norms = nn.ModuleList(LayerNorm(width) for width in backbone.dims)
         self.fpn = FeaturePyramidNetwork(list(backbone.dims), fpn_dim, extra_blocks=LastLevelMaxPool())
-        self.rpn = ProposalNetwork(fpn_dim, tuple(anchor_scale * stride for stride in PYRAMID_STRIDES))
-        self.box_pool, self.mask_pool = RegionPool(7), RegionPool(14)
+        sides = [anchor_scale * stride for stride in PYRAMID_STRIDES]
+        self.rpn = ProposalNetwork(fpn_dim, Anchors(sides, PYRAMID_STRIDES, rounded=round_anchors))
+        self.box_pool, self.mask_pool = RegionPool(7, roi_samples), RegionPool(14, roi_samples)
         overlaps = CASCADE if cascade else CASCADE[:1]
         self.box_stages: Any = nn.ModuleList(
             BoxStage(
@@ -125,7 +141,7 @@ class RCNN(nn.Module):
                 giou=cascade,
                 rois_per_image=rois_per_image,
             )
-            for overlap, weights in zip(overlaps, CODE_WEIGHTS, strict=False)
+            for overlap, weights in zip(overlaps, code_weights, strict=False)
         )
         self.mask_heads = nn.ModuleList(
             MaskHead(fpn_dim, num_classes, convs=mask_convs, norm="none") for _ in overlaps if masks
@@ -156,7 +172,7 @@ class RCNN(nn.Module):
         return {**losses, **self.stage_losses(groups, regions, objects, sizes, keys)}
 
     def grouped(self, images: list[Tensor]) -> list[Group]:
-        """The images by size, padded with zeros at the right and bottom to multiples of the last stride, with their
+        """The images by size, padded with zeros at the right and bottom to multiples of `size_divisor`, with their
         maps.
 
         Only images of one padded size go through the network together. Were a smaller one padded to the size of a
@@ -165,11 +181,11 @@ class RCNN(nn.Module):
         places: dict[tuple[int, int] | int, list[int]] = {}
         for place, image in enumerate(images):
             # Split among processes, the network must be called equally often in all of them.
-            key = place if isinstance(self, FSDPModule) else padded_size(image)
+            key = place if isinstance(self, FSDPModule) else padded_size(image, self.size_divisor)
             places.setdefault(key, []).append(place)
         groups = []
         for own in places.values():
-            batch = torch.stack([padded(images[i]) for i in own])
+            batch = torch.stack([padded(images[i], self.size_divisor) for i in own])
             maps = [norm(x).permute(0, 3, 1, 2) for norm, x in zip(self.norms, self.backbone(batch), strict=True)]
             features = self.fpn(OrderedDict(zip(LEVELS, maps, strict=True)))
             sizes = [(images[i].shape[1], images[i].shape[2]) for i in own]
@@ -227,15 +243,16 @@ class RCNN(nn.Module):
     def detect(self, groups: list[Group], regions: list[Tensor], sizes: list[tuple[int, int]]) -> list[Detections]:
         """What is in each image, from its proposed regions."""
         counts = [len(boxes) for boxes in regions]
-        probabilities = torch.zeros((), device=regions[0].device)
+        answers: list[Tensor] = []
         for i, stage in enumerate(self.box_stages):
             logits, codes = stage.head(self.pooled(self.box_pool, groups, regions))
-            probabilities = probabilities + logits.softmax(1) / len(self.box_stages)
+            answers.append(logits)
             if i + 1 < len(self.box_stages):
                 parts = (codes.split(counts), logits[:, 1:].argmax(1).split(counts), regions, sizes)
                 regions = [stage.refine(*part) for part in zip(*parts, strict=True)]
         boxes = [stage.decode(*part) for part in zip(codes.split(counts), regions, sizes, strict=True)]
-        found = [self.select(*part) for part in zip(boxes, probabilities.split(counts), strict=True)]
+        probabilities = self.average(answers).split(counts)
+        found = [self.select(*part) for part in zip(boxes, probabilities, strict=True)]
         if not self.mask_heads:
             return [Detections(*each, each[0].new_zeros(0, 1, 1)) for each in found]
         pooled = self.pooled(self.mask_pool, groups, [each[0] for each in found])
@@ -264,15 +281,24 @@ class RCNN(nn.Module):
         return candidates[kept], values[kept], label[kept]
 
 
-def padded_size(image: Tensor) -> tuple[int, int]:
-    """Height and width of an image `[3, H, W]`, rounded up to multiples of the last stride."""
-    stride = PYRAMID_STRIDES[-1]
-    return -(-image.shape[1] // stride) * stride, -(-image.shape[2] // stride) * stride
+def mean_probabilities(answers: list[Tensor]) -> Tensor:
+    """The stages' logits `[R, 1 + classes]` to the mean of their probabilities."""
+    return sum((logits.softmax(1) / len(answers) for logits in answers), torch.zeros((), device=answers[0].device))
 
 
-def padded(image: Tensor) -> Tensor:
+def mean_logits(answers: list[Tensor]) -> Tensor:
+    """The stages' logits `[R, 1 + classes]` to the probabilities of their mean, as in mmdetection."""
+    return torch.stack(answers).mean(0).softmax(1)
+
+
+def padded_size(image: Tensor, divisor: int) -> tuple[int, int]:
+    """Height and width of an image `[3, H, W]`, rounded up to multiples of a divisor."""
+    return -(-image.shape[1] // divisor) * divisor, -(-image.shape[2] // divisor) * divisor
+
+
+def padded(image: Tensor, divisor: int) -> Tensor:
     """An image with zeros at the right and bottom, up to its `padded_size`."""
-    height, width = padded_size(image)
+    height, width = padded_size(image, divisor)
     return F.pad(image, (0, width - image.shape[2], 0, height - image.shape[1]))
 
 

@@ -24,19 +24,22 @@ LEVELS = ("0", "1", "2", "3")
 """Of the pyramid, that regions are pooled from."""
 STRIDES = (4, 8, 16, 32)
 """Of those levels."""
+SAMPLES = 2  # as in roi_align.c
+"""Sampling points of a cell, on each side."""
 ROI_ALIGN_SOURCE = SOURCES / "roi_align.c"
 MAX_ROI_SIDE = 64  # cells, as in roi_align.c
 
 
 class RegionPool(nn.Module):
-    """Regions of any size to `side` × `side` cells, each of two by two samples.
+    """Regions of any size to `side` × `side` cells, each the mean of `samples` × `samples` points.
 
-    The level is chosen by the region's size (Lin et al. 2017, equation 1).
+    With 0 samples a cell has as many as it is wide and high on the map, rounded up, which is slower. The level is
+    chosen by the region's size (Lin et al. 2017, equation 1).
     """
 
-    def __init__(self, side: int) -> None:
+    def __init__(self, side: int, samples: int = SAMPLES) -> None:
         super().__init__()
-        self.side = side
+        self.side, self.samples = side, samples
         self.level_of = LevelMapper(2, 5)
 
     def forward(self, features: dict[str, Tensor], regions: list[Tensor]) -> Tensor:
@@ -46,13 +49,16 @@ class RegionPool(nn.Module):
         counts = torch.tensor([len(each) for each in regions], device=boxes.device)
         image = torch.repeat_interleave(counts)
         level = self.level_of(regions).clamp(0, len(LEVELS) - 1)  # what is not a number would have none
-        if len(boxes) and boxes.device.type == "cpu" and build.library(ROI_ALIGN_SOURCE) is not None:
+        in_c = self.samples == SAMPLES and boxes.device.type == "cpu"
+        if in_c and len(boxes) and build.library(ROI_ALIGN_SOURCE) is not None:
             last = [x.float().permute(0, 2, 3, 1).contiguous() for x in maps]
             return _RoIAlign.apply(self.side, boxes, image, level, *last).permute(0, 3, 1, 2).to(maps[0].dtype)
-        return torchvision_pool(self.side, boxes, image, level, maps)
+        return torchvision_pool(self.side, boxes, image, level, maps, self.samples)
 
 
-def torchvision_pool(side: int, regions: Tensor, image: Tensor, level: Tensor, maps: list[Tensor]) -> Tensor:
+def torchvision_pool(
+    side: int, regions: Tensor, image: Tensor, level: Tensor, maps: list[Tensor], samples: int = SAMPLES
+) -> Tensor:
     """The same by torchvision: R regions `[R, 4]` with their image and level to `[R, C, side, side]`."""
     regions = torch.nan_to_num(regions, 0, 0, 0)  # of which torchvision's kernel for CPUs dies
     places = torch.cat([image[:, None].to(regions.dtype), regions], 1)
@@ -60,7 +66,7 @@ def torchvision_pool(side: int, regions: Tensor, image: Tensor, level: Tensor, m
     for i, (x, stride) in enumerate(zip(maps, STRIDES, strict=True)):
         on = torch.where(level == i)[0]
         # The places in the maps' type would lie pixels off in bf16.
-        pooled[on] = roi_align(x.float(), places[on], side, 1 / stride, 2, aligned=True).to(pooled.dtype)
+        pooled[on] = roi_align(x.float(), places[on], side, 1 / stride, samples, aligned=True).to(pooled.dtype)
     return pooled
 
 

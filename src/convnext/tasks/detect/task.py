@@ -34,8 +34,19 @@ from convnext.tasks.detect.read import training_images
 from convnext.tasks.detect.report import drawn_truth, write_detection_report
 from convnext.tasks.pyramid import encoder_of, prepared, refuse_deterministic
 from convnext.tasks.supervised import SupervisedTask
+from convnext.weights import read_meta
 
 log = logging.getLogger("convnext")
+
+
+INHERITED = ("round_anchors", "code_weights", "roi_samples", "size_divisor", "average")
+"""Arguments of `RCNN` by which the weights of a detector mean what they do; a run has no options for them."""
+
+
+def inherited_parts(init: str | None) -> dict[str, Any]:
+    """Those that the detector `init` has; empty for first weights of another kind, or none."""
+    parts = {} if init is None else read_meta(init).get("parts", {})
+    return {name: parts[name] for name in INHERITED if name in parts}
 
 
 class Detection(SupervisedTask):
@@ -73,6 +84,7 @@ class Detection(SupervisedTask):
             "anchor_scale": config.anchor_scale,
             "rois_per_image": config.rois_per_image,
             "soft_nms": config.soft_nms,
+            **inherited_parts(config.init),
         }
 
     def fingerprint(self) -> dict[str, Any]:
