@@ -8,7 +8,7 @@ from pathlib import Path
 from convnext.cli.command import Command, Parser, add_json, add_source
 from convnext.printing import complain, say, to_json
 
-LAYOUTS = (
+TARGETS = (
     *("official", "timm", "hf", "dinov3", "torchvision", "open_clip", "mmpretrain", "isotropic", "fcmae"),
     "original",
 )
@@ -31,7 +31,7 @@ def _options(command: Parser) -> None:
     command.add_argument(
         "--to",
         required=True,
-        choices=LAYOUTS,
+        choices=TARGETS,
         metavar="LAYOUT",
         help="whose names the weights get: %(choices)s; hf and dinov3 are transformers', original is the layout that "
         "the weights came in",

@@ -63,7 +63,8 @@ def convert(source: str | Path, out: str | Path, layout: str) -> Conversion:
         layout = meta.get("layout", "official")
     state, meta = _fitting(state, meta, layout, notes)
     architecture = describe(state)
-    model = _described(architecture, meta)
+    has_norm = "norm.weight" in state or "norm_pre.weight" in state
+    model = replace(_described(architecture, meta), has_norm=has_norm)
     if layout != "official" and architecture.in_chans == 1:
         state, model = _in_colour(state, model, notes)
     if layout in FOLDERS and model.architecture.in_chans != 3:

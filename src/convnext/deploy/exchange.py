@@ -18,7 +18,8 @@ WARPS_FROM = 384
 
 @dataclass(frozen=True)
 class Described:
-    """A network and how it is used; `classes` are empty where it gives embeddings."""
+    """A network and how it is used; `classes` are empty where it gives embeddings, `has_norm` says whether there is a
+    norm after its last stage."""
 
     architecture: Architecture
     preprocessing: Preprocessing
@@ -26,6 +27,7 @@ class Described:
     descriptions: dict[str, str]
     multi_label: bool
     licence: str | None = None
+    has_norm: bool = True
 
     @property
     def variant(self) -> Variant:
@@ -112,6 +114,8 @@ def timm_config(model: Described) -> dict[str, Any]:
         arguments["patch_size"] = built.stem_patch
     if variant.version == 1 and not built.layer_scale:
         arguments["ls_init_value"] = None
+    if not model.has_norm:
+        arguments["pretrained_strict"] = False  # as timm loads its own copies of FCMAE's weights
     labels: dict[str, Any] = {"label_names": model.classes} if model.classes else {}
     if any(name in model.descriptions for name in model.classes):
         labels["label_descriptions"] = {name: model.descriptions.get(name, name) for name in model.classes}

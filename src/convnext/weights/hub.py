@@ -167,16 +167,26 @@ def _preprocessing(config: dict, processor: dict) -> dict:
         crop = CENTRE if crop == 1 and not squash else crop
         mean, std, interpolation = timm.get("mean"), timm.get("std"), timm.get("interpolation")
     else:
-        edge = processor.get("size")
-        size = (edge.get("shortest_edge") if isinstance(edge, dict) else edge) or 0
-        crop = processor.get("crop_pct") or 0.875
-        squash = size >= 384  # transformers warps from here on, as the papers do
+        size, crop = _size_and_crop(processor)
+        squash = crop == 1
         mean, std = processor.get("image_mean"), processor.get("image_std")
         interpolation = _PILLOW_FILTERS.get(processor.get("resample", -1))
     if not (size and crop and mean and std and interpolation):
         return {}
     rule = {"image_size": size, "crop": 1.0 if squash else crop, "interpolation": interpolation}
     return {"preprocessing": rule | {"mean": mean, "std": std, "in_chans": len(mean)}}
+
+
+def _size_and_crop(processor: dict) -> tuple[int, float]:
+    """What a processor of transformers makes of images: their side in pixels, and `crop` as `Preprocessing` has it."""
+    edge, square = processor.get("size"), processor.get("crop_size")
+    if isinstance(edge, dict) and "height" in edge:
+        return edge["height"], 1.0
+    side = (edge.get("shortest_edge") if isinstance(edge, dict) else edge) or 0
+    if side and isinstance(square, dict) and processor.get("do_center_crop"):
+        return square["height"], min(square["height"] / side, CENTRE)
+    # The ConvNeXt processor warps from 384 on, as the papers do.
+    return side, 1.0 if side >= 384 else processor.get("crop_pct") or 0.875
 
 
 def _read_json(path: Path) -> dict:
