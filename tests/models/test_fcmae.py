@@ -57,6 +57,10 @@ CASES = [
     ("convnextv2_tiny", (128, 192), 4, 32, 3, 0.6),
     ("convnext_tiny", (96, 64), 2, 16, 1, 0.6),
     ("convnext_tiny", (128, 128), 4, 32, 3, 0.9),
+    ("convnext_atto_ols", (128, 96), 4, 32, 3, 0.6),  # an overlapping stem sees its neighbours
+    ("convnext_zepto_rms_ols", (96, 128), 4, 32, 3, 0.5),
+    ("convnext_atto_rms", (96, 96), 4, 32, 3, 0.5),
+    ("convnext_isotropic_small", (96, 64), 4, 32, 3, 0.5),
 ]
 
 
@@ -66,7 +70,8 @@ def test_visible_encoder_equals_masked_dense(name, size, stem, patch, channels, 
     images, mask = images_and_mask(model, size, ratio=ratio)
     ours, gradients = outputs_and_gradients(model.encode, model, images, mask)
     theirs, expected = outputs_and_gradients(model.encode_masked_dense, model, images, mask)
-    assert ours.shape == (2, model.encoder.dims[-1], size[0] // stem // 8, size[1] // stem // 8)
+    stride = model.encoder.total_stride
+    assert ours.shape == (2, model.encoder.dims[-1], size[0] // stride, size[1] // stride)
     assert relative_error(ours, theirs) < 1e-5
     for key, gradient in gradients.items():
         assert relative_error(gradient, expected[key]) < 1e-5, key

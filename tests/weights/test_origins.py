@@ -1,5 +1,6 @@
 """Files that other libraries write: loaded here they answer as there, and written back they are the same bit by bit."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from torch import Tensor
 import convnext
 from convnext import create_model
 from convnext.variants import VARIANTS
-from convnext.weights import read_state
+from convnext.weights import read_meta, read_state
 from convnext.weights.layouts import from_official, to_official
 
 SIZES = [(64, 96), (128, 128)]
@@ -91,3 +92,22 @@ def test_an_open_clip_file(tmp_path: Path) -> None:
     read, _ = read_state(tmp_path / "clip.pt")
     back = from_official(read, "open_clip")
     assert_identical(back, {key: tensor for key, tensor in state.items() if key.startswith("visual.")})
+
+
+def test_what_clips_files_are_for(tmp_path: Path) -> None:
+    """Of a name of OpenCLIP's, and timm's copy in a folder: a projection embeds, a fine-tuned head classifies."""
+    state = {"visual.trunk.stem.0.weight": torch.zeros(1), "visual.head.proj.weight": torch.zeros(1)}
+    torch.save(state, tmp_path / "open_clip.pt")
+    save_file(state, tmp_path / "open_clip.safetensors")
+    for name in ("open_clip.pt", "open_clip.safetensors"):
+        meta = read_meta(tmp_path / name)
+        assert (meta["task"], meta["preprocessing"]["image_size"]) == ("embed", 256)
+        assert meta["preprocessing"]["mean"][0] == 0.48145466
+    for tag, task in (("clip_laion2b", "embed"), ("clip_laion2b_augreg_ft_in1k", "classify")):
+        folder = tmp_path / tag
+        folder.mkdir()
+        save_file({"head.fc.weight": torch.zeros(640, 1)}, folder / "model.safetensors")
+        (folder / "config.json").write_text(
+            json.dumps({"architecture": "convnext_base", "pretrained_cfg": {"tag": tag}})
+        )
+        assert read_meta(folder)["task"] == task

@@ -26,7 +26,14 @@ from convnext.errors import InputError, WeightsError
 from convnext.storage.files import whole_file
 from convnext.weights import hub, openmmlab, zoo
 from convnext.weights.key_tables import State
-from convnext.weights.layouts import DECODER, detect_layout, leave_out_extras, strip_prefix, to_official
+from convnext.weights.layouts import (
+    DECODER,
+    detect_layout,
+    is_clip_tower,
+    leave_out_extras,
+    strip_prefix,
+    to_official,
+)
 from convnext.weights.licences import LICENCE, LICENCE_FROM, licence_in_words, warn_of_licence
 
 log = logging.getLogger("convnext")
@@ -147,13 +154,14 @@ def read_meta(source: str | Path) -> dict:
         meta |= hub.hub_meta(path.parent)
     if repository and not entry and (licence := hub.licence_of_repository(repository, path.parent)):
         meta |= {LICENCE: licence, LICENCE_FROM: f"{hub.PREFIX}{repository}"}
-    return meta | (_openmmlab_meta(path, entry) or {}) | (own or {})
+    return meta | _meta_of_content(path, entry) | (own or {})
 
 
 def _published(path: Path) -> zoo.PublishedWeights | None:
-    """The published weights that a file is by its name, or by its place in the Hub's cache."""
+    """The published weights that a file is by its name, its place in the Hub's cache, or timm's name beside it."""
     repository = hub.cached_repository(path)
-    return zoo.lookup(f"{hub.PREFIX}{repository}" if repository else path.stem)
+    name = hub.timm_name(path.parent) if path.name in (RUN_FILE, BIN_FILE) else None
+    return zoo.lookup(f"{hub.PREFIX}{repository}" if repository else name or path.stem)
 
 
 def read_own_meta(source: str | Path) -> dict | None:
@@ -180,18 +188,19 @@ def own_licence(path: Path) -> str:
     return licence_in_words(read_own_meta(path) or {}) if path.is_file() else ""
 
 
-def _openmmlab_meta(path: Path, entry: zoo.PublishedWeights | None) -> dict | None:
+def _meta_of_content(path: Path, entry: zoo.PublishedWeights | None) -> dict:
+    """What the names and shapes inside tell of the use of detectors, segmenters and CLIP's image towers."""
     if path.suffix == ".safetensors":
         with _open_safetensors(path) as file:
-            if not openmmlab.is_openmmlab(file.keys()):
-                return None
+            names = list(file.keys())
+        if not (openmmlab.is_openmmlab(names) or is_clip_tower(names)):
+            return {}
     content = _read_content(path)
     state, _ = _unwrap(content, path)
-    if not openmmlab.is_openmmlab(state):
-        return None
-    return openmmlab.describe_whole(
-        openmmlab.own_names(state), _class_names(content), entry.image_size if entry else None
-    )
+    if openmmlab.is_openmmlab(state):
+        size = entry.image_size if entry else None
+        return openmmlab.describe_whole(openmmlab.own_names(state), _class_names(content), size) or {}
+    return zoo.clip_meta() if entry is None and is_clip_tower(state) else {}
 
 
 def _class_names(content: Any) -> list[str] | None:

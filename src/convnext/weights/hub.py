@@ -149,6 +149,13 @@ def hub_meta(folder: Path) -> dict:
     return _classes(config) | _preprocessing(config, _read_json(folder / "preprocessor_config.json"))
 
 
+def timm_name(folder: Path) -> str | None:
+    """What timm calls the weights whose configuration lies in `folder`, such as `convnext_tiny.in12k`."""
+    config = _read_json(folder / "config.json")
+    tag = (config.get("pretrained_cfg") or {}).get("tag")
+    return f"{config['architecture']}.{tag}" if tag and "architecture" in config else None
+
+
 def _classes(config: dict) -> dict:
     labels = config.get("id2label") or dict(enumerate(config.get("label_names", [])))
     classes = [str(labels[key]) for key in sorted(labels, key=int)]

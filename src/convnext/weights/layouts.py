@@ -6,6 +6,7 @@ The names are in `key_tables`; the official layout is native.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
@@ -82,6 +83,11 @@ def strip_prefix(state: State) -> tuple[State, list[str]]:
     best = max(sorted(prefixes, key=len), key=known)
     inside = {key.removeprefix(best): tensor for key, tensor in state.items() if key.startswith(best)}
     return inside, [key for key in state if not key.startswith(best)]
+
+
+def is_clip_tower(names: Iterable[str]) -> bool:
+    """Whether a file holds an image tower of OpenCLIP's, whose answer is a projection."""
+    return any(name.endswith("visual.trunk.stem.0.weight") for name in names)
 
 
 def leave_out_extras(state: State, layout: str | None) -> tuple[State, list[str]]:

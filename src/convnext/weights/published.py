@@ -25,7 +25,7 @@ _TORCHVISION_URL = "https://download.pytorch.org/models/"
 CENTRE = 0.9999
 """As `crop`: the centre square as large as the image's short side, where 1 warps the whole image."""
 
-_CLIP = {"mean": (0.48145466, 0.4578275, 0.40821073), "std": (0.26862954, 0.26130258, 0.27577711)}
+CLIP_COLOURS = {"mean": (0.48145466, 0.4578275, 0.40821073), "std": (0.26862954, 0.26130258, 0.27577711)}
 _HALF = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
 _DIGEST = re.compile(r"-([0-9a-f]{8,64})\.\w+$")
 
@@ -283,7 +283,7 @@ PUBLISHED = [
     *(_timm(name, 224, 1000, _top1(top1), crop=crop, statistics=_HALF) for name, crop, top1 in _ZEPTO),
     *(_timm(name, side, classes, _top1(top1), crop=crop) for name, side, classes, crop, top1 in _IN12K),
     *(
-        _timm(name, side, classes, _top1(top1), crop=crop, statistics=_CLIP)
+        _timm(name, side, classes, _top1(top1), crop=crop, statistics=CLIP_COLOURS)
         for name, side, classes, crop, top1 in _CLIP_TUNED
     ),
     *(
@@ -295,7 +295,7 @@ PUBLISHED = [
             crop=CENTRE,
             width=width,
             source="LAION",
-            statistics=_CLIP,
+            statistics=CLIP_COLOURS,
         )
         for name, side, width, zero in _CLIP_TOWERS
     ),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from convnext.errors import InputError, WeightsError, nearest
 from convnext.storage import download as transfer
@@ -11,7 +13,7 @@ from convnext.storage.files import sha256_of
 from convnext.weights import hub
 from convnext.weights.class_names import published_classes
 from convnext.weights.licences import LICENCE, LICENCE_FROM
-from convnext.weights.published import BASE_URL, DINOV3_URL, PUBLISHED, PublishedWeights
+from convnext.weights.published import BASE_URL, CENTRE, CLIP_COLOURS, DINOV3_URL, PUBLISHED, PublishedWeights
 from convnext.weights.published_detectors import PUBLISHED_DETECTORS
 
 LARGEST_WEIGHTS = 2**34
@@ -99,11 +101,18 @@ def published_meta(entry: PublishedWeights) -> dict:
     return known | _preprocessing(entry) | published_classes(entry.num_classes)
 
 
+def clip_meta() -> dict:
+    """What is known of an image tower of OpenCLIP's of any name: it embeds, and most were trained at 256 pixels."""
+    return {"task": "embed"} | _rule(256, {**CLIP_COLOURS, "crop": CENTRE})
+
+
 def _preprocessing(entry: PublishedWeights) -> dict:
-    if not entry.preprocessing:
-        return {}
+    return _rule(entry.image_size, entry.preprocessing) if entry.preprocessing else {}
+
+
+def _rule(size: int, own: Mapping[str, Any]) -> dict:
     from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
     usual = {"interpolation": "bicubic", "mean": IMAGENET_DEFAULT_MEAN, "std": IMAGENET_DEFAULT_STD}
-    rule = {"image_size": entry.image_size, **usual, **entry.preprocessing, "in_chans": 3}
+    rule = {"image_size": size, **usual, **own, "in_chans": 3}
     return {"preprocessing": {name: list(value) if isinstance(value, tuple) else value for name, value in rule.items()}}
