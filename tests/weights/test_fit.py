@@ -1,13 +1,14 @@
 """Weights onto models: what must fit, what is adapted, and what is said about it."""
 
 import logging
+import re
 
 import pytest
 import timm
 import torch
 from safetensors.torch import load_file, save_file
 
-from convnext import InputError, WeightsError, create_model, load_weights, save_weights
+from convnext import InputError, WeightsError, create_model, load, load_weights, save_weights
 from convnext.nn.backbone import ConvNeXt
 from convnext.variants import VARIANTS
 from convnext.weights import MismatchError, read_meta
@@ -145,6 +146,9 @@ def test_another_architecture_is_said_to_be_one(tmp_path, other):
     with pytest.raises(WeightsError, match=r"is not a ConvNeXt: it has [0-4] of the model's") as caught:
         create_model(ATTO, weights=tmp_path / "x.pth")
     assert "\n" not in str(caught.value)
+    assert re.search(r"has (no|a) name for \S+, \S+, \S+ and \d+ more$", str(caught.value))
+    with pytest.raises(WeightsError, match=r"not a ConvNeXt of the family: .* no layout has a name for \w+"):
+        load(tmp_path / "x.pth")
 
 
 def test_v1_with_and_without_layer_scale(tmp_path):

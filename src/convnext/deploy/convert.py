@@ -27,8 +27,8 @@ ORIGINAL = "original"
 """Stands for the layout that the weights came in."""
 FOLDERS = ("hf", "dinov3")
 """Layouts that are folders with configuration files."""
-NATIVE = ("official", "encoder")
-"""Layouts with the official names, of a network and of an encoder inside another."""
+NATIVE = ("official", "encoder", "none")
+"""Layouts with the official names, of a network and of an encoder inside another; and none at all."""
 
 
 class Conversion(NamedTuple):

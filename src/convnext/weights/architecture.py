@@ -35,7 +35,9 @@ def describe(state: State) -> Architecture:
     firsts = {int(m[1]): tensor for key, tensor in state.items() if (m := _FIRST_OF_STAGE.fullmatch(key))}
     widths = {stage: tensor.shape[0] for stage, tensor in firsts.items() if tensor.ndim == 4}
     if stem is None or stem.ndim != 4 or not widths:
-        raise WeightsError("not a ConvNeXt of the family: it has no stem or no blocks under the official names")
+        others = [key for key in state if not key.startswith(("downsample_layers.", "stages.", "norm.", "head."))][:3]
+        names = f"; no layout has a name for {', '.join(others)}" if others else ""
+        raise WeightsError(f"not a ConvNeXt of the family: no stem or no blocks in a layout that is known here{names}")
     blocks = [int(m[1]) for key in state if (m := _BLOCK.fullmatch(key))]
     dims = tuple(widths[stage] for stage in sorted(widths))
     depths = tuple(blocks.count(stage) for stage in sorted(widths))

@@ -215,7 +215,8 @@ def _class_names(content: Any) -> list[str] | None:
 
 
 class WeightFile(NamedTuple):
-    """A file's state dict in the official layout, a note on each choice and omission, and the layout it came in."""
+    """A file's state dict in the official layout, a note on each choice and omission, and the layout it came in,
+    "none" if no layout knows a name."""
 
     state: State
     notes: list[str]
@@ -243,7 +244,7 @@ def _read_official(path: Path) -> WeightFile:
     if dropped := [*beside, *extra]:
         left = ", ".join(sorted({key.split(".")[0] for key in dropped})[:5])
         notes.append(f"left out {len(dropped)} tensors that are not the network's: {left}")
-    return WeightFile(to_official(state, layout), notes, (layout or "official").split("/")[0])
+    return WeightFile(to_official(state, layout), notes, (layout or "none").split("/")[0])
 
 
 def _read_content(path: Path) -> Any:

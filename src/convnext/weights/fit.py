@@ -14,7 +14,7 @@ from convnext.variants import find_variant
 from convnext.weights.architecture import Architecture, describe
 from convnext.weights.files import locate, read_file, read_meta, save_state
 from convnext.weights.key_tables import STEM, State
-from convnext.weights.layouts import from_official, to_official
+from convnext.weights.layouts import from_official, listed, to_official
 from convnext.weights.licences import licence_of_model, note_licence
 
 log = logging.getLogger("convnext")
@@ -60,9 +60,9 @@ def load_weights(model: nn.Module, source: str | Path) -> LoadReport:
     path = locate(source)
     own = model.state_dict()
     names = dict(zip(to_official(own), own, strict=True))  # of a masked autoencoder, the encoder's have a prefix
-    state, notes, _ = read_file(path, decoder="mask_token" in own)
+    state, notes, layout = read_file(path, decoder="mask_token" in own)
     own = {name: own[key] for name, key in names.items()}
-    _check_variant(path, state, own)
+    _check_variant(path, state, own, layout)
     kept = _fit_head(state, own, notes)
     _fit_stem(state, own, notes)
     _check_keys(path, state, {key: tensor for key, tensor in own.items() if key not in kept})
@@ -104,13 +104,16 @@ def _differences(state: State, own: State) -> tuple[list[str], list[str], list[s
     return missing, unexpected, misshapen
 
 
-def _check_variant(path: Path, state: State, own: State) -> None:
+def _check_variant(path: Path, state: State, own: State, layout: str) -> None:
     """Say it in one phrase when the file holds another model, instead of listing every key."""
     holds, wants = _describe(state), _describe(own)
     if holds is None:
         known = sum(key in state for key in own)
         if known < len(own) / 2:
-            message = f"{path} is not a ConvNeXt: it has {known} of the model's {len(own)} parameter names"
+            unknown = listed([key for key in state if key not in own], 3)
+            near = f"the nearest layout, {layout}, has no" if layout != "none" else "no layout has a"
+            message = f"{path} is not a ConvNeXt: it has {known} of the model's {len(own)} parameter names, and {near}"
+            message += f" name for {unknown}"
             raise MismatchError(message, *_differences(state, own))
     elif wants and find_variant(holds.variant).backbone != find_variant(wants.variant).backbone:
         message = f"{path} holds {holds.variant}, the model is {wants.variant}; build a {holds.variant} for it"
@@ -168,11 +171,6 @@ def _check_keys(path: Path, state: State, own: State) -> None:
     missing, unexpected, misshapen = _differences(state, own)
     shapes = [f"{key} {list(state[key].shape)} for {list(own[key].shape)}" for key in misshapen]
     kinds = {"missing": missing, "unexpected": unexpected, "misshapen": shapes}
-    if phrases := [f"{kind}: {_enumerate(keys)}" for kind, keys in kinds.items() if keys]:
+    if phrases := [f"{kind}: {listed(keys, LISTED)}" for kind, keys in kinds.items() if keys]:
         message = f"{path} does not fit the model; {'; '.join(phrases)}"
         raise MismatchError(message, missing, unexpected, misshapen)
-
-
-def _enumerate(keys: list[str]) -> str:
-    rest = len(keys) - LISTED
-    return ", ".join(keys[:LISTED]) + (f" and {rest} more" if rest > 0 else "")
