@@ -14,7 +14,7 @@ from convnext.variants import find_variant
 from convnext.weights.architecture import Architecture, describe
 from convnext.weights.files import locate, read_file, read_meta, save_state
 from convnext.weights.key_tables import STEM, State
-from convnext.weights.layouts import from_official, listed, to_official
+from convnext.weights.layouts import first_names, from_official, to_official
 from convnext.weights.licences import licence_of_model, note_licence
 
 log = logging.getLogger("convnext")
@@ -55,7 +55,7 @@ def load_weights(model: nn.Module, source: str | Path) -> LoadReport:
 
     Raises:
         WeightsError: unreadable or unsafe (see `read_state`).
-        MismatchError: missing, unexpected or misshapen keys, all listed; or another model altogether.
+        MismatchError: missing, unexpected or misshapen keys, all first_names; or another model altogether.
     """
     path = locate(source)
     own = model.state_dict()
@@ -110,7 +110,7 @@ def _check_variant(path: Path, state: State, own: State, layout: str) -> None:
     if holds is None:
         known = sum(key in state for key in own)
         if known < len(own) / 2:
-            unknown = listed([key for key in state if key not in own], 3)
+            unknown = first_names([key for key in state if key not in own], 3)
             near = f"the nearest layout, {layout}, has no" if layout != "none" else "no layout has a"
             message = f"{path} is not a ConvNeXt: it has {known} of the model's {len(own)} parameter names, and {near}"
             message += f" name for {unknown}"
@@ -171,6 +171,6 @@ def _check_keys(path: Path, state: State, own: State) -> None:
     missing, unexpected, misshapen = _differences(state, own)
     shapes = [f"{key} {list(state[key].shape)} for {list(own[key].shape)}" for key in misshapen]
     kinds = {"missing": missing, "unexpected": unexpected, "misshapen": shapes}
-    if phrases := [f"{kind}: {listed(keys, LISTED)}" for kind, keys in kinds.items() if keys]:
+    if phrases := [f"{kind}: {first_names(keys, LISTED)}" for kind, keys in kinds.items() if keys]:
         message = f"{path} does not fit the model; {'; '.join(phrases)}"
         raise MismatchError(message, missing, unexpected, misshapen)

@@ -66,7 +66,7 @@ def detect_layout(state: State) -> str | None:
     return best if known[best] else None
 
 
-def listed(keys: list[str], most: int) -> str:
+def first_names(keys: list[str], most: int) -> str:
     """The first so many names, and how many more there are."""
     rest = len(keys) - most
     return ", ".join(keys[:most]) + (f" and {rest} more" if rest > 0 else "")
