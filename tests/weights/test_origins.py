@@ -7,7 +7,7 @@ import pytest
 import torch
 from peers import NAMES, foreign_model, randomise
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 import convnext
 from convnext import create_model
@@ -92,6 +92,44 @@ def test_an_open_clip_file(tmp_path: Path) -> None:
     read, _ = read_state(tmp_path / "clip.pt")
     back = from_official(read, "open_clip")
     assert_identical(back, {key: tensor for key, tensor in state.items() if key.startswith("visual.")})
+
+
+class Isotropic(nn.Module):
+    """The official network of one stage: 16×16 patches without a norm, blocks at one resolution (V1, section 3.3).
+
+    Small and Base have no LayerScale.
+    """
+
+    def __init__(self, depth: int, dim: int) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, dim, 16, stride=16)
+        self.blocks = nn.ModuleList()
+        for _ in range(depth):
+            block = nn.Module()
+            block.dwconv = nn.Conv2d(dim, dim, 7, padding=3, groups=dim)
+            block.norm = nn.LayerNorm(dim, eps=1e-6)
+            block.pwconv1, block.pwconv2 = nn.Linear(dim, 4 * dim), nn.Linear(4 * dim, dim)
+            self.blocks.append(block)
+        self.norm, self.head = nn.LayerNorm(dim, eps=1e-6), nn.Linear(dim, 1000)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        for block in self.blocks:
+            y = block.norm(block.dwconv(x).permute(0, 2, 3, 1))
+            y = block.pwconv2(nn.functional.gelu(block.pwconv1(y)))
+            x = x + y.permute(0, 3, 1, 2)
+        return self.head(self.norm(x.mean((2, 3))))
+
+
+@torch.inference_mode()
+def test_an_isotropic_file(tmp_path: Path) -> None:
+    foreign = randomise(Isotropic(18, 384)).eval()
+    torch.save({"model": foreign.state_dict()}, tmp_path / "iso.pth")
+    own = convnext.load(tmp_path / "iso.pth", device="cpu").model
+    for size in SIZES:
+        images = torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(1))
+        assert_same(own(images), foreign(images))
+    assert_identical(from_official(read_state(tmp_path / "iso.pth")[0], "isotropic"), foreign.state_dict())
 
 
 def test_what_clips_files_are_for(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ def drop_path_of(config: TrainConfig) -> float:
     return 0.0 if config.freeze_backbone else config.drop_path
 
 
-def freeze(config: TrainConfig, backbone: nn.Module, trained: nn.Module | None = None) -> None:
+def freeze(config: TrainConfig, backbone: nn.Module, *trained: nn.Module) -> None:
     """With `freeze_backbone`, fix all parameters of `backbone` but those of `trained`, which may lie inside.
 
     They get neither gradients nor an optimizer's state, and no graph is kept of what they compute.
@@ -26,5 +26,5 @@ def freeze(config: TrainConfig, backbone: nn.Module, trained: nn.Module | None =
     if config.init is None:
         log.warning("the frozen backbone has random weights: --init names trained ones")
     backbone.requires_grad_(False)
-    if trained is not None:
-        trained.requires_grad_(True)
+    for module in trained:
+        module.requires_grad_(True)

@@ -68,7 +68,7 @@ class Classification(SupervisedTask):
             head_init_scale=config.head_init_scale,
             weights=config.init,
         )
-        freeze(config, model, model.head)
+        freeze(config, model, model.pre_logits, model.head)
         return model
 
     def build_mixup(self) -> Any:
