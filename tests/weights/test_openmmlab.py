@@ -25,6 +25,7 @@ from convnext.tasks.load import task_of_weights
 from convnext.variants import VARIANTS
 from convnext.weights import read_meta, read_tensors
 from convnext.weights.openmmlab import describe_whole, own_names
+from convnext.weights.published import PublishedWeights
 from convnext.weights.published_detectors import PUBLISHED_DETECTORS
 
 ATTO, TINY = ((2, 2, 6, 2), (40, 80, 160, 320)), ((3, 3, 9, 3), (96, 192, 384, 768))
@@ -91,6 +92,15 @@ def test_a_detector_answers_as_by_its_own_formulas(kind: str, size: int, photo: 
     assert (masks != torch.stack(drawn)).sum() <= 1e-4 * masks.sum()
 
 
+def test_a_published_file_has_its_licence(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """By its name; the V2 detector began as Meta's FCMAE weights."""
+    name = next(Path(entry.url).name for entry in PUBLISHED_DETECTORS if "v2" in entry.variant)
+    found = convnext.load(written(detector("Mask R-CNN, V2"), tmp_path / name), device="cpu")
+    assert caplog.text.count("licensed CC-BY-NC-4.0") == 1
+    convnext.save_weights(found.model, tmp_path / "again.safetensors")
+    assert convnext.weights.read_meta(tmp_path / "again.safetensors")["licence"] == "CC-BY-NC-4.0"
+
+
 def test_a_detector_sees_images_at_the_published_size(tmp_path: Path) -> None:
     found = convnext.load(written(detector("Mask R-CNN, V2"), tmp_path / "x.pth"), device="cpu")
     assert (found.transform.short, found.transform.long) == (800, 1333)
@@ -118,13 +128,13 @@ def test_a_segmenter_answers_as_by_its_own_formulas(
     assert len(labels.unique()) > 2
 
 
-def sizes_of(entry: dict[str, Any]) -> Any:
+def sizes_of(entry: PublishedWeights) -> Any:
     variant = VARIANTS[entry.variant]
     return variant.depths, variant.dims, variant.version == 2
 
 
 @pytest.mark.parametrize("entry", PUBLISHED_DETECTORS, ids=lambda entry: entry.name)
-def test_every_published_file_fits_whole(entry: dict[str, Any]) -> None:
+def test_every_published_file_fits_whole(entry: PublishedWeights) -> None:
     """Its names and shapes, at full size, are all those of the network that is built for it."""
     depths, dims, v2 = sizes_of(entry)
     with torch.device("meta"):
