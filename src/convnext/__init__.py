@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         train_segmenter,
     )
     from convnext.deploy.convert import convert
+    from convnext.deploy.export.write import export
     from convnext.errors import ImageError, InputError, WeightsError
     from convnext.inference.base import Predictor
     from convnext.inference.classifier import ImageClassifier, Label
@@ -53,6 +54,7 @@ _HOME = {
     "create_model": "convnext.models.classifier",
     "create_segmenter": "convnext.models.segmentation.upernet",
     "evaluate": "convnext.tasks.evaluate",
+    "export": "convnext.deploy.export.write",
     "list_models": "convnext.variants",
     "list_weights": "convnext.weights.zoo",
     "load": "convnext.tasks.load",
@@ -85,6 +87,7 @@ __all__ = [
     "create_model",
     "create_segmenter",
     "evaluate",
+    "export",
     "list_models",
     "list_weights",
     "load",

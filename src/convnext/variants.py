@@ -113,5 +113,5 @@ def find_variant(name: str) -> Variant:
 def values_of(table: dict[str, dict[str, Any]], model: str, recipe: str) -> dict[str, Any]:
     """The model's row. `InputError` where it has none."""
     if model not in table:
-        raise InputError(f"recipe {recipe} is for {', '.join(table)}, not {model}")
+        raise InputError(f"recipe {recipe} is for {', '.join(table)}, not {model}; --recipe names another")
     return table[model]

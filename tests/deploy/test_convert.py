@@ -89,7 +89,7 @@ def test_a_run_answers_the_same_in_transformers(trained: Path, photographs: list
     assert torch.equal(own.argmax(1), default.argmax(1))
     model = transformers.AutoModelForImageClassification.from_pretrained(tmp_path / "hf")
     assert model.config.id2label == dict(enumerate(classes))
-    backbone = transformers.AutoBackbone.from_pretrained(tmp_path / "hf").eval()
+    backbone = transformers.AutoBackbone.from_pretrained(str(tmp_path / "hf")).eval()
     network = convnext.create_model("convnextv2_atto", num_classes=3, weights=trained).eval()
     images = torch.randn(1, 3, 64, 96)
     with torch.inference_mode():

@@ -11,6 +11,7 @@ from convnext.cli.demo import DEMO
 from convnext.cli.doctor import DOCTOR
 from convnext.cli.embed import EMBED
 from convnext.cli.evaluate import EVALUATE
+from convnext.cli.export import EXPORT
 from convnext.cli.index import INDEX_COMMAND
 from convnext.cli.models import MODELS
 from convnext.cli.pack import PACK
@@ -29,6 +30,7 @@ COMMANDS: tuple[Command, ...] = (
     PREDICT,
     EMBED,
     CONVERT,
+    EXPORT,
     PACK,
     INDEX_COMMAND,
     RECONSTRUCT,

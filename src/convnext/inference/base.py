@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -27,6 +27,9 @@ class Predictor(ABC):
         transform: how an image becomes its input: a `Preprocessing` or `WholeImage`.
     """
 
+    outputs: ClassVar[tuple[str, ...]] = ()
+    """Names of what `compute` gives, which an export holds; empty for networks that cannot be exported."""
+
     def __init__(self, model: nn.Module, classes: Sequence[str], transform: Any) -> None:
         self.model: Any = model.eval()
         self.classes = list(classes)
@@ -34,13 +37,19 @@ class Predictor(ABC):
 
     @property
     def device(self) -> torch.device:
-        """Device of the network."""
-        return next(self.model.parameters()).device
+        """Device of the network; an exported one runs on the CPU."""
+        first = next(self.model.parameters(), None)
+        return torch.device("cpu") if first is None else first.device
 
     def to(self, device: torch.device | str) -> Self:
         """Move the network to a device."""
         self.model.to(device)
         return self
+
+    @staticmethod
+    def compute(network: Any, images: Tensor) -> tuple[Tensor, ...]:
+        """The `outputs` of a network about transformed images `[N, C, H, W]`."""
+        return (network(images),)
 
     def read(self, image: Any) -> Image.Image:
         """An image in the form that the model sees: a path, a binary file, a PIL image, a uint8 array `[H, W, 3]` or

@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from convnext.data.images.preprocessing import Preprocessing
-from convnext.errors import WeightsError
+from convnext.errors import InputError, WeightsError
 from convnext.inference.base import BATCH
 from convnext.inference.embedder import Embedder
 from convnext.inference.squares import SeesSquares
@@ -38,6 +38,8 @@ class ImageClassifier(SeesSquares):
         descriptions: what to call a class in an answer, where its name is a code.
     """
 
+    outputs = ("logits", "embedding")
+
     def __init__(
         self,
         model: Classifier,
@@ -53,7 +55,9 @@ class ImageClassifier(SeesSquares):
 
     def restrict(self, classes: Sequence[str]) -> list[str]:
         """Choose among these classes alone, from now on; returns those that the model does not know, whose scores are
-        0."""
+        0. `InputError` for an exported model, whose outputs are fixed."""
+        if not hasattr(self.model, "head"):
+            raise InputError("the outputs of an exported model are fixed: evaluate it with --classes model")
         place = {name: i for i, name in enumerate(self.classes)}
         rows = torch.tensor([place.get(name, -1) for name in classes], device=self.device)
         unknown = rows < 0
@@ -66,6 +70,11 @@ class ImageClassifier(SeesSquares):
         self.classes = list(classes)
         self.answers = [answers.get(name, name) for name in classes]
         return [name for name in classes if name not in place]
+
+    @staticmethod
+    def compute(network: Any, images: Tensor) -> tuple[Tensor, ...]:
+        embedding = network.embed(images)
+        return network.head(network.pre_logits(embedding)), embedding
 
     def __call__(self, images: Any, top_k: int = 5, *, batch_size: int = BATCH) -> Any:
         """Labels of one image, or a list of the labels of each of many.
@@ -102,10 +111,7 @@ class ImageClassifier(SeesSquares):
 
 
 def build_classifier(source: str | Path) -> ImageClassifier | Embedder:
-    """The classifier whose weights are at `source`, in any layout; an `Embedder`, if it has no head, or a projection.
-
-    `WeightsError` for weights that name another number of classes than the head has.
-    """
+    """The classifier whose weights are at `source`, in any layout; an `Embedder` if it has no head, or a projection."""
     state, meta = read_state(source)
     architecture = describe(state)
     with torch.device("meta"):
@@ -120,18 +126,26 @@ def build_classifier(source: str | Path) -> ImageClassifier | Embedder:
             model.norm = nn.Identity()  # an encoder of pre-training has no last norm
     model.load_state_dict(state, assign=True)
     model.requires_grad_(False)
+    return classifier_of(model, meta)
+
+
+def classifier_of(model: Any, meta: dict[str, Any]) -> ImageClassifier | Embedder:
+    """The classifier, or `Embedder`, on a network, as its metadata describe it.
+
+    `WeightsError` for metadata that name another number of classes than the network has outputs.
+    """
     stored, size = meta.get("preprocessing"), meta.get("image_size", 224)
-    seen = Preprocessing.from_dict(stored) if stored else Preprocessing.standard(size, architecture.in_chans)
-    if not architecture.num_classes or meta.get("task") == EMBEDS:
+    seen = Preprocessing.from_dict(stored) if stored else Preprocessing.standard(size, model.in_chans)
+    if not model.num_classes or meta.get("task") == EMBEDS:
         return Embedder(model, seen)
     if "classes" not in meta:
-        meta = published_classes(architecture.num_classes) | meta
-    classes, outputs = meta.get("classes"), architecture.num_classes
+        meta = published_classes(model.num_classes) | meta
+    classes, outputs = meta.get("classes"), model.num_classes
     if classes is not None and not (len(classes) == outputs and all(isinstance(name, str) for name in classes)):
-        raise WeightsError(f"{source} names {len(classes)} classes, and its head has {outputs}")
+        raise WeightsError(f"the file names {len(classes)} classes, and its head has {outputs}")
     return ImageClassifier(
         model,
-        meta.get("classes") or [str(i) for i in range(architecture.num_classes)],
+        meta.get("classes") or [str(i) for i in range(outputs)],
         seen,
         multi_label=meta.get("multi_label", False),
         descriptions=meta.get("descriptions"),

@@ -43,6 +43,8 @@ class DepthEstimator(SeesWholeImages):
         depth_scale: the number in a depth map of the training data that is one unit of depth.
     """
 
+    outputs = ("depths",)
+
     def __init__(self, model: UperNet, transform: WholeImage, unit: DepthUnit, *, depth_scale: float) -> None:
         super().__init__(model, (), transform)
         self.unit, self.depth_scale = unit, depth_scale
@@ -79,6 +81,11 @@ def build_depth_estimator(state: dict[str, Tensor], meta: dict[str, Any]) -> Dep
     with torch.device("meta"):
         model = create_segmenter(meta["model"], num_classes=1, **arguments_of(meta))
     fill(model, state)
+    return depth_estimator_of(model, meta)
+
+
+def depth_estimator_of(model: Any, meta: dict[str, Any]) -> DepthEstimator:
+    """The depth estimator on a network, as its metadata describe it."""
     depth = dict(meta["depth"])
     scale = depth.pop("depth_scale")
     return DepthEstimator(model, WholeImage(**meta["transform"]), DepthUnit(**depth), depth_scale=scale)

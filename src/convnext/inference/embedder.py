@@ -25,6 +25,8 @@ class Embedder(SeesSquares):
         preprocessing: how an image becomes its input.
     """
 
+    outputs = ("embedding",)
+
     def __init__(self, model: Classifier, preprocessing: Preprocessing) -> None:
         super().__init__(model, (), preprocessing)
 

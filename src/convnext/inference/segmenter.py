@@ -32,6 +32,8 @@ class Segmenter(SeesWholeImages):
         flip: whether the mirrored image is averaged in too.
     """
 
+    outputs = ("logits",)
+
     def __init__(
         self,
         model: UperNet,
@@ -129,4 +131,9 @@ def build_segmenter(state: dict[str, Tensor], meta: dict[str, Any]) -> Segmenter
     with torch.device("meta"):
         model = create_segmenter(meta["model"], num_classes=len(meta["classes"]), **arguments_of(meta))
     fill(model, state)
+    return segmenter_of(model, meta)
+
+
+def segmenter_of(model: Any, meta: dict[str, Any]) -> Segmenter:
+    """The segmenter on a network, as its metadata describe it."""
     return Segmenter(model, meta["classes"], WholeImage(**meta["transform"]), **meta["testing"])

@@ -19,6 +19,7 @@ from torch.utils.checkpoint import checkpoint
 from convnext.nn.block import Block
 from convnext.nn.depthwise.visible_patches import place_tables
 from convnext.nn.downsample import Downsample, NormLayer, PatchConv, patch_stem
+from convnext.nn.exporting import is_exporting
 from convnext.nn.norm import LayerNorm
 from convnext.nn.visible_patches import VisiblePatches
 
@@ -104,7 +105,7 @@ class ConvNeXt(nn.Module):
         height, width = images.shape[-2:]
         stride = self.total_stride
         bottom, right = ((stride - side % stride) % stride for side in (height, width))  # torch.compile knows no -side
-        if bottom or right:
+        if bottom or right or is_exporting():  # an export has this branch, whatever size is traced
             images = F.pad(images, (0, right, 0, bottom))
 
         x = images.contiguous(memory_format=torch.channels_last).permute(0, 2, 3, 1)

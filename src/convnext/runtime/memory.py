@@ -36,10 +36,6 @@ class Memory:
         most = address_space()
         return min([*limits, most - _of_status("VmSize") + own] if most is not None else limits)
 
-    def held_by(self, process: int) -> int:
-        """Bytes that another process holds, of which those it shares count in part; on a GPU it is not known: 0."""
-        return 0 if self.device.type == "cuda" else _proportional(process)
-
     def peak(self) -> int:
         """Peak memory of this process so far, in bytes, with the present memory of its loading processes."""
         if self.device.type == "cuda":

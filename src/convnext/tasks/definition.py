@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from convnext.config import TrainConfig
-from convnext.errors import InputError
+from convnext.errors import InputError, WeightsError
 
 if TYPE_CHECKING:
     from convnext.tasks.base import Task
@@ -71,6 +71,10 @@ class TaskDefinition(ABC):
     def predictor(self, source: str | Path, meta: dict[str, Any]) -> Any:
         """The predictor of weights that store this task's name. `WeightsError` for weights that cannot answer."""
         raise InputError(f"what `convnext {self.command}` trains does not answer about images")
+
+    def exported(self, network: Any, meta: dict[str, Any]) -> Any:
+        """The predictor on an exported network. `WeightsError` for metadata of a task whose networks have no export."""
+        raise WeightsError(f"what `convnext {self.command}` trains cannot be exported")
 
     def evaluator(self) -> Evaluator:
         """How the task is measured. `InputError` for a task without labels."""

@@ -11,11 +11,14 @@ import torch
 
 from convnext.errors import InputError, WeightsError
 from convnext.inference.embedder import Embedder
+from convnext.inference.exported import ExportedNetwork
 from convnext.printing import command_line
 from convnext.runtime.device import pick_device
 from convnext.tasks.definition import TaskDefinition
 from convnext.tasks.registry import TASKS, find_task
 from convnext.weights import read_meta
+from convnext.weights.exports import is_export
+from convnext.weights.files import locate
 from convnext.weights.licences import note_licence
 
 
@@ -33,8 +36,12 @@ def load(source: str | Path, *, device: str | torch.device = "auto") -> Any:
     """
     with opening(source):
         meta = read_meta(source)
-        predictor = task_of_meta(meta).predictor(source, meta)
+        task, path = task_of_meta(meta), locate(source)
+        exported = is_export(path)
+        predictor = task.exported(ExportedNetwork(path, meta), meta) if exported else task.predictor(source, meta)
         note_licence(predictor.model, meta)
+    if exported:
+        return predictor  # its engine has a device of its own
     return predictor.to(pick_device(device) if isinstance(device, str) else device)
 
 

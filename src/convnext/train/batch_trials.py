@@ -28,10 +28,8 @@ def run_trials(asked: dict[str, Any]) -> None:
     """Print a `MemoryTrial` after each, as JSON, until they are enough."""
     given, parent = asked["given"], os.getppid()
     memory = Memory(pick_device(str(given.get("device", "auto"))))
-    # The run takes the place of the program that waits for this one. Where there are loading processes, that much is
-    # left to those of validation, which no trial starts.
-    waiting = memory.held_by(parent) if given.get("workers") == 0 else 0
-    limit = (memory.limit() + waiting) // (1 if memory.device.type == "cuda" else asked["processes"])
+    # The program that waits for this one counts as taken: what it leaves free is what loading validation images takes.
+    limit = memory.limit() // (1 if memory.device.type == "cuda" else asked["processes"])
     trials: list[MemoryTrial] = []
     config = find_task(asked["task"]).config().override({"accumulate": given.get("accumulate", 1)})
     batch = max(2, config.accumulate)

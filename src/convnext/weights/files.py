@@ -25,6 +25,7 @@ from torch import Tensor
 from convnext.errors import InputError, WeightsError
 from convnext.storage.files import whole_file
 from convnext.weights import hub, openmmlab, zoo
+from convnext.weights.exports import export_meta, is_export
 from convnext.weights.key_tables import State
 from convnext.weights.layouts import (
     DECODER,
@@ -145,6 +146,8 @@ def read_meta(source: str | Path) -> dict:
     these.
     """
     path = locate(source)
+    if is_export(path):
+        return export_meta(path)
     own = read_own_meta(path)
     if own is not None and "task" in own:
         return own
@@ -248,6 +251,8 @@ def _read_official(path: Path) -> WeightFile:
 
 
 def _read_content(path: Path) -> Any:
+    if is_export(path):
+        raise WeightsError(f"{path} is an export, without weights to train or convert: name what it was made of")
     try:
         with open(path, "rb") as file:
             empty = not file.read(1)

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from convnext.models.encoder import create_encoder
 from convnext.nn.backbone import ConvNeXt
+from convnext.nn.exporting import is_exporting
 from convnext.nn.norm import LayerNorm
 from convnext.nn.parameters import BACKBONE
 
@@ -90,6 +91,21 @@ def enlarge(x: Tensor, size: Sequence[int]) -> Tensor:
     return (rows @ x.contiguous()) @ columns.T
 
 
+def pool_by_matrices(x: Tensor, side: int) -> Tensor:
+    """`adaptive_avg_pool2d`, which exporters fix at the size that they trace."""
+    rows, columns = (_means(length, side, x) for length in x.shape[2:])
+    return rows @ x @ columns.T
+
+
+def _means(inputs: int, outputs: int, like: Tensor) -> Tensor:
+    """The matrix `[outputs, inputs]` of the means over nearly equal parts of a line."""
+    place = torch.arange(inputs, device=like.device)
+    part = torch.arange(outputs, device=like.device)[:, None]
+    first, end = part * inputs // outputs, ((part + 1) * inputs + outputs - 1) // outputs
+    inside = ((place >= first) & (place < end)).to(like.dtype)
+    return inside / inside.sum(1, keepdim=True)
+
+
 class PyramidPooling(nn.Module):
     """A map beside its means over grids of `pools` cells a side: `[N, inputs, H, W]` to `[N, dim, H, W]`."""
 
@@ -100,7 +116,8 @@ class PyramidPooling(nn.Module):
         self.fuse = Conv(inputs + len(pools) * dim, dim, 3, norm)
 
     def forward(self, x: Tensor) -> Tensor:
-        means = [F.adaptive_avg_pool2d(x, side) for side in self.sides]
+        pool = pool_by_matrices if is_exporting() else F.adaptive_avg_pool2d
+        means = [pool(x, side) for side in self.sides]
         pooled = [resize_map(conv(mean), x.shape[2:]) for conv, mean in zip(self.pools, means, strict=True)]
         return self.fuse(torch.cat([x, *pooled], dim=1))
 

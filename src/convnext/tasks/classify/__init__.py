@@ -73,6 +73,11 @@ class Classify(TaskDefinition):
 
         return build_classifier(source)
 
+    def exported(self, network: Any, meta: dict[str, Any]) -> Any:
+        from convnext.inference.classifier import classifier_of
+
+        return classifier_of(network, meta)
+
     def evaluator(self) -> Evaluator:
         from convnext.tasks.classify.evaluate import ClassificationEvaluator
 

@@ -60,6 +60,11 @@ class Depth(TaskDefinition):
 
         return build_depth_estimator(read_tensors(source), meta)
 
+    def exported(self, network: Any, meta: dict[str, Any]) -> Any:
+        from convnext.inference.depth import depth_estimator_of
+
+        return depth_estimator_of(network, meta)
+
     def evaluator(self) -> Evaluator:
         from convnext.tasks.depth.evaluate import DepthEvaluator
 

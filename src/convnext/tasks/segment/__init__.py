@@ -71,6 +71,11 @@ class Segment(TaskDefinition):
 
         return build_segmenter(read_tensors(source), meta)
 
+    def exported(self, network: Any, meta: dict[str, Any]) -> Any:
+        from convnext.inference.segmenter import segmenter_of
+
+        return segmenter_of(network, meta)
+
     def evaluator(self) -> Evaluator:
         from convnext.tasks.segment.evaluate import SegmentationEvaluator
 

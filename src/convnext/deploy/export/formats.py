@@ -1,0 +1,89 @@
+"""Writing an exported program in each format, with what is known of it inside."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import Any
+
+from torch.export import ExportedProgram
+
+from convnext.errors import InputError
+from convnext.weights.exports import KEY
+
+PRECISIONS = {"onnx": ("fp32", "fp16"), "openvino": ("fp32", "fp16", "bf16"), "aot": ("fp32", "bf16")}
+"""Precisions of each format. OpenVINO's fp16 is that of the stored weights, and its bf16 that of the computation."""
+
+
+def write_onnx(program: ExportedProgram, path: Path, meta: dict[str, Any]) -> None:
+    """One ONNX file, weights inside."""
+    _onnx(program, path, meta)
+
+
+def write_openvino(program: ExportedProgram, path: Path, meta: dict[str, Any]) -> None:
+    """OpenVINO's `.xml` and, beside it, `.bin`; by way of ONNX, whose sizes stay free."""
+    with _extra("openvino"):
+        import openvino
+    onnx = path.with_suffix(".onnx")
+    _onnx(program, onnx, meta)
+    model = openvino.convert_model(onnx)
+    onnx.unlink()
+    model.set_rt_info(json.dumps(meta), [KEY])
+    openvino.save_model(model, path, compress_to_fp16=meta["export"]["precision"] == "fp16")
+
+
+def write_package(program: ExportedProgram, path: Path, meta: dict[str, Any]) -> None:
+    """PyTorch's compiled package, for the kind of processor that this machine has."""
+    from torch._inductor import aoti_compile_and_package
+
+    with _quiet():
+        aoti_compile_and_package(
+            program, package_path=str(path), inductor_configs={"aot_inductor.metadata": {KEY: json.dumps(meta)}}
+        )
+
+
+def _onnx(program: ExportedProgram, path: Path, meta: dict[str, Any]) -> None:
+    with _extra("onnxscript"):
+        import onnxscript  # noqa: F401 # what torch's exporter needs
+    import torch
+
+    with _quiet():
+        written = torch.onnx.export(
+            program,
+            dynamo=True,
+            input_names=["images"],
+            output_names=list(meta["export"]["outputs"]),
+            verbose=False,
+            external_data=False,
+        )
+    assert written is not None
+    written.model.metadata_props[KEY] = json.dumps(meta)
+    written.save(path, external_data=False)
+
+
+@contextmanager
+def _extra(package: str) -> Iterator[None]:
+    try:
+        yield
+    except ImportError:
+        reason = f"this format needs {package}, which is not installed: pip install 'convnext[export]'"
+        raise InputError(reason) from None
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what exporters and compilers print of themselves."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,44 @@
+"""A network as a program for any number and size of images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
+from torch.export import export as trace
+
+MOST = 4096
+"""Images of a batch that an export takes, at most."""
+EXAMPLE = (2, 200, 333)
+"""Batch, height and width that are traced; sides that are no multiples of a stride show that padding is there."""
+
+
+class ExportNetwork(nn.Module):
+    """A network computed in one precision, with inputs and outputs in fp32.
+
+    Args:
+        network: any.
+        compute: of the network and normalised images `[N, C, H, W]`, its outputs.
+        precision: type of weights and activations.
+    """
+
+    def __init__(
+        self, network: nn.Module, compute: Callable[[Any, Tensor], tuple[Tensor, ...]], precision: torch.dtype
+    ) -> None:
+        super().__init__()
+        self.network, self.compute, self.precision = network.to(precision), compute, precision
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        return tuple(output.float() for output in self.compute(self.network, images.to(self.precision)))
+
+
+def program_of(network: ExportNetwork, in_chans: int) -> ExportedProgram:
+    """The network's computation, for 1 to `MOST` images of any height and width from 2 on."""
+    count, height, width = EXAMPLE
+    images = torch.randn(count, in_chans, height, width)
+    shapes = {"images": {0: Dim("n", min=1, max=MOST), 2: Dim.DYNAMIC, 3: Dim.DYNAMIC}}
+    with torch.no_grad():
+        return trace(network.eval(), (images,), dynamic_shapes=shapes)

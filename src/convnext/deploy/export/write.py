@@ -1,0 +1,136 @@
+"""`convnext.export`: a trained model into a file for another engine, checked before it is kept."""
+
+from __future__ import annotations
+
+import copy
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from convnext.data.sources.image_files import find_images
+from convnext.deploy.export.formats import PRECISIONS, write_onnx, write_openvino, write_package
+from convnext.deploy.export.network import MOST, ExportNetwork, program_of
+from convnext.deploy.export.verify import made_up_images, verify
+from convnext.errors import InputError, nearest
+from convnext.inference.base import Predictor
+from convnext.inference.embedder import Embedder
+from convnext.inference.exported import ExportedNetwork
+from convnext.inference.squares import SeesSquares
+from convnext.tasks.load import load
+from convnext.weights import read_meta
+from convnext.weights.exports import FORMATS, VERSION
+from convnext.weights.files import EMBEDS
+
+CHECKED = 3
+"""Images that an export is checked on."""
+_DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+class Export(NamedTuple):
+    """A written export: its file, the engine that checked it, and its largest difference from the network.
+
+    `difference` is a share of the outputs' range.
+    """
+
+    path: Path
+    engine: str
+    difference: float
+
+
+def export(
+    source: str | Path,
+    out: str | Path,
+    *,
+    format: str = "onnx",
+    precision: str = "fp32",
+    images: str | Path | None = None,
+) -> Export:
+    """Export a classifier, embedder, segmenter or depth estimator, for batches and images of any size.
+
+    Args:
+        source: what `load` takes, but for an export.
+        out: the file: `.onnx`, `.xml` (OpenVINO, which gets a `.bin` beside it) or `.pt2` (compiled for this machine's
+            kind of processor).
+        format: "onnx", "openvino" or "aot".
+        precision: "fp32"; "fp16" or "bf16" where the format has it.
+        images: a folder of images to check the export on; made-up ones without.
+
+    Raises:
+        WeightsError: nothing there, or not to be trusted.
+        InputError: a task, format or precision that there is none of, an engine that is not installed, or a difference
+            beyond 1e-4 of the outputs' range (fp32) or 2e-2.
+    """
+    out = Path(out)
+    _check(out, format, precision)
+    predictor = load(source, device="cpu")
+    if isinstance(predictor.model, ExportedNetwork):
+        raise InputError(f"{source} is an export; name what it was made of")
+    if not predictor.outputs:
+        raise InputError(f"a {type(predictor).__name__} cannot be exported")
+    seen = _images(predictor, images)
+    meta = _meta(predictor, source, format, precision)
+    write: Callable = {"onnx": write_onnx, "openvino": write_openvino, "aot": write_package}[format]
+    # OpenVINO converts a network in fp32, whatever it stores and computes in.
+    dtype = torch.float32 if format == "openvino" else _DTYPES[precision]
+    network = ExportNetwork(copy.deepcopy(predictor.model), predictor.compute, dtype)
+    folder = out.with_name(f".{out.name[:64]}.{os.getpid()}.tmp")
+    try:
+        folder.mkdir()
+        part = folder / out.name
+        write(program_of(network, meta["export"]["in_chans"]), part, meta)
+        exported = ExportedNetwork(part, meta)
+        difference = verify(predictor, exported, seen, precision)
+        engine = exported.engine.name
+        del exported
+        for file in sorted(folder.iterdir()):  # .bin comes before .xml, which names it
+            os.replace(file, out.with_name(file.name))
+    except OSError as error:
+        raise InputError(f"cannot write {out}: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return Export(out, engine, difference)
+
+
+def _check(out: Path, format: str, precision: str) -> None:
+    if format not in FORMATS:
+        raise InputError(f"unknown format '{format}'; {nearest(format, list(FORMATS))}")
+    if precision not in PRECISIONS[format]:
+        raise InputError(f"{format} has no precision {precision}: it has {', '.join(PRECISIONS[format])}")
+    if out.suffix != FORMATS[format]:
+        raise InputError(f"{out}: {format} files end in {FORMATS[format]}")
+
+
+def _images(predictor: Predictor, folder: str | Path | None) -> list:
+    mode = predictor.transform.mode
+    if folder is None:
+        return made_up_images(CHECKED, mode)
+    found = find_images(Path(folder))
+    if not found:
+        raise InputError(f"{folder} holds no images")
+    return [predictor.read(path) for path in found[:: max(1, len(found) // CHECKED)][:CHECKED]]
+
+
+def _meta(predictor: Predictor, source: str | Path, format: str, precision: str) -> dict[str, Any]:
+    meta = {**read_meta(source)}
+    if isinstance(predictor, SeesSquares):
+        meta |= {"preprocessing": predictor.preprocessing.to_dict(), "classes": predictor.classes}
+        meta["descriptions"] = dict(zip(predictor.classes, getattr(predictor, "answers", ()), strict=False))
+    if isinstance(predictor, Embedder):
+        meta["task"] = EMBEDS
+    network = predictor.model
+    meta["export"] = {
+        "version": VERSION,
+        "format": format,
+        "precision": precision,
+        "outputs": list(predictor.outputs),
+        "in_chans": getattr(network, "in_chans", 3),
+        "num_classes": getattr(network, "num_classes", 0),
+        "num_features": getattr(network, "num_features", 0),
+        "batch": [1, MOST],
+        "cpu": torch.backends.cpu.get_cpu_capability(),
+    }
+    return meta

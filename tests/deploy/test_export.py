@@ -1,0 +1,216 @@
+"""Exports: that they compute what the network does, at any size and number of images, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from making import FAST_SEGMENT, fails, make_depths, make_folder, make_scenes
+from peers import randomise
+from PIL import Image
+
+import convnext
+from convnext import InputError, WeightsError, cli
+from convnext.data.images.whole_image import WholeImage
+from convnext.deploy.export.formats import PRECISIONS
+from convnext.deploy.export.verify import BOUNDS
+from convnext.deploy.export.write import export
+from convnext.models.segmentation.upernet import pool_by_matrices
+from convnext.weights import read_meta, save_weights
+from convnext.weights.exports import FORMATS
+
+CLASSES = ["ant", "bee", "cat", "dog", "eel"]
+SHAPES = [(1, 3, 224, 224), (7, 3, 64, 64), (2, 3, 97, 333), (1, 3, 31, 8)]
+
+
+def make_weights(place: Path, name: str = "convnextv2_atto", **meta: Any) -> Path:
+    torch.manual_seed(0)
+    model = randomise(convnext.create_model(name, num_classes=len(CLASSES)))
+    save_weights(model, place, meta={"task": "classify", "classes": CLASSES, "multi_label": False} | meta)
+    return place
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_weights(tmp_path_factory.mktemp("weights") / "own.safetensors")
+
+
+@pytest.fixture(scope="module")
+def onnx_file(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("onnx") / "own.onnx"
+    assert cli.main(["export", str(weights), "--out", str(out)]) == 0
+    return out
+
+
+@pytest.mark.parametrize(("form", "precision"), [(form, p) for form, all_ in PRECISIONS.items() for p in all_])
+def test_every_format_computes_what_the_network_does(form: str, precision: str, weights: Path, tmp_path: Path) -> None:
+    """Shapes of which one is no multiple of the stride, one is smaller than it, and none is what was traced."""
+    done = export(weights, tmp_path / f"x{FORMATS[form]}", format=form, precision=precision)
+    assert done.difference <= BOUNDS[precision]
+    network, exported = (convnext.load(source, device="cpu").model for source in (weights, done.path))
+    for shape in SHAPES:
+        images = torch.randn(shape, generator=torch.Generator().manual_seed(1))
+        with torch.inference_mode():
+            pairs = [(network(images), exported(images)), (network.embed(images), exported.embed(images))]
+        for own, found in pairs:
+            assert found.shape == own.shape
+            assert (own - found).abs().max() / (own.max() - own.min()) <= BOUNDS[precision]
+    files = sorted(path.name for path in tmp_path.iterdir())
+    assert files == (["x.bin", "x.xml"] if form == "openvino" else [f"x{FORMATS[form]}"])
+
+
+@pytest.mark.parametrize("name", ["convnext_atto", "convnext_atto_ols", "convnext_zepto_rms"])
+def test_other_members(name: str, tmp_path: Path) -> None:
+    assert export(make_weights(tmp_path / "x.safetensors", name), tmp_path / "x.onnx").difference <= 1e-4
+
+
+def test_half_precision_is_finite_on_extreme_images(weights: Path, tmp_path: Path) -> None:
+    """GRN's sum of squares overflows fp16 from activations of 256 on."""
+    export(weights, tmp_path / "x.onnx", precision="fp16")
+    exported = convnext.load(tmp_path / "x.onnx").model
+    assert exported(30 * torch.randn(1, 3, 224, 224)).isfinite().all()
+
+
+def test_an_export_is_a_source_like_another(
+    onnx_file: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    folder = make_folder(tmp_path / "colours")
+    images = sorted((folder / "val").rglob("*.png"))
+    own, exported = (convnext.load(source, device="cpu") for source in (weights, onnx_file))
+    for mine, theirs in zip(own(images, top_k=5), exported(images, top_k=5), strict=True):
+        assert [one["label"] for one in mine] == [one["label"] for one in theirs]
+        np.testing.assert_allclose([a["score"] for a in mine], [a["score"] for a in theirs], atol=1e-5)
+    np.testing.assert_allclose(own.embed(images), exported.embed(images), atol=1e-4)
+    capsys.readouterr()
+    assert cli.main(["predict", str(onnx_file), str(images[0]), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["label"] in CLASSES
+    assert cli.main(["embed", str(onnx_file), str(images[0]), "--out", str(tmp_path / "x.npy")]) == 0
+    assert "onnxruntime" in exported.model.engine.name
+
+
+def test_an_export_is_measured_as_its_run(run: Path, colours: Path, tmp_path: Path) -> None:
+    export(run, tmp_path / "x.onnx", images=colours / "val")
+    own, exported = (
+        convnext.evaluate(str(source), str(colours), device="cpu") for source in (run, tmp_path / "x.onnx")
+    )
+    assert own.keys() == exported.keys()
+    assert own["top1"] == exported["top1"]
+    assert own["val_loss"] == pytest.approx(exported["val_loss"], abs=1e-4)
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Data and a run of segmentation."""
+    root = tmp_path_factory.mktemp("scenes")
+    data, out = make_scenes(root / "data"), root / "run"
+    options = [*FAST_SEGMENT, "--ignore-index", "9"]
+    assert cli.main(["train", "segment", str(data), "--out", str(out), *options]) == 0
+    return data, out
+
+
+def test_a_segmenter(scenes: tuple[Path, Path], tmp_path: Path) -> None:
+    data, run = scenes
+    done = export(run, tmp_path / "x.onnx")
+    assert done.difference <= 1e-4
+    own, exported = (convnext.load(source, device="cpu") for source in (run, done.path))
+    rng = np.random.default_rng(0)
+    for size in ((96, 333), (480, 640), (33, 60)):
+        image = Image.fromarray(rng.integers(0, 256, (*size, 3), dtype=np.uint8))
+        assert (own(image) == exported(image)).mean() >= 0.999
+    first, second = (convnext.evaluate(str(source), str(data), device="cpu") for source in (run, done.path))
+    assert first["mIoU"] == pytest.approx(second["mIoU"], abs=1e-3)
+    with pytest.raises(InputError, match="an export of this network has no embeddings"):
+        exported.embed(image)
+
+
+def test_a_depth_estimator_and_no_detector(tmp_path: Path) -> None:
+    data = make_depths(tmp_path / "data")
+    options = [*FAST_SEGMENT, "--epochs", "1"]
+    assert cli.main(["train", "depth", str(data), "--out", str(tmp_path / "run"), *options]) == 0
+    export(tmp_path / "run", tmp_path / "x.onnx")
+    own, exported = (convnext.load(tmp_path / name, device="cpu") for name in ("run", "x.onnx"))
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (75, 50, 3), dtype=np.uint8))
+    np.testing.assert_allclose(own(image), exported(image), rtol=1e-3)
+    model = convnext.create_detector("convnextv2_atto", num_classes=1, fpn_dim=8, linear_dim=8, mask_convs=1)
+    detector = convnext.Detector(model, ["a"], [1], WholeImage(64, 64, (0.0,) * 3, (1.0,) * 3))
+    assert detector.outputs == ()
+
+
+@pytest.mark.parametrize("size", [(5, 7), (3, 11), (16, 20), (6, 6)])
+@pytest.mark.parametrize("side", [1, 2, 3, 6])
+def test_pooling_by_matrices_is_pytorchs(size: tuple[int, int], side: int) -> None:
+    x = torch.randn(2, 4, *size)
+    torch.testing.assert_close(pool_by_matrices(x, side), torch.nn.functional.adaptive_avg_pool2d(x, side))
+
+
+def test_weights_without_a_head_embed(tmp_path: Path) -> None:
+    model = randomise(convnext.create_model("convnextv2_atto", num_classes=0))
+    save_weights(model, tmp_path / "x.safetensors", meta={"task": "embed"})
+    export(tmp_path / "x.safetensors", tmp_path / "x.onnx")
+    found = convnext.load(tmp_path / "x.onnx")
+    assert isinstance(found, convnext.Embedder)
+    assert found.width == 320
+
+
+def test_what_is_known_travels_inside(weights: Path, onnx_file: Path, tmp_path: Path) -> None:
+    """The licence too."""
+    meta = read_meta(onnx_file)
+    assert meta["classes"] == CLASSES
+    assert meta["preprocessing"]["image_size"] == 224
+    assert (meta["export"]["format"], meta["export"]["precision"]) == ("onnx", "fp32")
+    source = make_weights(tmp_path / "nc.safetensors", licence="CC-BY-NC-4.0")
+    export(source, tmp_path / "nc.onnx")
+    assert read_meta(tmp_path / "nc.onnx")["licence"] == "CC-BY-NC-4.0"
+
+
+def test_a_difference_beyond_the_bound_is_not_written(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(BOUNDS, "fp32", 0.0)
+    with pytest.raises(InputError, match="the export is not written: it differs from the network by"):
+        export(weights, tmp_path / "x.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_bad_input_is_a_line(
+    weights: Path, onnx_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, image = str(tmp_path / "x.onnx"), tmp_path / "x.png"
+    Image.new("RGB", (8, 8)).save(image)
+    assert "onnx has no precision bf16: it has fp32, fp16" in fails(
+        capsys, "export", weights, "--precision", "bf16", "--out", place
+    )
+    assert "onnx files end in .onnx" in fails(capsys, "export", weights, "--out", tmp_path / "x.bin")
+    assert "is an export" in fails(capsys, "export", onnx_file, "--out", place)
+    (tmp_path / "empty").mkdir()
+    assert "holds no images" in fails(capsys, "export", weights, "--out", place, "--images", tmp_path / "empty")
+    whole = onnx_file.read_bytes()
+    (tmp_path / "cut.onnx").write_bytes(whole[: len(whole) // 2])
+    assert "was damaged or cut short" in fails(capsys, "predict", tmp_path / "cut.onnx", image)
+    (tmp_path / "cut.pt2").write_bytes(b"PK\x03\x04")
+    assert "was damaged or cut short" in fails(capsys, "predict", tmp_path / "cut.pt2", image)
+    (tmp_path / "cut.xml").write_text("<net><layers>")
+    assert "was damaged or cut short" in fails(capsys, "predict", tmp_path / "cut.xml", image)
+    foreign = onnx.load(onnx_file)
+    del foreign.metadata_props[:]
+    onnx.save(foreign, tmp_path / "foreign.onnx")
+    assert "`convnext export` did not write it" in fails(capsys, "predict", tmp_path / "foreign.onnx", image)
+    newer = onnx.load(onnx_file)
+    for entry in newer.metadata_props:
+        entry.value = entry.value.replace('"version": 1', '"version": 99')
+    onnx.save(newer, tmp_path / "newer.onnx")
+    assert "written by a newer version" in fails(capsys, "predict", tmp_path / "newer.onnx", image)
+    with pytest.raises(WeightsError, match="is an export, without weights to train or convert"):
+        convnext.convert(onnx_file, tmp_path / "hf", "hf")
+    with pytest.raises(InputError, match=r"takes images \[N, 3, H, W\]"):
+        convnext.load(onnx_file).model(torch.zeros(1, 1, 64, 64))
+    for package, form in (("onnxscript", "onnx"), ("openvino", "openvino")):
+        monkeypatch.setitem(__import__("sys").modules, package, None)
+        line = fails(capsys, "export", weights, "--format", form, "--out", tmp_path / f"y{FORMATS[form]}")
+        assert f"needs {package}, which is not installed: pip install 'convnext[export]'" in line
+    assert not list(tmp_path.glob(".*"))
