@@ -89,13 +89,14 @@ def test_a_run_answers_the_same_in_transformers(trained: Path, photographs: list
     assert torch.equal(own.argmax(1), default.argmax(1))
     model = transformers.AutoModelForImageClassification.from_pretrained(tmp_path / "hf")
     assert model.config.id2label == dict(enumerate(classes))
-    backbone = transformers.AutoBackbone.from_pretrained(str(tmp_path / "hf")).eval()
+    # AutoBackbone of transformers 5 takes no folder, whoever wrote it: it asks the Hub for a repository of that name.
+    backbone = transformers.ConvNextV2Backbone.from_pretrained(tmp_path / "hf").eval()
     network = convnext.create_model("convnextv2_atto", num_classes=3, weights=trained).eval()
     images = torch.randn(1, 3, 64, 96)
     with torch.inference_mode():
         found = backbone(images, output_hidden_states=True).hidden_states
         assert (found[-1] - network.pyramid(images)[-1]).abs().max() <= 1e-4
-    assert torch.equal(own_scores(tmp_path / "hf", photographs[:4]), own[:4])  # and comes back
+    assert (own_scores(tmp_path / "hf", photographs) - own).abs().max() < 1e-6  # and it comes back
 
 
 def test_a_run_answers_the_same_in_timm(trained: Path, photographs: list[Path], tmp_path: Path) -> None:
