@@ -177,6 +177,15 @@ def test_a_difference_beyond_the_bound_is_not_written(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_network_too_large_for_a_file_is_a_line(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("convnext.deploy.export.formats.LARGEST_ONNX", 10**6)
+    with pytest.raises(InputError, match="an ONNX file holds 2 GB, and this network"):
+        export(weights, tmp_path / "x.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_bad_input_is_a_line(
     weights: Path, onnx_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

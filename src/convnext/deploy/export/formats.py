@@ -20,6 +20,10 @@ PRECISIONS = {"onnx": ("fp32", "fp16"), "openvino": ("fp32", "fp16", "bf16"), "a
 """Precisions of each format. OpenVINO's fp16 is that of the stored weights, and its bf16 that of the computation."""
 
 
+LARGEST_ONNX = 2**31 - 2**24
+"""Bytes of weights, at most: protobuf's limit, less some for the network itself."""
+
+
 def write_onnx(program: ExportedProgram, path: Path, meta: dict[str, Any]) -> None:
     """One ONNX file, weights inside."""
     _onnx(program, path, meta)
@@ -48,6 +52,11 @@ def write_package(program: ExportedProgram, path: Path, meta: dict[str, Any]) ->
 
 
 def _onnx(program: ExportedProgram, path: Path, meta: dict[str, Any]) -> None:
+    size = sum(tensor.numel() * tensor.element_size() for tensor in program.state_dict.values())
+    if size > LARGEST_ONNX:
+        raise InputError(
+            f"an ONNX file holds 2 GB, and this network {size / 1e9:.1f}: take --format aot, or onnx in fp16"
+        )
     with _extra("onnxscript"):
         import onnxscript  # noqa: F401 # what torch's exporter needs
     import torch
