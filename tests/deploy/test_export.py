@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from PIL import Image
 
 import convnext
 from convnext import InputError, WeightsError, cli
+from convnext.data.images.preprocessing import Preprocessing
 from convnext.data.images.whole_image import WholeImage
 from convnext.deploy.export.formats import PRECISIONS
 from convnext.deploy.export.verify import BOUNDS
@@ -61,7 +63,9 @@ def test_every_format_computes_what_the_network_does(form: str, precision: str, 
             assert found.shape == own.shape
             assert (own - found).abs().max() / (own.max() - own.min()) <= BOUNDS[precision]
     files = sorted(path.name for path in tmp_path.iterdir())
-    assert files == (["x.bin", "x.xml"] if form == "openvino" else [f"x{FORMATS[form]}"])
+    assert files == (
+        sorted([f"x{FORMATS[form]}", f"x{FORMATS[form]}.json", *(["x.bin"] if form == "openvino" else [])])
+    )
 
 
 @pytest.mark.parametrize("name", ["convnext_atto", "convnext_atto_ols", "convnext_zepto_rms"])
@@ -91,6 +95,25 @@ def test_an_export_is_a_source_like_another(
     assert json.loads(capsys.readouterr().out)[0]["label"] in CLASSES
     assert cli.main(["embed", str(onnx_file), str(images[0]), "--out", str(tmp_path / "x.npy")]) == 0
     assert "onnxruntime" in exported.model.engine.name
+
+
+@pytest.mark.parametrize("crop", [0.875, 1.0])
+def test_without_this_package(crop: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The how-to's program, which imports nothing of ours, gives our scores."""
+    rule = {**Preprocessing.standard(64).to_dict(), "crop": crop}
+    export(make_weights(tmp_path / "x.safetensors", preprocessing=rule), tmp_path / "mine.onnx")
+    pixels = np.random.default_rng(0).integers(0, 256, (75, 101, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "photo.jpg")
+    text = (Path(__file__).parents[2] / "docs" / "how-to.md").read_text()
+    (program,) = (each for each in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "onnxruntime" in each)
+    assert "convnext" not in program
+    monkeypatch.chdir(tmp_path)
+    found: dict[str, Any] = {}
+    exec(program, found)
+    own = convnext.load(tmp_path / "x.safetensors", device="cpu")(tmp_path / "photo.jpg", top_k=5)
+    assert found["label"] == own[0]["label"]
+    scores = {one["label"]: one["score"] for one in own}
+    np.testing.assert_allclose(found["scores"], [scores[name] for name in CLASSES], atol=1e-4)
 
 
 def test_an_export_is_measured_as_its_run(run: Path, colours: Path, tmp_path: Path) -> None:

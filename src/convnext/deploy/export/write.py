@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import os
 import shutil
 from collections.abc import Callable
@@ -25,6 +26,18 @@ from convnext.weights import read_meta
 from convnext.weights.exports import FORMATS, VERSION
 from convnext.weights.files import EMBEDS
 
+DESCRIBED = (
+    "task",
+    "classes",
+    "descriptions",
+    "multi_label",
+    "preprocessing",
+    "transform",
+    "depth",
+    "licence",
+    "export",
+)
+"""What of the metadata stands in the JSON beside the file, for programs that do not read what is inside."""
 CHECKED = 3
 """Images that an export is checked on."""
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -54,7 +67,7 @@ def export(
     Args:
         source: what `load` takes, but for an export.
         out: the file: `.onnx`, `.xml` (OpenVINO, which gets a `.bin` beside it) or `.pt2` (compiled for this machine's
-            kind of processor).
+            kind of processor). Preprocessing and classes are written beside it too, with `.json` after its name.
         format: "onnx", "openvino" or "aot".
         precision: "fp32"; "fp16" or "bf16" where the format has it.
         images: a folder of images to check the export on; made-up ones without.
@@ -84,6 +97,10 @@ def export(
         write(program_of(network, meta["export"]["in_chans"]), part, meta)
         exported = ExportedNetwork(part, meta)
         difference = verify(predictor, exported, seen, precision)
+        description = {name: meta[name] for name in DESCRIBED if name in meta}
+        part.with_name(f"{out.name}.json").write_text(
+            json.dumps(description, indent=2, ensure_ascii=False), encoding="utf-8"
+        )
         engine = exported.engine.name
         del exported
         for file in sorted(folder.iterdir()):  # .bin comes before .xml, which names it
