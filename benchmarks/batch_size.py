@@ -39,7 +39,7 @@ class Limited:
         # A run that was killed leaves loading processes.
         while members := (self.folder / "cgroup.procs").read_text().split():
             for member in members:
-                with suppress(ProcessLookupError):
+                with suppress(ProcessLookupError):  # it has ended by itself
                     os.kill(int(member), signal.SIGKILL)
             time.sleep(0.1)
         self.folder.rmdir()

@@ -45,7 +45,7 @@ class Variant:
 
     @property
     def backbone(self) -> tuple[Any, ...]:
-        """What makes the network up to its last map; members with another head have the same."""
+        """Key of the network up to its last map, equal for members that differ in the head alone."""
         return self.version, self.depths, self.dims, self.stem, self.norm, self.eps
 
     @property

@@ -17,7 +17,7 @@ _NEXT = {
     "dinov3": "transformers.AutoModel.from_pretrained({!r})",
     "timm": 'timm.create_model("local-dir:{}", pretrained=True)',
 }
-"""How the library of each layout opens a folder."""
+"""Call by which the library of a layout opens a converted folder."""
 
 
 def _options(command: Parser) -> None:

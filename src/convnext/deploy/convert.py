@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 
 import torch
 
-from convnext.data.images.preprocessing import Preprocessing
 from convnext.deploy.exchange import Described, timm_config, transformers_config, transformers_processor
-from convnext.errors import InputError, WeightsError
-from convnext.weights import Architecture, describe, published_classes, save_state
+from convnext.errors import InputError
+from convnext.inference.classifier import usage_of
+from convnext.weights import Architecture, describe, save_state
 from convnext.weights.files import EMBEDS, RUN_FILE, locate, read_file, read_meta
 from convnext.weights.key_tables import STEM, State
 from convnext.weights.layouts import DECODER, from_official
@@ -32,7 +32,7 @@ NATIVE = ("official", "encoder", "none")
 
 
 class Conversion(NamedTuple):
-    """What `convert` wrote: the file or folder, its layout, and a line on each thing that was left out or changed."""
+    """Result of `convert`: the file or folder written, its layout, and a note on what was left out or changed."""
 
     path: Path
     layout: str
@@ -79,7 +79,7 @@ def convert(source: str | Path, out: str | Path, layout: str) -> Conversion:
 
 
 def _fitting(state: State, meta: dict[str, Any], layout: str, notes: list[str]) -> tuple[State, dict[str, Any]]:
-    """What of the weights, and of what is known of them, the layout has a place for."""
+    """Leave out the tensors and metadata that the layout cannot hold, with a note on each."""
     decoder = [key for key in state if key.startswith(DECODER)]
     keeps = bool(decoder) and layout in ("official", "fcmae")
     if decoder and not keeps:
@@ -97,17 +97,8 @@ def _fitting(state: State, meta: dict[str, Any], layout: str, notes: list[str]) 
 
 
 def _described(architecture: Architecture, meta: dict[str, Any]) -> Described:
-    stored, size = meta.get("preprocessing"), meta.get("image_size", 224)
-    rule = Preprocessing.from_dict(stored) if stored else Preprocessing.standard(size, architecture.in_chans)
-    count, embeds = architecture.num_classes, meta.get("task") == EMBEDS
-    if "classes" not in meta and not embeds:
-        meta = published_classes(count) | meta
-    classes = [] if embeds else list(meta.get("classes") or map(str, range(count)))
-    if classes and len(classes) != count:
-        raise WeightsError(f"the file names {len(classes)} classes, and its head has {count}")
-    multi_label = bool(meta.get("multi_label", False))
-    descriptions = dict(meta.get("descriptions") or {})
-    return Described(architecture, rule, classes, descriptions, multi_label, meta.get("licence"))
+    use = usage_of(meta, architecture.num_classes, architecture.in_chans)
+    return Described(architecture, *use, meta.get("licence"))
 
 
 def _in_colour(state: State, model: Described, notes: list[str]) -> tuple[State, Described]:

@@ -1,4 +1,4 @@
-"""What other libraries are told of a model besides its weights: transformers' and timm's configuration files."""
+"""Configuration files that transformers and timm read beside a model's weights."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Described:
 
     @property
     def answers(self) -> list[str]:
-        """What the outputs are called in answers."""
+        """Labels of the outputs: descriptions where classes have them, else the classes' names."""
         return [self.descriptions.get(name, name) for name in self.classes]
 
 

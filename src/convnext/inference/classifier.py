@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, NamedTuple, TypedDict
 
 import torch
 from PIL import Image
@@ -130,23 +130,37 @@ def build_classifier(source: str | Path) -> ImageClassifier | Embedder:
 
 
 def classifier_of(model: Any, meta: dict[str, Any]) -> ImageClassifier | Embedder:
-    """The classifier, or `Embedder`, on a network, as its metadata describe it.
+    """The classifier, or `Embedder`, on a network, as its metadata describe it. `WeightsError` as of `usage_of`."""
+    use = usage_of(meta, model.num_classes, model.in_chans)
+    if not use.classes:
+        return Embedder(model, use.preprocessing)
+    return ImageClassifier(
+        model, use.classes, use.preprocessing, multi_label=use.multi_label, descriptions=use.descriptions
+    )
+
+
+class Usage(NamedTuple):
+    """How a network of so many outputs is used; without classes it gives embeddings."""
+
+    preprocessing: Preprocessing
+    classes: list[str]
+    descriptions: dict[str, str]
+    multi_label: bool
+
+
+def usage_of(meta: dict[str, Any], num_classes: int, in_chans: int) -> Usage:
+    """How a network is used by its metadata, completed by ImageNet's classes and the papers' preprocessing.
 
     `WeightsError` for metadata that name another number of classes than the network has outputs.
     """
     stored, size = meta.get("preprocessing"), meta.get("image_size", 224)
-    seen = Preprocessing.from_dict(stored) if stored else Preprocessing.standard(size, model.in_chans)
-    if not model.num_classes or meta.get("task") == EMBEDS:
-        return Embedder(model, seen)
+    seen = Preprocessing.from_dict(stored) if stored else Preprocessing.standard(size, in_chans)
+    if not num_classes or meta.get("task") == EMBEDS:
+        return Usage(seen, [], {}, False)
     if "classes" not in meta:
-        meta = published_classes(model.num_classes) | meta
-    classes, outputs = meta.get("classes"), model.num_classes
-    if classes is not None and not (len(classes) == outputs and all(isinstance(name, str) for name in classes)):
-        raise WeightsError(f"the file names {len(classes)} classes, and its head has {outputs}")
-    return ImageClassifier(
-        model,
-        meta.get("classes") or [str(i) for i in range(outputs)],
-        seen,
-        multi_label=meta.get("multi_label", False),
-        descriptions=meta.get("descriptions"),
-    )
+        meta = published_classes(num_classes) | meta
+    classes = meta.get("classes")
+    if classes is not None and not (len(classes) == num_classes and all(isinstance(name, str) for name in classes)):
+        raise WeightsError(f"the file names {len(classes)} classes, and its head has {num_classes}")
+    named = list(classes or map(str, range(num_classes)))
+    return Usage(seen, named, dict(meta.get("descriptions") or {}), bool(meta.get("multi_label", False)))

@@ -31,7 +31,7 @@ class Embedder(SeesSquares):
         super().__init__(model, (), preprocessing)
 
     def __call__(self, images: Any, *, batch_size: int = BATCH) -> Any:
-        """What `embed` gives: float32 `[width]` of one image, `[N, width]` of many."""
+        """The embedding of one image, float32 `[width]`, or of many, `[N, width]`; the same as `embed`."""
         return self.embed(images, batch_size=batch_size)
 
     @property

@@ -18,7 +18,7 @@ LEAST_SIDE = 2
 
 
 class ExportedNetwork(nn.Module):
-    """What a file computes, called like the network that it was made from.
+    """An exported model, run by its engine and called like the network that it was made from.
 
     Args:
         path: the file.
@@ -57,7 +57,7 @@ class ExportedNetwork(nn.Module):
 
     @property
     def backbone(self) -> nn.Module:
-        """Of what it was made from. `InputError`: an export has the whole network alone."""
+        """Raises `InputError`: the backbone of an exported network cannot be run alone."""
         raise InputError("an export of this network has no embeddings; they are of the run that it was made from")
 
     def embed(self, images: Tensor) -> Tensor:

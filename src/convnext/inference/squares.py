@@ -23,7 +23,7 @@ class SeesSquares(Predictor):
 
     @property
     def preprocessing(self) -> Preprocessing:
-        """How an image becomes the network's input."""
+        """The rule by which an image becomes the network's input."""
         return self.transform
 
     def see(

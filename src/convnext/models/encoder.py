@@ -57,7 +57,7 @@ def backbone_of(
 
 
 def norm_of(variant: Variant) -> NormLayer:
-    """What builds the variant's norms."""
+    """A function from a number of channels to the variant's normalisation layer."""
     return partial({"layer": LayerNorm, "rms": RMSNorm, "std": StdNorm}[variant.norm], eps=variant.eps)
 
 

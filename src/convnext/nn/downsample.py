@@ -1,4 +1,4 @@
-"""What halves or quarters the sides of a map: stems, and the layers between stages (ConvNeXt, sections 2.2 and 2.6).
+"""Stems and downsampling layers (ConvNeXt, sections 2.2 and 2.6).
 
 All act on channels-last tensors: whole maps `[N, H, W, C]`, or visible patches `[N, V, p, p, C]`.
 """
@@ -40,7 +40,7 @@ class OverlapConv(nn.Conv2d):
         super().__init__(in_dim, out_dim, 3, stride=2, padding=1)
 
     def forward(self, x: Tensor, patches: VisiblePatches | None = None) -> Tensor:
-        """Of visible patches, what it gives for whole maps that are zero at hidden positions."""
+        """Convolve a map; visible patches are convolved as whole maps that are zero at hidden positions."""
         if patches is not None:
             return patches.cut(self(patches.fill(x)))
         return super().forward(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1).contiguous()

@@ -7,6 +7,7 @@ autocast the autocast's: activations are as wide on a GPU as on a CPU.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import torch
@@ -40,16 +41,16 @@ class LayerNorm(nn.LayerNorm):
             return F.layer_norm(x, self.normalized_shape, weight, bias, self.eps)
 
 
-class ScaleNorm(nn.Module):
+class ScaleNorm(nn.Module, ABC):
     """A norm over the last axis that scales by a weight, and neither centres nor shifts."""
 
     def __init__(self, dim: int, eps: float = EPS) -> None:
         super().__init__()
         self.weight, self.eps = nn.Parameter(torch.ones(dim)), eps
 
+    @abstractmethod
     def square(self, x: Tensor) -> Tensor:
-        """`[N, ..., C]` in fp32 or more to what the root is taken of, `[N, ..., 1]`."""
-        raise NotImplementedError
+        """The square of the divisor, `[N, ..., 1]`, of features `[N, ..., C]` in fp32 or more."""
 
     def forward(self, x: Tensor) -> Tensor:
         """`[N, ..., C]` to the same shape."""

@@ -77,7 +77,7 @@ class Parts:
                 file.unlink()
 
     def file(self, number: int) -> Path:
-        """Where a part lies."""
+        """Path of the part with this number."""
         return self.folder / f"{number:06}.npz"
 
     def add(self, part: StoredPart) -> None:
@@ -97,12 +97,12 @@ class Parts:
             yield found
 
     def problems(self) -> list[str]:
-        """What is wrong with the unreadable images of all parts that are done."""
+        """A line on each unreadable image of all parts that are done."""
         return [line for (lines,) in self.read("problems") for line in lines.tolist()]
 
 
 class Embedded(NamedTuple):
-    """How many images have an embedding, its width, and a line for each image that was left out."""
+    """Result of `embed_images`: number of images embedded, width of an embedding, and a line on each image left out."""
 
     images: int
     width: int
@@ -173,7 +173,7 @@ def compute_parts(parts: Parts, predictor: Predictor, images: Images, batch_size
 
 
 def plan_of(predictor: Predictor, images: Images, batch_size: int) -> dict[str, str]:
-    """What embeddings depend on, to the bit, by the words for it."""
+    """Everything that embeddings depend on, to the bit, by name."""
     return {
         "model": digest_of_model(predictor),
         "list of images": digest_of_images(images),

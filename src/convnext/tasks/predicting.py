@@ -38,7 +38,7 @@ class Readable:
 
 
 def status_of(bad: int, count: int) -> int:
-    """How a command on images ends: 0, 1 if some were unreadable, 2 if all were; of several it says how many."""
+    """Exit status of a command on images: 0, 1 if some were unreadable, 2 if all were; of several it says how many."""
     if bad and count > 1:
         complain(f"{bad} of {count} images could not be read")
     return 0 if not bad else 2 if bad == count else 1

@@ -41,7 +41,7 @@ def are_wordnet_ids(classes: Sequence[str]) -> bool:
 
 
 def descriptions_of(classes: Sequence[str]) -> dict[str, str]:
-    """What classes mean that are named by WordNet ids, as ImageNet's folders are; empty for others."""
+    """Descriptions of classes named by WordNet ids, as ImageNet's folders are; empty for others."""
     if not are_wordnet_ids(classes):
         return {}
     known: dict[str, str] = {}

@@ -14,7 +14,7 @@ COCO_CLASSES = tuple(
 """COCO's 80 classes of objects (Lin et al. 2014)."""
 
 COCO_CATEGORY_IDS = tuple(i for i in range(1, 91) if i not in (12, 26, 29, 30, 45, 66, 68, 69, 71, 83))
-"""What COCO's JSON calls them: ids of 91 categories, of which ten are not in the data."""
+"""Category ids of `COCO_CLASSES` in COCO's JSON, which skip numbers."""
 
 ADE20K_CLASSES = tuple(
     """wall, building, sky, floor, tree, ceiling, road, bed, windowpane, grass, cabinet, sidewalk, person, earth, door,

@@ -18,7 +18,7 @@ KEY = "convnext"
 FORMATS = {"onnx": ".onnx", "openvino": ".xml", "aot": ".pt2"}
 """Suffix of each format's files."""
 VERSION = 1
-"""Of what `export` says; files with a higher one are refused."""
+"""Version of an export's metadata; files with a higher one are refused."""
 
 
 def is_export(path: str | Path) -> bool:
@@ -27,7 +27,7 @@ def is_export(path: str | Path) -> bool:
 
 
 def export_meta(path: Path) -> dict[str, Any]:
-    """What is known of an exported model.
+    """Metadata of an exported model.
 
     Raises:
         WeightsError: a damaged file, one that this project did not write, or of a newer version.
@@ -79,11 +79,11 @@ def _of_package(path: Path) -> str | None:
 
 
 def damaged(path: Path, error: Exception) -> WeightsError:
-    """What is raised of a file that cannot be opened."""
+    """Error for an export that its engine cannot open."""
     reason = (str(error) or type(error).__name__).splitlines()[0][:200]
     return WeightsError(f"{path} is no {path.suffix} model, or was damaged or cut short: {reason}")
 
 
 def missing(package: str, path: Path) -> WeightsError:
-    """What is raised where the library that runs a format is not installed."""
+    """Error for an export whose engine is not installed."""
     return WeightsError(f"{path} is run by {package}, which is not installed: pip install 'convnext[export]'")

@@ -192,7 +192,7 @@ def own_licence(path: Path) -> str:
 
 
 def _meta_of_content(path: Path, entry: zoo.PublishedWeights | None) -> dict:
-    """What the names and shapes inside tell of the use of detectors, segmenters and CLIP's image towers."""
+    """Metadata implied by names and shapes, of OpenMMLab's networks and CLIP's image towers; else empty."""
     if path.suffix == ".safetensors":
         with _open_safetensors(path) as file:
             names = list(file.keys())

@@ -124,7 +124,7 @@ def _check_variant(path: Path, state: State, own: State, layout: str) -> None:
 
 
 _PARTS = {"head.": "head", "pre_logits.": "hidden layer of the head", "norm.": "last norm", "norm_pre.": "last norm"}
-"""What follows the stages, by the beginnings of names."""
+"""Layers after the stages, by the prefix of their parameters' names."""
 
 
 def _fit_head(state: State, own: State, notes: list[str]) -> set[str]:

@@ -150,7 +150,7 @@ def hub_meta(folder: Path) -> dict:
 
 
 def timm_name(folder: Path) -> str | None:
-    """What timm calls the weights whose configuration lies in `folder`, such as `convnext_tiny.in12k`."""
+    """timm's name of the weights whose `config.json` lies in `folder`, such as `convnext_tiny.in12k`; None without."""
     config = _read_json(folder / "config.json")
     tag = (config.get("pretrained_cfg") or {}).get("tag")
     return f"{config['architecture']}.{tag}" if tag and "architecture" in config else None
@@ -185,7 +185,7 @@ def _preprocessing(config: dict, processor: dict) -> dict:
 
 
 def _size_and_crop(processor: dict) -> tuple[int, float]:
-    """What a processor of transformers makes of images: their side in pixels, and `crop` as `Preprocessing` has it."""
+    """Image size in pixels and crop of an image processor of transformers; crop as `Preprocessing` defines it."""
     edge, square = processor.get("size"), processor.get("crop_size")
     if isinstance(edge, dict) and "height" in edge:
         return edge["height"], 1.0

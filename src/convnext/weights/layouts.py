@@ -17,7 +17,7 @@ from convnext.weights.architecture import describe
 from convnext.weights.key_tables import LAYOUTS, OVERLAP_CONV, WRITABLE, Rule, State
 
 DECODER = ("decoder.", "proj.", "pred.", "mask_token")
-"""What the names of FCMAE's decoder start with."""
+"""Prefixes of the parameter names of FCMAE's decoder."""
 
 _FIELDS = {
     "i": r"\d+",
@@ -178,7 +178,7 @@ def from_official(state: State, layout: str) -> State:
 
 
 def _form(state: State, variant: Variant, layout: str) -> str:
-    """Which of its forms a layout takes for a network."""
+    """Suffix of the table in `LAYOUTS` that a layout uses for this network, such as "/overlap"."""
     if layout == "timm" and OVERLAP_CONV in state:
         return "/gelu" if variant.stem == "gelu" else "/overlap"
     if layout == "open_clip" and "pre_logits.fc.weight" in state:

@@ -46,7 +46,7 @@ def licence_named(text: object) -> str:
 
 
 def restriction_of(licence: str) -> str:
-    """What a licence asks beyond naming the author, in a phrase; empty where that is all."""
+    """Restriction of a licence beyond naming the author, in a phrase; empty if there is none."""
     if licence in RESTRICTIONS:
         return RESTRICTIONS[licence]
     if not licence or licence.lower() in _FREE:

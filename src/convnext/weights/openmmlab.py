@@ -23,7 +23,7 @@ from convnext.weights.layouts import strip_prefix, to_official
 BACKBONE_PREFIX = "backbone."
 
 DEVIATIONS = ((0.1, 0.1, 0.2, 0.2), (0.05, 0.05, 0.1, 0.1), (0.033, 0.033, 0.067, 0.067))
-"""Of the targets of x, y, width and height, of a box head and those after it (`target_stds`)."""
+"""Standard deviations of the box targets x, y, width and height at each cascade stage (`target_stds`)."""
 
 
 def _background_first(rows: Tensor) -> Tensor:
@@ -103,7 +103,7 @@ def _own_name(key: str) -> tuple[str | None, Any]:
 
 
 def describe_whole(state: State, classes: Collection[str] | None, size: int | None) -> dict[str, Any] | None:
-    """What it takes to build a detector or segmenter again and to use it, as this project's runs store it.
+    """Metadata to build and use a detector or segmenter, in the form that this project's runs store.
 
     Args:
         state: under this project's names (`own_names`).

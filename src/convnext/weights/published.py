@@ -19,7 +19,7 @@ from convnext.variants import VARIANTS
 
 BASE_URL = "https://dl.fbaipublicfiles.com/convnext/"
 DINOV3_URL = "https://dl.fbaipublicfiles.com/dinov3/"
-"""Where the publisher gives files to those alone who have accepted the licence."""
+"""Address of DINOv3's files, which are given only to those who have accepted the licence."""
 _TORCHVISION_URL = "https://download.pytorch.org/models/"
 
 CENTRE = 0.9999

@@ -54,7 +54,7 @@ def find(name: str) -> PublishedWeights:
 
 
 def address_of(entry: PublishedWeights) -> str:
-    """Where a file is fetched from; `CONVNEXT_WEIGHTS_URL` names a mirror of the official ConvNeXt server."""
+    """Address that a published file is fetched from; `CONVNEXT_WEIGHTS_URL` names a mirror of the official server."""
     mirror = os.environ.get("CONVNEXT_WEIGHTS_URL", BASE_URL).rstrip("/")
     return f"{mirror}/{entry.url.removeprefix(BASE_URL)}" if entry.url.startswith(BASE_URL) else entry.url
 
@@ -102,7 +102,7 @@ def published_meta(entry: PublishedWeights) -> dict:
 
 
 def clip_meta() -> dict:
-    """What is known of an image tower of OpenCLIP's of any name: it embeds, and most were trained at 256 pixels."""
+    """Metadata of an OpenCLIP image tower of no published name: it embeds; most were trained at 256 pixels."""
     return {"task": "embed"} | _rule(256, {**CLIP_COLOURS, "crop": CENTRE})
 
 

@@ -37,7 +37,7 @@ DESCRIBED = (
     "licence",
     "export",
 )
-"""What of the metadata stands in the JSON beside the file, for programs that do not read what is inside."""
+"""Metadata keys written to the JSON file beside an export, for programs that do not read the export's own."""
 CHECKED = 3
 """Images that an export is checked on."""
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}

@@ -11,7 +11,7 @@ from convnext.errors import WeightsError
 from convnext.weights.exports import damaged
 
 _CAPABILITIES = ["DEFAULT", "AVX2", "AVX512"]
-"""Of x86 processors, in PyTorch's words; each has those before."""
+"""Instruction sets of x86 processors, as PyTorch names them; each includes those before it."""
 
 
 class PackageEngine:
