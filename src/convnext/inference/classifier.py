@@ -79,10 +79,10 @@ class ImageClassifier(SeesSquares):
     def __call__(self, images: Any, top_k: int = 5, *, batch_size: int = BATCH) -> Any:
         """Labels of one image, or a list of the labels of each of many.
 
-        An image is a path, a binary file, a PIL image, or pixels as an array or tensor. Labels are
+        An image is a path, a binary file, a file's bytes, a PIL image, or pixels as an array or tensor. Labels are
         `[{"label", "score"}, ...]`, best first, at most `top_k` of them. `ImageError` for an image that cannot be read.
         """
-        return self.each(images, batch_size, lambda read: self.labels(self.inputs(read), top_k))
+        return self.each(images, batch_size, self.transform, lambda inputs: self.labels(torch.stack(inputs), top_k))
 
     def inputs(self, images: Sequence[Image.Image]) -> Tensor:
         """Images that `read` gave, preprocessed: `[N, C, H, W]`."""

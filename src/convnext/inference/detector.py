@@ -8,7 +8,6 @@ from typing import Any, Literal, NamedTuple, NotRequired, TypedDict
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -67,15 +66,14 @@ class Detector(SeesWholeImages):
     def __call__(self, images: Any, threshold: float = 0.5, *, batch_size: int = BATCH) -> Any:
         """Objects of one image, or a list of the objects of each of many, with a score of at least `threshold`.
 
-        An image is a path, a binary file, a PIL image, or pixels as an array or tensor. Objects are `DetectedObject`s,
-        best first. `ImageError` for an image that cannot be read.
+        An image is a path, a binary file, a file's bytes, a PIL image, or pixels as an array or tensor. Objects are
+        `DetectedObject`s, best first. `ImageError` for an image that cannot be read.
         """
-        return self.each(images, batch_size, lambda read: self.objects(read, threshold))
+        return self.each(images, batch_size, self.prepare, lambda prepared: self.objects(prepared, threshold))
 
-    def objects(self, images: list[Image.Image], threshold: float) -> list[list[DetectedObject]]:
-        """Objects of images that `read` gave."""
-        sizes = [(image.height, image.width) for image in images]
-        found = self.find([self.transform(image) for image in images], sizes, least=threshold)
+    def objects(self, prepared: list[tuple[Tensor, Size]], threshold: float) -> list[list[DetectedObject]]:
+        """Objects of images that `prepare` gave."""
+        found = self.find([inputs for inputs, _ in prepared], [size for _, size in prepared], least=threshold)
         return [[self.named(each) for each in objects] for objects in found]
 
     def named(self, found: Found) -> DetectedObject:

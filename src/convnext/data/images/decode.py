@@ -81,10 +81,10 @@ _header_lock = threading.Lock()
 def read_image(source: Any, mode: str = "RGB", *, white: int = WHITE) -> Image.Image:
     """An image as 8-bit "RGB" or "L", upright as its EXIF says.
 
-    `source` is a path, a binary file, a Pillow image, or pixels: a uint8 array `[H, W, 3]` or `[H, W]`, or a uint8
-    tensor `[3, H, W]` or `[1, H, W]`. Of an animation it is the first frame. Conversions are those of `as_mode`. A
-    failure raises `ImageError`, one line with path and reason: missing or unreadable, zero bytes, not an image,
-    truncated or damaged, more than `MAX_BYTES`, or more than `MAX_PIXELS` pixels by its header (refused before
+    `source` is a path, a binary file, a file's bytes, a Pillow image, or pixels: a uint8 array `[H, W, 3]` or `[H, W]`,
+    or a uint8 tensor `[3, H, W]` or `[1, H, W]`. Of an animation it is the first frame. Conversions are those of
+    `as_mode`. A failure raises `ImageError`, one line with path and reason: missing or unreadable, zero bytes, not an
+    image, truncated or damaged, more than `MAX_BYTES`, or more than `MAX_PIXELS` pixels by its header (refused before
     decoding).
     """
     if isinstance(source, str | Path):
@@ -93,12 +93,17 @@ def read_image(source: Any, mode: str = "RGB", *, white: int = WHITE) -> Image.I
         return as_mode(upright_copy(source), mode, white)
     if isinstance(source, np.ndarray | Tensor):
         return as_mode(_image_of(source), mode, white)
+    if isinstance(source, bytes):
+        return decode_image(source, mode, name="image", white=white)
     if not hasattr(source, "read"):
         raise ImageError(f"an image is {_TAKEN}, not {type(source).__name__}")
     return decode_image(source.read(), mode, name=str(getattr(source, "name", "image")), white=white)
 
 
-_TAKEN = "a path, a binary file, a Pillow image, a uint8 array [H, W, 3] or [H, W], or a uint8 tensor [3, H, W]"
+_TAKEN = (
+    "a path, a binary file, a file's bytes, a Pillow image, a uint8 array [H, W, 3] or [H, W], or a uint8 tensor "
+    "[3, H, W]"
+)
 
 
 def _image_of(pixels: np.ndarray | Tensor) -> Image.Image:
