@@ -36,8 +36,7 @@ def verify(predictor: Predictor, exported: ExportedNetwork, images: Sequence[Ima
             expected = predictor.compute(predictor.model, inputs)
         found = exported.run(inputs)
         for name, own in zip(predictor.outputs, expected, strict=True):
-            difference = float((own - found[name]).abs().max() / (own.max() - own.min()).clamp(min=1e-6))
-            worst = max(worst, difference) if np.isfinite(difference) else float("inf")
+            worst = max(worst, share_of_range(own, found[name]))
     if worst > BOUNDS[precision]:
         if not np.isfinite(worst):
             raise InputError("the export is not written: its outputs are not finite")
@@ -46,6 +45,12 @@ def verify(predictor: Predictor, exported: ExportedNetwork, images: Sequence[Ima
             f"{BOUNDS[precision]:g} is allowed in {precision}"
         )
     return worst
+
+
+def share_of_range(own: Tensor, found: Tensor) -> float:
+    """Largest difference of an output from the network's own, as a share of its range; infinite if not a number."""
+    share = float((own - found).abs().max() / (own.max() - own.min()).clamp(min=1e-6))
+    return share if np.isfinite(share) else float("inf")
 
 
 def checked_inputs(predictor: Predictor, images: Sequence[Image.Image]) -> list[Tensor]:
