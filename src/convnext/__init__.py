@@ -14,6 +14,7 @@ if TYPE_CHECKING:
         train_detector,
         train_segmenter,
     )
+    from convnext.deploy.benchmark import benchmark
     from convnext.deploy.convert import convert
     from convnext.deploy.export.write import export
     from convnext.errors import ImageError, InputError, WeightsError
@@ -48,6 +49,7 @@ _HOME = {
     "Segmenter": "convnext.inference.segmenter",
     "TrainingResult": "convnext.api",
     "WeightsError": "convnext.errors",
+    "benchmark": "convnext.deploy.benchmark",
     "convert": "convnext.deploy.convert",
     "create_detector": "convnext.models.detection.rcnn",
     "create_fcmae": "convnext.models.fcmae",
@@ -81,6 +83,7 @@ __all__ = [
     "TrainingResult",
     "WeightsError",
     "__version__",
+    "benchmark",
     "convert",
     "create_detector",
     "create_fcmae",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from convnext import __version__
+from convnext.cli.benchmark import BENCHMARK
 from convnext.cli.command import Command, Parser
 from convnext.cli.compare import COMPARE
 from convnext.cli.completion import COMPLETION
@@ -31,6 +32,7 @@ COMMANDS: tuple[Command, ...] = (
     EMBED,
     CONVERT,
     EXPORT,
+    BENCHMARK,
     PACK,
     INDEX_COMMAND,
     RECONSTRUCT,

@@ -7,13 +7,15 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 
 from convnext.data.sources.image_files import find_images
-from convnext.deploy.export.formats import PRECISIONS, write_onnx, write_openvino, write_package
+from convnext.deploy.export.formats import PRECISIONS, note, write_onnx, write_openvino, write_package
+from convnext.deploy.export.int8 import quantiser
 from convnext.deploy.export.network import MOST, ExportNetwork, program_of
 from convnext.deploy.export.verify import made_up_images, verify
 from convnext.errors import InputError, nearest
@@ -21,6 +23,7 @@ from convnext.inference.base import Predictor
 from convnext.inference.embedder import Embedder
 from convnext.inference.exported import ExportedNetwork
 from convnext.inference.squares import SeesSquares
+from convnext.tasks.evaluate import evaluate
 from convnext.tasks.load import load
 from convnext.weights import read_meta
 from convnext.weights.exports import FORMATS, VERSION
@@ -46,12 +49,14 @@ _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 class Export(NamedTuple):
     """A written export: its file, the engine that checked it, and its largest difference from the network.
 
-    `difference` is a share of the outputs' range.
+    `difference` is a share of the outputs' range. `measured` holds the metrics of the "network" and the "export" on
+    labelled images, where there were some.
     """
 
     path: Path
     engine: str
     difference: float
+    measured: dict[str, dict[str, Any]] | None = None
 
 
 def export(
@@ -60,6 +65,8 @@ def export(
     *,
     format: str = "onnx",
     precision: str = "fp32",
+    int8: str | Path | None = None,
+    data: str | Path | None = None,
     images: str | Path | None = None,
 ) -> Export:
     """Export a classifier, embedder, segmenter or depth estimator, for batches and images of any size.
@@ -70,23 +77,30 @@ def export(
             kind of processor). Preprocessing and classes are written beside it too, with `.json` after its name.
         format: "onnx", "openvino" or "aot".
         precision: "fp32"; "fp16" or "bf16" where the format has it.
-        images: a folder of images to check the export on; made-up ones without.
+        int8: a folder of images like those that will be seen. Weights and activations are quantised to 8 bits, by the
+            ranges that up to 300 of them show; for openvino.
+        data: labelled images, as `evaluate` takes them, on which the network and its export in 8 bits are measured.
+        images: a folder of images to check the export on; those of `int8` or made-up ones without.
 
     Raises:
         WeightsError: nothing there, or not to be trusted.
-        InputError: a task, format or precision that there is none of, an engine that is not installed, or a difference
-            beyond 1e-4 of the outputs' range (fp32) or 2e-2.
+        InputError: a task, format or precision that there is none of, an engine that is not installed, no images in
+            a folder, or a difference beyond 1e-4 of the outputs' range (fp32) or 2e-2 (fp16, bf16). In 8 bits the
+            difference has no bound, but outputs must be finite.
     """
     out = Path(out)
-    _check(out, format, precision)
+    _check(out, format, precision, int8, data)
     predictor = load(source, device="cpu", backend="torch")
     if isinstance(predictor.model, ExportedNetwork):
         raise InputError(f"{source} is an export; name what it was made of")
     if not predictor.outputs:
         raise InputError(f"a {type(predictor).__name__} cannot be exported")
-    seen = _images(predictor, images)
-    meta = _meta(predictor, source, format, precision)
+    seen = _images(predictor, images or int8)
     write: Callable = {"onnx": write_onnx, "openvino": write_openvino, "aot": write_package}[format]
+    if int8 is not None:
+        precision, write = "int8", partial(write_openvino, adapt=quantiser(predictor, int8))
+    measured = {"network": evaluate(str(source), str(data), device="cpu")} if data is not None else None
+    meta = _meta(predictor, source, format, precision)
     # OpenVINO converts a network in fp32, whatever it stores and computes in.
     dtype = torch.float32 if format == "openvino" else _DTYPES[precision]
     network = ExportNetwork(copy.deepcopy(predictor.model), predictor.compute, dtype)
@@ -97,26 +111,34 @@ def export(
         write(program_of(network, meta["export"]["in_chans"]), part, meta)
         exported = ExportedNetwork(part, meta)
         difference = verify(predictor, exported, seen, precision)
+        engine = exported.engine.name
+        del exported
+        if measured is not None:
+            measured["export"] = evaluate(str(part), str(data), device="cpu")
+            meta["export"]["measured"] = measured
+            note(part, meta)
         description = {name: meta[name] for name in DESCRIBED if name in meta}
         part.with_name(f"{out.name}.json").write_text(
             json.dumps(description, indent=2, ensure_ascii=False), encoding="utf-8"
         )
-        engine = exported.engine.name
-        del exported
         for file in sorted(folder.iterdir()):  # .bin comes before .xml, which names it
             os.replace(file, out.with_name(file.name))
     except OSError as error:
         raise InputError(f"cannot write {out}: {error.strerror or error}") from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    return Export(out, engine, difference)
+    return Export(out, engine, difference, measured)
 
 
-def _check(out: Path, format: str, precision: str) -> None:
+def _check(out: Path, format: str, precision: str, int8: object, data: object) -> None:
     if format not in FORMATS:
         raise InputError(f"unknown format '{format}'; {nearest(format, list(FORMATS))}")
     if precision not in PRECISIONS[format]:
         raise InputError(f"{format} has no precision {precision}: it has {', '.join(PRECISIONS[format])}")
+    if int8 is not None and (format, precision) != ("openvino", "fp32"):
+        raise InputError("int8 is a precision of its own, of --format openvino alone")
+    if data is not None and int8 is None:
+        raise InputError("--data goes with --int8: exports of other precisions are held to their network's answers")
     if out.suffix != FORMATS[format]:
         raise InputError(f"{out}: {format} files end in {FORMATS[format]}")
 

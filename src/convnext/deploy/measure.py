@@ -1,0 +1,125 @@
+"""One row of `convnext benchmark`, measured in a process of its own: `python -m convnext.deploy.measure FOLDER`.
+
+A fresh process has a memory and a loading time of its own. Imports nothing at its top that starts threads.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+JOB, INPUTS, OUTPUTS, FOUND = "job.json", "inputs.npy", "outputs.npz", "found.json"
+"""Files of a row's folder: what is to be done and seen, the outputs, and what was measured."""
+WARM = 3
+"""Calls before those that are timed: engines compile for a shape that comes again."""
+CALLS = {1: 9, 16: 5}
+"""Timed calls, at least, by the images of a batch."""
+DURING = 1.0
+"""Seconds of timed calls, at least."""
+
+
+class Job(NamedTuple):
+    """A row to measure.
+
+    `source`, `backend`, `precision` and `image_size` are as of `load` and `evaluate`; `data` is labelled, or None.
+    """
+
+    source: str
+    backend: str
+    precision: str
+    batches: list[int]
+    threads: int
+    image_size: int | None
+    data: str | None
+
+
+def measure(job: Job, folder: Path) -> dict[str, Any]:
+    """What a row holds, by name: seconds to load and of the first call, ms and images/s, memory in MB, metrics.
+
+    Of the inputs in `folder`, the outputs are written there. Memory is the process's own at its peak, before metrics
+    are measured.
+    """
+    import numpy as np
+    import torch
+
+    from convnext.errors import InputError
+    from convnext.runtime.memory import Memory
+    from convnext.tasks.evaluate import evaluate
+    from convnext.tasks.load import load
+
+    torch.set_num_threads(job.threads)
+    images = torch.from_numpy(np.load(folder / INPUTS))
+    start = time.perf_counter()
+    predictor = load(job.source, device="cpu", backend=job.backend, precision=job.precision)  # type: ignore[arg-type]
+    found: dict[str, Any] = {"engine": predictor.backend, "load_s": time.perf_counter() - start}
+    start = time.perf_counter()
+    answers(predictor, images[:1])
+    found["first_s"] = time.perf_counter() - start
+    for count in job.batches:
+        batch = images[:count]
+        seconds = median_seconds(lambda batch=batch: answers(predictor, batch), CALLS[count])
+        found |= {"latency_ms": 1000 * seconds} if count == 1 else {"images_per_s": count / seconds}
+    np.savez(folder / OUTPUTS, *(each.numpy() for each in answers(predictor, images[: job.batches[-1]])))
+    try:
+        found["memory_mb"] = Memory(torch.device("cpu")).peak() / 1e6
+    except InputError:  # not on this system
+        found["memory_mb"] = None
+    if job.data is not None:
+        how: Any = {"backend": job.backend, "precision": job.precision, "image_size": job.image_size}
+        found["metrics"] = evaluate(job.source, job.data, device="cpu", **how)
+    return found
+
+
+def answers(predictor: Any, images: Tensor) -> list[Tensor]:
+    """The predictor's `outputs` about transformed images `[N, C, H, W]`, in fp32."""
+    import torch
+
+    from convnext.inference.exported import ExportedNetwork
+
+    with torch.inference_mode():
+        network = predictor.model
+        exported = isinstance(network, ExportedNetwork)
+        outputs = network.run(images).values() if exported else predictor.compute(network, images)
+        return [each.float() for each in outputs]
+
+
+def median_seconds(call: Callable[[], object], least: int) -> float:
+    """Median of the seconds that a call takes, of `least` calls or more, after some that are not timed."""
+    for _ in range(WARM):
+        call()
+    times: list[float] = []
+    while len(times) < least or sum(times) < DURING:
+        start = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
+
+
+def main(folder: Path) -> None:
+    """Measure the row whose job lies in `folder`; exits with status 2 and a line on stderr where it cannot be."""
+    job = Job(**json.loads((folder / JOB).read_text()))
+    if hasattr(os, "sched_setaffinity"):  # every engine counts these, whatever its own option is called
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: job.threads])
+
+    from convnext.errors import InputError
+    from convnext.printing import complain, to_json
+
+    try:
+        found = measure(job, folder)
+    except InputError as error:
+        complain(error)
+        sys.exit(2)
+    (folder / FOUND).write_text(to_json(found))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
