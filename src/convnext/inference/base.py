@@ -13,9 +13,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from convnext.data.images.decode import read_image
-from convnext.errors import InputError
-from convnext.inference.backends.network import stop_engine
 from convnext.errors import ImageError, InputError
+from convnext.inference.backends.network import stop_engine
 from convnext.inference.reading import Prepared, read_ahead
 
 BATCH = 16
