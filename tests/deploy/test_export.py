@@ -24,7 +24,7 @@ from convnext.deploy.export.verify import BOUNDS
 from convnext.deploy.export.write import export
 from convnext.models.segmentation.upernet import pool_by_matrices
 from convnext.weights import read_meta, save_weights
-from convnext.weights.exports import FORMATS
+from convnext.storage.exports import FORMATS
 
 CLASSES = ["ant", "bee", "cat", "dog", "eel"]
 SHAPES = [(1, 3, 224, 224), (7, 3, 64, 64), (2, 3, 97, 333), (1, 3, 31, 8)]

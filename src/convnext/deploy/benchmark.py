@@ -27,7 +27,7 @@ from convnext.inference.detector import Detector
 from convnext.inference.exported import ExportedNetwork
 from convnext.printing import to_json
 from convnext.tasks.load import load
-from convnext.weights.exports import FORMATS
+from convnext.storage.exports import FORMATS
 from convnext.weights.files import locate
 
 PRECISIONS_OF = {

@@ -14,7 +14,7 @@ from convnext.reports.tables import Table
 from convnext.runtime import distributed
 from convnext.runtime.device import Precision, autocast, pick_device
 from convnext.tasks.load import load_answering, task_of_weights
-from convnext.weights.exports import is_export
+from convnext.storage.exports import is_export
 
 ClassChoice = Literal["model", "data"]
 

@@ -18,7 +18,7 @@ from convnext.runtime.device import Precision, pick_device
 from convnext.tasks.definition import TaskDefinition
 from convnext.tasks.registry import TASKS, find_task
 from convnext.weights import read_meta
-from convnext.weights.exports import is_export
+from convnext.storage.exports import is_export
 from convnext.weights.files import locate
 from convnext.weights.licences import note_licence
 

@@ -26,7 +26,7 @@ from convnext.inference.squares import SeesSquares
 from convnext.tasks.evaluate import evaluate
 from convnext.tasks.load import load
 from convnext.weights import read_meta
-from convnext.weights.exports import FORMATS, VERSION
+from convnext.storage.exports import FORMATS, VERSION
 from convnext.weights.files import EMBEDS
 
 DESCRIBED = (

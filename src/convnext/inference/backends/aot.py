@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from convnext.errors import WeightsError
-from convnext.weights.exports import damaged
+from convnext.storage.exports import damaged
 
 _CAPABILITIES = ["DEFAULT", "AVX2", "AVX512"]
 """Instruction sets of x86 processors, as PyTorch names them; each includes those before it."""
