@@ -93,8 +93,9 @@ class Preprocessing:
             image = self._resize_short_side(image)
             left, top = round((image.width - size) / 2), round((image.height - size) / 2)
             image = image.crop((left, top, left + size, top + size))
-        values = np.asarray(image, dtype=np.float32).reshape(size, size, self.in_chans)
-        values = np.ascontiguousarray(values.transpose(2, 0, 1)) / np.float32(255)
+        pixels = np.asarray(image).reshape(size, size, self.in_chans)
+        values = np.ascontiguousarray(pixels.transpose(2, 0, 1)).astype(np.float32)  # bytes are moved faster
+        values /= np.float32(255)
         values -= np.array(self.mean, dtype=np.float32)[:, None, None]
         values /= np.array(self.std, dtype=np.float32)[:, None, None]
         return torch.from_numpy(values)
