@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +24,10 @@ from convnext.data.images.whole_image import WholeImage
 from convnext.deploy.export.formats import PRECISIONS
 from convnext.deploy.export.verify import BOUNDS
 from convnext.deploy.export.write import export
+from convnext.inference.portable import PortableClassifier, portable
 from convnext.models.segmentation.upernet import pool_by_matrices
-from convnext.weights import read_meta, save_weights
 from convnext.storage.exports import FORMATS
+from convnext.weights import read_meta, save_weights
 
 CLASSES = ["ant", "bee", "cat", "dog", "eel"]
 SHAPES = [(1, 3, 224, 224), (7, 3, 64, 64), (2, 3, 97, 333), (1, 3, 31, 8)]
@@ -246,3 +249,39 @@ def test_bad_input_is_a_line(
         line = fails(capsys, "export", weights, "--format", form, "--out", tmp_path / f"y{FORMATS[form]}")
         assert f"needs {package}, which is not installed: pip install 'convnext[export]'" in line
     assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize("form", ["onnx", "openvino"])
+def test_predict_needs_no_pytorch(form: str, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """An answer of the command in a fresh process is that of the weights, and no torch is imported for it."""
+    out = export(weights, tmp_path / f"x{FORMATS[form]}", format=form).path
+    image = tmp_path / "x.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (75, 101, 3), dtype=np.uint8)).save(image)
+    program = (
+        "import sys; from convnext import cli; "
+        f"status = cli.main(['predict', {str(out)!r}, {str(image)!r}, '--json', '--top-k', '3']); "
+        "sys.exit(status or ('torch' in sys.modules) * 7)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert cli.main(["predict", str(weights), str(image), "--json", "--top-k", "3", "--backend", "torch"]) == 0
+    own, found = json.loads(capsys.readouterr().out), json.loads(done.stdout)
+    assert [one["label"] for one in own] == [one["label"] for one in found]
+    np.testing.assert_allclose([a["score"] for a in own], [a["score"] for a in found], atol=1e-5)
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_scores_without_pytorch(multi_label: bool, tmp_path: Path) -> None:
+    source = make_weights(tmp_path / "x.safetensors", multi_label=multi_label, licence="CC-BY-NC-4.0")
+    path = export(source, tmp_path / "x.onnx").path
+    found = portable(str(path))
+    assert found is not None
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (75, 101, 3), dtype=np.uint8))
+    labels = PortableClassifier(*found)
+    answers = labels.labels([labels.prepare(image), labels.prepare(image.rotate(90))], 5)
+    own = convnext.load(path)([image, image.rotate(90)], top_k=5)
+    for mine, theirs in zip(own, answers, strict=True):
+        assert [one["label"] for one in mine] == [one["label"] for one in theirs]
+        np.testing.assert_allclose([a["score"] for a in mine], [a["score"] for a in theirs], atol=1e-6)
+    assert portable(str(source)) is None
+    assert portable(str(tmp_path / "missing.onnx")) is None

@@ -15,10 +15,7 @@ from torch import Tensor, nn
 from convnext.data.images.decode import read_image
 from convnext.errors import ImageError, InputError
 from convnext.inference.backends.network import stop_engine
-from convnext.inference.reading import Prepared, read_ahead
-
-BATCH = 16
-"""Images that go through a network together."""
+from convnext.inference.reading import BATCH, Prepared, read_ahead
 
 
 class Predictor(ABC):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -10,10 +11,12 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any, TypeVar
 
-import torch
 from PIL import Image
 
 from convnext.errors import ImageError
+
+BATCH = 16
+"""Images that go through a network together."""
 
 Prepared = TypeVar("Prepared")
 """What becomes of an image in a thread."""
@@ -42,7 +45,8 @@ def read_ahead(
         yield _in_order(pool, images, read, prepare, max(ahead, cores()))
     finally:
         pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(torch.get_num_threads())  # new threads of the process take what was set last
+        if torch := sys.modules.get("torch"):
+            torch.set_num_threads(torch.get_num_threads())  # new threads of the process take what was set last
 
 
 def _in_order(
@@ -83,4 +87,5 @@ def _prepare(content: Callable[[], Image.Image], prepare: Callable[[Image.Image]
 
 def _compute_alone() -> None:
     """Let torch's operators start no threads in this one: there is one a core already."""
-    torch.set_num_threads(1)
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(1)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import stat
+import sys
 import threading
 import warnings
 from importlib.util import find_spec
@@ -17,7 +18,6 @@ from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
-from torch import Tensor
 
 from convnext.data.images.costly import reason_to_refuse, refuse_large_tiles
 from convnext.errors import ImageError
@@ -91,7 +91,7 @@ def read_image(source: Any, mode: str = "RGB", *, white: int = WHITE) -> Image.I
         return decode_image(read_bytes(source), mode, name=str(source), white=white)
     if isinstance(source, Image.Image):
         return as_mode(upright_copy(source), mode, white)
-    if isinstance(source, np.ndarray | Tensor):
+    if isinstance(source, np.ndarray) or _is_tensor(source):
         return as_mode(_image_of(source), mode, white)
     if isinstance(source, bytes):
         return decode_image(source, mode, name="image", white=white)
@@ -106,12 +106,16 @@ _TAKEN = (
 )
 
 
-def _image_of(pixels: np.ndarray | Tensor) -> Image.Image:
-    kind = "tensor" if isinstance(pixels, Tensor) else "array"
+def _is_tensor(source: Any) -> bool:
+    """Whether it is a tensor of PyTorch, which where none is loaded nothing is."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(source, torch.Tensor)
+
+
+def _image_of(pixels: Any) -> Image.Image:
+    kind = "tensor" if _is_tensor(pixels) else "array"
     shape, dtype = list(pixels.shape), str(pixels.dtype).removeprefix("torch.")
-    values = (
-        pixels.detach().permute(1, 2, 0).cpu().numpy() if isinstance(pixels, Tensor) and pixels.ndim == 3 else pixels
-    )
+    values = pixels.detach().permute(1, 2, 0).cpu().numpy() if kind == "tensor" and pixels.ndim == 3 else pixels
     if not isinstance(values, np.ndarray) or values.dtype != np.uint8 or values.ndim not in (2, 3) or not values.size:
         raise ImageError(f"an image is {_TAKEN}, not a {dtype} {kind} {shape}")
     if values.ndim == 3 and values.shape[2] == 1:

@@ -23,10 +23,10 @@ from convnext.inference.base import Predictor
 from convnext.inference.embedder import Embedder
 from convnext.inference.exported import ExportedNetwork
 from convnext.inference.squares import SeesSquares
+from convnext.storage.exports import FORMATS, VERSION
 from convnext.tasks.evaluate import evaluate
 from convnext.tasks.load import load
 from convnext.weights import read_meta
-from convnext.storage.exports import FORMATS, VERSION
 from convnext.weights.files import EMBEDS
 
 DESCRIBED = (

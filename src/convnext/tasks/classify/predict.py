@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Generator
 from contextlib import closing
 from itertools import islice
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from convnext.errors import ImageError, InputError
-from convnext.inference.base import BATCH
-from convnext.inference.classifier import ImageClassifier, Label
-from convnext.inference.reading import read_ahead
+from convnext.inference.reading import BATCH, read_ahead
 from convnext.printing import complain, printable, to_json
+
+if TYPE_CHECKING:
+    from convnext.inference.classifier import ImageClassifier, Label
+    from convnext.inference.portable import PortableClassifier
 
 
 def label_inputs(
-    predictor: ImageClassifier,
+    predictor: ImageClassifier | PortableClassifier,
     images: list[tuple[str, Any]],
     *,
     as_json: bool,
@@ -50,13 +50,13 @@ def label_inputs(
 
 
 def answers(
-    predictor: ImageClassifier, images: list[tuple[str, Any]], top_k: int
+    predictor: ImageClassifier | PortableClassifier, images: list[tuple[str, Any]], top_k: int
 ) -> Generator[tuple[str, list[Label] | ImageError]]:
     """Labels, or the error, of each image in order; readable ones go through the network in batches."""
     names = (name for name, _ in images)
-    with read_ahead((image for _, image in images), predictor.read, predictor.transform, ahead=BATCH) as results:
+    with read_ahead((image for _, image in images), predictor.read, predictor.prepare, ahead=BATCH) as results:
         while batch := list(islice(results, BATCH)):
-            inputs = [result for result in batch if not isinstance(result, ImageError)]
-            labels = iter(predictor.labels(torch.stack(inputs), top_k) if inputs else [])
+            inputs: Any = [result for result in batch if not isinstance(result, ImageError)]
+            labels = iter(predictor.labels(inputs, top_k) if inputs else [])
             for result in batch:
                 yield next(names), result if isinstance(result, ImageError) else next(labels)
