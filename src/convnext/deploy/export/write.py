@@ -13,11 +13,13 @@ from typing import Any, NamedTuple
 import torch
 
 from convnext.data.sources.image_files import find_images
+from convnext.deploy.export.detector import thresholds, verify_detector
 from convnext.deploy.export.formats import PRECISIONS, write_onnx, write_openvino, write_package
 from convnext.deploy.export.network import MOST, ExportNetwork, program_of
 from convnext.deploy.export.verify import made_up_images, verify
 from convnext.errors import InputError, nearest
 from convnext.inference.base import Predictor
+from convnext.inference.detector import Detector
 from convnext.inference.embedder import Embedder
 from convnext.inference.exported import ExportedNetwork
 from convnext.inference.squares import SeesSquares
@@ -29,6 +31,7 @@ from convnext.weights.files import EMBEDS
 DESCRIBED = (
     "task",
     "classes",
+    "category_ids",
     "descriptions",
     "multi_label",
     "preprocessing",
@@ -46,7 +49,7 @@ _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 class Export(NamedTuple):
     """A written export: its file, the engine that checked it, and its largest difference from the network.
 
-    `difference` is a share of the outputs' range.
+    `difference` is a share of the outputs' range; a detector's is of its objects' scores.
     """
 
     path: Path
@@ -62,7 +65,7 @@ def export(
     precision: str = "fp32",
     images: str | Path | None = None,
 ) -> Export:
-    """Export a classifier, embedder, segmenter or depth estimator, for batches and images of any size.
+    """Export a model for batches and images of any size; of detectors for one image at a time.
 
     Args:
         source: what `load` takes, but for an export.
@@ -75,13 +78,13 @@ def export(
     Raises:
         WeightsError: nothing there, or not to be trusted.
         InputError: a task, format or precision that there is none of, an engine that is not installed, or a difference
-            beyond 1e-4 of the outputs' range (fp32) or 2e-2.
+            beyond 1e-4 of the outputs' range (fp32) or 2e-2, of detectors beyond `deploy.export.detector.BOUNDS`.
     """
     out = Path(out)
     _check(out, format, precision)
-    predictor = load(source, device="cpu", backend="torch")
-    if isinstance(predictor.model, ExportedNetwork):
+    if "export" in read_meta(source):
         raise InputError(f"{source} is an export; name what it was made of")
+    predictor = load(source, device="cpu", backend="torch")
     if not predictor.outputs:
         raise InputError(f"a {type(predictor).__name__} cannot be exported")
     seen = _images(predictor, images)
@@ -94,9 +97,10 @@ def export(
     try:
         folder.mkdir()
         part = folder / out.name
-        write(program_of(network, meta["export"]["in_chans"]), part, meta)
+        write(program_of(network, meta["export"]["in_chans"], meta["export"]["batch"][1]), part, meta)
         exported = ExportedNetwork(part, meta)
-        difference = verify(predictor, exported, seen, precision)
+        check: Callable = verify_detector if isinstance(predictor, Detector) else verify
+        difference = check(predictor, exported, seen, precision)
         description = {name: meta[name] for name in DESCRIBED if name in meta}
         part.with_name(f"{out.name}.json").write_text(
             json.dumps(description, indent=2, ensure_ascii=False), encoding="utf-8"
@@ -150,4 +154,6 @@ def _meta(predictor: Predictor, source: str | Path, format: str, precision: str)
         "batch": [1, MOST],
         "cpu": torch.backends.cpu.get_cpu_capability(),
     }
+    if isinstance(predictor, Detector):
+        meta["export"] |= {"batch": [1, 1], **thresholds(network)}
     return meta
