@@ -21,6 +21,7 @@ from convnext.deploy.export import detector as checks
 from convnext.deploy.export.detector import Bound, counterparts
 from convnext.deploy.export.write import export
 from convnext.inference.exported import ExportedNetwork
+from convnext.models.detection.exporting import detect
 from convnext.models.detection.rcnn import RCNN, Detections, create_detector
 from convnext.weights import read_meta, save_weights
 from convnext.weights.exports import FORMATS
@@ -69,6 +70,26 @@ def assert_same_objects(own: Detections, found: Detections) -> None:
         assert (own.masks[one] - found.masks[another]).abs().mean() < 1e-3
 
 
+DETECTORS: dict[str, dict[str, Any]] = {
+    "mask": {},
+    "cascade": {"cascade": True, "box_convs": 1, "head_norm": "batch", "class_agnostic": True},
+    "boxes": {"cascade": True, "masks": False, "average": "logits", "round_anchors": False, "roi_samples": 0},
+    "soft": {"soft_nms": True, "size_divisor": 32},
+    "nothing": {"finds": False},
+}
+
+
+@pytest.mark.parametrize("kind", DETECTORS)
+def test_what_is_exported_computes_the_networks_answer(kind: str, tmp_path: Path) -> None:
+    """Run by PyTorch, without an exporter."""
+    model = convnext.load(make_detector(tmp_path / "own.safetensors", **DETECTORS[kind]), device="cpu").model
+    for image in images_of(SIZES):
+        with torch.inference_mode():
+            own, found = model([image])[0], [each[0] for each in detect(model, image[None])]
+        assert bool(len(own.scores)) == (kind != "nothing")
+        assert_same_objects(own, Detections(*found, *([] if model.mask_heads else [torch.zeros(0, 1, 1)])))
+
+
 @pytest.fixture(scope="module")
 def mask_rcnn(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Weights of a Mask R-CNN that finds many objects, and their ONNX file."""
@@ -95,18 +116,12 @@ def test_both_engines_find_what_the_network_finds(backend: str, mask_rcnn: tuple
 
 @pytest.mark.heavy
 @pytest.mark.parametrize(
-    ("form", "parts"),
-    [
-        ("openvino", {"cascade": True, "box_convs": 1, "head_norm": "batch", "class_agnostic": True}),
-        ("onnx", {"cascade": True, "masks": False, "average": "logits", "round_anchors": False, "roi_samples": 0}),
-        ("onnx", {"soft_nms": True, "size_divisor": 32}),
-        ("onnx", {"finds": False}),
-    ],
+    ("form", "kind"), [("openvino", "cascade"), ("onnx", "boxes"), ("onnx", "soft"), ("onnx", "nothing")]
 )
-def test_other_detectors(form: str, parts: dict[str, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    source = make_detector(tmp_path / "own.safetensors", **parts)
+def test_other_detectors(form: str, kind: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    source = make_detector(tmp_path / "own.safetensors", **DETECTORS[kind])
     done = export(source, tmp_path / f"x{FORMATS[form]}", format=form)
-    nothing = not parts.get("finds", True)
+    nothing = kind == "nothing"
     assert ("nothing is found in the images that the export is checked on" in caplog.text) == nothing
     own = convnext.load(source, device="cpu").model
     images = images_of(SIZES)
