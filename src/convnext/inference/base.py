@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from itertools import islice
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -29,7 +29,7 @@ class Predictor(ABC):
 
     backend: str = "torch"
     """Engine that computes the network, with its version where `load` chose it."""
-    outputs: ClassVar[tuple[str, ...]] = ()
+    outputs: tuple[str, ...] = ()
     """Names of what `compute` gives, which an export holds; empty for networks that cannot be exported."""
 
     def __init__(self, model: nn.Module, classes: Sequence[str], transform: Any) -> None:

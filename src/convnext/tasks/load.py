@@ -53,13 +53,14 @@ def load(
         task, path = task_of_meta(meta), locate(source)
         exported = is_export(path)
         if exported:
-            predictor = task.exported(ExportedNetwork(path, meta, backend), meta)
+            network = ExportedNetwork(path, meta, backend)
+            predictor = task.exported(network, meta)
         else:
             predictor = task.predictor(source, meta)
         note_licence(predictor.model, meta)
     if exported:  # its engine has a device and a precision of its own
         check_precision(source, meta, precision)
-        predictor.backend = predictor.model.engine.name
+        predictor.backend = network.engine.name
         return predictor
     predictor.to(pick_device(device) if isinstance(device, str) else device)
     predictor.backend = use_backend(predictor.model, backend, precision)

@@ -17,7 +17,7 @@ EXAMPLE = (2, 200, 333)
 
 
 class ExportNetwork(nn.Module):
-    """A network computed in one precision, with inputs and outputs in fp32.
+    """A network computed in one precision, with inputs and outputs of numbers with fractions in fp32.
 
     Args:
         network: any.
@@ -32,13 +32,16 @@ class ExportNetwork(nn.Module):
         self.network, self.compute, self.precision = network.to(precision), compute, precision
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        return tuple(output.float() for output in self.compute(self.network, images.to(self.precision)))
+        outputs = self.compute(self.network, images.to(self.precision))
+        return tuple(output.float() if output.is_floating_point() else output for output in outputs)
 
 
-def program_of(network: ExportNetwork, in_chans: int) -> ExportedProgram:
-    """The network's computation, for 1 to `MOST` images of any height and width from 2 on."""
+def program_of(network: ExportNetwork, in_chans: int, most: int = MOST) -> ExportedProgram:
+    """The network's computation, for 1 to `most` images of any height and width from 2 on."""
     count, height, width = EXAMPLE
+    count = min(count, most)
     images = torch.randn(count, in_chans, height, width)
-    shapes = {"images": {0: Dim("n", min=1, max=MOST), 2: Dim.DYNAMIC, 3: Dim.DYNAMIC}}
+    batch = Dim.STATIC if most == 1 else Dim("n", min=1, max=most)
+    shapes = {"images": {0: batch, 2: Dim.DYNAMIC, 3: Dim.DYNAMIC}}
     with torch.no_grad():
         return trace(network.eval(), (images,), dynamic_shapes=shapes)

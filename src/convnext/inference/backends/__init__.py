@@ -26,6 +26,11 @@ FILE_BACKENDS = {".onnx": ("openvino", "onnxruntime"), ".xml": ("openvino",), ".
 """Engines of each kind of file, the faster one first."""
 
 
+def installed_backends(path: Path) -> list[str]:
+    """Engines of a file that are installed, the fastest first."""
+    return [name for name in FILE_BACKENDS[path.suffix] if name == "aot" or find_spec(name) is not None]
+
+
 def open_engine(path: Path, meta: dict[str, Any], backend: str = "auto") -> Engine:
     """The engine for a file, with the model loaded.
 
@@ -40,7 +45,7 @@ def open_engine(path: Path, meta: dict[str, Any], backend: str = "auto") -> Engi
     """
     known = FILE_BACKENDS[path.suffix]
     if backend == "auto":
-        backend = next((name for name in known if name == "aot" or find_spec(name) is not None), known[0])
+        backend = next(iter(installed_backends(path)), known[0])
     if backend not in known:
         raise InputError(f"{path} is run by {' or '.join(known)}, and not by backend '{backend}'")
     if backend == "onnxruntime":
