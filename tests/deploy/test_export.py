@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 from making import FAST_SEGMENT, fails, make_depths, make_folder, make_scenes
@@ -281,3 +282,25 @@ def test_scores_without_pytorch(multi_label: bool, tmp_path: Path) -> None:
         np.testing.assert_allclose([a["score"] for a in mine], [a["score"] for a in theirs], atol=1e-6)
     assert portable(str(source)) is None
     assert portable(str(tmp_path / "missing.onnx")) is None
+
+
+@pytest.mark.parametrize("form", ["onnx", "openvino", pytest.param("aot", marks=pytest.mark.heavy)])
+def test_a_file_that_takes_pixels(form: str, tmp_path: Path) -> None:
+    """It gives the answers of the weights here, and in a program that only resizes and crops."""
+    rule = {**Preprocessing.standard(64).to_dict(), "crop": 1.0, "mean": [0.1, 0.5, 0.7], "std": [0.2, 0.3, 0.4]}
+    source = make_weights(tmp_path / "x.safetensors", preprocessing=rule)
+    path = export(source, tmp_path / f"x{FORMATS[form]}", format=form, pixels=True).path
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (75, 101, 3), dtype=np.uint8))
+    own, exported = convnext.load(source, device="cpu", backend="torch"), convnext.load(path)
+    for mine, theirs in zip(own(image), exported(image), strict=True):
+        assert mine["label"] == theirs["label"]
+        assert mine["score"] == pytest.approx(theirs["score"], abs=1e-5)
+    if form == "onnx":
+        session = onnxruntime.InferenceSession(path)
+        pixels = np.asarray(image.resize((64, 64), Image.Resampling.BICUBIC))[None]
+        logits, _ = session.run(None, {"images": pixels})
+        np.testing.assert_allclose(logits, own.model(own.transform(image)[None]), atol=1e-4)
+    assert json.loads(path.with_name(f"{path.name}.json").read_text())["export"]["normalises"] == [
+        rule["mean"],
+        rule["std"],
+    ]

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from convnext.data.images.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 from convnext.data.sources.image_files import find_images
 from convnext.deploy.export.detector import thresholds, verify_detector
 from convnext.deploy.export.formats import PRECISIONS, note, write_onnx, write_openvino, write_package
@@ -72,6 +73,7 @@ def export(
     int8: str | Path | None = None,
     data: str | Path | None = None,
     images: str | Path | None = None,
+    pixels: bool = False,
 ) -> Export:
     """Export a model for batches and images of any size; of detectors for one image at a time.
 
@@ -85,6 +87,7 @@ def export(
             ranges that up to 300 of them show; for openvino.
         data: labelled images, as `evaluate` takes them, on which the network and its export in 8 bits are measured.
         images: a folder of images to check the export on; those of `int8` or made-up ones without.
+        pixels: the file takes pixels, uint8 `[N, H, W, C]`, resized and cropped, and normalises them itself.
 
     Raises:
         WeightsError: nothing there, or not to be trusted.
@@ -102,13 +105,14 @@ def export(
         raise InputError(f"a {type(predictor).__name__} cannot be exported")
     seen = _images(predictor, images or int8)
     write: Callable = {"onnx": write_onnx, "openvino": write_openvino, "aot": write_package}[format]
+    statistics = _statistics(predictor) if pixels else None
     if int8 is not None:
-        precision, write = "int8", partial(write_openvino, adapt=quantiser(predictor, int8))
+        precision, write = "int8", partial(write_openvino, adapt=quantiser(predictor, int8, statistics))
     measured = {"network": evaluate(str(source), str(data), device="cpu")} if data is not None else None
-    meta = _meta(predictor, source, format, precision)
+    meta = _meta(predictor, source, format, precision, statistics)
     # OpenVINO converts a network in fp32, whatever it stores and computes in.
     dtype = torch.float32 if format == "openvino" else _DTYPES[precision]
-    network = ExportNetwork(copy.deepcopy(predictor.model), predictor.compute, dtype)
+    network = ExportNetwork(copy.deepcopy(predictor.model), predictor.compute, dtype, statistics)
     folder = out.with_name(f".{out.name[:64]}.{os.getpid()}.tmp")
     try:
         folder.mkdir()
@@ -161,7 +165,9 @@ def _images(predictor: Predictor, folder: str | Path | None) -> list:
     return [predictor.read(path) for path in found[:: max(1, len(found) // CHECKED)][:CHECKED]]
 
 
-def _meta(predictor: Predictor, source: str | Path, format: str, precision: str) -> dict[str, Any]:
+def _meta(
+    predictor: Predictor, source: str | Path, format: str, precision: str, statistics: list | None
+) -> dict[str, Any]:
     meta = {**read_meta(source)}
     if isinstance(predictor, SeesSquares):
         meta |= {"preprocessing": predictor.preprocessing.to_dict(), "classes": predictor.classes}
@@ -174,6 +180,7 @@ def _meta(predictor: Predictor, source: str | Path, format: str, precision: str)
         "format": format,
         "precision": precision,
         "outputs": list(predictor.outputs),
+        "normalises": statistics,
         "in_chans": getattr(network, "in_chans", 3),
         "num_classes": getattr(network, "num_classes", 0),
         "num_features": getattr(network, "num_features", 0),
@@ -183,3 +190,10 @@ def _meta(predictor: Predictor, source: str | Path, format: str, precision: str)
     if isinstance(predictor, Detector):
         meta["export"] |= {"batch": [1, 1], **thresholds(network)}
     return meta
+
+
+def _statistics(predictor: Predictor) -> list[list[float]]:
+    """Mean and deviation of each channel by which the predictor's images are normalised."""
+    square = isinstance(predictor, SeesSquares)
+    found = (predictor.transform.mean, predictor.transform.std) if square else (IMAGENET_MEAN, IMAGENET_STD)
+    return [list(values) for values in found]

@@ -43,6 +43,37 @@ def open_engine(path: Path, meta: dict[str, Any], backend: str = "auto") -> Engi
         WeightsError: it cannot be run here.
         InputError: an engine that does not run such files.
     """
+    engine = _opened(path, meta, backend)
+    statistics = meta["export"].get("normalises")
+    return engine if statistics is None else TakesPixels(engine, statistics)
+
+
+class TakesPixels:
+    """An engine whose model normalises pixels itself, called with normalised images like any other.
+
+    Args:
+        engine: takes pixels, uint8 `[N, H, W, C]`.
+        statistics: mean and deviation of each channel, for values in 0..1.
+    """
+
+    def __init__(self, engine: Engine, statistics: list[list[float]]) -> None:
+        self.engine, self.name, self.statistics = engine, engine.name, statistics
+
+    def __call__(self, images: np.ndarray) -> list[np.ndarray]:
+        return self.engine(pixels_of(images, self.statistics))
+
+
+def pixels_of(images: np.ndarray, statistics: list[list[float]]) -> np.ndarray:
+    """Normalised images `[N, C, H, W]` as the pixels that they were, uint8 `[N, H, W, C]`.
+
+    `statistics` are mean and deviation of each channel, for values in 0..1.
+    """
+    mean, deviation = np.array(statistics, dtype=np.float32)[:, :, None, None]
+    pixels = np.rint(255 * (images * deviation + mean)).clip(0, 255).astype(np.uint8)
+    return np.ascontiguousarray(pixels.transpose(0, 2, 3, 1))
+
+
+def _opened(path: Path, meta: dict[str, Any], backend: str) -> Engine:
     known = FILE_BACKENDS[path.suffix]
     if backend == "auto":
         backend = next(iter(installed_backends(path)), known[0])
