@@ -53,4 +53,4 @@ def open_engine(path: Path, meta: dict[str, Any], backend: str = "auto") -> Engi
         return OpenvinoEngine(path, meta["export"]["precision"])
     from convnext.inference.backends.aot import PackageEngine
 
-    return PackageEngine(path, meta["export"]["cpu"])
+    return PackageEngine(path, meta["export"]["cpu"], detects="boxes" in meta["export"]["outputs"])
