@@ -32,12 +32,13 @@ SIZES = [(200, 333), (64, 64), (33, 60), (31, 300), (256, 320)]
 """The traced one, three whose maps have fewer than 1000 anchors, and one whose finest has far more."""
 
 
-def make_detector(place: Path, *, finds: bool = True, **parts: Any) -> Path:
-    """Weights of a detector that finds something in any noise, or nothing."""
+def make_detector(place: Path, *, finds: bool = True, outside: bool = False, **parts: Any) -> Path:
+    """Weights of a detector that finds something in any noise, or nothing, or looks outside the image alone."""
     torch.manual_seed(0)
     model = create_detector("convnextv2_atto", num_classes=len(CLASSES), **SMALL, **parts)
     with torch.no_grad():
         model.rpn.head.cls_logits.weight *= 5
+        model.rpn.head.bbox_pred.bias[::4] += 1e6 if outside else 0
         for stage in model.box_stages:
             stage.head.classify.weight *= 20
             stage.head.box.weight *= 3
@@ -76,6 +77,7 @@ DETECTORS: dict[str, dict[str, Any]] = {
     "boxes": {"cascade": True, "masks": False, "average": "logits", "round_anchors": False, "roi_samples": 0},
     "soft": {"soft_nms": True, "size_divisor": 32},
     "nothing": {"finds": False},
+    "outside": {"outside": True, "cascade": True, "box_convs": 1, "head_norm": "group"},
 }
 
 
@@ -86,7 +88,7 @@ def test_what_is_exported_computes_the_networks_answer(kind: str, tmp_path: Path
     for image in images_of(SIZES):
         with torch.inference_mode():
             own, found = model([image])[0], [each[0] for each in detect(model, image[None])]
-        assert bool(len(own.scores)) == (kind != "nothing")
+        assert bool(len(own.scores)) == (kind not in ("nothing", "outside"))
         assert_same_objects(own, Detections(*found, *([] if model.mask_heads else [torch.zeros(0, 1, 1)])))
 
 
@@ -116,12 +118,13 @@ def test_both_engines_find_what_the_network_finds(backend: str, mask_rcnn: tuple
 
 @pytest.mark.heavy
 @pytest.mark.parametrize(
-    ("form", "kind"), [("openvino", "cascade"), ("onnx", "boxes"), ("onnx", "soft"), ("onnx", "nothing")]
+    ("form", "kind"),
+    [("openvino", "cascade"), ("onnx", "boxes"), ("onnx", "soft"), ("onnx", "nothing"), ("onnx", "outside")],
 )
 def test_other_detectors(form: str, kind: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     source = make_detector(tmp_path / "own.safetensors", **DETECTORS[kind])
     done = export(source, tmp_path / f"x{FORMATS[form]}", format=form)
-    nothing = kind == "nothing"
+    nothing = kind in ("nothing", "outside")
     assert ("nothing is found in the images that the export is checked on" in caplog.text) == nothing
     own = convnext.load(source, device="cpu").model
     images = images_of(SIZES)
@@ -181,7 +184,7 @@ def test_an_export_is_a_source_like_another(
     capsys.readouterr()
     rows = []
     for source in (run, file):
-        options = ["--json", "--threshold", "0.05", "--tile", "48", "--out", str(tmp_path / source.name / "drawn")]
+        options = ["--json", "--threshold", "0.05", "--tile", "48", "--out", str(tmp_path / f"{source.name}-drawn")]
         assert cli.main(["predict", str(source), str(image), *options]) == 0
         rows.append(json.loads(capsys.readouterr().out)["objects"])
     assert [row["category_id"] for row in rows[0]] == [row["category_id"] for row in rows[1]]

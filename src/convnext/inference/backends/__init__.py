@@ -89,4 +89,4 @@ def _opened(path: Path, meta: dict[str, Any], backend: str) -> Engine:
         return OpenvinoEngine(path, meta["export"]["precision"])
     from convnext.inference.backends.aot import PackageEngine
 
-    return PackageEngine(path, meta["export"]["cpu"])
+    return PackageEngine(path, meta["export"]["cpu"], detects="boxes" in meta["export"]["outputs"])

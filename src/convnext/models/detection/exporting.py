@@ -43,7 +43,11 @@ def detect(model: RCNN, images: Tensor) -> tuple[Tensor, ...]:
 
 
 def propose(rpn: ProposalNetwork, maps: list[Tensor], size: Size) -> Tensor:
-    """The best regions of an image of height and width, `[r, 4]`, as `ProposalNetwork.best` chooses them."""
+    """The best regions of an image of height and width, `[r, 4]`, as `ProposalNetwork.best` chooses them.
+
+    The last one is empty, and so are the boxes that come of it: norms are not traced, nor run by ONNX Runtime, where
+    there may be no region at all.
+    """
     rpn.anchors.set_cell_anchors(torch.float32, maps[0].device)
     anchors = rpn.anchors.grid_anchors([list(x.shape[2:]) for x in maps], [])
     boxes, scores = [], []
@@ -57,7 +61,8 @@ def propose(rpn: ProposalNetwork, maps: list[Tensor], size: Size) -> Tensor:
         kept = nms(own, score, NMS_IOU)
         boxes.append(own[kept])
         scores.append(score[kept])
-    return torch.cat(boxes)[torch.cat(scores).argsort(descending=True)[:PROPOSED]]
+    best = torch.cat(boxes)[torch.cat(scores).argsort(descending=True)[:PROPOSED]]
+    return torch.cat([best, best.new_zeros(1, 4)])
 
 
 def pool(how: RegionPool, features: dict[str, Tensor], regions: Tensor) -> Tensor:
