@@ -1,4 +1,7 @@
-"""A classifier's export without PyTorch, whose import alone would take longer than the first answer."""
+"""A classifier's export without PyTorch, whose import alone would take longer than the first answer.
+
+A compiled package is the exception: its engine is PyTorch, and nothing but that is imported.
+"""
 
 from __future__ import annotations
 
@@ -12,21 +15,18 @@ from PIL import Image
 from convnext.data.images.decode import read_image
 from convnext.data.images.preprocessing import Preprocessing
 from convnext.inference.backends import open_engine
-from convnext.storage.exports import check_precision, export_meta
+from convnext.storage.exports import check_precision, export_meta, is_export
 from convnext.weights.licences import warn_of_licence
 
 if TYPE_CHECKING:
     from convnext.inference.classifier import Label
-
-NEEDS_NO_TORCH = (".onnx", ".xml")
-"""Suffixes of the exports whose engines are not PyTorch's."""
 
 
 class PortableClassifier:
     """Labels images by an export, as `ImageClassifier` does.
 
     Args:
-        path: an `.onnx` or `.xml` file.
+        path: an exported model.
         meta: what it says of itself.
         backend: its engine, as `open_engine` takes it.
         precision: "fp32", or that of the export.
@@ -73,7 +73,7 @@ def portable(source: str) -> tuple[Path, dict[str, Any]] | None:
     `WeightsError` for an export that is damaged, or not of this project.
     """
     path = Path(source)
-    if path.suffix not in NEEDS_NO_TORCH or not path.is_file():
+    if not is_export(path) or not path.is_file():
         return None
     meta = export_meta(path)
     return (path, meta) if meta.get("task", "classify") == "classify" and meta.get("classes") else None
