@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from convnext.cli.command import Command, Parser, add_device, add_inputs, add_json, add_size, add_source
+from convnext.cli.command import Command, Parser, add_device, add_engine, add_inputs, add_json, add_size, add_source
 from convnext.errors import InputError
 from convnext.printing import counted, say, to_json
 
@@ -25,6 +25,7 @@ def _options(command: Parser) -> None:
     command.add_argument("--workers", type=int, default=2, metavar="N", help="processes that load images")
     add_size(command)
     add_device(command)
+    add_engine(command, "torch")  # whose bits do not depend on what else is installed
     add_json(command, "one JSON object: file, images, width, and lines on what was left out")
 
 
@@ -40,7 +41,7 @@ def _run(args: argparse.Namespace) -> int:
             raise InputError(f"--{name.replace('_', '-')} must be at least {least}, not {getattr(args, name)}")
     files_of(args.out)  # another kind of file is refused before anything is loaded
     images = list(expand(args.inputs))
-    predictor = load(args.source, device=args.device)
+    predictor = load(args.source, device=args.device, backend=args.backend, precision=args.precision)
     predictor.see(args.image_size, args.crop)
     how = {"batch_size": args.batch_size, "workers": args.workers, "overwrite": args.overwrite}
     done = embed_images(predictor, images, args.out, **how)

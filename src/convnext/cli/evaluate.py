@@ -23,6 +23,11 @@ def _options(command: Parser) -> None:
     command.add_argument("--workers", type=int, default=2, metavar="N", help="processes that load images")
     add_device(command)
     command.add_argument(
+        "--backend",
+        metavar="NAME",
+        help="engine, as of `convnext predict`; without, PyTorch for weights, and an export's own engine",
+    )
+    command.add_argument(
         "--precision", choices=["fp32", "bf16", "fp16"], default="fp32", help="type of the activations"
     )
     add_size(command)
@@ -41,7 +46,7 @@ def _options(command: Parser) -> None:
 def _run(args: argparse.Namespace) -> None:
     from convnext.tasks.evaluate import evaluate
 
-    names = ("batch_size", "workers", "device", "precision", "image_size", "crop", "out", "classes", "flip")
+    names = ("batch_size", "workers", "device", "backend", "precision", "image_size", "crop", "out", "classes", "flip")
     how = {name: getattr(args, name) for name in names}
     for name in ("batch_size", "image_size"):
         if how[name] is not None and how[name] < 1:

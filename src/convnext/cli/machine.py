@@ -7,6 +7,8 @@ import platform
 import shutil
 import sysconfig
 import time
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +41,8 @@ def examine_machine() -> dict[str, Any]:
     facts |= device_names() or {"accelerator": "none"}
     facts["device used"] = str(pick_device("auto"))
     facts["torch.compile"] = compiler()
-    facts["CPU inference"] = "pointwise layers image by image, in cache" if cpu_used() else "not used: a GPU is there"
+    facts["CPU inference"] = inference_engine() if cpu_used() else "not used: a GPU is there"
+    facts["engines for exports"] = ", ".join(engines()) or "none: pip install 'convnext[export]'"
     facts["CPU training"] = depthwise_kernels()
     facts["augmentation"] = "warps built here, by the C compiler" if warp.warp_library() else "warps by Pillow, slower"
     facts["pre-training"] = visible_patches()
@@ -80,6 +83,18 @@ def shared_memory() -> str:
 def cpu_used() -> bool:
     """Whether "auto" means the CPU."""
     return pick_device("auto").type == "cpu"
+
+
+def inference_engine() -> str:
+    """The engine that `load` takes on this CPU."""
+    if find_spec("openvino") is not None:
+        return "by OpenVINO: --backend torch, or compile, says otherwise"
+    return "by PyTorch, pointwise layers image by image, in cache; pip install 'convnext[export]' has a faster engine"
+
+
+def engines() -> list[str]:
+    """Libraries that run exported files, with their versions."""
+    return [f"{name} {version(name)}" for name in ("onnxruntime", "openvino") if find_spec(name) is not None]
 
 
 def depthwise_kernels() -> str:

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from convnext.cli.command import Command, Parser, add_device, add_inputs, add_json, add_size, add_source
+from convnext.cli.command import Command, Parser, add_device, add_engine, add_inputs, add_json, add_size, add_source
 from convnext.errors import InputError
 
 GIVEN = ("top_k", "threshold", "tile", "out")
@@ -39,6 +39,7 @@ def _options(command: Parser) -> None:
     )
     add_size(command)
     add_device(command)
+    add_engine(command)
     add_json(command, "a line an image: the labels of a single file, else image and labels")
 
 
@@ -47,7 +48,7 @@ def _run(args: argparse.Namespace) -> int:
     from convnext.tasks.load import load_answering, task_of_weights
 
     images = list(expand(args.inputs))
-    predictor = load_answering(args.source, device=args.device)
+    predictor = load_answering(args.source, device=args.device, backend=args.backend, precision=args.precision)
     task = task_of_weights(args.source)
     given = {name: getattr(args, name) for name in GIVEN if hasattr(args, name)}
     for name in given.keys() - set(task.answer_options):

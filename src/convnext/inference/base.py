@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from convnext.data.images.decode import read_image
 from convnext.errors import InputError
+from convnext.inference.backends.network import stop_engine
 
 BATCH = 16
 """Images that go through a network together."""
@@ -27,6 +28,8 @@ class Predictor(ABC):
         transform: how an image becomes its input: a `Preprocessing` or `WholeImage`.
     """
 
+    backend: str = "torch"
+    """Engine that computes the network, with its version where `load` chose it."""
     outputs: ClassVar[tuple[str, ...]] = ()
     """Names of what `compute` gives, which an export holds; empty for networks that cannot be exported."""
 
@@ -42,7 +45,10 @@ class Predictor(ABC):
         return torch.device("cpu") if first is None else first.device
 
     def to(self, device: torch.device | str) -> Self:
-        """Move the network to a device."""
+        """Move the network to a device; on another one than before PyTorch computes it, whatever did before."""
+        if torch.device(device) != self.device:
+            stop_engine(self.model)
+            self.backend = Predictor.backend
         self.model.to(device)
         return self
 

@@ -23,17 +23,19 @@ class ExportedNetwork(nn.Module):
     Args:
         path: the file.
         meta: what it says of itself.
+        backend: its engine, as `open_engine` takes it.
 
     Raises:
         WeightsError: it cannot be run here.
+        InputError: an engine that does not run such files.
     """
 
     digest: Tensor
 
-    def __init__(self, path: Path, meta: dict[str, Any]) -> None:
+    def __init__(self, path: Path, meta: dict[str, Any], backend: str = "auto") -> None:
         super().__init__()
         made = meta["export"]
-        self.engine = open_engine(path, meta)
+        self.engine = open_engine(path, meta, backend)
         self.outputs, self.in_chans, self.most = made["outputs"], made["in_chans"], made["batch"][1]
         self.num_classes, self.num_features = made["num_classes"], made["num_features"]
         # Stands for the network's weights, by which work that was begun with another one is known.

@@ -58,7 +58,7 @@ class Classifier(ConvNeXt):
 
     def embed(self, images: Tensor) -> Tensor:
         """Images `[N, in_chans, H, W]` to pooled and normalised features `[N, C_4]`."""
-        return self.norm(self.norm_pre(self.forward_stages(images)[-1]).mean(dim=(1, 2)))
+        return self.norm(self.norm_pre(self.forward_stages(images, last_only=True)[-1]).mean(dim=(1, 2)))
 
     def forward(self, images: Tensor) -> Tensor:
         """Images `[N, in_chans, H, W]` to logits `[N, num_classes]`."""
@@ -73,7 +73,7 @@ class Classifier(ConvNeXt):
 
     def forward_features(self, images: Tensor) -> Tensor:
         """Images `[N, in_chans, H, W]` to the last stage's map `[N, C_4, H/32, W/32]`, before the pooling."""
-        return self.norm_pre(self.forward_stages(images)[-1]).permute(0, 3, 1, 2)
+        return self.norm_pre(self.forward_stages(images, last_only=True)[-1]).permute(0, 3, 1, 2)
 
     def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
         """The map of `forward_features` to logits `[N, num_classes]`.

@@ -72,6 +72,7 @@ class ConvNeXt(nn.Module):
     ) -> None:
         super().__init__()
         self.depths, self.dims = depths, dims
+        self.engine: Callable[[Tensor, bool], list[Tensor]] | None = None  # computes whole images in the stages' place
         self.in_chans, self.stem_patch, self.checkpointing = in_chans, stem_patch, checkpointing
         self.total_stride = stem_patch * 2 ** (len(dims) - 1)
 
@@ -90,7 +91,9 @@ class ConvNeXt(nn.Module):
             for depth, dim in zip(depths, dims, strict=True)
         )
 
-    def forward_stages(self, images: Tensor, patches: VisiblePatches | None = None) -> list[Tensor]:
+    def forward_stages(
+        self, images: Tensor, patches: VisiblePatches | None = None, *, last_only: bool = False
+    ) -> list[Tensor]:
         """Images `[N, in_chans, H, W]` to the output of each stage, `[N, H/s, W/s, C]` for strides s.
 
         H and W that are no multiple of the total stride are padded with zeros (the mean colour, once
@@ -99,15 +102,23 @@ class ConvNeXt(nn.Module):
         With `patches`, the network sees these alone, and maps are `[N, V, p, p, C]`: what it would give for
         whole maps that are set to zero at hidden positions before every depthwise convolution, with GRN's norm
         taken over visible positions.
+
+        With `last_only`, maps but the last may be missing: an engine need not give them out.
         """
         if images.ndim != 4 or images.shape[1] != self.in_chans:
             raise ValueError(f"expected images [N, {self.in_chans}, H, W], got {list(images.shape)}")
+        images = images.to(next(self.parameters()).dtype)
         height, width = images.shape[-2:]
         stride = self.total_stride
         bottom, right = ((stride - side % stride) % stride for side in (height, width))  # torch.compile knows no -side
         if bottom or right or is_exporting():  # an export has this branch, whatever size is traced
             images = F.pad(images, (0, right, 0, bottom))
+        if self.engine is not None and patches is None:
+            return self.engine(images, last_only)
+        return self.run_stages(images, patches)
 
+    def run_stages(self, images: Tensor, patches: VisiblePatches | None = None) -> list[Tensor]:
+        """`forward_stages`, of images whose sides are multiples of the total stride."""
         x = images.contiguous(memory_format=torch.channels_last).permute(0, 2, 3, 1)
         if patches is not None:
             x = patches.cut(x)

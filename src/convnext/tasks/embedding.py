@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 
 from convnext.data.listed import listed_loader
 from convnext.errors import InputError
@@ -180,6 +181,7 @@ def plan_of(predictor: Predictor, images: Images, batch_size: int) -> dict[str, 
         "image size or crop": repr(predictor.transform),
         "batch size": str(batch_size),
         "device": predictor.device.type,
+        "engine": predictor.backend,
     }
 
 
@@ -188,7 +190,7 @@ def digest_of_model(predictor: Predictor) -> str:
     digest = hashlib.sha256(type(predictor).__name__.encode())
     for name, tensor in predictor.model.state_dict().items():
         digest.update(f"{name} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().numpy().data)
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

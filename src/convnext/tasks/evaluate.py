@@ -14,6 +14,7 @@ from convnext.reports.tables import Table
 from convnext.runtime import distributed
 from convnext.runtime.device import Precision, autocast, pick_device
 from convnext.tasks.load import load_answering, task_of_weights
+from convnext.weights.exports import is_export
 
 ClassChoice = Literal["model", "data"]
 
@@ -84,6 +85,7 @@ def evaluate(
     workers: int = 2,
     device: str = "auto",
     precision: Precision = "fp32",
+    backend: str | None = None,
     image_size: int | None = None,
     crop: float | None = None,
     out: Path | None = None,
@@ -93,20 +95,24 @@ def evaluate(
     """Metrics of a trained model on a part of `data`, with its name and the count of images.
 
     `image_size`, `crop` and `views` stand for the model's own (of segmenters, `scales` and `flip`); `out` is a folder
-    for `images.csv`, a row an image, and of detectors `objects.csv`. `classes` says which classes of a classifier are
+    for `images.csv`, a row an image, and of detectors `objects.csv`. `backend` is an engine as `load` takes it; None is
+    PyTorch for weights, on every machine, and an export's own engine. `classes` says which classes of a classifier are
     compared: all of the "model", or those of the "data" alone; None: the data's, for heads of ImageNet-22K and 12K on
     data with fewer of their classes, else the model's. Under `torchrun`, each process sees its share of the images, and
     all get the whole's metrics. `InputError` where the data has other classes, or the model none:
     a kNN of embeddings is not measured.
     """
     where = pick_device(device)
-    predictor = load_answering(source, device=where)
+    if backend is None:
+        backend = "auto" if is_export(source) else "torch"
+    own: Precision = "fp32" if backend == "torch" else precision  # PyTorch computes as in training, by autocast
+    predictor = load_answering(source, device=where, backend=backend, precision=own)
     changed = predictor.see(image_size, crop, **views)
     evaluator = task_of_weights(source).evaluator()
     evaluator.choose_classes(predictor, data, classes)
     part, name = evaluator.held_out(source, predictor, data, split)
     tables = [Table(out, name) for name in evaluator.tables] if out is not None else []
-    with distributed.process_group(where), autocast(where, precision):
+    with distributed.process_group(where), autocast(where, precision if backend == "torch" else "fp32"):
         share = {"rank": distributed.rank(), "count": distributed.count()}
         batches = evaluator.batches(predictor, part, batch_size=batch_size, workers=workers, **share)
         answers = evaluator.merge(distributed.gather(evaluator.answer(predictor, batches, part)))

@@ -10,10 +10,11 @@ from typing import Any
 import torch
 
 from convnext.errors import InputError, WeightsError
+from convnext.inference.backends.network import use_backend
 from convnext.inference.embedder import Embedder
 from convnext.inference.exported import ExportedNetwork
 from convnext.printing import command_line
-from convnext.runtime.device import pick_device
+from convnext.runtime.device import Precision, pick_device
 from convnext.tasks.definition import TaskDefinition
 from convnext.tasks.registry import TASKS, find_task
 from convnext.weights import read_meta
@@ -22,37 +23,58 @@ from convnext.weights.files import locate
 from convnext.weights.licences import note_licence
 
 
-def load(source: str | Path, *, device: str | torch.device = "auto") -> Any:
+def load(
+    source: str | Path,
+    *,
+    device: str | torch.device = "auto",
+    backend: str = "auto",
+    precision: Precision = "fp32",
+) -> Any:
     """A predictor from a run directory, a weight file, a published name or `hf:ORG/NAME`: an `ImageClassifier`, a
     `Detector`, a `Segmenter`, a `DepthEstimator`, or of weights without classes an `Embedder`.
 
     Weights without classes of their own get ImageNet's where they have 1000 outputs, else "0", "1", ...;
     weights without preprocessing get the paper's at the size they were trained at, where that is known, else 224.
 
-    The network is put on `device`, a name of `runtime.device.pick_device`; "auto" takes the machine's accelerator.
+    Args:
+        source: the weights.
+        device: a name of `runtime.device.pick_device`; "auto" is the machine's accelerator, else its CPU.
+        backend: the engine. Of weights "torch", "compile" or "openvino" (`inference.backends.network.use_backend`), of
+            ONNX files "onnxruntime" or "openvino"; other exports have one. "auto" is the fastest one that is installed
+            and needs no compiling. `predictor.backend` says which it is.
+        precision: type of the computation; exports have their own.
 
     Raises:
         WeightsError: nothing there, not a ConvNeXt, or not to be trusted.
+        InputError: an engine that is not installed, or cannot run this source.
     """
     with opening(source):
         meta = read_meta(source)
         task, path = task_of_meta(meta), locate(source)
         exported = is_export(path)
-        predictor = task.exported(ExportedNetwork(path, meta), meta) if exported else task.predictor(source, meta)
+        if exported:
+            predictor = task.exported(ExportedNetwork(path, meta, backend), meta)
+        else:
+            predictor = task.predictor(source, meta)
         note_licence(predictor.model, meta)
-    if exported:
-        return predictor  # its engine has a device of its own
-    return predictor.to(pick_device(device) if isinstance(device, str) else device)
+    if exported:  # its engine has a device and a precision of its own
+        if precision not in ("fp32", meta["export"]["precision"]):
+            raise InputError(f"{source} computes in {meta['export']['precision']}: export it in {precision}")
+        predictor.backend = predictor.model.engine.name
+        return predictor
+    predictor.to(pick_device(device) if isinstance(device, str) else device)
+    predictor.backend = use_backend(predictor.model, backend, precision)
+    return predictor
 
 
-def load_answering(source: str | Path, *, device: str | torch.device = "auto") -> Any:
+def load_answering(source: str | Path, **how: Any) -> Any:
     """`load`, of weights that answer with more than embeddings; `InputError` for others, which `convnext embed` takes.
 
     What is known by its task to hold an encoder alone is not read.
     """
     with opening(source):
         answers = task_of_weights(source).answers
-    predictor = load(source, device=device) if answers else None
+    predictor = load(source, **how) if answers else None
     if predictor is None or isinstance(predictor, Embedder):
         command = f"{command_line('embed', source)} INPUT --out FILE"
         raise InputError(f"{source} answers with embeddings alone, which `{command}` writes")

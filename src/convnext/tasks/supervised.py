@@ -98,7 +98,7 @@ class SupervisedTask(Task):
 
     def finish(self, run: Run, device: torch.device, model: nn.Module) -> dict[str, float]:
         """Measure the run's stored weights, and write `result.json`, the report, `summary.json` and the model card."""
-        predictor = load(run.path, device=device)
+        predictor = load(run.path, device=device, backend="torch")
         answers = self.evaluator.answer(predictor, self.val_batches(predictor), self.val)
         metrics = self.evaluator.metrics(predictor, answers, self.val)
         run.write_json("result.json", metrics)

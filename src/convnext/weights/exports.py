@@ -7,9 +7,11 @@ under the key `convnext`; of it, `export` says how it was made and what it takes
 from __future__ import annotations
 
 import json
+import os
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 from xml.etree import ElementTree
 
 from convnext.errors import WeightsError
@@ -45,18 +47,48 @@ def export_meta(path: Path) -> dict[str, Any]:
 
 
 def _of_onnx(path: Path) -> str | None:
+    """The metadata's entry. It is found without the onnx package, and without reading the weights."""
     try:
-        import onnxruntime
-    except ImportError:
-        raise missing("onnxruntime", path) from None
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.log_severity_level = 4
-    try:
-        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # of types of its own, which share no base
+        with open(path, "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            entries = dict(_entries(file, size))
+    except (OSError, EOFError, ValueError) as error:
         raise damaged(path, error) from None
-    return session.get_modelmeta().custom_metadata_map.get(KEY)
+    return entries.get(KEY)
+
+
+def _entries(file: BinaryIO, size: int) -> Iterator[tuple[str, str]]:
+    """Keys and values of an ONNX model's `metadata_props`, its field 14, each a message of two strings.
+
+    Protocol buffers are fields in a row: a number and a kind, then a number (kind 0), or a length and bytes (kind 2).
+    """
+    while file.tell() < size:
+        field, kind = divmod(_varint(file), 8)
+        length = _varint(file)
+        if kind == 0:
+            continue
+        if kind != 2 or file.tell() + length > size:
+            raise ValueError("its parts do not fit together")
+        if field != 14:
+            file.seek(length, os.SEEK_CUR)
+            continue
+        strings, end = {}, file.tell() + length
+        while file.tell() < end:
+            name = _varint(file) // 8
+            strings[name] = file.read(_varint(file)).decode()
+        yield strings.get(1, ""), strings.get(2, "")
+
+
+def _varint(file: BinaryIO) -> int:
+    value = shift = 0
+    while True:
+        byte = file.read(1)
+        if not byte or shift > 63:
+            raise EOFError("it ends in the middle")
+        value |= (byte[0] & 127) << shift
+        if byte[0] < 128:
+            return value
+        shift += 7
 
 
 def _of_openvino(path: Path) -> str | None:

@@ -90,7 +90,7 @@ def export(
     """
     out = Path(out)
     _check(out, format, precision, int8, data)
-    predictor = load(source, device="cpu")
+    predictor = load(source, device="cpu", backend="torch")
     if isinstance(predictor.model, ExportedNetwork):
         raise InputError(f"{source} is an export; name what it was made of")
     if not predictor.outputs:

@@ -3,19 +3,72 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from convnext.weights.exports import damaged, missing
 
+FIXED_SHAPES = 2
+"""Shapes of images for which a model is compiled anew: a full batch, and a last one or a single image."""
+LARGE = 2**30
+"""Size of weights, in bytes, from which they are not held several times."""
+ANY_SHAPE = (-1, -1, -1, -1)
 
-class OpenvinoEngine:
-    """A compiled OpenVINO model.
+
+class CompiledModel:
+    """An OpenVINO model on the CPU, for images of any shape that it takes.
+
+    Images of a shape that comes again are computed by a model of that shape alone, which is a tenth faster and takes
+    0.1 to 0.3 s to make; others by one for all shapes.
 
     Args:
-        path: the `.xml` file, with the `.bin` file beside it.
+        model: an `openvino.Model` of one input, images `[N, C, H, W]`.
         precision: "bf16" computes in bf16; others in fp32, which OpenVINO does not by itself where the processor has
             faster types.
+        threads: at most; None leaves it to OpenVINO.
+    """
+
+    def __init__(self, model: Any, precision: str, threads: int | None = None) -> None:
+        self.model = model
+        self.settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32"}
+        if threads is not None:
+            self.settings["INFERENCE_NUM_THREADS"] = threads
+        weights = sum(node.get_byte_size() for node in model.get_ops() if node.get_type_name() == "Constant")
+        self.most_fixed = FIXED_SHAPES if weights < LARGE else 0
+        self.compiled: dict[tuple[int, ...], Any] = {}
+        self.seen: set[tuple[int, ...]] = set()
+
+    def __call__(self, images: np.ndarray) -> list[np.ndarray]:
+        """Images to the model's outputs, each `[N, ...]`."""
+        compiled = self.model_for(images.shape)
+        found = compiled(images)
+        return [found[output] for output in compiled.outputs]
+
+    def model_for(self, shape: tuple[int, ...]) -> Any:
+        """The compiled model for images of a shape."""
+        if shape not in self.compiled:
+            fixed = len(self.compiled.keys() - {ANY_SHAPE})
+            if shape not in self.seen or fixed >= self.most_fixed:
+                self.seen.add(shape)
+                shape = ANY_SHAPE
+        if shape not in self.compiled:
+            import openvino
+
+            model = self.model
+            if shape != ANY_SHAPE:
+                model = model.clone()
+                model.reshape(list(shape))
+            self.compiled[shape] = openvino.Core().compile_model(model, "CPU", self.settings)
+        return self.compiled[shape]
+
+
+class OpenvinoEngine:
+    """OpenVINO on a model's file.
+
+    Args:
+        path: an `.xml` file with the `.bin` file beside it, or an `.onnx` file.
+        precision: of `CompiledModel`.
 
     Raises:
         WeightsError: OpenVINO is not installed, or refuses the file.
@@ -26,13 +79,12 @@ class OpenvinoEngine:
             import openvino
         except ImportError:
             raise missing("openvino", path) from None
-        hint = {"INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32"}
         try:
-            self.model = openvino.Core().compile_model(str(path), "CPU", hint)
+            self.model = CompiledModel(openvino.Core().read_model(str(path)), precision)
+            self.model.model_for(ANY_SHAPE)
         except RuntimeError as error:
             raise damaged(path, error) from None
         self.name = f"openvino {openvino.__version__.split('-')[0]}"
 
     def __call__(self, images: np.ndarray) -> list[np.ndarray]:
-        found = self.model(images)
-        return [found[output] for output in self.model.outputs]
+        return self.model(images)

@@ -1,0 +1,77 @@
+"""The engine that computes a network in memory: PyTorch, PyTorch compiled, or OpenVINO for the backbone on a CPU."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+from torch import nn
+
+from convnext.errors import InputError
+from convnext.nn.backbone import ConvNeXt
+from convnext.runtime.device import DTYPES, Precision
+
+NETWORK_BACKENDS = ("auto", "torch", "compile", "openvino")
+
+
+def use_backend(model: nn.Module, backend: str, precision: Precision) -> str:
+    """Have a network on its device computed by an engine, from now on; returns the engine's name and version.
+
+    Heads are computed by PyTorch, whatever the engine. "auto" is OpenVINO on a CPU, where it is installed, else
+    PyTorch. Compiling takes 15 to 60 s at the first image, and again for other shapes: it is never "auto".
+
+    Args:
+        model: a network of this project, for inference.
+        backend: one of `NETWORK_BACKENDS`.
+        precision: type of weights and activations; "fp16" for accelerators alone.
+
+    Raises:
+        InputError: an engine that is not installed, or does not compute on the network's device or in this precision.
+    """
+    device = next(model.parameters()).device
+    if precision == "fp16" and device.type == "cpu":
+        raise InputError("precision fp16 is for GPUs; on a CPU there is bf16")
+    backbone = backbone_of_model(model)
+    assert backbone is not None
+    if backend == "auto":
+        backend = "openvino" if device.type == "cpu" and find_spec("openvino") is not None else "torch"
+    if backend == "openvino":
+        return _use_openvino(model, backbone, precision)
+    if backend not in NETWORK_BACKENDS:
+        raise InputError(f"weights are run by {', '.join(NETWORK_BACKENDS[1:])}, and not by '{backend}'")
+    model.to(DTYPES[precision])
+    version = f"torch {torch.__version__.split('+')[0]}"
+    if backend == "torch":
+        return version
+    stages: Any = torch.compile(backbone.run_stages)
+    backbone.engine = lambda images, last_only: stages(images)
+    return f"{version}, compiled at the first image"
+
+
+def stop_engine(model: nn.Module) -> None:
+    """Have a network computed by PyTorch again."""
+    backbone = backbone_of_model(model)
+    if backbone is not None:
+        backbone.engine = None
+
+
+def backbone_of_model(model: nn.Module) -> ConvNeXt | None:
+    """The backbone of a classifier, which is one itself, or of a network with another head; None of an export."""
+    found = model if isinstance(model, ConvNeXt) else model._modules.get("backbone")
+    return found if isinstance(found, ConvNeXt) else None
+
+
+def _use_openvino(model: nn.Module, backbone: ConvNeXt, precision: Precision) -> str:
+    device = next(model.parameters()).device
+    if device.type != "cpu":
+        raise InputError(f"backend 'openvino' computes on CPUs, and the device is {device}")
+    try:
+        import openvino
+
+        from convnext.inference.backends.stages import OpenvinoStages
+    except ImportError:
+        raise InputError("backend 'openvino' is not installed: pip install 'convnext[export]'") from None
+    backbone.engine = OpenvinoStages(backbone, precision)
+    model.to(DTYPES[precision])
+    return f"openvino {openvino.__version__.split('-')[0]}"
