@@ -54,7 +54,7 @@ def _run(args: argparse.Namespace) -> None:
         raise InputError(f"--image-size must be at least 1, not {args.image_size}")
     names = ("data", "calibrate", "image_size", "threads", "out")
     formats = None if args.formats is None else [name.strip() for name in args.formats.split(",")]
-    rows = []
+    rows: list[BenchmarkRow] = []
     for row in benchmark_rows(args.source, formats=formats, **{name: getattr(args, name) for name in names}):
         if not args.json:
             if not rows:

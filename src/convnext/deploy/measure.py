@@ -11,6 +11,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -65,8 +66,7 @@ def measure(job: Job, folder: Path) -> dict[str, Any]:
     answers(predictor, images[:1])
     found["first_s"] = time.perf_counter() - start
     for count in job.batches:
-        batch = images[:count]
-        seconds = median_seconds(lambda batch=batch: answers(predictor, batch), CALLS[count])
+        seconds = median_seconds(partial(answers, predictor, images[:count]), CALLS[count])
         found |= {"latency_ms": 1000 * seconds} if count == 1 else {"images_per_s": count / seconds}
     np.savez(folder / OUTPUTS, *(each.numpy() for each in answers(predictor, images[: job.batches[-1]])))
     try:
