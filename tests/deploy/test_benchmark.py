@@ -78,15 +78,18 @@ def test_a_row_that_fails_says_why_and_the_others_go_on(
     assert cli.main(["benchmark", str(tmp_path / "x.safetensors"), *options]) == 0
     head, *lines = capsys.readouterr().out.splitlines()
     assert head.split()[:2] == ["format", "type"]
-    assert [line.split()[:2] for line in lines] == [["onnx", "fp32"], ["onnx", "fp16"], ["torch", "fp32"], ["torch", "bf16"]]
+    assert [line.split()[:2] for line in lines] == [
+        ["onnx", "fp32"],
+        ["onnx", "fp16"],
+        ["torch", "fp32"],
+        ["torch", "bf16"],
+    ]
     for line in lines[:2]:
         assert "an ONNX file holds 2 GB" in line
     assert all("e" in line.split()[-1] for line in lines[2:])
 
 
-def test_a_process_that_fails_is_a_line(
-    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_process_that_fails_is_a_line(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     job = measure.Job("nowhere", "torch", "fp32", [1], 1, None, None)
     with pytest.raises(InputError, match=r"^no such weight file or run directory: nowhere"):
         benchmarks._measured(job, made_inputs(tmp_path))
