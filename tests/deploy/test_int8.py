@@ -19,6 +19,7 @@ from PIL import Image
 import convnext
 from convnext import InputError, cli
 from convnext.deploy.export import int8
+from convnext.deploy.export.verify import made_up_images, verify
 from convnext.deploy.export.write import export
 from convnext.weights import read_meta
 
@@ -97,6 +98,7 @@ def is_rounding(node: Any) -> bool:
     return node.get_type_name() == "FakeQuantize"
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("task", ["segment", "depth"])
 def test_networks_that_see_whole_images(task: str, tmp_path: Path) -> None:
     data = (make_scenes if task == "segment" else make_depths)(tmp_path / "data")
@@ -138,18 +140,16 @@ def test_ranges_are_of_images_as_the_predictor_sees_them(tmp_path: Path, monkeyp
     np.testing.assert_allclose(quantised(ramp)[0], ramp.clip(-0.5, 0.5), atol=0.01)
 
 
-def test_outputs_that_are_not_finite_are_not_written(
-    run: Path, colours: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run_engine = convnext.inference.exported.ExportedNetwork.run
+def test_outputs_that_are_not_finite_are_refused(run: Path) -> None:
+    predictor = convnext.load(run, device="cpu", backend="torch")
 
-    def broken(self: Any, images: torch.Tensor) -> dict[str, torch.Tensor]:
-        return {name: each * float("nan") for name, each in run_engine(self, images).items()}
+    def broken(images: torch.Tensor) -> dict[str, torch.Tensor]:
+        outputs = predictor.compute(predictor.model, images)
+        return {name: each * float("nan") for name, each in zip(predictor.outputs, outputs, strict=True)}
 
-    monkeypatch.setattr("convnext.inference.exported.ExportedNetwork.run", broken)
-    with pytest.raises(InputError, match="its outputs are not finite"):
-        export(run, tmp_path / "x.xml", format="openvino", int8=colours / "train")
-    assert list(tmp_path.iterdir()) == []
+    exported: Any = SimpleNamespace(run=broken)
+    with pytest.raises(InputError, match="the export is not written: its outputs are not finite"):
+        verify(predictor, exported, made_up_images(2, "RGB"), "int8")
 
 
 def test_bad_input_is_a_line(

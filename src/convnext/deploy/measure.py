@@ -66,8 +66,7 @@ def measure(job: Job, folder: Path) -> dict[str, Any]:
     answers(predictor, images[:1])
     found["first_s"] = time.perf_counter() - start
     for count in job.batches:
-        batch = images[:count]
-        seconds = median_seconds(partial(answers, predictor, batch), CALLS[count])
+        seconds = median_seconds(partial(answers, predictor, images[:count]), CALLS[count])
         found |= {"latency_ms": 1000 * seconds} if count == 1 else {"images_per_s": count / seconds}
     np.savez(folder / OUTPUTS, *(each.numpy() for each in answers(predictor, images[: job.batches[-1]])))
     try:
