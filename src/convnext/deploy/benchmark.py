@@ -50,8 +50,8 @@ class BenchmarkRow:
     """A format in a precision on this machine.
 
     Times are medians of calls with images of the predictor's own size. `difference` is the largest one from PyTorch in
-    fp32, as a share of the outputs' range. `metrics` are those of `evaluate`. A row that could not be measured has an
-    `error`, a line, and None for the rest.
+    fp32, as a share of the outputs' range; None for detectors. `metrics` are those of `evaluate`. A row that could not
+    be measured has an `error`, a line, and None for the rest.
     """
 
     format: str
@@ -89,7 +89,7 @@ def benchmark_rows(
     threads: int | None = None,
     out: str | Path | None = None,
 ) -> Iterator[BenchmarkRow]:
-    """Measure a classifier, embedder, segmenter or depth estimator on this machine's CPU, row by row.
+    """Measure a model on this machine's CPU, row by row.
 
     Each row is measured in a process of its own, one after the other: leave the machine alone meanwhile.
 
@@ -174,7 +174,8 @@ def _row(
         found |= _measured(job, folder)
         with np.load(folder / measure.OUTPUTS) as outputs:
             own = [torch.from_numpy(outputs[each]) for each in outputs.files]
-    found["difference"] = max(map(share_of_range, expected, own))
+    if len(job.batches) > 1:  # a detector's objects have no order to compare them by
+        found["difference"] = max(map(share_of_range, expected, own))
     return BenchmarkRow(format, precision, **found)
 
 

@@ -83,9 +83,12 @@ def answers(predictor: Any, images: Tensor) -> list[Tensor]:
     """The predictor's `outputs` about transformed images `[N, C, H, W]`, in fp32."""
     import torch
 
+    from convnext.inference.detector import Detector
     from convnext.inference.exported import ExportedNetwork
 
     with torch.inference_mode():
+        if isinstance(predictor, Detector):
+            return [part.float() for found in predictor.model(list(images)) for part in found]
         network = predictor.model
         exported = isinstance(network, ExportedNetwork)
         outputs = network.run(images).values() if exported else predictor.compute(network, images)
