@@ -138,9 +138,9 @@ def test_other_detectors(form: str, kind: str, tmp_path: Path, caplog: pytest.Lo
 
 
 @pytest.mark.heavy
-@pytest.mark.parametrize("finds", [True, False])
-def test_a_compiled_package(finds: bool, tmp_path: Path) -> None:
-    source = make_detector(tmp_path / "own.safetensors", finds=finds)
+@pytest.mark.parametrize("kind", ["mask", "cascade", "soft", "nothing"])
+def test_a_compiled_package(kind: str, tmp_path: Path) -> None:
+    source = make_detector(tmp_path / "own.safetensors", **DETECTORS[kind])
     export(source, tmp_path / "x.pt2", format="aot")
     own, exported = (convnext.load(path, device="cpu").model for path in (source, tmp_path / "x.pt2"))
     images = images_of(SIZES)

@@ -62,10 +62,12 @@ def write_package(program: ExportedProgram, path: Path, meta: dict[str, Any]) ->
     """PyTorch's compiled package, for the kind of processor that this machine has."""
     from torch._inductor import aoti_compile_and_package
 
+    options: dict[str, Any] = {"aot_inductor.metadata": {KEY: json.dumps(meta)}}
+    if "boxes" in meta["export"]["outputs"]:
+        # Of a number of regions that is open, convolutions in a row in another layout answer wrongly (PyTorch 2.15).
+        options["layout_optimization"] = False
     with quietly():
-        aoti_compile_and_package(
-            program, package_path=str(path), inductor_configs={"aot_inductor.metadata": {KEY: json.dumps(meta)}}
-        )
+        aoti_compile_and_package(program, package_path=str(path), inductor_configs=options)
 
 
 def _onnx(program: ExportedProgram, path: Path, meta: dict[str, Any]) -> None:
