@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 from making import FAST_SEGMENT, fails, make_depths, make_folder, make_scenes
@@ -18,13 +21,13 @@ from PIL import Image
 import convnext
 from convnext import InputError, WeightsError, cli
 from convnext.data.images.preprocessing import Preprocessing
-from convnext.data.images.whole_image import WholeImage
 from convnext.deploy.export.formats import PRECISIONS
 from convnext.deploy.export.verify import BOUNDS
 from convnext.deploy.export.write import export
+from convnext.inference.portable import PortableClassifier, portable
 from convnext.models.segmentation.upernet import pool_by_matrices
+from convnext.storage.exports import FORMATS
 from convnext.weights import read_meta, save_weights
-from convnext.weights.exports import FORMATS
 
 CLASSES = ["ant", "bee", "cat", "dog", "eel"]
 SHAPES = [(1, 3, 224, 224), (7, 3, 64, 64), (2, 3, 97, 333), (1, 3, 31, 8)]
@@ -151,7 +154,7 @@ def test_a_segmenter(scenes: tuple[Path, Path], tmp_path: Path) -> None:
         exported.embed(image)
 
 
-def test_a_depth_estimator_and_no_detector(tmp_path: Path) -> None:
+def test_a_depth_estimator(tmp_path: Path) -> None:
     data = make_depths(tmp_path / "data")
     options = [*FAST_SEGMENT, "--epochs", "1"]
     assert cli.main(["train", "depth", str(data), "--out", str(tmp_path / "run"), *options]) == 0
@@ -159,9 +162,6 @@ def test_a_depth_estimator_and_no_detector(tmp_path: Path) -> None:
     own, exported = (convnext.load(tmp_path / name, device="cpu") for name in ("run", "x.onnx"))
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (75, 50, 3), dtype=np.uint8))
     np.testing.assert_allclose(own(image), exported(image), rtol=1e-3)
-    model = convnext.create_detector("convnextv2_atto", num_classes=1, fpn_dim=8, linear_dim=8, mask_convs=1)
-    detector = convnext.Detector(model, ["a"], [1], WholeImage(64, 64, (0.0,) * 3, (1.0,) * 3))
-    assert detector.outputs == ()
 
 
 @pytest.mark.parametrize("size", [(5, 7), (3, 11), (16, 20), (6, 6)])
@@ -246,3 +246,61 @@ def test_bad_input_is_a_line(
         line = fails(capsys, "export", weights, "--format", form, "--out", tmp_path / f"y{FORMATS[form]}")
         assert f"needs {package}, which is not installed: pip install 'convnext[export]'" in line
     assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize("form", ["onnx", "openvino"])
+def test_predict_needs_no_pytorch(form: str, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """An answer of the command in a fresh process is that of the weights, and no torch is imported for it."""
+    out = export(weights, tmp_path / f"x{FORMATS[form]}", format=form).path
+    image = tmp_path / "x.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (75, 101, 3), dtype=np.uint8)).save(image)
+    program = (
+        "import sys; from convnext import cli; "
+        f"status = cli.main(['predict', {str(out)!r}, {str(image)!r}, '--json', '--top-k', '3']); "
+        "sys.exit(status or ('torch' in sys.modules) * 7)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert cli.main(["predict", str(weights), str(image), "--json", "--top-k", "3", "--backend", "torch"]) == 0
+    own, found = json.loads(capsys.readouterr().out), json.loads(done.stdout)
+    assert [one["label"] for one in own] == [one["label"] for one in found]
+    np.testing.assert_allclose([a["score"] for a in own], [a["score"] for a in found], atol=1e-5)
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_scores_without_pytorch(multi_label: bool, tmp_path: Path) -> None:
+    source = make_weights(tmp_path / "x.safetensors", multi_label=multi_label, licence="CC-BY-NC-4.0")
+    path = export(source, tmp_path / "x.onnx").path
+    found = portable(str(path))
+    assert found is not None
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (75, 101, 3), dtype=np.uint8))
+    labels = PortableClassifier(*found)
+    answers = labels.labels([labels.prepare(image), labels.prepare(image.rotate(90))], 5)
+    own = convnext.load(path)([image, image.rotate(90)], top_k=5)
+    for mine, theirs in zip(own, answers, strict=True):
+        assert [one["label"] for one in mine] == [one["label"] for one in theirs]
+        np.testing.assert_allclose([a["score"] for a in mine], [a["score"] for a in theirs], atol=1e-6)
+    assert portable(str(source)) is None
+    assert portable(str(tmp_path / "missing.onnx")) is None
+
+
+@pytest.mark.parametrize("form", ["onnx", "openvino", pytest.param("aot", marks=pytest.mark.heavy)])
+def test_a_file_that_takes_pixels(form: str, tmp_path: Path) -> None:
+    """It gives the answers of the weights here, and in a program that only resizes and crops."""
+    rule = {**Preprocessing.standard(64).to_dict(), "crop": 1.0, "mean": [0.1, 0.5, 0.7], "std": [0.2, 0.3, 0.4]}
+    source = make_weights(tmp_path / "x.safetensors", preprocessing=rule)
+    path = export(source, tmp_path / f"x{FORMATS[form]}", format=form, pixels=True).path
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (75, 101, 3), dtype=np.uint8))
+    own, exported = convnext.load(source, device="cpu", backend="torch"), convnext.load(path)
+    for mine, theirs in zip(own(image), exported(image), strict=True):
+        assert mine["label"] == theirs["label"]
+        assert mine["score"] == pytest.approx(theirs["score"], abs=1e-5)
+    if form == "onnx":
+        session = onnxruntime.InferenceSession(path)
+        pixels = np.asarray(image.resize((64, 64), Image.Resampling.BICUBIC))[None]
+        logits, _ = session.run(None, {"images": pixels})
+        np.testing.assert_allclose(logits, own.model(own.transform(image)[None]), atol=1e-4)
+    assert json.loads(path.with_name(f"{path.name}.json").read_text())["export"]["normalises"] == [
+        rule["mean"],
+        rule["std"],
+    ]

@@ -50,7 +50,7 @@ def network(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Any, Path, 
 @torch.no_grad()
 def test_embeddings_are_the_networks_own(network: tuple[Any, Path, str]) -> None:
     model, path, kind = network
-    predictor = convnext.load(path, device="cpu")
+    predictor = convnext.load(path, device="cpu", backend="torch")
     expected = (model(inputs()) if kind == "projection" else model.embed(inputs())).numpy()
     found = predictor.embed(IMAGES)
     assert found.dtype == np.float32
@@ -62,7 +62,7 @@ def test_embeddings_are_the_networks_own(network: tuple[Any, Path, str]) -> None
 
 
 def test_embeddings_do_not_depend_on_the_batch_or_the_form(network: tuple[Any, Path, str], tmp_path: Path) -> None:
-    predictor = convnext.load(network[1], device="cpu")
+    predictor = convnext.load(network[1], device="cpu", backend="torch")
     alone = predictor.embed(IMAGES[0])
     assert alone.shape == (predictor.width,)
     for size in (1, 2, 5):

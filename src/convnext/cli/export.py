@@ -35,6 +35,11 @@ def _options(command: Parser) -> None:
     command.add_argument(
         "--data", metavar="LABELLED", help="with --int8: measure network and export on it, as `evaluate` does"
     )
+    command.add_argument(
+        "--pixels",
+        action="store_true",
+        help="the file takes pixels, uint8 [N, H, W, C], resized and cropped, and normalises them itself",
+    )
     add_json(
         command,
         "one JSON object: file, engine, largest difference, as a share of the outputs' range, and what was measured",
@@ -44,7 +49,7 @@ def _options(command: Parser) -> None:
 def _run(args: argparse.Namespace) -> None:
     from convnext.deploy.export.write import export
 
-    names = ("format", "precision", "int8", "data", "images")
+    names = ("format", "precision", "int8", "data", "images", "pixels")
     done = export(args.source, args.out, **{name: getattr(args, name) for name in names})
     if args.json:
         found = {"file": str(done.path), "engine": done.engine, "difference": done.difference}

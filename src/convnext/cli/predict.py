@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from convnext.cli.command import Command, Parser, add_device, add_engine, add_inputs, add_json, add_size, add_source
 from convnext.errors import InputError
+
+if TYPE_CHECKING:
+    from convnext.tasks.definition import TaskDefinition
 
 GIVEN = ("top_k", "threshold", "tile", "out")
 """Options that only some tasks' models take (`TaskDefinition.answer_options`)."""
@@ -45,20 +48,34 @@ def _options(command: Parser) -> None:
 
 def _run(args: argparse.Namespace) -> int:
     from convnext.data.sources.inputs import expand
-    from convnext.tasks.load import load_answering, task_of_weights
 
     images = list(expand(args.inputs))
-    predictor = load_answering(args.source, device=args.device, backend=args.backend, precision=args.precision)
-    task = task_of_weights(args.source)
+    predictor, task = _opened(args)
     given = {name: getattr(args, name) for name in GIVEN if hasattr(args, name)}
     for name in given.keys() - set(task.answer_options):
         taken = ", ".join(f"--{option.replace('_', '-')}" for option in task.answer_options)
         raise InputError(
             f"--{name.replace('_', '-')} is not for `convnext {task.command}`'s models, which take {taken}"
         )
-    predictor.see(args.image_size, args.crop)
     single = len(args.inputs) == 1 and len(images) == 1 and images[0][0] in (args.inputs[0], "-")
     return task.answer(predictor, images, as_json=args.json, single=single, **given)
+
+
+def _opened(args: argparse.Namespace) -> tuple[Any, TaskDefinition]:
+    """The predictor, and the task that it answers. A classifier's export needs no PyTorch, and none is imported."""
+    how = {"backend": args.backend, "precision": args.precision}
+    if args.image_size is None and args.crop is None:
+        from convnext.inference.portable import PortableClassifier, portable
+        from convnext.tasks.registry import find_task
+
+        if found := portable(args.source):
+            return PortableClassifier(*found, **how), find_task("classify")
+
+    from convnext.tasks.load import load_answering, task_of_weights
+
+    predictor = load_answering(args.source, device=args.device, **how)
+    predictor.see(args.image_size, args.crop)
+    return predictor, task_of_weights(args.source)
 
 
 PREDICT = Command("predict", "label images, find objects in them, or say what pixels show", _options, _run)

@@ -26,8 +26,8 @@ from convnext.inference.base import BATCH
 from convnext.inference.detector import Detector
 from convnext.inference.exported import ExportedNetwork
 from convnext.printing import to_json
+from convnext.storage.exports import FORMATS
 from convnext.tasks.load import load
-from convnext.weights.exports import FORMATS
 from convnext.weights.files import locate
 
 PRECISIONS_OF = {

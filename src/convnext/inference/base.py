@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, Self
+from itertools import islice
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -12,11 +13,9 @@ from PIL import Image
 from torch import Tensor, nn
 
 from convnext.data.images.decode import read_image
-from convnext.errors import InputError
+from convnext.errors import ImageError, InputError
 from convnext.inference.backends.network import stop_engine
-
-BATCH = 16
-"""Images that go through a network together."""
+from convnext.inference.reading import BATCH, Prepared, read_ahead
 
 
 class Predictor(ABC):
@@ -30,7 +29,7 @@ class Predictor(ABC):
 
     backend: str = "torch"
     """Engine that computes the network, with its version where `load` chose it."""
-    outputs: ClassVar[tuple[str, ...]] = ()
+    outputs: tuple[str, ...] = ()
     """Names of what `compute` gives, which an export holds; empty for networks that cannot be exported."""
 
     def __init__(self, model: nn.Module, classes: Sequence[str], transform: Any) -> None:
@@ -58,17 +57,17 @@ class Predictor(ABC):
         return (network(images),)
 
     def read(self, image: Any) -> Image.Image:
-        """An image in the form that the model sees: a path, a binary file, a PIL image, a uint8 array `[H, W, 3]` or
-        tensor `[3, H, W]`. `ImageError` for one that cannot be read."""
+        """An image in the form that the model sees: of a path, a binary file, a file's bytes, a PIL image, a uint8
+        array `[H, W, 3]` or tensor `[3, H, W]`. `ImageError` for one that cannot be read."""
         return read_image(image, self.transform.mode, white=self.transform.white)
 
     def embed(self, images: Any, *, batch_size: int = BATCH) -> np.ndarray:
         """The embedding of one image, float32 `[width]`, or those of many, `[N, width]`.
 
-        An image is a path, a binary file, a PIL image, or pixels as an array or tensor. `ImageError` for an image that
-        cannot be read.
+        An image is a path, a binary file, a file's bytes, a PIL image, or pixels as an array or tensor. `ImageError`
+        for an image that cannot be read.
         """
-        rows = self.each(images, batch_size, lambda read: self.embeddings([self.transform(i) for i in read]))
+        rows = self.each(images, batch_size, self.transform, self.embeddings)
         if not isinstance(images, list | tuple):
             return rows
         return np.stack(rows) if rows else np.empty((0, self.width), dtype=np.float32)
@@ -104,14 +103,32 @@ class Predictor(ABC):
             flip: whether a segmenter averages in the mirrored image.
         """
 
-    def each(self, images: Any, batch_size: int, answer: Callable[[list[Image.Image]], Sequence[Any]]) -> Any:
-        """The answer about one image, or a list of the answers about many, `batch_size` of them at a time."""
+    def each(
+        self,
+        images: Any,
+        batch_size: int,
+        prepare: Callable[[Image.Image], Prepared],
+        answer: Callable[[list[Prepared]], Sequence[Any]],
+    ) -> Any:
+        """The answer about one image, or a list of the answers about many, `batch_size` of them at a time.
+
+        `answer` takes what `prepare` makes of images that `read` gave; of many, threads read and prepare a batch ahead.
+        """
         if not isinstance(images, list | tuple):
-            return answer([self.read(images)])[0]
+            return answer([prepare(self.read(images))])[0]
         if batch_size < 1:
             raise InputError(f"batch_size must be at least 1, not {batch_size}")
-        firsts = range(0, len(images), batch_size)
-        return [one for at in firsts for one in answer([self.read(image) for image in images[at : at + batch_size]])]
+        answers: list[Any] = []
+        with read_ahead(images, self.read, prepare, ahead=batch_size) as results:
+            while batch := [_sound(result) for result in islice(results, batch_size)]:
+                answers += answer(batch)
+        return answers
+
+
+def _sound(result: Prepared | ImageError) -> Prepared:
+    if isinstance(result, ImageError):
+        raise result
+    return result
 
 
 def refuse_views(scales: Sequence[float] | None, flip: bool) -> None:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypedDict
 
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
 from convnext.data.images.preprocessing import Preprocessing
@@ -79,18 +78,14 @@ class ImageClassifier(SeesSquares):
     def __call__(self, images: Any, top_k: int = 5, *, batch_size: int = BATCH) -> Any:
         """Labels of one image, or a list of the labels of each of many.
 
-        An image is a path, a binary file, a PIL image, or pixels as an array or tensor. Labels are
+        An image is a path, a binary file, a file's bytes, a PIL image, or pixels as an array or tensor. Labels are
         `[{"label", "score"}, ...]`, best first, at most `top_k` of them. `ImageError` for an image that cannot be read.
         """
-        return self.each(images, batch_size, lambda read: self.labels(self.inputs(read), top_k))
+        return self.each(images, batch_size, self.prepare, lambda inputs: self.labels(inputs, top_k))
 
-    def inputs(self, images: Sequence[Image.Image]) -> Tensor:
-        """Images that `read` gave, preprocessed: `[N, C, H, W]`."""
-        return torch.stack([self.preprocessing(image) for image in images])
-
-    def labels(self, inputs: Tensor, top_k: int) -> list[list[Label]]:
-        """The `top_k` best labels of each of the preprocessed images `[N, C, H, W]`."""
-        best = self.scores(inputs).topk(min(top_k, len(self.classes)))
+    def labels(self, inputs: Tensor | Sequence[Tensor], top_k: int) -> list[list[Label]]:
+        """The `top_k` best labels of each of the preprocessed images `[C, H, W]`."""
+        best = self.scores(self.batch(inputs)).topk(min(top_k, len(self.classes)))
         return [
             [{"label": self.answers[i], "score": score} for score, i in zip(scores, indices, strict=True)]
             for scores, indices in zip(best.values.tolist(), best.indices.tolist(), strict=True)

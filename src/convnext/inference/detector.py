@@ -8,13 +8,14 @@ from typing import Any, Literal, NamedTuple, NotRequired, TypedDict
 
 import numpy as np
 import torch
-from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from convnext.data.images.whole_image import Size, WholeImage
 from convnext.inference.base import BATCH
+from convnext.inference.exported import ExportedNetwork
 from convnext.inference.whole import SeesWholeImages, arguments_of, fill
+from convnext.models.detection.exporting import detect
 from convnext.models.detection.rcnn import RCNN, Detections, create_detector
 
 MaskPadding = Literal["border", "zeros"]
@@ -39,6 +40,31 @@ class Found(NamedTuple):
     mask: np.ndarray | None
 
 
+class ExportedDetector(nn.Module):
+    """An exported detector, called like the `RCNN` that it was made from, image by image.
+
+    Args:
+        network: the exported model.
+        nms_iou: overlap from which of two boxes of a class the worse one was dropped.
+    """
+
+    def __init__(self, network: ExportedNetwork, nms_iou: float) -> None:
+        super().__init__()
+        self.network, self.engine, self.NMS_IOU = network, network.engine, nms_iou
+        self.mask_heads = "masks" in network.outputs
+
+    def forward(self, images: Sequence[Tensor]) -> list[Detections]:
+        """Normalised images `[3, H, W]` of any sizes to what is in each."""
+        found = [self.network.run(image[None]) for image in images]
+        none = torch.zeros(1, 0, 1, 1)
+        return [Detections(**{name: one.get(name, none)[0] for name in Detections._fields}) for one in found]
+
+    @property
+    def backbone(self) -> nn.Module:
+        """Raises `InputError`: the backbone of an exported detector cannot be run alone."""
+        return self.network.backbone
+
+
 class Detector(SeesWholeImages):
     """Finds objects.
 
@@ -53,7 +79,7 @@ class Detector(SeesWholeImages):
 
     def __init__(
         self,
-        model: RCNN,
+        model: RCNN | ExportedDetector,
         classes: Sequence[str],
         category_ids: Sequence[int | str],
         transform: WholeImage,
@@ -61,21 +87,25 @@ class Detector(SeesWholeImages):
         mask_padding: MaskPadding = "border",
     ) -> None:
         super().__init__(model, classes, transform)
+        self.outputs = Detections._fields if model.mask_heads else Detections._fields[:-1]
         self.mask_padding: MaskPadding = mask_padding
         self.category_ids = list(category_ids)
+
+    @staticmethod
+    def compute(network: Any, images: Tensor) -> tuple[Tensor, ...]:
+        return detect(network, images)
 
     def __call__(self, images: Any, threshold: float = 0.5, *, batch_size: int = BATCH) -> Any:
         """Objects of one image, or a list of the objects of each of many, with a score of at least `threshold`.
 
-        An image is a path, a binary file, a PIL image, or pixels as an array or tensor. Objects are `DetectedObject`s,
-        best first. `ImageError` for an image that cannot be read.
+        An image is a path, a binary file, a file's bytes, a PIL image, or pixels as an array or tensor. Objects are
+        `DetectedObject`s, best first. `ImageError` for an image that cannot be read.
         """
-        return self.each(images, batch_size, lambda read: self.objects(read, threshold))
+        return self.each(images, batch_size, self.prepare, lambda prepared: self.objects(prepared, threshold))
 
-    def objects(self, images: list[Image.Image], threshold: float) -> list[list[DetectedObject]]:
-        """Objects of images that `read` gave."""
-        sizes = [(image.height, image.width) for image in images]
-        found = self.find([self.transform(image) for image in images], sizes, least=threshold)
+    def objects(self, prepared: list[tuple[Tensor, Size]], threshold: float) -> list[list[DetectedObject]]:
+        """Objects of images that `prepare` gave."""
+        found = self.find([inputs for inputs, _ in prepared], [size for _, size in prepared], least=threshold)
         return [[self.named(each) for each in objects] for objects in found]
 
     def named(self, found: Found) -> DetectedObject:
@@ -139,5 +169,15 @@ def build_detector(state: dict[str, Tensor], meta: dict[str, Any]) -> Detector:
     with torch.device("meta"):
         model = create_detector(meta["model"], num_classes=len(meta["classes"]), **arguments_of(meta))
     fill(model, state)
+    return detector_of(model, meta)
+
+
+def exported_detector(network: ExportedNetwork, meta: dict[str, Any]) -> Detector:
+    """The detector whose export this is."""
+    return detector_of(ExportedDetector(network, meta["export"]["nms_iou"]), meta)
+
+
+def detector_of(model: RCNN | ExportedDetector, meta: dict[str, Any]) -> Detector:
+    """A detector on a network, used as its metadata say."""
     transform = WholeImage(**meta["transform"])
     return Detector(model, meta["classes"], meta["category_ids"], transform, **meta.get("testing", {}))

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from convnext.data.images.preprocessing import Preprocessing
@@ -45,6 +46,10 @@ class SeesSquares(Predictor):
             log.info("images are seen at %s; the model was trained for %s", size, stored)
         names = ("image_size", "crop")
         return {n: getattr(self.transform, n) for n in names if getattr(self.transform, n) != getattr(before, n)}
+
+    def prepare(self, image: Image.Image) -> Tensor:
+        """An image that `read` gave, preprocessed: `[C, H, W]`."""
+        return self.transform(image)
 
     def batch(self, inputs: Tensor | Sequence[Tensor]) -> Tensor:
         """Preprocessed images `[C, H, W]` as one tensor `[N, C, H, W]` on the network's device."""

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
-from convnext.data.images.whole_image import WholeImage
+from convnext.data.images.whole_image import Size, WholeImage
 from convnext.errors import InputError, WeightsError
 from convnext.inference.base import Predictor, refuse_views
 
@@ -33,6 +34,10 @@ class SeesWholeImages(Predictor):
     """
 
     transform: WholeImage
+
+    def prepare(self, image: Image.Image) -> tuple[Tensor, Size]:
+        """An image that `read` gave as the network's input `[3, h, w]`, and its own size."""
+        return self.transform(image), (image.height, image.width)
 
     @property
     def width(self) -> int:

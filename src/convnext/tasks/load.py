@@ -15,10 +15,10 @@ from convnext.inference.embedder import Embedder
 from convnext.inference.exported import ExportedNetwork
 from convnext.printing import command_line
 from convnext.runtime.device import Precision, pick_device
+from convnext.storage.exports import check_precision, is_export
 from convnext.tasks.definition import TaskDefinition
 from convnext.tasks.registry import TASKS, find_task
 from convnext.weights import read_meta
-from convnext.weights.exports import is_export
 from convnext.weights.files import locate
 from convnext.weights.licences import note_licence
 
@@ -53,14 +53,14 @@ def load(
         task, path = task_of_meta(meta), locate(source)
         exported = is_export(path)
         if exported:
-            predictor = task.exported(ExportedNetwork(path, meta, backend), meta)
+            network = ExportedNetwork(path, meta, backend)
+            predictor = task.exported(network, meta)
         else:
             predictor = task.predictor(source, meta)
         note_licence(predictor.model, meta)
     if exported:  # its engine has a device and a precision of its own
-        if precision not in ("fp32", meta["export"]["precision"]):
-            raise InputError(f"{source} computes in {meta['export']['precision']}: export it in {precision}")
-        predictor.backend = predictor.model.engine.name
+        check_precision(source, meta, precision)
+        predictor.backend = network.engine.name
         return predictor
     predictor.to(pick_device(device) if isinstance(device, str) else device)
     predictor.backend = use_backend(predictor.model, backend, precision)

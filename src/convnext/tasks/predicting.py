@@ -1,36 +1,60 @@
-"""What `convnext predict` does alike for detectors and segmenters: images one by one, and a folder for results."""
+"""What `convnext predict` does alike for detectors, segmenters and depth estimators: images one by one, and a folder
+for results."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic
 
 from PIL import Image
 
-from convnext.data.images.decode import read_image
 from convnext.errors import ImageError, InputError
+from convnext.inference.base import Predictor
+from convnext.inference.reading import Prepared, read_ahead
 from convnext.printing import complain, to_json
 from convnext.storage.files import short
 
 
-class Readable:
-    """Iterates over (number, name, image) of what can be read of `images`, and says on stderr what cannot."""
+class Readable(Generic[Prepared]):
+    """What can be read of images, and on stderr what cannot.
 
-    def __init__(self, images: list[tuple[str, Any]], *, as_json: bool, white: int) -> None:
-        self.images, self.as_json, self.white, self.bad = images, as_json, white, 0
+    Args:
+        images: (name, what `read_image` takes) each.
+        predictor: what reads them.
+        prepare: called with each image, in threads.
+        as_json: print a line `{"image", "error"}` on stdout too for what cannot be read.
+    """
 
-    def __iter__(self) -> Iterator[tuple[int, str, Image.Image]]:
-        for number, (name, source) in enumerate(self.images, start=1):
-            try:
-                image = read_image(source, white=self.white)
-            except ImageError as error:
-                self.bad += 1
-                complain(error)
-                if self.as_json:
-                    print(to_json({"image": name, "error": str(error)}))
+    def __init__(
+        self,
+        images: list[tuple[str, Any]],
+        predictor: Predictor,
+        prepare: Callable[[Image.Image], Prepared],
+        *,
+        as_json: bool,
+    ) -> None:
+        self.images, self.predictor, self.prepare, self.as_json, self.bad = images, predictor, prepare, as_json, 0
+
+    @contextmanager
+    def reading(self) -> Iterator[Iterator[tuple[int, str, Image.Image, Prepared]]]:
+        """Inside, an iterator over (number from 1, name, image, what `prepare` made of it) of what can be read."""
+        sources = (source for _, source in self.images)
+        with read_ahead(sources, self.predictor.read, lambda image: (image, self.prepare(image))) as results:
+            yield self._readable(results)
+
+    def _readable(
+        self, results: Iterator[tuple[Image.Image, Prepared] | ImageError]
+    ) -> Iterator[tuple[int, str, Image.Image, Prepared]]:
+        for number, ((name, _), result) in enumerate(zip(self.images, results, strict=True), start=1):
+            if not isinstance(result, ImageError):
+                yield number, name, *result
                 continue
-            yield number, name, image
+            self.bad += 1
+            complain(result)
+            if self.as_json:
+                print(to_json({"image": name, "error": str(result)}))
 
     def status(self) -> int:
         """How the command ends: 0, 1 if some image was unreadable, 2 if all were."""

@@ -23,9 +23,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from convnext.errors import InputError, WeightsError
+from convnext.storage.exports import export_meta, is_export
 from convnext.storage.files import whole_file
 from convnext.weights import hub, openmmlab, zoo
-from convnext.weights.exports import export_meta, is_export
 from convnext.weights.key_tables import State
 from convnext.weights.layouts import (
     DECODER,

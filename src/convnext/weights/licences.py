@@ -10,11 +10,12 @@ import logging
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-
-from torch import nn
+from typing import TYPE_CHECKING, Any
 
 from convnext.printing import LONGEST_NAME, printable
+
+if TYPE_CHECKING:
+    from torch import nn
 
 log = logging.getLogger("convnext")
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import stat
+import sys
 import threading
 import warnings
 from importlib.util import find_spec
@@ -17,7 +18,6 @@ from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
-from torch import Tensor
 
 from convnext.data.images.costly import reason_to_refuse, refuse_large_tiles
 from convnext.errors import ImageError
@@ -81,32 +81,41 @@ _header_lock = threading.Lock()
 def read_image(source: Any, mode: str = "RGB", *, white: int = WHITE) -> Image.Image:
     """An image as 8-bit "RGB" or "L", upright as its EXIF says.
 
-    `source` is a path, a binary file, a Pillow image, or pixels: a uint8 array `[H, W, 3]` or `[H, W]`, or a uint8
-    tensor `[3, H, W]` or `[1, H, W]`. Of an animation it is the first frame. Conversions are those of `as_mode`. A
-    failure raises `ImageError`, one line with path and reason: missing or unreadable, zero bytes, not an image,
-    truncated or damaged, more than `MAX_BYTES`, or more than `MAX_PIXELS` pixels by its header (refused before
+    `source` is a path, a binary file, a file's bytes, a Pillow image, or pixels: a uint8 array `[H, W, 3]` or `[H, W]`,
+    or a uint8 tensor `[3, H, W]` or `[1, H, W]`. Of an animation it is the first frame. Conversions are those of
+    `as_mode`. A failure raises `ImageError`, one line with path and reason: missing or unreadable, zero bytes, not an
+    image, truncated or damaged, more than `MAX_BYTES`, or more than `MAX_PIXELS` pixels by its header (refused before
     decoding).
     """
     if isinstance(source, str | Path):
         return decode_image(read_bytes(source), mode, name=str(source), white=white)
     if isinstance(source, Image.Image):
         return as_mode(upright_copy(source), mode, white)
-    if isinstance(source, np.ndarray | Tensor):
+    if isinstance(source, np.ndarray) or _is_tensor(source):
         return as_mode(_image_of(source), mode, white)
+    if isinstance(source, bytes):
+        return decode_image(source, mode, name="image", white=white)
     if not hasattr(source, "read"):
         raise ImageError(f"an image is {_TAKEN}, not {type(source).__name__}")
     return decode_image(source.read(), mode, name=str(getattr(source, "name", "image")), white=white)
 
 
-_TAKEN = "a path, a binary file, a Pillow image, a uint8 array [H, W, 3] or [H, W], or a uint8 tensor [3, H, W]"
+_TAKEN = (
+    "a path, a binary file, a file's bytes, a Pillow image, a uint8 array [H, W, 3] or [H, W], or a uint8 tensor "
+    "[3, H, W]"
+)
 
 
-def _image_of(pixels: np.ndarray | Tensor) -> Image.Image:
-    kind = "tensor" if isinstance(pixels, Tensor) else "array"
+def _is_tensor(source: Any) -> bool:
+    """Whether it is a tensor of PyTorch, which where none is loaded nothing is."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(source, torch.Tensor)
+
+
+def _image_of(pixels: Any) -> Image.Image:
+    kind = "tensor" if _is_tensor(pixels) else "array"
     shape, dtype = list(pixels.shape), str(pixels.dtype).removeprefix("torch.")
-    values = (
-        pixels.detach().permute(1, 2, 0).cpu().numpy() if isinstance(pixels, Tensor) and pixels.ndim == 3 else pixels
-    )
+    values = pixels.detach().permute(1, 2, 0).cpu().numpy() if kind == "tensor" and pixels.ndim == 3 else pixels
     if not isinstance(values, np.ndarray) or values.dtype != np.uint8 or values.ndim not in (2, 3) or not values.size:
         raise ImageError(f"an image is {_TAKEN}, not a {dtype} {kind} {shape}")
     if values.ndim == 3 and values.shape[2] == 1:

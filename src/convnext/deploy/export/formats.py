@@ -15,7 +15,7 @@ from xml.etree import ElementTree
 from torch.export import ExportedProgram
 
 from convnext.errors import InputError
-from convnext.weights.exports import KEY
+from convnext.storage.exports import KEY
 
 PRECISIONS = {"onnx": ("fp32", "fp16"), "openvino": ("fp32", "fp16", "bf16"), "aot": ("fp32", "bf16")}
 """Precisions of each format. OpenVINO's fp16 is that of the stored weights, and its bf16 that of the computation."""

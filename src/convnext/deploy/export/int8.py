@@ -12,6 +12,7 @@ import numpy as np
 from convnext.data.sources.image_files import find_images
 from convnext.deploy.export.formats import needs, quietly
 from convnext.errors import InputError
+from convnext.inference.backends import pixels_of
 from convnext.inference.base import Predictor
 
 CALIBRATED = 300
@@ -20,11 +21,13 @@ PRECISE = ["ReduceL2", "ReduceMean", "Divide", "MVN"]
 """OpenVINO's operators that stay in fp32: those of GRN, and LayerNorm's."""
 
 
-def quantiser(predictor: Predictor, folder: str | Path) -> Callable[[Any], Any]:
+def quantiser(
+    predictor: Predictor, folder: str | Path, statistics: list[list[float]] | None = None
+) -> Callable[[Any], Any]:
     """A function that quantises an OpenVINO model of the predictor's network.
 
     Up to `CALIBRATED` images of `folder`, evenly spread over their sorted paths, are seen as the predictor sees them,
-    one by one.
+    one by one; as pixels where the model normalises them by `statistics`, mean and deviation of each channel.
 
     Raises:
         InputError: no images there, or NNCF is not installed.
@@ -39,7 +42,8 @@ def quantiser(predictor: Predictor, folder: str | Path) -> Callable[[Any], Any]:
     chosen = [found[place] for place in places]
 
     def inputs(path: Path) -> np.ndarray:
-        return predictor.transform(predictor.read(path))[None].numpy()
+        images = predictor.transform(predictor.read(path))[None].numpy()
+        return images if statistics is None else pixels_of(images, statistics)
 
     def quantise(model: Any) -> Any:
         # ModelType.TRANSFORMER makes models that OpenVINO does not compile on a CPU.

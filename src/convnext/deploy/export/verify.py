@@ -58,7 +58,7 @@ def checked_inputs(predictor: Predictor, images: Sequence[Image.Image]) -> list[
     transformed = [predictor.transform(image) for image in images]
     first = transformed[0]
     size = (round(ODD * first.shape[1]) // 2 * 2 + 1, round(ODD * first.shape[2] * 1.2) // 2 * 2 + 1)
-    several = [F.interpolate(each[None], size=size, mode="bilinear", align_corners=False) for each in transformed]
+    several = [F.interpolate(each[None], size=size, mode="nearest-exact") for each in transformed]
     return [first[None], torch.cat(several)]
 
 

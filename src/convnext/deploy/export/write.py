@@ -13,25 +13,30 @@ from typing import Any, NamedTuple
 
 import torch
 
+from convnext.data.images.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 from convnext.data.sources.image_files import find_images
+from convnext.deploy.export.detector import thresholds, verify_detector
 from convnext.deploy.export.formats import PRECISIONS, note, write_onnx, write_openvino, write_package
 from convnext.deploy.export.int8 import quantiser
 from convnext.deploy.export.network import MOST, ExportNetwork, program_of
 from convnext.deploy.export.verify import made_up_images, verify
 from convnext.errors import InputError, nearest
+from convnext.inference.backends import installed_backends
 from convnext.inference.base import Predictor
+from convnext.inference.detector import Detector
 from convnext.inference.embedder import Embedder
 from convnext.inference.exported import ExportedNetwork
 from convnext.inference.squares import SeesSquares
+from convnext.storage.exports import FORMATS, VERSION
 from convnext.tasks.evaluate import evaluate
 from convnext.tasks.load import load
 from convnext.weights import read_meta
-from convnext.weights.exports import FORMATS, VERSION
 from convnext.weights.files import EMBEDS
 
 DESCRIBED = (
     "task",
     "classes",
+    "category_ids",
     "descriptions",
     "multi_label",
     "preprocessing",
@@ -49,8 +54,8 @@ _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 class Export(NamedTuple):
     """A written export: its file, the engine that checked it, and its largest difference from the network.
 
-    `difference` is a share of the outputs' range. `measured` holds the metrics of the "network" and the "export" on
-    labelled images, where there were some.
+    `engine` is one that runs it here. `difference` is a share of the outputs' range; a detector's is of its objects'
+    scores. `measured` holds the metrics of the "network" and the "export" on labelled images, where there were some.
     """
 
     path: Path
@@ -68,8 +73,9 @@ def export(
     int8: str | Path | None = None,
     data: str | Path | None = None,
     images: str | Path | None = None,
+    pixels: bool = False,
 ) -> Export:
-    """Export a classifier, embedder, segmenter or depth estimator, for batches and images of any size.
+    """Export a model for batches and images of any size; of detectors for one image at a time.
 
     Args:
         source: what `load` takes, but for an export.
@@ -81,38 +87,44 @@ def export(
             ranges that up to 300 of them show; for openvino.
         data: labelled images, as `evaluate` takes them, on which the network and its export in 8 bits are measured.
         images: a folder of images to check the export on; those of `int8` or made-up ones without.
+        pixels: the file takes pixels, uint8 `[N, H, W, C]`, resized and cropped, and normalises them itself.
 
     Raises:
         WeightsError: nothing there, or not to be trusted.
         InputError: a task, format or precision that there is none of, an engine that is not installed, no images in
-            a folder, or a difference beyond 1e-4 of the outputs' range (fp32) or 2e-2 (fp16, bf16). In 8 bits the
-            difference has no bound, but outputs must be finite.
+            a folder, or a difference in any installed engine beyond 1e-4 of the outputs' range (fp32) or 2e-2 (fp16,
+            bf16), of detectors beyond `deploy.export.detector.BOUNDS`. In 8 bits the difference has no bound, but
+            outputs must be finite.
     """
     out = Path(out)
     _check(out, format, precision, int8, data)
-    predictor = load(source, device="cpu", backend="torch")
-    if isinstance(predictor.model, ExportedNetwork):
+    if "export" in read_meta(source):
         raise InputError(f"{source} is an export; name what it was made of")
+    predictor = load(source, device="cpu", backend="torch")
     if not predictor.outputs:
         raise InputError(f"a {type(predictor).__name__} cannot be exported")
     seen = _images(predictor, images or int8)
     write: Callable = {"onnx": write_onnx, "openvino": write_openvino, "aot": write_package}[format]
+    statistics = _statistics(predictor) if pixels else None
     if int8 is not None:
-        precision, write = "int8", partial(write_openvino, adapt=quantiser(predictor, int8))
+        precision, write = "int8", partial(write_openvino, adapt=quantiser(predictor, int8, statistics))
     measured = {"network": evaluate(str(source), str(data), device="cpu")} if data is not None else None
-    meta = _meta(predictor, source, format, precision)
+    meta = _meta(predictor, source, format, precision, statistics)
     # OpenVINO converts a network in fp32, whatever it stores and computes in.
     dtype = torch.float32 if format == "openvino" else _DTYPES[precision]
-    network = ExportNetwork(copy.deepcopy(predictor.model), predictor.compute, dtype)
+    network = ExportNetwork(copy.deepcopy(predictor.model), predictor.compute, dtype, statistics)
     folder = out.with_name(f".{out.name[:64]}.{os.getpid()}.tmp")
     try:
         folder.mkdir()
         part = folder / out.name
-        write(program_of(network, meta["export"]["in_chans"]), part, meta)
-        exported = ExportedNetwork(part, meta)
-        difference = verify(predictor, exported, seen, precision)
-        engine = exported.engine.name
-        del exported
+        write(program_of(network, meta["export"]["in_chans"], meta["export"]["batch"][1]), part, meta)
+        check: Callable = verify_detector if isinstance(predictor, Detector) else verify
+        differences = {}
+        for name in installed_backends(part):
+            exported = ExportedNetwork(part, meta, name)
+            differences[exported.engine.name] = check(predictor, exported, seen, precision)
+            del exported
+        difference, engine = max(differences.values()), next(iter(differences))
         if measured is not None:
             measured["export"] = evaluate(str(part), str(data), device="cpu")
             meta["export"]["measured"] = measured
@@ -153,7 +165,9 @@ def _images(predictor: Predictor, folder: str | Path | None) -> list:
     return [predictor.read(path) for path in found[:: max(1, len(found) // CHECKED)][:CHECKED]]
 
 
-def _meta(predictor: Predictor, source: str | Path, format: str, precision: str) -> dict[str, Any]:
+def _meta(
+    predictor: Predictor, source: str | Path, format: str, precision: str, statistics: list | None
+) -> dict[str, Any]:
     meta = {**read_meta(source)}
     if isinstance(predictor, SeesSquares):
         meta |= {"preprocessing": predictor.preprocessing.to_dict(), "classes": predictor.classes}
@@ -166,10 +180,20 @@ def _meta(predictor: Predictor, source: str | Path, format: str, precision: str)
         "format": format,
         "precision": precision,
         "outputs": list(predictor.outputs),
+        "normalises": statistics,
         "in_chans": getattr(network, "in_chans", 3),
         "num_classes": getattr(network, "num_classes", 0),
         "num_features": getattr(network, "num_features", 0),
         "batch": [1, MOST],
         "cpu": torch.backends.cpu.get_cpu_capability(),
     }
+    if isinstance(predictor, Detector):
+        meta["export"] |= {"batch": [1, 1], **thresholds(network)}
     return meta
+
+
+def _statistics(predictor: Predictor) -> list[list[float]]:
+    """Mean and deviation of each channel by which the predictor's images are normalised."""
+    square = isinstance(predictor, SeesSquares)
+    found = (predictor.transform.mean, predictor.transform.std) if square else (IMAGENET_MEAN, IMAGENET_STD)
+    return [list(values) for values in found]

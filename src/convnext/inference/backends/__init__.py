@@ -26,6 +26,11 @@ FILE_BACKENDS = {".onnx": ("openvino", "onnxruntime"), ".xml": ("openvino",), ".
 """Engines of each kind of file, the faster one first."""
 
 
+def installed_backends(path: Path) -> list[str]:
+    """Engines of a file that are installed, the fastest first."""
+    return [name for name in FILE_BACKENDS[path.suffix] if name == "aot" or find_spec(name) is not None]
+
+
 def open_engine(path: Path, meta: dict[str, Any], backend: str = "auto") -> Engine:
     """The engine for a file, with the model loaded.
 
@@ -38,9 +43,40 @@ def open_engine(path: Path, meta: dict[str, Any], backend: str = "auto") -> Engi
         WeightsError: it cannot be run here.
         InputError: an engine that does not run such files.
     """
+    engine = _opened(path, meta, backend)
+    statistics = meta["export"].get("normalises")
+    return engine if statistics is None else TakesPixels(engine, statistics)
+
+
+class TakesPixels:
+    """An engine whose model normalises pixels itself, called with normalised images like any other.
+
+    Args:
+        engine: takes pixels, uint8 `[N, H, W, C]`.
+        statistics: mean and deviation of each channel, for values in 0..1.
+    """
+
+    def __init__(self, engine: Engine, statistics: list[list[float]]) -> None:
+        self.engine, self.name, self.statistics = engine, engine.name, statistics
+
+    def __call__(self, images: np.ndarray) -> list[np.ndarray]:
+        return self.engine(pixels_of(images, self.statistics))
+
+
+def pixels_of(images: np.ndarray, statistics: list[list[float]]) -> np.ndarray:
+    """Normalised images `[N, C, H, W]` as the pixels that they were, uint8 `[N, H, W, C]`.
+
+    `statistics` are mean and deviation of each channel, for values in 0..1.
+    """
+    mean, deviation = np.array(statistics, dtype=np.float32)[:, :, None, None]
+    pixels = np.rint(255 * (images * deviation + mean)).clip(0, 255).astype(np.uint8)
+    return np.ascontiguousarray(pixels.transpose(0, 2, 3, 1))
+
+
+def _opened(path: Path, meta: dict[str, Any], backend: str) -> Engine:
     known = FILE_BACKENDS[path.suffix]
     if backend == "auto":
-        backend = next((name for name in known if name == "aot" or find_spec(name) is not None), known[0])
+        backend = next(iter(installed_backends(path)), known[0])
     if backend not in known:
         raise InputError(f"{path} is run by {' or '.join(known)}, and not by backend '{backend}'")
     if backend == "onnxruntime":
@@ -53,4 +89,4 @@ def open_engine(path: Path, meta: dict[str, Any], backend: str = "auto") -> Engi
         return OpenvinoEngine(path, meta["export"]["precision"])
     from convnext.inference.backends.aot import PackageEngine
 
-    return PackageEngine(path, meta["export"]["cpu"])
+    return PackageEngine(path, meta["export"]["cpu"], detects="boxes" in meta["export"]["outputs"])

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from convnext.errors import WeightsError
-from convnext.weights.exports import damaged
+from convnext.storage.exports import damaged
 
 _CAPABILITIES = ["DEFAULT", "AVX2", "AVX512"]
 """Instruction sets of x86 processors, as PyTorch names them; each includes those before it."""
@@ -20,16 +20,19 @@ class PackageEngine:
     Args:
         path: the `.pt2` file.
         cpu: the kind of processor that it was compiled for, as `torch.backends.cpu.get_cpu_capability` says it.
+        detects: it is a detector, whose NMS and RoIAlign are torchvision's.
 
     Raises:
         WeightsError: a damaged file, or one for another kind of processor.
     """
 
-    def __init__(self, path: Path, cpu: str) -> None:
+    def __init__(self, path: Path, cpu: str, *, detects: bool) -> None:
         here = torch.backends.cpu.get_cpu_capability()
         known = here in _CAPABILITIES and cpu in _CAPABILITIES
         if here != cpu and not (known and _CAPABILITIES.index(here) > _CAPABILITIES.index(cpu)):
             raise WeightsError(f"{path} was compiled for {cpu} processors, and this one is {here}: export it here")
+        if detects:
+            import torchvision  # noqa: F401
         try:
             # What torch._inductor.aoti_load_package wraps, without importing the compiler.
             self.loader = torch._C._aoti.AOTIModelPackageLoader(str(path), "model")

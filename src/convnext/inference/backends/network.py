@@ -44,7 +44,8 @@ def use_backend(model: nn.Module, backend: str, precision: Precision) -> str:
     version = f"torch {torch.__version__.split('+')[0]}"
     if backend == "torch":
         return version
-    stages: Any = torch.compile(backbone.run_stages)
+    # Frozen weights are laid out for the products once. A GPU gains nothing by it.
+    stages: Any = torch.compile(backbone.run_stages, options={"freezing": device.type == "cpu"})
     backbone.engine = lambda images, last_only: stages(images)
     return f"{version}, compiled at the first image"
 

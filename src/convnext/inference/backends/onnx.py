@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from convnext.weights.exports import damaged, missing
+from convnext.storage.exports import damaged, missing
 
 
 class OnnxEngine:

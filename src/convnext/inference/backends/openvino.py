@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from convnext.weights.exports import damaged, missing
+from convnext.storage.exports import damaged, missing
 
 FIXED_SHAPES = 2
 """Shapes of images for which a model is compiled anew: a full batch, and a last one or a single image."""

@@ -142,7 +142,7 @@ class BoxStage(nn.Module):
     def refine(self, codes: Tensor, best: Tensor, regions: Tensor, size: tuple[int, int]) -> Tensor:
         """The regions moved to where the stage says their class `best` `[R]` lies: `[R, 4]`, for the stage after it."""
         boxes = self.decode(codes, regions, size)
-        return boxes[:, 0] if self.head.class_agnostic else boxes[torch.arange(len(best), device=best.device), best]
+        return boxes[:, 0] if self.head.class_agnostic else boxes[torch.arange(best.shape[0], device=best.device), best]
 
     def decode(self, codes: Tensor, regions: Tensor, size: tuple[int, int]) -> Tensor:
         """Codes `[R, boxes, 4]` of regions `[R, 4]` to boxes `[R, boxes, 4]` inside an image of height and width."""

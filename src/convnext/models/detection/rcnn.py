@@ -186,11 +186,14 @@ class RCNN(nn.Module):
         groups = []
         for own in places.values():
             batch = torch.stack([padded(images[i], self.size_divisor) for i in own])
-            maps = [norm(x).permute(0, 3, 1, 2) for norm, x in zip(self.norms, self.backbone(batch), strict=True)]
-            features = self.fpn(OrderedDict(zip(LEVELS, maps, strict=True)))
             sizes = [(images[i].shape[1], images[i].shape[2]) for i in own]
-            groups.append(Group(own, ImageList(batch, sizes), features))
+            groups.append(Group(own, ImageList(batch, sizes), self.pyramid(batch)))
         return groups
+
+    def pyramid(self, batch: Tensor) -> dict[str, Tensor]:
+        """Images `[N, 3, H, W]`, padded, to the feature pyramid's maps `[N, C, h, w]` by level, the finest first."""
+        maps = [norm(x).permute(0, 3, 1, 2) for norm, x in zip(self.norms, self.backbone(batch), strict=True)]
+        return self.fpn(OrderedDict(zip(LEVELS, maps, strict=True)))
 
     def pooled(self, pool: RegionPool, groups: list[Group], regions: list[Tensor]) -> Tensor:
         """Every image's boxes `[r, 4]`, pooled from its group's maps: `[R, C, side, side]`, in the images' order."""
@@ -266,12 +269,7 @@ class RCNN(nn.Module):
 
     def select(self, boxes: Tensor, probabilities: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Boxes `[R, boxes, 4]` and probabilities `[R, 1 + classes]` to boxes, scores and labels of what is kept."""
-        scores = probabilities[:, 1:]
-        region, label = torch.where(scores > self.SCORE_THRESHOLD)
-        values = scores[region, label]
-        candidates = boxes[region, label if boxes.shape[1] > 1 else 0]
-        real = ((candidates[:, 2:] - candidates[:, :2]) > 1e-2).all(1)
-        candidates, values, label = candidates[real], values[real], label[real]
+        candidates, values, label = self.candidates(boxes, probabilities)
         if self.soft_nms:
             kept, values = soft_nms(
                 candidates, values, label, iou=self.NMS_IOU, least=self.DECAYED, most=self.MAX_DETECTIONS
@@ -279,6 +277,15 @@ class RCNN(nn.Module):
             return candidates[kept], values, label[kept]
         kept = batched_nms(candidates, values, label, self.NMS_IOU)[: self.MAX_DETECTIONS]
         return candidates[kept], values[kept], label[kept]
+
+    def candidates(self, boxes: Tensor, probabilities: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Boxes, scores and labels of what is likely enough and not empty, of the arguments of `select`."""
+        scores = probabilities[:, 1:]
+        region, label = torch.where(scores > self.SCORE_THRESHOLD)
+        values = scores[region, label]
+        found = boxes[region, label if boxes.shape[1] > 1 else 0]
+        real = ((found[:, 2:] - found[:, :2]) > 1e-2).all(1)
+        return found[real], values[real], label[real]
 
 
 def mean_probabilities(answers: list[Tensor]) -> Tensor:
@@ -293,7 +300,9 @@ def mean_logits(answers: list[Tensor]) -> Tensor:
 
 def padded_size(image: Tensor, divisor: int) -> tuple[int, int]:
     """Height and width of an image `[3, H, W]`, rounded up to multiples of a divisor."""
-    return -(-image.shape[1] // divisor) * divisor, -(-image.shape[2] // divisor) * divisor
+    # In positive numbers: an exported division of negative ones would round up.
+    height, width = ((side + divisor - 1) // divisor * divisor for side in image.shape[1:])
+    return height, width
 
 
 def padded(image: Tensor, divisor: int) -> Tensor:

@@ -62,7 +62,7 @@ def torchvision_pool(
     """The same by torchvision: R regions `[R, 4]` with their image and level to `[R, C, side, side]`."""
     regions = torch.nan_to_num(regions, 0, 0, 0)  # of which torchvision's kernel for CPUs dies
     places = torch.cat([image[:, None].to(regions.dtype), regions], 1)
-    pooled = maps[0].new_zeros(len(regions), maps[0].shape[1], side, side)
+    pooled = maps[0].new_zeros(regions.shape[0], maps[0].shape[1], side, side)
     for i, (x, stride) in enumerate(zip(maps, STRIDES, strict=True)):
         on = torch.where(level == i)[0]
         # The places in the maps' type would lie pixels off in bf16.

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
-
-import torch
+from collections.abc import Generator
+from contextlib import closing
+from itertools import islice
+from typing import TYPE_CHECKING, Any
 
 from convnext.errors import ImageError, InputError
-from convnext.inference.base import BATCH
-from convnext.inference.classifier import ImageClassifier, Label
+from convnext.inference.reading import BATCH, read_ahead
 from convnext.printing import complain, printable, to_json
+
+if TYPE_CHECKING:
+    from convnext.inference.classifier import ImageClassifier, Label
+    from convnext.inference.portable import PortableClassifier
 
 
 def label_inputs(
-    predictor: ImageClassifier,
+    predictor: ImageClassifier | PortableClassifier,
     images: list[tuple[str, Any]],
     *,
     as_json: bool,
@@ -29,35 +32,31 @@ def label_inputs(
     if top_k < 1:
         raise InputError(f"--top-k must be at least 1, not {top_k}")
     bad = 0
-    for name, answer in answers(predictor, images, top_k):
-        if isinstance(answer, ImageError):
-            bad += 1
-            complain(answer)
-            if as_json and not single:
-                print(to_json({"image": name, "error": str(answer)}))
-        elif as_json:
-            print(to_json(answer if single else {"image": name, "labels": answer}), flush=True)
-        else:
-            lines = "".join(f"  {label['score']:.4f}  {label['label']}\n" for label in answer)
-            print(printable(f"{name}\n{lines}"), end="")
+    with closing(answers(predictor, images, top_k)) as answered:
+        for name, answer in answered:
+            if isinstance(answer, ImageError):
+                bad += 1
+                complain(answer)
+                if as_json and not single:
+                    print(to_json({"image": name, "error": str(answer)}))
+            elif as_json:
+                print(to_json(answer if single else {"image": name, "labels": answer}), flush=True)
+            else:
+                lines = "".join(f"  {label['score']:.4f}  {label['label']}\n" for label in answer)
+                print(printable(f"{name}\n{lines}"), end="")
     if bad and not single:
         complain(f"{bad} of {len(images)} images could not be read")
     return 0 if not bad else 2 if bad == len(images) else 1
 
 
 def answers(
-    predictor: ImageClassifier, images: list[tuple[str, Any]], top_k: int
-) -> Iterator[tuple[str, list[Label] | ImageError]]:
+    predictor: ImageClassifier | PortableClassifier, images: list[tuple[str, Any]], top_k: int
+) -> Generator[tuple[str, list[Label] | ImageError]]:
     """Labels, or the error, of each image in order; readable ones go through the network in batches."""
-    for start in range(0, len(images), BATCH):
-        inputs: list[torch.Tensor] = []
-        errors: dict[int, ImageError] = {}
-        chunk = images[start : start + BATCH]
-        for i, (_, image) in enumerate(chunk):
-            try:
-                inputs.append(predictor.inputs([predictor.read(image)]))
-            except ImageError as error:
-                errors[i] = error
-        labels = iter(predictor.labels(torch.cat(inputs), top_k) if inputs else [])
-        for i, (name, _) in enumerate(chunk):
-            yield name, errors[i] if i in errors else next(labels)
+    names = (name for name, _ in images)
+    with read_ahead((image for _, image in images), predictor.read, predictor.prepare, ahead=BATCH) as results:
+        while batch := list(islice(results, BATCH)):
+            inputs: Any = [result for result in batch if not isinstance(result, ImageError)]
+            labels = iter(predictor.labels(inputs, top_k) if inputs else [])
+            for result in batch:
+                yield next(names), result if isinstance(result, ImageError) else next(labels)

@@ -29,22 +29,23 @@ def estimate_inputs(
     """
     outputs = Outputs(out, images) if out is not None else None
     rows = []
-    readable = Readable(images, as_json=as_json, white=estimator.transform.white)
-    for _, name, image in readable:
-        depths = estimator(image)
-        least, median, most = (float(np.float32(value)) for value in np.quantile(depths, (0, 0.5, 1)))
-        own = {"image": name, "least": round(least, 4), "median": round(median, 4), "most": round(most, 4)}
-        if as_json:
-            print(to_json(own), flush=True)
-        else:
-            print(printable(f"{name}\n  {least:.4g} to {most:.4g}, median {median:.4g}"))
-        if outputs is not None:
-            stem = outputs.stem(name)
-            rows.append({**own, "file": f"{stem}.png"})
-            with whole_file(outputs.folder / f"{stem}.png") as path:
-                depth_picture(depths, estimator.depth_scale).save(path, format="PNG")
-            with whole_file(outputs.folder / f"{stem}-depth.png") as path:
-                draw_depths(depths).save(path, format="PNG")
+    readable = Readable(images, estimator, estimator.prepare, as_json=as_json)
+    with readable.reading() as read:
+        for _, name, _, prepared in read:
+            depths = estimator.estimate(*prepared)
+            least, median, most = (float(np.float32(value)) for value in np.quantile(depths, (0, 0.5, 1)))
+            own = {"image": name, "least": round(least, 4), "median": round(median, 4), "most": round(most, 4)}
+            if as_json:
+                print(to_json(own), flush=True)
+            else:
+                print(printable(f"{name}\n  {least:.4g} to {most:.4g}, median {median:.4g}"))
+            if outputs is not None:
+                stem = outputs.stem(name)
+                rows.append({**own, "file": f"{stem}.png"})
+                with whole_file(outputs.folder / f"{stem}.png") as path:
+                    depth_picture(depths, estimator.depth_scale).save(path, format="PNG")
+                with whole_file(outputs.folder / f"{stem}-depth.png") as path:
+                    draw_depths(depths).save(path, format="PNG")
     if outputs is not None:
         with whole_file(outputs.folder / "depths.json") as path:
             path.write_text(to_json(rows))

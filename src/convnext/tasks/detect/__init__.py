@@ -72,6 +72,11 @@ class Detect(TaskDefinition):
 
         return build_detector(read_tensors(source), meta)
 
+    def exported(self, network: Any, meta: dict[str, Any]) -> Any:
+        from convnext.inference.detector import exported_detector
+
+        return exported_detector(network, meta)
+
     def evaluator(self) -> Evaluator:
         from convnext.tasks.detect.evaluate import DetectionEvaluator
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,31 +38,35 @@ def detect_inputs(
         raise InputError(f"--tile must be at least 32 pixels, not {tile}")
     outputs = Outputs(out, images) if out is not None else None
     rows: list[dict[str, Any]] = []
-    readable = Readable(images, as_json=as_json, white=detector.transform.white)
-    for number, name, image in readable:
-        found = _find(detector, image, tile, threshold)
-        own = [_row(detector, each) for each in found]
-        if as_json:
-            print(to_json({"image": name, "objects": own}), flush=True)
-        else:
-            lines = (f"  {each.score:.4f}  {detector.classes[each.label]}  {_box(each)}\n" for each in found)
-            print(printable(f"{name}\n{''.join(lines)}"), end="")
-        if outputs is not None:
-            drawing = f"{outputs.stem(name)}.png"
-            rows += [{"image_id": number, "file_name": name, "drawing": drawing, **row} for row in own]
-            shown = [Drawn(detector.classes[each.label], each.score, each.box, each.mask) for each in found]
-            with whole_file(outputs.folder / drawing) as temporary:
-                draw_objects(image, shown).save(temporary, format="PNG")
+    prepare = partial(_prepared, detector, tile=tile, least=threshold)
+    readable = Readable(images, detector, prepare, as_json=as_json)
+    with readable.reading() as read:
+        for number, name, image, find in read:
+            found = find()
+            own = [_row(detector, each) for each in found]
+            if as_json:
+                print(to_json({"image": name, "objects": own}), flush=True)
+            else:
+                lines = (f"  {each.score:.4f}  {detector.classes[each.label]}  {_box(each)}\n" for each in found)
+                print(printable(f"{name}\n{''.join(lines)}"), end="")
+            if outputs is not None:
+                drawing = f"{outputs.stem(name)}.png"
+                rows += [{"image_id": number, "file_name": name, "drawing": drawing, **row} for row in own]
+                shown = [Drawn(detector.classes[each.label], each.score, each.box, each.mask) for each in found]
+                with whole_file(outputs.folder / drawing) as temporary:
+                    draw_objects(image, shown).save(temporary, format="PNG")
     if outputs is not None:
         with whole_file(outputs.folder / "detections.json") as path:
             path.write_text(to_json(rows))
     return readable.status()
 
 
-def _find(detector: Detector, image: Image.Image, tile: int | None, least: float) -> list[Found]:
+def _prepared(detector: Detector, image: Image.Image, tile: int | None, least: float) -> Callable[[], list[Found]]:
+    """A call that finds the objects of an image, with all done that needs no network."""
     if tile is not None:
-        return find_in_tiles(detector, image, tile, least=least)
-    return detector.find([detector.transform(image)], [(image.height, image.width)], least=least)[0]
+        return lambda: find_in_tiles(detector, image, tile, least=least)
+    inputs, size = detector.prepare(image)
+    return lambda: detector.find([inputs], [size], least=least)[0]
 
 
 def _row(detector: Detector, found: Found) -> dict[str, Any]:

@@ -29,23 +29,24 @@ def segment_inputs(
     """
     outputs = Outputs(out, images) if out is not None else None
     rows = []
-    readable = Readable(images, as_json=as_json, white=segmenter.transform.white)
-    for _, name, image in readable:
-        labels = segmenter(image)
-        found = class_shares(labels, segmenter.classes)
-        own = {"image": name, "shares": found}
-        if as_json:
-            print(to_json(own), flush=True)
-        else:
-            lines = (f"  {share:.4f}  {label}\n" for label, share in found.items())
-            print(printable(f"{name}\n{''.join(lines)}"), end="")
-        if outputs is not None:
-            stem = outputs.stem(name)
-            rows.append({**own, "file": f"{stem}.png"})
-            with whole_file(outputs.folder / f"{stem}.png") as path:
-                index_picture(labels, len(segmenter.classes)).save(path, format="PNG")
-            with whole_file(outputs.folder / f"{stem}-overlay.png") as path:
-                draw_labels(image, labels, segmenter.classes).save(path, format="PNG")
+    readable = Readable(images, segmenter, segmenter.prepare, as_json=as_json)
+    with readable.reading() as read:
+        for _, name, image, prepared in read:
+            labels = segmenter.label(*prepared)
+            found = class_shares(labels, segmenter.classes)
+            own = {"image": name, "shares": found}
+            if as_json:
+                print(to_json(own), flush=True)
+            else:
+                lines = (f"  {share:.4f}  {label}\n" for label, share in found.items())
+                print(printable(f"{name}\n{''.join(lines)}"), end="")
+            if outputs is not None:
+                stem = outputs.stem(name)
+                rows.append({**own, "file": f"{stem}.png"})
+                with whole_file(outputs.folder / f"{stem}.png") as path:
+                    index_picture(labels, len(segmenter.classes)).save(path, format="PNG")
+                with whole_file(outputs.folder / f"{stem}-overlay.png") as path:
+                    draw_labels(image, labels, segmenter.classes).save(path, format="PNG")
     if outputs is not None:
         with whole_file(outputs.folder / "shares.json") as path:
             path.write_text(to_json(rows))

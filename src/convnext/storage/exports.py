@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 from xml.etree import ElementTree
 
-from convnext.errors import WeightsError
+from convnext.errors import InputError, WeightsError
 
 KEY = "convnext"
 FORMATS = {"onnx": ".onnx", "openvino": ".xml", "aot": ".pt2"}
@@ -108,6 +108,13 @@ def _of_package(path: Path) -> str | None:
     except (zipfile.BadZipFile, OSError, ValueError, AttributeError) as error:
         raise damaged(path, error) from None
     return None
+
+
+def check_precision(source: str | Path, meta: dict[str, Any], precision: str) -> None:
+    """`InputError` for a precision that is asked of an export and is not its own; "fp32" asks for none."""
+    own = meta["export"]["precision"]
+    if precision not in ("fp32", own):
+        raise InputError(f"{source} computes in {own}: export it in {precision}")
 
 
 def damaged(path: Path, error: Exception) -> WeightsError:
