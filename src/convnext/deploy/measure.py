@@ -83,10 +83,11 @@ def answers(predictor: Any, images: Tensor) -> list[Tensor]:
     """The predictor's `outputs` about transformed images `[N, C, H, W]`, in fp32."""
     import torch
 
+    from convnext.inference.detector import ExportedDetector
     from convnext.inference.exported import ExportedNetwork
 
+    network = predictor.model.network if isinstance(predictor.model, ExportedDetector) else predictor.model
     with torch.inference_mode():
-        network = predictor.model
         exported = isinstance(network, ExportedNetwork)
         outputs = network.run(images).values() if exported else predictor.compute(network, images)
         return [each.float() for each in outputs]
