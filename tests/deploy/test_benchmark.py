@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from making import fails
+from making import FAST_DETECT, fails, make_objects
 from peers import randomise
 
 import convnext
@@ -72,7 +72,11 @@ def test_a_row_that_fails_says_why_and_the_others_go_on(
     torch.manual_seed(0)
     model = randomise(convnext.create_model("convnextv2_atto", num_classes=2))
     save_weights(model, tmp_path / "x.safetensors", meta={"task": "classify", "classes": ["a", "b"]})
-    monkeypatch.setattr("convnext.deploy.export.formats.LARGEST_ONNX", 10**6)
+
+    def refuse(*args: Any, **how: Any) -> None:
+        raise InputError("this network does not export")
+
+    monkeypatch.setattr(benchmarks, "export", refuse)
     options = ["--formats", "onnx,torch", "--image-size", "32"]
     capsys.readouterr()
     assert cli.main(["benchmark", str(tmp_path / "x.safetensors"), *options]) == 0
@@ -85,13 +89,13 @@ def test_a_row_that_fails_says_why_and_the_others_go_on(
         ["torch", "bf16"],
     ]
     for line in lines[:2]:
-        assert "an ONNX file holds 2 GB" in line
+        assert "this network does not export" in line
     assert all("e" in line.split()[-1] for line in lines[2:])
 
 
 def test_a_process_that_fails_is_a_line(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     job = measure.Job("nowhere", "torch", "fp32", [1], 1, None, None)
-    with pytest.raises(InputError, match=r"^no such weight file or run directory: nowhere"):
+    with pytest.raises(InputError, match=r"^no published weights 'nowhere'"):
         benchmarks._measured(job, made_inputs(tmp_path))
     monkeypatch.setattr(benchmarks.sys, "executable", "/bin/false")
     with pytest.raises(InputError, match="its process ended with status 1"):
@@ -112,6 +116,16 @@ def test_medians_are_of_calls_after_the_first_ones(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(measure.time, "perf_counter", lambda: clock[0])
     assert measure.median_seconds(call, 5) == 3
+
+
+def test_a_detector_is_measured_image_by_image(tmp_path: Path) -> None:
+    data = make_objects(tmp_path / "data")
+    options = [*FAST_DETECT, "--epochs", "1"]
+    assert cli.main(["train", "detect", str(data), "--out", str(tmp_path / "run"), *options]) == 0
+    first, _ = benchmark(tmp_path / "run", formats=["torch"], threads=1)
+    assert first.error is None
+    assert first.latency_ms is not None
+    assert (first.images_per_s, first.difference) == (None, None)
 
 
 def test_images_for_int8_come_from_the_training_data(tmp_path: Path) -> None:
