@@ -57,7 +57,8 @@ def test_every_format_computes_what_the_network_does(form: str, precision: str, 
     """Shapes of which one is no multiple of the stride, one is smaller than it, and none is what was traced."""
     done = export(weights, tmp_path / f"x{FORMATS[form]}", format=form, precision=precision)
     assert done.difference <= BOUNDS[precision]
-    network, exported = (convnext.load(source, device="cpu").model for source in (weights, done.path))
+    network = convnext.load(weights, device="cpu", backend="torch").model
+    exported = convnext.load(done.path).model
     for shape in SHAPES:
         images = torch.randn(shape, generator=torch.Generator().manual_seed(1))
         with torch.inference_mode():
@@ -74,6 +75,22 @@ def test_every_format_computes_what_the_network_does(form: str, precision: str, 
 @pytest.mark.parametrize("name", ["convnext_atto", "convnext_atto_ols", "convnext_zepto_rms"])
 def test_other_members(name: str, tmp_path: Path) -> None:
     assert export(make_weights(tmp_path / "x.safetensors", name), tmp_path / "x.onnx").difference <= 1e-4
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("name", ["convnextv2_tiny", "convnextv2_base", "convnext_tiny", "convnext_base"])
+@pytest.mark.parametrize("form", ["onnx", "openvino"])
+def test_larger_members_on_large_images(form: str, name: str, tmp_path: Path) -> None:
+    done = export(make_weights(tmp_path / "x.safetensors", name), tmp_path / f"x{FORMATS[form]}", format=form)
+    network, exported = (
+        convnext.load(source, device="cpu", backend=backend).model
+        for source, backend in ((tmp_path / "x.safetensors", "torch"), (done.path, "auto"))
+    )
+    for shape in ((1, 3, 641, 960), (7, 3, 97, 130)):
+        images = torch.randn(shape, generator=torch.Generator().manual_seed(1))
+        with torch.inference_mode():
+            own, found = network(images), exported(images)
+        assert (own - found).abs().max() / (own.max() - own.min()) <= BOUNDS["fp32"]
 
 
 def test_half_precision_is_finite_on_extreme_images(weights: Path, tmp_path: Path) -> None:
