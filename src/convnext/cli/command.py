@@ -66,14 +66,17 @@ def add_device(command: argparse.ArgumentParser) -> None:
     command.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, cuda, cuda:1 or mps")
 
 
-def add_engine(command: argparse.ArgumentParser, default: str = "auto") -> None:
-    """Add the options for the engine that computes a model, and the type it computes in."""
+def add_engine(command: argparse.ArgumentParser, default: str | None = "auto") -> None:
+    """Add the options for the engine that computes a model, and the type it computes in.
+
+    Without a default, the command takes PyTorch, or an export's own engine.
+    """
     command.add_argument(
         "--backend",
         metavar="NAME",
         default=default,
-        help="torch, compile or openvino for weights, onnxruntime or openvino for ONNX files; auto: the fastest "
-        "that is installed and needs no compiling",
+        help="engine: torch, compile or openvino for weights, onnxruntime or openvino for ONNX files; auto: the "
+        "fastest that is installed and needs no compiling" + ("" if default else "; without, torch for weights"),
     )
     command.add_argument(
         "--precision", choices=["fp32", "bf16", "fp16"], default="fp32", help="type of weights and activations"

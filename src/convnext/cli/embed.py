@@ -25,7 +25,7 @@ def _options(command: Parser) -> None:
     command.add_argument("--workers", type=int, default=2, metavar="N", help="processes that load images")
     add_size(command)
     add_device(command)
-    add_engine(command, "torch")  # whose bits do not depend on what else is installed
+    add_engine(command, None)
     add_json(command, "one JSON object: file, images, width, and lines on what was left out")
 
 
@@ -33,7 +33,7 @@ def _run(args: argparse.Namespace) -> int:
     from convnext.data.sources.inputs import expand
     from convnext.reports.embeddings import files_of
     from convnext.tasks.embedding import embed_images
-    from convnext.tasks.load import load
+    from convnext.tasks.load import load, steady_backend
     from convnext.tasks.predicting import status_of
 
     for name, least in (("batch_size", 1), ("workers", 0)):
@@ -41,7 +41,9 @@ def _run(args: argparse.Namespace) -> int:
             raise InputError(f"--{name.replace('_', '-')} must be at least {least}, not {getattr(args, name)}")
     files_of(args.out)  # another kind of file is refused before anything is loaded
     images = list(expand(args.inputs))
-    predictor = load(args.source, device=args.device, backend=args.backend, precision=args.precision)
+    predictor = load(
+        args.source, device=args.device, backend=args.backend or steady_backend(args.source), precision=args.precision
+    )
     predictor.see(args.image_size, args.crop)
     how = {"batch_size": args.batch_size, "workers": args.workers, "overwrite": args.overwrite}
     done = embed_images(predictor, images, args.out, **how)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 
-from convnext.cli.command import Command, Parser, add_device, add_json, add_out, add_size, add_source
+from convnext.cli.command import Command, Parser, add_device, add_engine, add_json, add_out, add_size, add_source
 from convnext.errors import InputError
 from convnext.parsing import parse
 from convnext.printing import to_json
@@ -22,14 +22,7 @@ def _options(command: Parser) -> None:
     command.add_argument("--batch-size", type=int, default=64, metavar="N", help="images that are measured together")
     command.add_argument("--workers", type=int, default=2, metavar="N", help="processes that load images")
     add_device(command)
-    command.add_argument(
-        "--backend",
-        metavar="NAME",
-        help="engine, as of `convnext predict`; without, PyTorch for weights, and an export's own engine",
-    )
-    command.add_argument(
-        "--precision", choices=["fp32", "bf16", "fp16"], default="fp32", help="type of the activations"
-    )
+    add_engine(command, None)
     add_size(command)
     add_out(command, "write images.csv there, a row an image; of detectors objects.csv too")
     command.add_argument(

@@ -13,8 +13,7 @@ from convnext.errors import InputError
 from convnext.reports.tables import Table
 from convnext.runtime import distributed
 from convnext.runtime.device import Precision, autocast, pick_device
-from convnext.storage.exports import is_export
-from convnext.tasks.load import load_answering, task_of_weights
+from convnext.tasks.load import load_answering, steady_backend, task_of_weights
 
 ClassChoice = Literal["model", "data"]
 
@@ -104,7 +103,7 @@ def evaluate(
     """
     where = pick_device(device)
     if backend is None:
-        backend = "auto" if is_export(source) else "torch"
+        backend = steady_backend(source)
     own: Precision = "fp32" if backend == "torch" else precision  # PyTorch computes as in training, by autocast
     predictor = load_answering(source, device=where, backend=backend, precision=own)
     changed = predictor.see(image_size, crop, **views)

@@ -81,6 +81,11 @@ def load_answering(source: str | Path, **how: Any) -> Any:
     return predictor
 
 
+def steady_backend(source: str | Path) -> str:
+    """The engine whose figures do not depend on what is installed: PyTorch; of an export, its own."""
+    return "auto" if is_export(source) else "torch"
+
+
 @contextmanager
 def opening(source: str | Path) -> Iterator[None]:
     """Inside, what is wrong with the weights at `source` becomes an `InputError` that names them."""
