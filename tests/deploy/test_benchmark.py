@@ -94,7 +94,7 @@ def test_a_row_that_fails_says_why_and_the_others_go_on(
 
 
 def test_a_process_that_fails_is_a_line(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    job = measure.Job("nowhere", "torch", "fp32", [1], 1, None, None)
+    job = measure.MeasuredRow("nowhere", "torch", "fp32", [1], 1, None, None)
     with pytest.raises(InputError, match=r"^no published weights 'nowhere'"):
         benchmarks._measured(job, made_inputs(tmp_path))
     monkeypatch.setattr(benchmarks.sys, "executable", "/bin/false")

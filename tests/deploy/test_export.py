@@ -288,7 +288,7 @@ def test_predict_needs_no_pytorch(form: str, weights: Path, tmp_path: Path, caps
 def test_scores_without_pytorch(multi_label: bool, tmp_path: Path) -> None:
     source = make_weights(tmp_path / "x.safetensors", multi_label=multi_label, licence="CC-BY-NC-4.0")
     path = export(source, tmp_path / "x.onnx").path
-    found = portable(str(path))
+    found = portable(str(path), "classify")
     assert found is not None
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (75, 101, 3), dtype=np.uint8))
     labels = PortableClassifier(*found)
@@ -297,8 +297,8 @@ def test_scores_without_pytorch(multi_label: bool, tmp_path: Path) -> None:
     for mine, theirs in zip(own, answers, strict=True):
         assert [one["label"] for one in mine] == [one["label"] for one in theirs]
         np.testing.assert_allclose([a["score"] for a in mine], [a["score"] for a in theirs], atol=1e-6)
-    assert portable(str(source)) is None
-    assert portable(str(tmp_path / "missing.onnx")) is None
+    assert portable(str(source), "classify") is None
+    assert portable(str(tmp_path / "missing.onnx"), "classify") is None
 
 
 @pytest.mark.parametrize("form", ["onnx", "openvino", pytest.param("aot", marks=pytest.mark.heavy)])

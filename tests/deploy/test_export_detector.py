@@ -154,7 +154,7 @@ def test_a_compiled_package(kind: str, tmp_path: Path) -> None:
 def test_lower_precisions(form: str, precision: str, trained: tuple[Path, Path], tmp_path: Path) -> None:
     data, run = trained
     done = export(run, tmp_path / f"x{FORMATS[form]}", format=form, precision=precision, images=data / "val")
-    assert done.difference <= checks.BOUNDS[precision].score
+    assert done.difference <= checks.OBJECT_BOUNDS[precision].score
 
 
 @pytest.fixture(scope="module")

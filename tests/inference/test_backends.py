@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -197,3 +198,15 @@ def test_an_unknown_layer_is_refused() -> None:
     model.stages[0][0].norm = torch.nn.BatchNorm2d(40)
     with pytest.raises(InputError, match="backend 'openvino' has no BatchNorm2d: take backend 'torch'"):
         OpenvinoStages(model, "fp32")
+
+
+def test_signals_are_handled_after_a_model_has_gone(run: Path, colours: Path) -> None:
+    """OpenVINO takes a stack for signals' handlers, and frees it with its last core."""
+    image = min((colours / "val").rglob("*.png"))
+    program = (
+        "import convnext, gc, signal; "
+        f"predictor = convnext.load({str(run)!r}, device='cpu', backend='openvino'); predictor({str(image)!r}); "
+        "del predictor; gc.collect(); seen = []; signal.signal(signal.SIGTERM, lambda *_: seen.append(1)); "
+        "signal.raise_signal(signal.SIGTERM); assert seen == [1]"
+    )
+    assert subprocess.run([sys.executable, "-c", program]).returncode == 0

@@ -68,8 +68,9 @@ def _opened(args: argparse.Namespace) -> tuple[Any, TaskDefinition]:
         from convnext.inference.portable import PortableClassifier, portable
         from convnext.tasks.registry import find_task
 
-        if found := portable(args.source):
-            return PortableClassifier(*found, **how), find_task("classify")
+        classify = find_task("classify")
+        if found := portable(args.source, classify.name):
+            return PortableClassifier(*found, **how), classify
 
     from convnext.tasks.load import load_answering, task_of_weights
 

@@ -121,9 +121,9 @@ def benchmark_rows(
     seen = made_up_images(batches[-1], predictor.transform.mode)
     inputs = torch.stack([predictor.transform(image) for image in seen])
     # Objects of a detector stand in no fixed order, and a threshold may let another number of them through.
-    expected = None if isinstance(predictor, Detector) else measure.answers(predictor, inputs)
+    expected = None if isinstance(predictor, Detector) else measure.outputs_of(predictor, inputs)
     del predictor
-    job = measure.Job(
+    job = measure.MeasuredRow(
         source=str(source),
         backend="torch",
         precision="fp32",
@@ -149,7 +149,7 @@ def benchmark_rows(
 
 
 def _row(
-    job: measure.Job,
+    job: measure.MeasuredRow,
     format: str,
     precision: str,
     calibrate: str | Path | None,
@@ -186,7 +186,7 @@ def _exported(source: str, format: str, precision: str, calibrate: str | Path | 
     return export(source, kept / f"{precision}{FORMATS[format]}", format=format, precision=precision).path
 
 
-def _measured(job: measure.Job, folder: Path) -> dict[str, Any]:
+def _measured(job: measure.MeasuredRow, folder: Path) -> dict[str, Any]:
     """What another process measures. `InputError` with its last line where it fails."""
     (folder / measure.JOB).write_text(json.dumps(job._asdict()))
     done = subprocess.run(

@@ -28,7 +28,7 @@ DURING = 1.0
 """Seconds of timed calls, at least."""
 
 
-class Job(NamedTuple):
+class MeasuredRow(NamedTuple):
     """A row to measure.
 
     `source`, `backend`, `precision` and `image_size` are as of `load` and `evaluate`; `data` is labelled, or None.
@@ -43,7 +43,7 @@ class Job(NamedTuple):
     data: str | None
 
 
-def measure(job: Job, folder: Path) -> dict[str, Any]:
+def measure(job: MeasuredRow, folder: Path) -> dict[str, Any]:
     """What a row holds, by name: seconds to load and of the first call, ms and images/s, memory in MB, metrics.
 
     Of the inputs in `folder`, the outputs are written there. Memory is the process's own at its peak, before metrics
@@ -63,12 +63,12 @@ def measure(job: Job, folder: Path) -> dict[str, Any]:
     predictor = load(job.source, device="cpu", backend=job.backend, precision=job.precision)  # type: ignore[arg-type]
     found: dict[str, Any] = {"engine": predictor.backend, "load_s": time.perf_counter() - start}
     start = time.perf_counter()
-    answers(predictor, images[:1])
+    outputs_of(predictor, images[:1])
     found["first_s"] = time.perf_counter() - start
     for count in job.batches:
-        seconds = median_seconds(partial(answers, predictor, images[:count]), CALLS[count])
+        seconds = median_seconds(partial(outputs_of, predictor, images[:count]), CALLS[count])
         found |= {"latency_ms": 1000 * seconds} if count == 1 else {"images_per_s": count / seconds}
-    np.savez(folder / OUTPUTS, *(each.numpy() for each in answers(predictor, images[: job.batches[-1]])))
+    np.savez(folder / OUTPUTS, *(each.numpy() for each in outputs_of(predictor, images[: job.batches[-1]])))
     try:
         found["memory_mb"] = Memory(torch.device("cpu")).peak() / 1e6
     except InputError:  # not on this system
@@ -79,7 +79,7 @@ def measure(job: Job, folder: Path) -> dict[str, Any]:
     return found
 
 
-def answers(predictor: Any, images: Tensor) -> list[Tensor]:
+def outputs_of(predictor: Any, images: Tensor) -> list[Tensor]:
     """The predictor's `outputs` about transformed images `[N, C, H, W]`, in fp32."""
     import torch
 
@@ -107,9 +107,9 @@ def median_seconds(call: Callable[[], object], least: int) -> float:
     return statistics.median(times)
 
 
-def main(folder: Path) -> None:
+def measure_in(folder: Path) -> None:
     """Measure the row whose job lies in `folder`; exits with status 2 and a line on stderr where it cannot be."""
-    job = Job(**json.loads((folder / JOB).read_text()))
+    job = MeasuredRow(**json.loads((folder / JOB).read_text()))
     if hasattr(os, "sched_setaffinity"):  # every engine counts these, whatever its own option is called
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: job.threads])
 
@@ -125,4 +125,4 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    measure_in(Path(sys.argv[1]))

@@ -67,8 +67,10 @@ class PortableClassifier:
         ]
 
 
-def portable(source: str) -> tuple[Path, dict[str, Any]] | None:
+def portable(source: str, task: str) -> tuple[Path, dict[str, Any]] | None:
     """Path and metadata of an export that `PortableClassifier` takes; None for every other source.
+
+    `task` is the name that classifiers' metadata store.
 
     `WeightsError` for an export that is damaged, or not of this project.
     """
@@ -76,4 +78,4 @@ def portable(source: str) -> tuple[Path, dict[str, Any]] | None:
     if not is_export(path) or not path.is_file():
         return None
     meta = export_meta(path)
-    return (path, meta) if meta.get("task", "classify") == "classify" and meta.get("classes") else None
+    return (path, meta) if meta.get("task", task) == task and meta.get("classes") else None

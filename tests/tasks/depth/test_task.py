@@ -96,7 +96,7 @@ def test_predict_writes_depths_that_training_takes(run: Path, scenes: Path, tmp_
 
 
 def test_depths_have_the_images_size_and_do_not_depend_on_the_others(run: Path) -> None:
-    estimator = convnext.load(run)
+    estimator = convnext.load(run, backend="torch")
     rng = np.random.default_rng(0)
     images = [
         Image.fromarray(rng.integers(0, 256, (h, w, 3), dtype=np.uint8))

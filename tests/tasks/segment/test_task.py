@@ -111,7 +111,7 @@ def test_label_maps_have_the_images_size(run: Path) -> None:
 
 
 def test_a_window_over_the_whole_image_changes_nothing(run: Path, scenes: Path) -> None:
-    whole = convnext.load(run)
+    whole = convnext.load(run, backend="torch")
     image = whole.transform(read_image(scenes / "images" / "val" / "0.png"))
     windowed = Segmenter(whole.model, whole.classes, whole.transform, window=max(image.shape), stride=20)
     assert torch.equal(whole.scores(image), windowed.scores(image))

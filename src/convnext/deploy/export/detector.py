@@ -29,7 +29,7 @@ class Bound(NamedTuple):
     missed: float
 
 
-BOUNDS = {
+OBJECT_BOUNDS = {
     "fp32": Bound(1, 1e-3, 1e-3, 0.01),
     "fp16": Bound(2, 2e-2, 2e-2, 0.1),
     "bf16": Bound(4, 5e-2, 5e-2, 0.2),
@@ -59,7 +59,7 @@ def verify_detector(
     Raises:
         InputError: too many objects are not the same.
     """
-    model, bound = predictor.model, BOUNDS[precision]
+    model, bound = predictor.model, OBJECT_BOUNDS[precision]
     other = ExportedDetector(exported, model.NMS_IOU)
     threshold = model.DECAYED if model.soft_nms else model.SCORE_THRESHOLD
     worst, count, missed = 0.0, 0, 0

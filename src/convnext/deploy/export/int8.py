@@ -13,6 +13,7 @@ from convnext.data.sources.image_files import find_images
 from convnext.deploy.export.formats import needs, quietly
 from convnext.errors import InputError
 from convnext.inference.backends import pixels_of
+from convnext.inference.backends.openvino import core
 from convnext.inference.base import Predictor
 
 CALIBRATED = 300
@@ -48,6 +49,7 @@ def quantiser(
     def quantise(model: Any) -> Any:
         # ModelType.TRANSFORMER makes models that OpenVINO does not compile on a CPU.
         scope = nncf.IgnoredScope(types=PRECISE, validate=False)
+        core()  # before NNCF makes and drops its own
         with quietly():
             return nncf.quantize(model, nncf.Dataset(chosen, inputs), subset_size=CALIBRATED, ignored_scope=scope)
 

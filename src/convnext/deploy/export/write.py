@@ -93,8 +93,8 @@ def export(
         WeightsError: nothing there, or not to be trusted.
         InputError: a task, format or precision that there is none of, an engine that is not installed, no images in
             a folder, or a difference in any installed engine beyond 1e-4 of the outputs' range (fp32) or 2e-2 (fp16,
-            bf16), of detectors beyond `deploy.export.detector.BOUNDS`. In 8 bits the difference has no bound, but
-            outputs must be finite.
+            bf16), of detectors beyond `OBJECT_BOUNDS`. In 8 bits the difference has no bound, but outputs must be
+            finite.
     """
     out = Path(out)
     _check(out, format, precision, int8, data)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,18 @@ FIXED_SHAPES = 2
 LARGE = 2**30
 """Size of weights, in bytes, from which they are not held several times."""
 ANY_SHAPE = (-1, -1, -1, -1)
+
+
+@cache
+def core() -> Any:
+    """OpenVINO's core, one for the process.
+
+    Where the last core goes, OpenVINO 2026.4 frees the stack that it has signals handled on, without saying so to the
+    system: the next signal that Python handles, as an interrupted training's, would end the process by a fault.
+    """
+    import openvino
+
+    return openvino.Core()
 
 
 class CompiledModel:
@@ -53,13 +66,11 @@ class CompiledModel:
                 self.seen.add(shape)
                 shape = ANY_SHAPE
         if shape not in self.compiled:
-            import openvino
-
             model = self.model
             if shape != ANY_SHAPE:
                 model = model.clone()
                 model.reshape(list(shape))
-            self.compiled[shape] = openvino.Core().compile_model(model, "CPU", self.settings)
+            self.compiled[shape] = core().compile_model(model, "CPU", self.settings)
         return self.compiled[shape]
 
 
@@ -80,7 +91,7 @@ class OpenvinoEngine:
         except ImportError:
             raise missing("openvino", path) from None
         try:
-            self.model = CompiledModel(openvino.Core().read_model(str(path)), precision)
+            self.model = CompiledModel(core().read_model(str(path)), precision)
             self.model.model_for(ANY_SHAPE)
         except RuntimeError as error:
             raise damaged(path, error) from None

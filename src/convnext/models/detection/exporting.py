@@ -16,8 +16,6 @@ from convnext.models.detection.proposals import BEST_OF_A_LEVEL, NMS_IOU, PROPOS
 from convnext.models.detection.rcnn import RCNN, padded
 from convnext.models.detection.roi_align import LEVELS, RegionPool, torchvision_pool
 
-Size = tuple[int, int]
-
 
 def detect(model: RCNN, images: Tensor) -> tuple[Tensor, ...]:
     """What is in a normalised image `[1, 3, H, W]`, n objects, best first, as in `Detections`.
@@ -42,7 +40,7 @@ def detect(model: RCNN, images: Tensor) -> tuple[Tensor, ...]:
     return tuple(found)
 
 
-def propose(rpn: ProposalNetwork, maps: list[Tensor], size: Size) -> Tensor:
+def propose(rpn: ProposalNetwork, maps: list[Tensor], size: tuple[int, int]) -> Tensor:
     """The best regions of an image of height and width, `[r, 4]`, as `ProposalNetwork.best` chooses them.
 
     The last one is empty, and so are the boxes that come of it: norms are not traced, nor run by ONNX Runtime, where
@@ -72,19 +70,19 @@ def pool(how: RegionPool, features: dict[str, Tensor], regions: Tensor) -> Tenso
     return torchvision_pool(how.side, regions, torch.zeros_like(level), level, maps, how.samples)
 
 
-def select(model: RCNN, boxes: Tensor, probabilities: Tensor, size: Size) -> tuple[Tensor, Tensor, Tensor]:
+def select(model: RCNN, boxes: Tensor, probabilities: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
     """What `RCNN.select` keeps; boxes of different classes are moved apart, so that none suppresses another's."""
     boxes, scores, labels = model.candidates(boxes, probabilities)
     apart = boxes + labels[:, None] * torch.full((1,), size[0] + size[1])
     if model.soft_nms:
-        kept, scores = soft_nms(apart, scores, iou=model.NMS_IOU, least=model.DECAYED, most=model.MAX_DETECTIONS)
+        kept, scores = soft_nms_loop(apart, scores, iou=model.NMS_IOU, least=model.DECAYED, most=model.MAX_DETECTIONS)
     else:
         kept = nms(apart, scores, model.NMS_IOU)[: model.MAX_DETECTIONS]
         scores = scores[kept]
     return boxes[kept], scores, labels[kept]
 
 
-def soft_nms(boxes: Tensor, scores: Tensor, *, iou: float, least: float, most: int) -> tuple[Tensor, Tensor]:
+def soft_nms_loop(boxes: Tensor, scores: Tensor, *, iou: float, least: float, most: int) -> tuple[Tensor, Tensor]:
     """`soft_nms.soft_nms` of boxes of one class, as a loop of the program's own."""
     boxes = torch.cat([boxes, boxes.new_zeros(1, 4)])  # there is always one, with no score
     scores = torch.cat([scores, scores.new_zeros(1)])
