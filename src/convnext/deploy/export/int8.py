@@ -49,7 +49,7 @@ def quantiser(
     def quantise(model: Any) -> Any:
         # ModelType.TRANSFORMER makes models that OpenVINO does not compile on a CPU.
         scope = nncf.IgnoredScope(types=PRECISE, validate=False)
-        core()  # before NNCF makes and drops its own
+        core()  # before NNCF makes its own, which then goes first
         with quietly():
             return nncf.quantize(model, nncf.Dataset(chosen, inputs), subset_size=CALIBRATED, ignored_scope=scope)
 

@@ -21,8 +21,9 @@ ANY_SHAPE = (-1, -1, -1, -1)
 def core() -> Any:
     """OpenVINO's core, one for the process.
 
-    Where the last core goes, OpenVINO 2026.4 frees the stack that it has signals handled on, without saying so to the
-    system: the next signal that Python handles, as an interrupted training's, would end the process by a fault.
+    A core gives the thread a stack to handle signals on, and takes it back when it goes. Where several go in the order
+    they were made, OpenVINO 2026.4 leaves the thread one that is freed: the next signal that Python handles, as an
+    interrupted training's, would end the process by a fault.
     """
     import openvino
 
