@@ -205,7 +205,8 @@ def test_signals_are_handled_after_a_model_has_gone(run: Path, colours: Path) ->
     image = min((colours / "val").rglob("*.png"))
     program = (
         "import convnext, gc, signal; "
-        f"predictor = convnext.load({str(run)!r}, device='cpu', backend='openvino'); [predictor({str(image)!r}) for _ in range(3)]; "
+        f"predictor = convnext.load({str(run)!r}, device='cpu', backend='openvino'); "
+        f"[predictor({str(image)!r}) for _ in range(3)]; "
         "del predictor; gc.collect(); seen = []; signal.signal(signal.SIGTERM, lambda *_: seen.append(1)); "
         "signal.raise_signal(signal.SIGTERM); assert seen == [1]"
     )
