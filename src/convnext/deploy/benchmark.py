@@ -58,7 +58,7 @@ class BenchmarkRow:
     precision: str
     engine: str | None = None
     latency_ms: float | None = None
-    """Of one image."""
+    """Median time of a call with one image, in milliseconds."""
     images_per_s: float | None = None
     """In batches of 16; None for detectors."""
     file_mb: float | None = None
@@ -187,7 +187,7 @@ def _exported(source: str, format: str, precision: str, calibrate: str | Path | 
 
 
 def _measured(job: measure.MeasuredRow, folder: Path) -> dict[str, Any]:
-    """What another process measures. `InputError` with its last line where it fails."""
+    """Measure a row in another process. `InputError` with the last line of its stderr where it fails."""
     (folder / measure.JOB).write_text(json.dumps(job._asdict()))
     done = subprocess.run(
         [sys.executable, "-m", measure.__name__, str(folder)],

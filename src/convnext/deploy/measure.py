@@ -44,9 +44,9 @@ class MeasuredRow(NamedTuple):
 
 
 def measure(job: MeasuredRow, folder: Path) -> dict[str, Any]:
-    """What a row holds, by name: seconds to load and of the first call, ms and images/s, memory in MB, metrics.
+    """Measured values of a row by name: seconds to load and of the first call, ms and images/s, memory in MB, metrics.
 
-    Of the inputs in `folder`, the outputs are written there. Memory is the process's own at its peak, before metrics
+    The outputs for the inputs in `folder` are written there. Memory is the process's own at its peak, before metrics
     are measured.
     """
     import numpy as np
@@ -60,7 +60,7 @@ def measure(job: MeasuredRow, folder: Path) -> dict[str, Any]:
     torch.set_num_threads(job.threads)
     images = torch.from_numpy(np.load(folder / INPUTS))
     start = time.perf_counter()
-    predictor = load(job.source, device="cpu", backend=job.backend, precision=job.precision)  # type: ignore[arg-type]
+    predictor = load(job.source, device="cpu", backend=job.backend, precision=job.precision)  # type: ignore[arg-type] # read from JSON
     found: dict[str, Any] = {"engine": predictor.backend, "load_s": time.perf_counter() - start}
     start = time.perf_counter()
     outputs_of(predictor, images[:1])

@@ -19,7 +19,7 @@ BATCH = 16
 """Images that go through a network together."""
 
 Prepared = TypeVar("Prepared")
-"""What becomes of an image in a thread."""
+"""Type of a prepared image: a tensor, or a tensor and the image's size."""
 
 
 def cores() -> int:
@@ -73,7 +73,7 @@ def _read_now(read: Callable[[Any], Image.Image], image: Any) -> Callable[[], Im
     done: Future[Image.Image] = Future()
     try:
         done.set_result(read(image))
-    except Exception as error:
+    except Exception as error:  # raised again when the image's turn comes
         done.set_exception(error)
     return done.result
 

@@ -1,5 +1,4 @@
-"""What `convnext predict` does alike for detectors, segmenters and depth estimators: images one by one, and a folder
-for results."""
+"""Reading images one by one and a folder for results, for `convnext predict` with all models but classifiers."""
 
 from __future__ import annotations
 
@@ -18,7 +17,7 @@ from convnext.storage.files import short
 
 
 class Readable(Generic[Prepared]):
-    """What can be read of images, and on stderr what cannot.
+    """Images that can be read, in order; those that cannot are named on stderr.
 
     Args:
         images: (name, what `read_image` takes) each.
@@ -82,7 +81,7 @@ class Outputs:
             raise InputError(f"{folder} holds images to look at; choose another folder to write to")
 
     def stem(self, name: str) -> str:
-        """What to call the files about an image: two images of one name, in two folders, have two."""
+        """File name stem for an image's results: two images of one name, in two folders, have two."""
         stem = first = short(Path(name).stem) if name != "-" else "stdin"
         number = 1
         while stem in self.taken:

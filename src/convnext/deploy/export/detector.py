@@ -1,4 +1,4 @@
-"""What is particular to a detector's export: it takes one image at a time, and is checked object by object."""
+"""Checks of a detector's export, object by object, and the rules inside it by which objects are chosen."""
 
 from __future__ import annotations
 
@@ -35,8 +35,10 @@ OBJECT_BOUNDS = {
     "bf16": Bound(4, 5e-2, 5e-2, 0.2),
     "int8": Bound(8, 0.2, 0.2, 1.0),
 }
-"""Of each precision. A box that is just above or below a threshold may be found by one and not by the other; in 8 bits
-all may, and labelled images say what is lost."""
+"""Bounds of a detector's export by precision.
+
+A box that is just above or below a threshold may be found by one and not by the other. In 8 bits all may, and labelled
+images say how much is lost."""
 
 
 def thresholds(model: RCNN) -> dict[str, Any]:

@@ -32,7 +32,7 @@ class PackageEngine:
         if here != cpu and not (known and _CAPABILITIES.index(here) > _CAPABILITIES.index(cpu)):
             raise WeightsError(f"{path} was compiled for {cpu} processors, and this one is {here}: export it here")
         if detects:
-            import torchvision  # noqa: F401
+            import torchvision  # noqa: F401 # registers NMS and RoIAlign
         try:
             # What torch._inductor.aoti_load_package wraps, without importing the compiler.
             self.loader = torch._C._aoti.AOTIModelPackageLoader(str(path), "model")

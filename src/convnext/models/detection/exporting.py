@@ -18,7 +18,7 @@ from convnext.models.detection.roi_align import LEVELS, RegionPool, torchvision_
 
 
 def detect(model: RCNN, images: Tensor) -> tuple[Tensor, ...]:
-    """What is in a normalised image `[1, 3, H, W]`, n objects, best first, as in `Detections`.
+    """Detect the n objects in a normalised image `[1, 3, H, W]`, best first, as in `Detections`.
 
     Boxes `[1, n, 4]`, scores `[1, n]`, labels `[1, n]`, and masks `[1, n, side, side]` where the detector draws them.
     """
@@ -71,7 +71,10 @@ def pool(how: RegionPool, features: dict[str, Tensor], regions: Tensor) -> Tenso
 
 
 def select(model: RCNN, boxes: Tensor, probabilities: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
-    """What `RCNN.select` keeps; boxes of different classes are moved apart, so that none suppresses another's."""
+    """Choose boxes, scores and labels as `RCNN.select` does.
+
+    Boxes of different classes are moved apart, so that none suppresses another's.
+    """
     boxes, scores, labels = model.candidates(boxes, probabilities)
     apart = boxes + labels[:, None] * torch.full((1,), size[0] + size[1])
     if model.soft_nms:
