@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
+import sys
 import time
 from pathlib import Path
 
@@ -52,6 +54,20 @@ def test_a_command_submits_itself(cluster: Path, colours: Path, tmp_path: Path, 
     }
     assert expected <= flags
     assert not out.exists()
+
+
+def test_other_libraries_keep_their_log_handlers(
+    cluster: Path, colours: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At its import submitit would close them all, and absl's handler its stream with it."""
+    for name in [name for name in sys.modules if name.partition(".")[0] == "submitit"]:
+        monkeypatch.delitem(sys.modules, name)
+    handler, closed = logging.StreamHandler(), []
+    monkeypatch.setattr(handler, "close", lambda: closed.append(True))
+    command = ["train", "classify", str(colours), "--slurm", "gpus=1", "--out", str(tmp_path / "run")]
+    assert cli.main(command) == 0
+    assert not closed
+    assert "SUBMITIT_LOG_LEVEL" not in os.environ
 
 
 def test_bad_submissions(cluster: Path, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -81,10 +82,7 @@ def submit_job(
     out = args.out.resolve()
     if (out / "config.json").is_file() and not args.resume:
         raise InputError(f"{args.out} already exists; continue it with --resume, or choose another --out")
-    try:
-        import submitit
-    except ImportError:
-        raise InputError("--slurm needs submitit: pip install 'convnext[slurm]'") from None
+    submitit = _submitit()
     logs = out.with_name(f"{out.name}.slurm")
     if cluster == "slurm":
         own = ["--kill-on-bad-exit=1"]  # if one process fails, the others would wait for it
@@ -101,6 +99,22 @@ def submit_job(
         reason = next(reversed(str(error).strip().splitlines()), type(error).__name__)
         raise InputError(f"cannot submit to SLURM: {reason}") from None
     return job.job_id, logs
+
+
+def _submitit() -> Any:
+    """The library, imported without what it does to logging: it would close the handlers of everything else, of which
+    absl's (TensorBoard's) closes the stream that was stderr when it was made."""
+    configures = os.environ.get("SUBMITIT_LOG_LEVEL")
+    os.environ["SUBMITIT_LOG_LEVEL"] = "NOCONFIG"
+    try:
+        import submitit
+    except ImportError:
+        raise InputError("--slurm needs submitit: pip install 'convnext[slurm]'") from None
+    finally:  # the job, which has the process to itself, may write its log
+        del os.environ["SUBMITIT_LOG_LEVEL"]
+        if configures is not None:
+            os.environ["SUBMITIT_LOG_LEVEL"] = configures
+    return submitit
 
 
 def parse_job(options: str) -> dict[str, Any]:
