@@ -19,7 +19,7 @@ import convnext
 from convnext import InputError, cli
 from convnext.inference.backends.network import use_backend
 from convnext.inference.backends.openvino import ANY_SHAPE, CompiledModel
-from convnext.inference.backends.stages import OpenvinoStages, stages_model
+from convnext.inference.backends.operators import OpenvinoNetwork, models_of
 
 BOUNDS = {"fp32": 1e-5, "bf16": 2e-2}
 MEMBERS = [
@@ -82,15 +82,41 @@ def test_an_answer_does_not_depend_on_the_batch_or_on_what_came_before() -> None
             torch.testing.assert_close(parts, whole, rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("backend", ["openvino", pytest.param("compile", marks=pytest.mark.heavy)])
+def test_a_new_head_is_computed(backend: str) -> None:
+    """Not the head that the engine was made of; nor is a head looked for where there is none."""
+    model, images = network(), torch.randn(2, 3, 64, 64)
+    use_backend(model, backend, "fp32")
+    model(images)
+    model.reset_classifier(7)
+    with torch.no_grad():
+        found, embedding = model(images), model.embed(images)
+    torch.testing.assert_close(found, model.head(embedding), rtol=0, atol=1e-6)
+    model.reset_classifier(0)
+    use_backend(model, backend, "fp32")
+    torch.testing.assert_close(model(images), embedding, rtol=0, atol=1e-5)
+
+
+def test_chosen_classes_are_computed_by_any_engine(run: Path, colours: Path) -> None:
+    images = sorted((colours / "val").rglob("*.png"))[:3]
+    scores = []
+    for backend in ("torch", "openvino"):
+        predictor: Any = convnext.load(run, device="cpu", backend=backend)
+        predictor(images)
+        assert predictor.restrict(["never seen", *predictor.classes[::-1]]) == ["never seen"]
+        scores.append(predictor.scores(predictor.batch([predictor.prepare(predictor.read(image)) for image in images])))
+    torch.testing.assert_close(*scores, rtol=0, atol=1e-5)
+
+
 def test_models_of_one_shape_are_few(monkeypatch: pytest.MonkeyPatch) -> None:
     model = network()
-    compiled = CompiledModel(stages_model(model), "fp32")
+    compiled = CompiledModel(models_of(model)["stages"], "fp32")
     for side in (32, 64, 96, 128):
         for _ in range(2):
             compiled(np.zeros((1, 3, side, side), dtype=np.float32))
     assert compiled.compiled.keys() == {ANY_SHAPE, (1, 3, 32, 32), (1, 3, 64, 64)}
     monkeypatch.setattr("convnext.inference.backends.openvino.LARGE", 1000)
-    large = CompiledModel(stages_model(model), "fp32")
+    large = CompiledModel(models_of(model)["stages"], "fp32")
     for _ in range(3):
         large(np.zeros((1, 3, 32, 32), dtype=np.float32))
     assert large.compiled.keys() == {ANY_SHAPE}
@@ -179,7 +205,7 @@ def test_bad_input_is_a_line(
     line = fails(capsys, "predict", onnx_file, image, "--precision", "bf16")
     assert "computes in fp32: export it in bf16" in line
     monkeypatch.setitem(sys.modules, "openvino", None)
-    monkeypatch.delitem(sys.modules, "convnext.inference.backends.stages")
+    monkeypatch.delitem(sys.modules, "convnext.inference.backends.operators")
     assert "backend 'openvino' is not installed: pip install 'convnext[export]'" in fails(capsys, *predict, "openvino")
 
 
@@ -197,7 +223,7 @@ def test_an_unknown_layer_is_refused() -> None:
     model = network()
     model.stages[0][0].norm = torch.nn.BatchNorm2d(40)
     with pytest.raises(InputError, match="backend 'openvino' has no BatchNorm2d: take backend 'torch'"):
-        OpenvinoStages(model, "fp32")
+        OpenvinoNetwork(model, "fp32")
 
 
 def test_signals_are_handled_after_a_model_has_gone(run: Path, colours: Path) -> None:

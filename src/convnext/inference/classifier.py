@@ -64,7 +64,7 @@ class ImageClassifier(SeesSquares):
         weight, bias = (each.detach()[rows] for each in (self.model.head.weight, self.model.head.bias))
         head.weight = nn.Parameter(weight.masked_fill(unknown[:, None], 0.0), requires_grad=False)
         head.bias = nn.Parameter(bias.masked_fill(unknown, -torch.inf), requires_grad=False)
-        self.model.head = head
+        self.model.head, self.model.whole_engine = head, None
         answers = dict(zip(self.classes, self.answers, strict=True))
         self.classes = list(classes)
         self.answers = [answers.get(name, name) for name in classes]

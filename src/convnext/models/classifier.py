@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,14 +55,29 @@ class Classifier(ConvNeXt):
         init_weights(self)
         if isinstance(self.head, nn.Linear):
             self.head.weight.data.mul_(head_init_scale)
+        # computes whole images to embeddings and logits, with the head it was made of
+        self.whole_engine: Callable[[Tensor], tuple[Tensor, Tensor]] | None = None
 
     def embed(self, images: Tensor) -> Tensor:
         """Images `[N, in_chans, H, W]` to pooled and normalised features `[N, C_4]`."""
-        return self.norm(self.norm_pre(self.forward_stages(images, last_only=True)[-1]).mean(dim=(1, 2)))
+        if self.whole_engine is not None:
+            return self.whole_engine(self.padded(images))[0]
+        return self.pool(self.forward_stages(images, last_only=True)[-1])
 
     def forward(self, images: Tensor) -> Tensor:
         """Images `[N, in_chans, H, W]` to logits `[N, num_classes]`."""
+        if self.whole_engine is not None:
+            return self.whole_engine(self.padded(images))[1]
         return self.head(self.pre_logits(self.embed(images)))
+
+    def run_whole(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Images, of which no side needs padding, to `embed` and `forward` of them, computed by PyTorch."""
+        embedding = self.pool(self.run_stages(images)[-1])
+        return embedding, self.head(self.pre_logits(embedding))
+
+    def pool(self, last: Tensor) -> Tensor:
+        """The last stage's map, channels-last, to pooled and normalised features `[N, C_4]`."""
+        return self.norm(self.norm_pre(last).mean(dim=(1, 2)))
 
     # What timm's models are called by.
 
@@ -103,7 +118,7 @@ class Classifier(ConvNeXt):
     def reset_classifier(self, num_classes: int) -> None:
         """Replace the head by a new one with random weights; 0 leaves it out."""
         like = next(self.parameters())
-        self.num_classes = num_classes
+        self.num_classes, self.whole_engine = num_classes, None
         self.head = nn.Linear(self.head_width, num_classes) if num_classes else nn.Identity()
         init_weights(self.head)
         self.head.to(device=like.device, dtype=like.dtype)

@@ -105,6 +105,16 @@ class ConvNeXt(nn.Module):
 
         With `last_only`, maps but the last may be missing: an engine need not give them out.
         """
+        images = self.padded(images)
+        if self.engine is not None and patches is None:
+            return self.engine(images, last_only)
+        return self.run_stages(images, patches)
+
+    def padded(self, images: Tensor) -> Tensor:
+        """Images in the weights' type, with zeros at the right and bottom up to multiples of the total stride.
+
+        `ValueError` if they are not `[N, in_chans, H, W]`.
+        """
         if images.ndim != 4 or images.shape[1] != self.in_chans:
             raise ValueError(f"expected images [N, {self.in_chans}, H, W], got {list(images.shape)}")
         images = images.to(next(self.parameters()).dtype)
@@ -113,9 +123,7 @@ class ConvNeXt(nn.Module):
         bottom, right = ((stride - side % stride) % stride for side in (height, width))  # torch.compile knows no -side
         if bottom or right or is_exporting():  # an export has this branch, whatever size is traced
             images = F.pad(images, (0, right, 0, bottom))
-        if self.engine is not None and patches is None:
-            return self.engine(images, last_only)
-        return self.run_stages(images, patches)
+        return images
 
     def run_stages(self, images: Tensor, patches: VisiblePatches | None = None) -> list[Tensor]:
         """`forward_stages`, of images whose sides are multiples of the total stride."""

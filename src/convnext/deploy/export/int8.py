@@ -19,7 +19,7 @@ from convnext.inference.base import Predictor
 CALIBRATED = 300
 """Images that the ranges of activations are measured on, at most."""
 PRECISE = ["ReduceL2", "ReduceMean", "Divide", "MVN"]
-"""OpenVINO's operators that stay in fp32: those of GRN, and LayerNorm's."""
+"""OpenVINO's operators that are not computed in 8 bits: those of GRN, and LayerNorm's."""
 
 
 def quantiser(

@@ -1,4 +1,4 @@
-"""The engine that computes a network in memory: PyTorch, PyTorch compiled, or OpenVINO for the backbone on a CPU."""
+"""The engine that computes a network in memory: PyTorch, PyTorch compiled, or OpenVINO on a CPU."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from convnext.errors import InputError
+from convnext.models.classifier import Classifier
 from convnext.nn.backbone import ConvNeXt
 from convnext.runtime.device import DTYPES, Precision
 
@@ -18,8 +19,9 @@ NETWORK_BACKENDS = ("auto", "torch", "compile", "openvino")
 def use_backend(model: nn.Module, backend: str, precision: Precision) -> str:
     """Have a network on its device computed by an engine, from now on; returns the engine's name and version.
 
-    Heads are computed by PyTorch, whatever the engine. "auto" is OpenVINO on a CPU, where it is installed, else
-    PyTorch. Compiling takes 15 to 60 s at the first image, and again for other shapes: it is never "auto".
+    A classifier is computed whole; of other networks the backbone, and PyTorch computes the head. "auto" is OpenVINO on
+    a CPU, where it is installed, else PyTorch. Compiling takes 15 to 60 s at the first image, and again for other
+    shapes: it is never "auto".
 
     Args:
         model: a network of this project, for inference.
@@ -45,8 +47,11 @@ def use_backend(model: nn.Module, backend: str, precision: Precision) -> str:
     if backend == "torch":
         return version
     # Frozen weights are laid out for the products once. A GPU gains nothing by it.
-    stages: Any = torch.compile(backbone.run_stages, options={"freezing": device.type == "cpu"})
+    options: dict[str, Any] = {"freezing": device.type == "cpu"}
+    stages: Any = torch.compile(backbone.run_stages, options=options)
     backbone.engine = lambda images, last_only: stages(images)
+    if isinstance(model, Classifier):
+        model.whole_engine = torch.compile(model.run_whole, options=options)
     return f"{version}, compiled at the first image"
 
 
@@ -55,6 +60,8 @@ def stop_engine(model: nn.Module) -> None:
     backbone = backbone_of_model(model)
     if backbone is not None:
         backbone.engine = None
+    if isinstance(model, Classifier):
+        model.whole_engine = None
 
 
 def backbone_of_model(model: nn.Module) -> ConvNeXt | None:
@@ -70,9 +77,12 @@ def _use_openvino(model: nn.Module, backbone: ConvNeXt, precision: Precision) ->
     try:
         import openvino
 
-        from convnext.inference.backends.stages import OpenvinoStages
+        from convnext.inference.backends.operators import OpenvinoNetwork
     except ImportError:
         raise InputError("backend 'openvino' is not installed: pip install 'convnext[export]'") from None
-    backbone.engine = OpenvinoStages(backbone, precision)
+    engine = OpenvinoNetwork(backbone, precision)
+    backbone.engine = engine.stages
+    if isinstance(model, Classifier):
+        model.whole_engine = engine.whole
     model.to(DTYPES[precision])
     return f"openvino {openvino.__version__.split('-')[0]}"

@@ -30,6 +30,11 @@ def core() -> Any:
     return openvino.Core()
 
 
+def computed_types() -> list[str]:
+    """OpenVINO's names of the types that this processor has instructions for."""
+    return core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
 class CompiledModel:
     """An OpenVINO model on the CPU, for images of any shape that it takes.
 
@@ -38,14 +43,15 @@ class CompiledModel:
 
     Args:
         model: an `openvino.Model` of one input, images `[N, C, H, W]`.
-        precision: "bf16" computes in bf16; others in fp32, which OpenVINO does not by itself where the processor has
-            faster types.
+        precision: "bf16" computes in bf16; "int8" what is not in 8 bits too, on processors that have it; others in
+            fp32, which OpenVINO does not by itself where the processor has faster types.
         threads: at most; None leaves it to OpenVINO.
     """
 
     def __init__(self, model: Any, precision: str, threads: int | None = None) -> None:
         self.model = model
-        self.settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32"}
+        half = precision == "bf16" or (precision == "int8" and "BF16" in computed_types())
+        self.settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "bf16" if half else "f32"}
         if threads is not None:
             self.settings["INFERENCE_NUM_THREADS"] = threads
         weights = sum(node.get_byte_size() for node in model.get_ops() if node.get_type_name() == "Constant")

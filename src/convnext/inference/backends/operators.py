@@ -1,10 +1,11 @@
-"""A backbone's stages in OpenVINO's operators, built from a network in memory: no export, no file, no compiler.
+"""Backbones and classifiers in OpenVINO's operators, built from a network in memory: no export, file or compiler.
 
 Maps are channels-last, as in `nn.backbone`, and the operators stand in its order.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 from convnext.errors import InputError
 from convnext.inference.backends.openvino import CompiledModel
+from convnext.models.classifier import Classifier
 from convnext.nn.backbone import ConvNeXt
 from convnext.nn.block import Block
 from convnext.nn.norm import EPS, GRN, LayerNorm, RMSNorm, StdNorm
@@ -25,35 +27,55 @@ POSITIONS = np.array([1, 2])
 FIRST, CHANNELS_LAST = np.array([0, 3, 1, 2]), np.array([0, 2, 3, 1])
 
 
-class OpenvinoStages:
-    """The stages of a backbone on a CPU, called with images of which no side needs padding.
+class OpenvinoNetwork:
+    """A backbone, or a classifier, on a CPU, called with images of which no side needs padding.
+
+    Each of its methods compiles its part at its first call.
 
     Args:
-        backbone: the network; its weights are copied.
+        network: its weights are copied.
         precision: "fp32" or "bf16", of the computation and the maps.
     """
 
-    def __init__(self, backbone: ConvNeXt, precision: Precision) -> None:
-        model, self.dtype = stages_model(backbone), DTYPES[precision]
-        last = openvino.Model(model.outputs[-1:], model.get_parameters(), "last stage")
-        self.all, self.last = (CompiledModel(each, precision, torch.get_num_threads()) for each in (model, last))
+    def __init__(self, network: ConvNeXt, precision: Precision) -> None:
+        self.dtype = DTYPES[precision]
+        self.parts = {
+            name: CompiledModel(model, precision, torch.get_num_threads()) for name, model in models_of(network).items()
+        }
 
-    def __call__(self, images: Tensor, last_only: bool = False) -> list[Tensor]:
+    def stages(self, images: Tensor, last_only: bool = False) -> list[Tensor]:
         """Normalised images `[N, C, H, W]` to each stage's map `[N, H/s, W/s, C]`, or the last one's alone."""
-        model = self.last if last_only else self.all
-        maps = model(np.ascontiguousarray(images.float().numpy()))
-        return [torch.from_numpy(each).to(self.dtype) for each in maps]
+        return [each.to(self.dtype) for each in self._call("last stage" if last_only else "stages", images)]
+
+    def whole(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Normalised images `[N, C, H, W]` to a classifier's embeddings `[N, C_4]` and logits `[N, classes]`."""
+        embedding, logits = self._call("classifier", images)
+        return embedding, logits
+
+    def _call(self, part: str, images: Tensor) -> list[Tensor]:
+        found = self.parts[part](np.ascontiguousarray(images.float().numpy()))
+        return [torch.from_numpy(each) for each in found]
 
 
-def stages_model(backbone: ConvNeXt) -> openvino.Model:
-    """The backbone from images `[N, C, H, W]`, H and W multiples of its stride, to the map of each stage."""
-    images = op.parameter([-1, backbone.in_chans, -1, -1], np.float32, name="images")
+def models_of(network: ConvNeXt) -> dict[str, openvino.Model]:
+    """Models of images `[N, C, H, W]`, H and W multiples of the stride: "stages" and "last stage", each with a map a
+    stage; of a classifier also "classifier", with its embeddings and logits."""
+    images = op.parameter([-1, network.in_chans, -1, -1], np.float32, name="images")
     x, maps = op.transpose(images, CHANNELS_LAST), []
-    for downsample, stage in zip(backbone.downsample_layers, backbone.stages, strict=True):
-        for layer in (*downsample.children(), *stage.children()):
-            x = _layer(layer, x)
+    for downsample, stage in zip(network.downsample_layers, network.stages, strict=True):
+        x = _layers((*downsample.children(), *stage.children()), x)
         maps.append(x)
-    return openvino.Model(maps, [images], "stages")
+    outputs = {"stages": maps, "last stage": maps[-1:]}
+    if isinstance(network, Classifier):
+        embedding = _layer(network.norm, op.reduce_mean(_layer(network.norm_pre, x), POSITIONS))
+        outputs["classifier"] = [embedding, _layers((network.pre_logits, network.head), embedding)]
+    return {name: openvino.Model(each, [images], name) for name, each in outputs.items()}
+
+
+def _layers(layers: Iterable[nn.Module], x: Any) -> Any:
+    for layer in layers:
+        x = _layer(layer, x)
+    return x
 
 
 def _layer(layer: nn.Module, x: Any) -> Any:
@@ -67,8 +89,14 @@ def _layer(layer: nn.Module, x: Any) -> Any:
             return op.add(op.multiply(centred, _constant(layer.weight)), _constant(layer.bias))
         case RMSNorm() | StdNorm():
             return _scale_norm(layer, x)
+        case nn.Linear():
+            return _linear(layer, x)
         case nn.GELU():
             return op.gelu(x, "erf")
+        case nn.Sequential():
+            return _layers(layer, x)
+        case nn.Identity():
+            return x
     raise InputError(f"backend 'openvino' has no {type(layer).__name__}: take backend 'torch'")
 
 
