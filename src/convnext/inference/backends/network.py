@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib.util import find_spec
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from convnext.errors import InputError
 from convnext.models.classifier import Classifier
@@ -46,13 +47,28 @@ def use_backend(model: nn.Module, backend: str, precision: Precision) -> str:
     version = f"torch {torch.__version__.split('+')[0]}"
     if backend == "torch":
         return version
-    # Frozen weights are laid out for the products once. A GPU gains nothing by it.
-    options: dict[str, Any] = {"freezing": device.type == "cpu"}
-    stages: Any = torch.compile(backbone.run_stages, options=options)
+    stages = _compiled(backbone.run_stages, device)
     backbone.engine = lambda images, last_only: stages(images)
     if isinstance(model, Classifier):
-        model.whole_engine = torch.compile(model.run_whole, options=options)
+        model.whole_engine = _compiled(model.run_whole, device)
     return f"{version}, compiled at the first image"
+
+
+def _compiled(run: Callable[[Tensor], Any], device: torch.device) -> Callable[[Tensor], Any]:
+    """A network's method, compiled; on a CPU with its weights laid out for the products once. A GPU gains nothing by
+    it."""
+    from torch._inductor import config as inductor
+
+    compiled = torch.compile(run)
+    if device.type != "cpu":
+        return compiled
+
+    def call(images: Tensor) -> Any:
+        # Given to torch.compile as an option, this is not seen by Dynamo, and changes nothing (PyTorch 2.15).
+        with inductor.patch(freezing=True):
+            return compiled(images)
+
+    return call
 
 
 def stop_engine(model: nn.Module) -> None:
