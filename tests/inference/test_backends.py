@@ -83,6 +83,17 @@ def test_an_answer_does_not_depend_on_the_batch_or_on_what_came_before() -> None
 
 
 @pytest.mark.parametrize("backend", ["openvino", pytest.param("compile", marks=pytest.mark.heavy)])
+def test_an_engine_has_weights_of_its_own(backend: str) -> None:
+    """Laid out for its products once; an engine that looks the network's up at each call lays them out each time."""
+    model, images = network(), torch.randn(1, 3, 64, 64)
+    use_backend(model, backend, "fp32")
+    with torch.inference_mode():
+        logits = model(images)
+        model.head.bias.add_(1)
+        torch.testing.assert_close(model(images), logits, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("backend", ["openvino", pytest.param("compile", marks=pytest.mark.heavy)])
 def test_a_new_head_is_computed(backend: str) -> None:
     """Not the head that the engine was made of; nor is a head looked for where there is none."""
     model, images = network(), torch.randn(2, 3, 64, 64)

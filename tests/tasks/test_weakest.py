@@ -331,11 +331,16 @@ def test_errors_in_words() -> None:
 def test_the_weakest_block() -> None:
     distances = [0.4, 0.3, 0.2, 0.4]
     assert weakest_block(distances, (1, 1, 1, 1)) == (
-        "block 3 of 4, in stage 3: its channels differ least, by 0.2000 (feature_distance); no collapse (under 0.05)"
+        "no block has collapsed; block 3 of 4, in stage 3, is the nearest to it: its channels differ by 0.2 "
+        "(feature_distance; collapsed under 0.05)"
     )
     assert weakest_block([0.4, 0.01, 0.3, 0.3, None], (2, 1, 1, 1)) == (
-        "block 2 of 5, in stage 1: its channels differ least, by 0.0100 (feature_distance); "
-        "collapsed, its channels are all alike (under 0.05)"
+        "block 2 of 5 no longer varies over the image and adds nothing: channels differ by 0.01 "
+        "(feature_distance; collapsed under 0.05) at least"
+    )
+    assert weakest_block([0.4, 4e-5, 0.3, 2e-4, 0.01], (2, 1, 1, 1)) == (
+        "blocks 2, 4 and 5 of 5 no longer vary over the image and add nothing: channels differ by 4e-05 "
+        "(feature_distance; collapsed under 0.05) at least"
     )
     assert weakest_block([None, None], (1, 1)) == "not known: no block's features are finite"
     assert loss_in_words({"loss": 0.5}, 36, 0) == (

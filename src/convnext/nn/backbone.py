@@ -111,13 +111,12 @@ class ConvNeXt(nn.Module):
         return self.run_stages(images, patches)
 
     def padded(self, images: Tensor) -> Tensor:
-        """Images in the weights' type, with zeros at the right and bottom up to multiples of the total stride.
+        """Images with zeros at the right and bottom, up to multiples of the total stride.
 
         `ValueError` if they are not `[N, in_chans, H, W]`.
         """
         if images.ndim != 4 or images.shape[1] != self.in_chans:
             raise ValueError(f"expected images [N, {self.in_chans}, H, W], got {list(images.shape)}")
-        images = images.to(next(self.parameters()).dtype)
         height, width = images.shape[-2:]
         stride = self.total_stride
         bottom, right = ((stride - side % stride) % stride for side in (height, width))  # torch.compile knows no -side
@@ -127,6 +126,7 @@ class ConvNeXt(nn.Module):
 
     def run_stages(self, images: Tensor, patches: VisiblePatches | None = None) -> list[Tensor]:
         """`forward_stages`, of images whose sides are multiples of the total stride."""
+        images = images.to(next(self.parameters()).dtype)
         x = images.contiguous(memory_format=torch.channels_last).permute(0, 2, 3, 1)
         if patches is not None:
             x = patches.cut(x)

@@ -61,9 +61,7 @@ class CompiledModel:
 
     def __call__(self, images: np.ndarray) -> list[np.ndarray]:
         """Images to the model's outputs, each `[N, ...]`."""
-        compiled = self.model_for(images.shape)
-        found = compiled(images)
-        return [found[output] for output in compiled.outputs]
+        return list(self.model_for(images.shape)(images).to_tuple())
 
     def model_for(self, shape: tuple[int, ...]) -> Any:
         """The compiled model for images of a shape."""

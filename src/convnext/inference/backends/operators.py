@@ -1,11 +1,11 @@
 """Backbones and classifiers in OpenVINO's operators, built from a network in memory: no export, file or compiler.
 
-Maps are channels-last, as in `nn.backbone`, and the operators stand in its order.
+The operators stand in the order of `nn.backbone`, but maps are channels-first, and a linear layer is a convolution of
+one position: OpenVINO 2026.4 takes 2 to 15 % less time so than for matrix products of channels-last maps.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -22,8 +22,8 @@ from convnext.nn.block import Block
 from convnext.nn.norm import EPS, GRN, LayerNorm, RMSNorm, StdNorm
 from convnext.runtime.device import DTYPES, Precision
 
-LAST = np.array([-1])
-POSITIONS = np.array([1, 2])
+LAST, CHANNELS = np.array([-1]), np.array([1])
+POSITIONS = np.array([2, 3])
 FIRST, CHANNELS_LAST = np.array([0, 3, 1, 2]), np.array([0, 2, 3, 1])
 
 
@@ -60,62 +60,68 @@ class OpenvinoNetwork:
 def models_of(network: ConvNeXt) -> dict[str, openvino.Model]:
     """Models of images `[N, C, H, W]`, H and W multiples of the stride: "stages" and "last stage", each with a map a
     stage; of a classifier also "classifier", with its embeddings and logits."""
-    images = op.parameter([-1, network.in_chans, -1, -1], np.float32, name="images")
-    x, maps = op.transpose(images, CHANNELS_LAST), []
+    images = x = op.parameter([-1, network.in_chans, -1, -1], np.float32, name="images")
+    maps = []
     for downsample, stage in zip(network.downsample_layers, network.stages, strict=True):
-        x = _layers((*downsample.children(), *stage.children()), x)
-        maps.append(x)
+        for layer in (*downsample.children(), *stage.children()):
+            x = _map_layer(layer, x)
+        maps.append(op.transpose(x, CHANNELS_LAST))
     outputs = {"stages": maps, "last stage": maps[-1:]}
     if isinstance(network, Classifier):
-        embedding = _layer(network.norm, op.reduce_mean(_layer(network.norm_pre, x), POSITIONS))
-        outputs["classifier"] = [embedding, _layers((network.pre_logits, network.head), embedding)]
+        embedding = _layer(network.norm, op.reduce_mean(_map_layer(network.norm_pre, x), POSITIONS))
+        outputs["classifier"] = [embedding, _layer(network.head, _layer(network.pre_logits, embedding))]
     return {name: openvino.Model(each, [images], name) for name, each in outputs.items()}
 
 
-def _layers(layers: Iterable[nn.Module], x: Any) -> Any:
-    for layer in layers:
-        x = _layer(layer, x)
-    return x
-
-
-def _layer(layer: nn.Module, x: Any) -> Any:
+def _map_layer(layer: nn.Module, x: Any) -> Any:
+    """A layer of maps `[N, C, H, W]`."""
     match layer:
         case Block():
             return _block(layer, x)
         case nn.Conv2d():
             return _convolution(layer, x)
+        case nn.GELU() | nn.Identity():
+            return _layer(layer, x)
+    return op.transpose(_layer(layer, op.transpose(x, CHANNELS_LAST)), FIRST)
+
+
+def _layer(layer: nn.Module, x: Any) -> Any:
+    """A layer of features `[..., C]`."""
+    match layer:
         case LayerNorm():
             centred = op.mvn(x, LAST, True, layer.eps, "inside_sqrt")
             return op.add(op.multiply(centred, _constant(layer.weight)), _constant(layer.bias))
         case RMSNorm() | StdNorm():
             return _scale_norm(layer, x)
         case nn.Linear():
-            return _linear(layer, x)
+            return op.add(op.matmul(x, _constant(layer.weight), False, True), _constant(layer.bias))
         case nn.GELU():
             return op.gelu(x, "erf")
         case nn.Sequential():
-            return _layers(layer, x)
+            for each in layer:
+                x = _layer(each, x)
+            return x
         case nn.Identity():
             return x
     raise InputError(f"backend 'openvino' has no {type(layer).__name__}: take backend 'torch'")
 
 
 def _block(block: Block, x: Any) -> Any:
-    branch = _layer(block.norm, _convolution(block.dwconv, x))
+    branch = _map_layer(block.norm, _map_layer(block.dwconv, x))
     branch = op.gelu(_linear(block.pwconv1, branch), "erf")
     if block.grn is not None:
         branch = _grn(block.grn, branch)
     branch = _linear(block.pwconv2, branch)
     if block.gamma is not None:
-        branch = op.multiply(branch, _constant(block.gamma))
+        branch = op.multiply(branch, _of_channels(block.gamma))
     return op.add(x, branch)
 
 
 def _grn(grn: GRN, x: Any) -> Any:
     gx = op.reduce_l2(x, POSITIONS, True)
-    nx = op.divide(gx, op.add(op.reduce_mean(gx, LAST, True), np.float32(EPS)))
-    scale = op.add(op.multiply(nx, _constant(grn.gamma)), np.float32(1))
-    return op.add(op.multiply(x, scale), _constant(grn.beta))
+    nx = op.divide(gx, op.add(op.reduce_mean(gx, CHANNELS, True), np.float32(EPS)))
+    scale = op.add(op.multiply(nx, _of_channels(grn.gamma)), np.float32(1))
+    return op.add(op.multiply(x, scale), _of_channels(grn.beta))
 
 
 def _scale_norm(norm: RMSNorm | StdNorm, x: Any) -> Any:
@@ -127,19 +133,23 @@ def _scale_norm(norm: RMSNorm | StdNorm, x: Any) -> Any:
 
 
 def _linear(linear: nn.Linear, x: Any) -> Any:
-    return op.add(op.matmul(x, _constant(linear.weight), False, True), _constant(linear.bias))
+    x = op.convolution(x, _constant(linear.weight[:, :, None, None]), [1, 1], [0, 0], [0, 0], [1, 1])
+    return op.add(x, _of_channels(linear.bias))
 
 
 def _convolution(conv: nn.Conv2d, x: Any) -> Any:
     padding = [int(side) for side in conv.padding]
     where = (list(conv.stride), padding, padding, list(conv.dilation))
-    x, weight = op.transpose(x, FIRST), conv.weight
     if conv.groups == 1:
-        x = op.convolution(x, _constant(weight), *where)
+        x = op.convolution(x, _constant(conv.weight), *where)
     else:
-        x = op.group_convolution(x, _constant(weight.unflatten(0, (conv.groups, -1))), *where)
-    x = op.transpose(x, CHANNELS_LAST)
-    return x if conv.bias is None else op.add(x, _constant(conv.bias))
+        x = op.group_convolution(x, _constant(conv.weight.unflatten(0, (conv.groups, -1))), *where)
+    return x if conv.bias is None else op.add(x, _of_channels(conv.bias))
+
+
+def _of_channels(values: Tensor) -> Any:
+    """A number for each channel of a map, of a parameter of any shape."""
+    return _constant(values.flatten()[:, None, None])
 
 
 def _constant(values: Tensor) -> Any:

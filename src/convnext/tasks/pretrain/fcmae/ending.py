@@ -1,4 +1,4 @@
-"""Sentences on the results of a pre-training run: loss, probes, and the block nearest to collapse."""
+"""Sentences on the results of a pre-training run: loss, probes, and blocks that have collapsed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def loss_in_words(metrics: Mapping[str, float], images: int, probed: int) -> str
 
 
 def weakest_block(distances: Sequence[float | None], depths: Sequence[int]) -> str:
-    """The block whose channels are most alike, and whether that is a collapse.
+    """The blocks that have collapsed; where none has, the one whose channels are most alike.
 
     Args:
         distances: each block's, as `feature_distances` gives them; None for what was not finite.
@@ -29,8 +29,17 @@ def weakest_block(distances: Sequence[float | None], depths: Sequence[int]) -> s
     known = [(distance, place) for place, distance in enumerate(distances) if distance is not None]
     if not known:
         return "not known: no block's features are finite"
+    dead = [place for distance, place in known if distance < COLLAPSED]
     distance, place = min(known)
+    differ = f"by {distance:.2g} (feature_distance; collapsed under {COLLAPSED})"
+    if dead:
+        *others, last = [str(place + 1) for place in dead]
+        which = f"blocks {', '.join(others)} and {last}" if others else f"block {last}"
+        vary, add = ("vary", "add") if others else ("varies", "adds")
+        return (
+            f"{which} of {len(distances)} no longer {vary} over the image and {add} nothing: "
+            f"channels differ {differ} at least"
+        )
     stages = [stage for stage, depth in enumerate(depths, 1) for _ in range(depth)]
-    verdict = "collapsed, its channels are all alike" if distance < COLLAPSED else "no collapse"
     where = f"block {place + 1} of {len(distances)}, in stage {stages[place]}"
-    return f"{where}: its channels differ least, by {distance:.4f} (feature_distance); {verdict} (under {COLLAPSED})"
+    return f"no block has collapsed; {where}, is the nearest to it: its channels differ {differ}"
