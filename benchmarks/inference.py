@@ -6,7 +6,8 @@ Two rows a cell: `core` is what `pip install convnext` brings (PyTorch, and PyTo
 compiled with frozen weights, and transformers; `extras` is OpenVINO on our weights, or our int8 export, against
 the best of these and of ONNX Runtime and OpenVINO on timm's own export, made for that shape alone. int8 of others is
 NNCF with its defaults on that export. A contestant is a process of its own, for their threads disturb each other, and
-calls go round: each has one, then each the next. A time is the median. Logits are compared before anything is timed.
+calls go round in random order: each has one, after a pause, then each the next. A time is the median. Logits are
+compared before anything is timed.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import multiprocessing
+import random
 import statistics
 import tempfile
 import time
@@ -28,6 +30,8 @@ from timing import machine, say, write_result
 from torch.utils.flop_counter import FlopCounterMode
 
 SIDE, CLASSES = 224, 1000
+PAUSE = 0.05
+"""Seconds before each call, in which the threads of the one before it cease to wait for more work."""
 CELLS = [
     *[(f"convnextv2_{size}", batch) for size in ("atto", "tiny") for batch in (1, 16)],
     ("convnextv2_base", 1),
@@ -233,8 +237,10 @@ def race(who: list[str], repeats: int, threads: int, *what: Any) -> dict[str, tu
         context.Process(target=contestant, args=(end, threads, each, *what), daemon=True).start()
         ready[each] = pipes[each].recv()  # one after the other: each gets ready with all cores
     times: dict[str, list[float]] = {each: [] for each in who}
-    for repeat in range(repeats):
-        for each in who if repeat % 2 else who[::-1]:
+    order = random.Random(0)
+    for _ in range(repeats):
+        for each in order.sample(who, len(who)):
+            time.sleep(PAUSE)
             pipes[each].send(True)
             times[each].append(pipes[each].recv())
     for pipe in pipes.values():
