@@ -19,7 +19,7 @@ import convnext
 from convnext import InputError, cli
 from convnext.inference.backends.network import use_backend
 from convnext.inference.backends.openvino import ANY_SHAPE, CompiledModel
-from convnext.inference.backends.operators import OpenvinoNetwork, models_of
+from convnext.inference.backends.operators import OpenvinoNetwork, openvino_models
 
 BOUNDS = {"fp32": 1e-5, "bf16": 2e-2}
 MEMBERS = [
@@ -121,13 +121,13 @@ def test_chosen_classes_are_computed_by_any_engine(run: Path, colours: Path) -> 
 
 def test_models_of_one_shape_are_few(monkeypatch: pytest.MonkeyPatch) -> None:
     model = network()
-    compiled = CompiledModel(models_of(model)["stages"], "fp32")
+    compiled = CompiledModel(openvino_models(model)["stages"], "fp32")
     for side in (32, 64, 96, 128):
         for _ in range(2):
             compiled(np.zeros((1, 3, side, side), dtype=np.float32))
     assert compiled.compiled.keys() == {ANY_SHAPE, (1, 3, 32, 32), (1, 3, 64, 64)}
     monkeypatch.setattr("convnext.inference.backends.openvino.LARGE", 1000)
-    large = CompiledModel(models_of(model)["stages"], "fp32")
+    large = CompiledModel(openvino_models(model)["stages"], "fp32")
     for _ in range(3):
         large(np.zeros((1, 3, 32, 32), dtype=np.float32))
     assert large.compiled.keys() == {ANY_SHAPE}

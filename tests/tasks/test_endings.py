@@ -115,7 +115,6 @@ def test_the_end_of_a_pre_training(end: End, colours: Path) -> None:
     options = ["--image-size", "64", "--epochs", "1", "--batch-size", "8", "--workers", "0", "--decoder-dim", "64"]
     reached, weakest = end("pretrain", colours / "train", *options)
     assert reached.endswith("on hidden patches of 24 training images (loss)")
-    assert weakest.startswith("block ")
     assert weakest.startswith("no block has collapsed; ")
 
 

@@ -40,7 +40,8 @@ class OpenvinoNetwork:
     def __init__(self, network: ConvNeXt, precision: Precision) -> None:
         self.dtype = DTYPES[precision]
         self.parts = {
-            name: CompiledModel(model, precision, torch.get_num_threads()) for name, model in models_of(network).items()
+            name: CompiledModel(model, precision, torch.get_num_threads())
+            for name, model in openvino_models(network).items()
         }
 
     def stages(self, images: Tensor, last_only: bool = False) -> list[Tensor]:
@@ -57,7 +58,7 @@ class OpenvinoNetwork:
         return [torch.from_numpy(each) for each in found]
 
 
-def models_of(network: ConvNeXt) -> dict[str, openvino.Model]:
+def openvino_models(network: ConvNeXt) -> dict[str, openvino.Model]:
     """Models of images `[N, C, H, W]`, H and W multiples of the stride: "stages" and "last stage", each with a map a
     stage; of a classifier also "classifier", with its embeddings and logits."""
     images = x = op.parameter([-1, network.in_chans, -1, -1], np.float32, name="images")
