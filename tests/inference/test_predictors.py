@@ -22,7 +22,7 @@ def test_answers_have_the_form_hf_pipelines_return(run, colours):
 
 
 def test_path_string_file_and_pil_image_give_the_same(run, colours):
-    predictor = convnext.load(str(run))
+    predictor = convnext.load(str(run), backend="torch")  # OpenVINO's differ by rounding as a shape comes again
     path = colours / "val/green/2.png"
     with open(path, "rb") as file:
         from_file = predictor(file)
@@ -41,7 +41,7 @@ def test_a_list_gives_a_list_of_answers(run, colours):
 
 
 def test_arrays_and_tensors_are_images(run, colours):
-    predictor = convnext.load(run, device="cpu")
+    predictor = convnext.load(run, device="cpu", backend="torch")
     image = Image.open(colours / "val/green/2.png")
     pixels = np.asarray(image)
     assert predictor(pixels) == predictor(torch.from_numpy(pixels.copy()).permute(2, 0, 1)) == predictor(image)

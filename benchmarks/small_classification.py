@@ -1,0 +1,147 @@
+"""Classification of few images in equal minutes on one core: ours against timm's networks, all from random weights.
+
+    python benchmarks/small_classification.py IMAGENETTE --work FOLDER [--minutes 10] [--per-class 300] [--core 0]
+        [--arms scratch fcmae ...] [--json FILE]
+
+Every arm has one core and the same wall-clock time, from the command's start to its end: `small_data` from random
+weights, the same after `fcmae_small_data` on the same images within that time, and timm's networks, each at three
+learning rates, of which the best counts. Peers see the batches of our loader (crops, flips, smoothing of `small_data`)
+at 128 pixels, compiled, in bf16 and channels-last memory, under AdamW. All are measured on the validation images; they
+are used for nothing else. An arm whose result lies in FOLDER is not run again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from small_sets import Curve, convnext, last_figures, once, report, train_ours, train_peer
+from timing import machine, write_result
+from torch import Tensor
+from torch.nn import functional as F
+
+from convnext.data.sources.image_files import find_images
+from convnext.tasks.build import build_task
+from convnext.tasks.registry import find_task
+
+MODEL, SIDE, BATCH = "convnextv2_atto", 128, 64
+PRETRAINING = 0.5
+"""Share of the time that FCMAE takes in the arm that has it."""
+PEERS = {
+    "resnet18": "timm, ResNet-18",
+    "efficientnet_b0": "timm, EfficientNet-B0",
+    "deit_tiny_patch16_224": "timm, DeiT-tiny",
+    "convnextv2_atto": "timm, ConvNeXt V2 Atto",
+}
+NAMES = {"scratch": "Atto, random weights", "fcmae": "Atto, FCMAE within the time", **PEERS}
+RATES = (1e-3, 3e-3, 9e-3)
+LOOKS = 4
+OURS = ("--model", MODEL, "--image-size", SIDE, "--precision", "bf16", "--compile", "true", "--workers", 1)
+
+
+def part_of(data: Path, per_class: int, work: Path) -> Path:
+    """The data with the first so many training images of each class, by name."""
+    part = work / f"data-{per_class}"
+    if not part.exists():
+        for folder in sorted((data / "train").iterdir()):
+            for path in sorted(find_images(folder))[:per_class]:
+                (part / "train" / folder.name).mkdir(parents=True, exist_ok=True)
+                shutil.copy(path, part / "train" / folder.name)
+        shutil.copytree(data / "val", part / "val")
+    return part
+
+
+def train_with_pretraining(data: Path, run: Path, hours: float) -> dict[str, Any]:
+    """FCMAE for a part of the time, then classification; minutes count from the first command's start."""
+    before = run.with_name(f"{run.name}-pretrained")
+    spent = convnext("pretrain", data / "train", "--out", before, "--hours", hours * PRETRAINING, "--overwrite", *OURS)
+    rest = ("--hours", hours - spent / 3600, "--init", before)
+    found = train_ours("classify", data, run, ("top1",), "--recipe", "small_data", *rest, *OURS)
+    curve = [{**point, "minutes": point["minutes"] + spent / 60} for point in found["curve"]]
+    return {"seconds": found["seconds"] + spent, "curve": curve}
+
+
+def train_timm(name: str, rate: float, data: Path, work: Path, seconds: float) -> dict[str, Any]:
+    """A network of timm's, from random weights, on our batches."""
+    given = {"model": MODEL, "image_size": SIDE, "batch_size": BATCH, "workers": 1}
+    task: Any = build_task(find_task("classify"), str(data), work, given, "small_data", resume=False)
+    torch.manual_seed(0)
+    size = {"img_size": SIDE} if name.startswith("deit") else {}
+    model = timm.create_model(name, num_classes=len(task.train.classes), **size).to(memory_format=torch.channels_last)
+    compiled: Any = torch.compile(model)
+    seen = [task.preprocessing(task.val.open(i, task.preprocessing.mode, 65535)) for i in range(len(task.val))]
+    truth = torch.tensor(task.val.targets)
+
+    def logits(images: Tensor) -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16):
+            return compiled(images.contiguous(memory_format=torch.channels_last)).float()
+
+    @torch.no_grad()
+    def score() -> dict[str, float]:
+        model.eval()
+        right = sum(
+            int((logits(torch.stack(seen[i : i + 100])).argmax(-1) == truth[i : i + 100]).sum())
+            for i in range(0, len(seen), 100)
+        )
+        return {"top1": 100 * right / len(seen)}
+
+    return train_peer(
+        model,
+        task.train_loader(),
+        lambda batch: F.cross_entropy(logits(batch.on("cpu")), batch.targets, label_smoothing=0.1),
+        score,
+        optimizer=torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.05),
+        clip=float("inf"),
+        seconds=seconds,
+        looks=LOOKS,
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("imagenette", type=Path)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--minutes", type=float, default=10.0)
+    parser.add_argument("--per-class", type=int, default=300)
+    parser.add_argument("--core", type=int, default=0, help="the core that everything runs on")
+    parser.add_argument("--arms", nargs="+", choices=list(NAMES), default=list(NAMES), help="what to train")
+    parser.add_argument("--json", type=Path, help="write the figures and their origin too")
+    args = parser.parse_args()
+    os.sched_setaffinity(0, {args.core})
+    torch.set_num_threads(1)
+    args.work.mkdir(parents=True, exist_ok=True)
+    data, hours = part_of(args.imagenette, args.per_class, args.work), args.minutes / 60
+    kept = f"{args.per_class}-{args.minutes:g}"
+
+    def ours(name: str) -> Curve:
+        run = args.work / f"{kept}-{name}"
+        options = ("--recipe", "small_data", "--hours", hours, *OURS)
+        if name == "fcmae":
+            return once(run.with_suffix(".json"), lambda: train_with_pretraining(data, run, hours))["curve"]
+        return once(run.with_suffix(".json"), lambda: train_ours("classify", data, run, ("top1",), *options))["curve"]
+
+    def peer(name: str) -> Curve:
+        curves = [
+            once(
+                args.work / f"{kept}-{name}-{rate:g}.json",
+                lambda rate=rate: train_timm(name, rate, data, args.work, 60 * args.minutes),
+            )["curve"]
+            for rate in RATES
+        ]
+        return max(curves, key=lambda curve: curve[-1]["top1"])
+
+    curves = {NAMES[name]: peer(name) if name in PEERS else ours(name) for name in args.arms}
+    print("\n".join(report(curves, ("top1",))))
+    if args.json:
+        columns, rows = last_figures(curves, ("top1",))
+        title = f"Imagenette, {args.per_class} images a class, {args.minutes:g} minutes of one core"
+        write_result(args.json, title=title, columns=columns, rows=rows, seed=0, peers=("timm",), note=machine())
+
+
+if __name__ == "__main__":
+    main()
