@@ -52,7 +52,14 @@ def onnx_file(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-@pytest.mark.parametrize(("form", "precision"), [(form, p) for form, all_ in PRECISIONS.items() for p in all_])
+@pytest.mark.parametrize(
+    ("form", "precision"),
+    [
+        pytest.param(form, precision, marks=[pytest.mark.heavy] if (form, precision) == ("aot", "bf16") else [])
+        for form, all_ in PRECISIONS.items()
+        for precision in all_
+    ],
+)
 def test_every_format_computes_what_the_network_does(form: str, precision: str, weights: Path, tmp_path: Path) -> None:
     """Shapes of which one is no multiple of the stride, one is smaller than it, and none is what was traced."""
     done = export(weights, tmp_path / f"x{FORMATS[form]}", format=form, precision=precision)
