@@ -3,7 +3,8 @@
     python benchmarks/predict.py IMAGENETTE [--model convnextv2_atto] [--threads 2] [--repeats 5] [--json FILE]
 
 Two sets: 256 images of the folder given, and 64 JPEG files of 1500×2000 pixels made from it, with fine noise. All sides
-hold the same random weights, run eagerly in fp32, and take batches of 16:
+hold the same random weights in fp32 and take batches of 16; ours are computed by what `load` chooses, which is OpenVINO
+where it is installed, the others' by PyTorch, not compiled:
 
 ours        `convnext.load(...)`, called with a list of paths
 pipeline    transformers' image-classification pipeline, called with a list of paths; with its default processor and
