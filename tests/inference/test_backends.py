@@ -91,6 +91,8 @@ def test_an_engine_has_weights_of_its_own(backend: str) -> None:
         logits = model(images)
         model.head.bias.add_(1)
         torch.testing.assert_close(model(images), logits, rtol=0, atol=1e-5)
+        use_backend(model, "torch", "fp32")
+        torch.testing.assert_close(model(images), logits + 1, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("backend", ["openvino", pytest.param("compile", marks=pytest.mark.heavy)])

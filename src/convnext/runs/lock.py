@@ -52,7 +52,7 @@ def is_locked(path: Path) -> bool:
         lock.acquire(timeout=0)
     except Timeout:
         return True
-    except (NotImplementedError, OSError):
+    except (NotImplementedError, OSError):  # no locks there, or no right to take one
         return False
     lock.release()
     return False

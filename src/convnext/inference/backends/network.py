@@ -32,6 +32,7 @@ def use_backend(model: nn.Module, backend: str, precision: Precision) -> str:
     Raises:
         InputError: an engine that is not installed, or does not compute on the network's device or in this precision.
     """
+    stop_engine(model)
     device = next(model.parameters()).device
     if precision == "fp16" and device.type == "cpu":
         raise InputError("precision fp16 is for GPUs; on a CPU there is bf16")
