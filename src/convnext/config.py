@@ -8,11 +8,11 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, TypeVar, get_type_hints
 
+from convnext.cores import usable_cores
 from convnext.errors import InputError, nearest
 from convnext.parsing import fits, parse
 
@@ -20,11 +20,13 @@ log = logging.getLogger("convnext")
 
 
 def loading_processes() -> int:
-    """Default number of processes that load images: all cores but two beside an NVIDIA GPU, else two.
+    """Default number of processes that load images: all cores but two beside an NVIDIA GPU, else two,
+    and no more than there are cores.
 
     The system is asked for a GPU, not torch, which takes a second to import.
     """
-    return max(2, (os.cpu_count() or 1) - 2) if Path("/dev/nvidia0").exists() else 2
+    cores = len(usable_cores())
+    return min(cores, max(2, cores - 2) if Path("/dev/nvidia0").exists() else 2)
 
 
 RENAMED = {

@@ -12,12 +12,13 @@ import torch
 from PIL import Image
 
 import convnext
+from convnext.cores import usable_cores
 from convnext.data.images.decode import read_image
 from convnext.data.images.preprocessing import Preprocessing
 from convnext.data.images.whole_image import WholeImage
 from convnext.errors import ImageError, InputError
 from convnext.inference.depth import DepthUnit
-from convnext.inference.reading import cores, read_ahead
+from convnext.inference.reading import read_ahead
 from convnext.models.detection.rcnn import create_detector
 from convnext.models.segmentation.upernet import create_segmenter
 
@@ -152,8 +153,8 @@ def test_few_images_are_held_at_once(ahead: int) -> None:
     with read_ahead(endless(), read_image, Held, ahead=ahead) as results:
         for number in range(1, 200):
             assert next(results).value == (number % 256,) * 3
-            assert taken <= number + max(ahead, cores())
-    assert most <= max(ahead, cores()) + 2
+            assert taken <= number + max(ahead, len(usable_cores()))
+    assert most <= max(ahead, len(usable_cores())) + 2
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, InputError, ZeroDivisionError])

@@ -7,7 +7,6 @@ number of worker processes changes nothing.
 from __future__ import annotations
 
 import atexit
-import os
 import random
 import shutil
 import signal
@@ -31,6 +30,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
+from convnext.cores import usable_cores
 from convnext.data.augment.erasing import NormalizeAndErase
 from convnext.data.augment.transforms import Augmented, TrainTransform
 from convnext.data.image_set import ImageSet
@@ -70,7 +70,7 @@ class Loader:
             dataset,
             batch_sampler=batches,
             collate_fn=partial(_shared, dataset.collate),
-            num_workers=min(workers, os.cpu_count() or 1),
+            num_workers=min(workers, len(usable_cores())),
             pin_memory=pins_memory(),  # a GPU is in use
             worker_init_fn=_leave_signals_to_parent,
             persistent_workers=persistent and workers > 0,

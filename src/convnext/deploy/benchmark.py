@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from convnext.cores import usable_cores
 from convnext.deploy import measure
 from convnext.deploy.export.verify import made_up_images, share_of_range
 from convnext.deploy.export.write import export
@@ -128,7 +129,7 @@ def benchmark_rows(
         backend="torch",
         precision="fp32",
         batches=batches,
-        threads=threads or len(_processors()),
+        threads=threads or len(usable_cores()),
         image_size=image_size,
         data=None if data is None else str(data),
     )
@@ -224,9 +225,3 @@ def _training_images(data: str | Path | None) -> Path | None:
         return None
     folders = (Path(data, *parts) for parts in (("images", "train"), ("images",), ("train",), ()))
     return next((folder for folder in folders if folder.is_dir()), None)
-
-
-def _processors() -> list[int]:
-    if hasattr(os, "sched_getaffinity"):
-        return sorted(os.sched_getaffinity(0))
-    return list(range(os.cpu_count() or 1))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -13,6 +12,7 @@ from typing import Any, TypeVar
 
 from PIL import Image
 
+from convnext.cores import usable_cores
 from convnext.errors import ImageError
 
 BATCH = 16
@@ -20,11 +20,6 @@ BATCH = 16
 
 Prepared = TypeVar("Prepared")
 """Type of a prepared image: a tensor, or a tensor and the image's size."""
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager
@@ -40,9 +35,9 @@ def read_ahead(
     `ahead` images, at least one a core, are prepared before their turn; no others are held. Other exceptions are
     raised when their image's turn comes. No thread is left behind, however the block ends.
     """
-    pool = ThreadPoolExecutor(cores(), "convnext-read", _compute_alone)
+    pool = ThreadPoolExecutor(len(usable_cores()), "convnext-read", _compute_alone)
     try:
-        yield _in_order(pool, images, read, prepare, max(ahead, cores()))
+        yield _in_order(pool, images, read, prepare, max(ahead, len(usable_cores())))
     finally:
         pool.shutdown(cancel_futures=True)
         if torch := sys.modules.get("torch"):

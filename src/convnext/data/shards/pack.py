@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import tarfile
 from collections import deque
@@ -16,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from convnext.cores import usable_cores
 from convnext.data.image_set import divide_listing, read_listing
 from convnext.data.images.decode import IMAGE_SUFFIXES, read_bytes, stored_mode
 from convnext.data.shards.read import FORMAT, INDEX, PLACES, PLACES_DIGEST, is_sharded
@@ -109,7 +109,7 @@ def _readable(
     entries: list[ImageRecord], short_side: int | None, failures: list[str], done: Callable[[], None]
 ) -> Iterator[tuple[ImageRecord, bytes]]:
     """Entries with their files' contents, but those that cannot be read; some are read before their turn."""
-    cores, left = os.cpu_count() or 1, iter(entries)
+    cores, left = len(usable_cores()), iter(entries)
     waiting: deque[tuple[ImageRecord, Future[bytes]]] = deque()
     with ThreadPoolExecutor(cores) as pool:
         while True:
