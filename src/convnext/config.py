@@ -81,6 +81,11 @@ class TrainConfig:
         False, "train what is above the backbone alone (of a classifier its head: a linear probe)", group="model"
     )
     layer_scale_init: float = option(1e-6, "first value of V1's LayerScale", group="model")
+    depthwise_init: Literal["normal", "smooth"] = option(
+        "normal",
+        "random first weights of depthwise kernels: normal as published, or smooth and larger, as trained ones are",
+        group="model",
+    )
 
     epochs: int = option(100, "passes over the training images", common=True)
     batch_size: int = option(

@@ -31,8 +31,8 @@ class Recorder:
         return loss, replay
 
 
-def trained(recorder: Callable | None, sizes: list[int]) -> tuple[list[float], list[Tensor]]:
-    """Losses and weights of a small model after steps on batches of such sizes; `recorder`: by recorded steps."""
+def trained(recorder: Callable | None, sizes: list[int], replayed: int = 0) -> tuple[list[float], list[Tensor]]:
+    """Losses and weights of a small model after steps on batches of such sizes; with a `recorder`, so many replayed."""
     torch.manual_seed(0)
     model = nn.Linear(5, 3)
 
@@ -49,13 +49,17 @@ def trained(recorder: Callable | None, sizes: list[int]) -> tuple[list[float], l
         optimizer.step()
         optimizer.zero_grad()
     if isinstance(record, Recorder):
-        assert record.replayed == max(0, sizes.count(sizes[0]) - BEFORE)
+        assert record.replayed == replayed
     return losses, [p.detach() for p in model.parameters()]
 
 
-@pytest.mark.parametrize("sizes", [[8] * 9, [8, 8, 4, 8, 8, 8, 4, 8]], ids=["one size", "others between"])
-def test_recorded_steps_are_the_same_steps(sizes: list[int]) -> None:
-    losses, weights = trained(Recorder, sizes)
+@pytest.mark.parametrize(
+    ("sizes", "replayed"),
+    [([8] * 9, 9 - BEFORE), ([8] * 5 + [4] + [8] * 3, 5 - BEFORE + 3), ([8] * 5 + [9] * 6, 5 - BEFORE + 6 - BEFORE)],
+    ids=["one size", "another between", "growing"],
+)
+def test_recorded_steps_are_the_same_steps(sizes: list[int], replayed: int) -> None:
+    losses, weights = trained(Recorder, sizes, replayed)
     plain, expected = trained(None, sizes)
     assert losses == plain
     assert all(map(torch.equal, weights, expected))

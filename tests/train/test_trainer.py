@@ -15,12 +15,14 @@ from safetensors.torch import load_file
 from convnext import cli
 from convnext.data.image_set import read_train_val
 from convnext.errors import InputError, Stopped
+from convnext.nn.depthwise.smooth import NORM
 from convnext.runs.directory import Run
 from convnext.tasks.classify.config import ClassifyConfig
 from convnext.tasks.classify.task import Classification
 from convnext.train.launch import train_task
 from convnext.train.trainer import Trainer
 from convnext.variants import VARIANTS, Variant
+from convnext.weights import save_state
 
 BASE = ClassifyConfig(
     image_size=32, epochs=2, batch_size=8, workers=0, base_lr=1e-2, random_erasing=0.0, rand_augment=None, drop_path=0.2
@@ -55,7 +57,15 @@ def stop_after(trainer: Trainer, steps: int) -> None:
     trainer.train_step = train_step
 
 
-@pytest.mark.parametrize("options", [{"ema": 0.9, "mixup": 0.2, "cutmix": 1.0, "muon_lr_scale": 10.0}, {"workers": 2}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"ema": 0.9, "mixup": 0.2, "cutmix": 1.0, "muon_lr_scale": 10.0},
+        {"workers": 2},
+        {"progressive_resizing": 0.5, "stem_patch": 1, "depthwise_init": "smooth"},
+    ],
+    ids=["mixed", "two workers", "growing"],
+)
 @pytest.mark.parametrize(
     "steps", [pytest.param(1, marks=pytest.mark.heavy), 6, 8]
 )  # in the first epoch of three steps, at the end of the second, in the third
@@ -82,6 +92,34 @@ def test_resumed_run_is_the_undisturbed_run_bit_by_bit(
     ]
     assert rows[0] == rows[1]
     assert len(rows[0]) == 3
+
+
+def test_images_grow_in_three_parts_of_the_training(colours: Path, tmp_path: Path) -> None:
+    trainer = build(colours, tmp_path / "run", epochs=3, stem_patch=1, progressive_resizing=0.5)
+    loss, sides = trainer.task.loss, []
+
+    def spy(model: Any, part: tuple[torch.Tensor, ...]) -> torch.Tensor:
+        sides.append(tuple(part[0].shape[-2:]))
+        return loss(model, part)
+
+    trainer.task.loss = spy
+    trainer.fit()
+    assert sides == [(16, 16)] * 3 + [(24, 24)] * 3 + [(32, 32)] * 3
+
+
+def test_depthwise_kernels_start_as_told_and_given_weights_as_given(colours: Path, tmp_path: Path) -> None:
+    def norms(trainer: Trainer) -> torch.Tensor:
+        named = trainer.model.named_parameters()
+        return torch.cat([p.detach().flatten(1).norm(dim=1) for name, p in named if name.endswith("dwconv.weight")])
+
+    published = build(colours, tmp_path / "a")
+    assert norms(published).mean() < 0.2  # 7 * 0.02
+    smooth = build(colours, tmp_path / "b", depthwise_init="smooth", ema=0.9)
+    torch.testing.assert_close(norms(smooth), torch.full_like(norms(smooth), NORM))
+    assert all(map(torch.equal, weights(smooth), smooth.ema.model.parameters()))
+    save_state(tmp_path / "given.safetensors", published.model.state_dict(), published.task.meta())
+    given = build(colours, tmp_path / "c", depthwise_init="smooth", init=str(tmp_path / "given.safetensors"))
+    torch.testing.assert_close(norms(given), norms(published))
 
 
 def gradients(trainer: Trainer) -> list[torch.Tensor]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,15 @@ class TrainLoader(Protocol):
     def __len__(self) -> int: ...
     def __iter__(self) -> Iterator[Any]: ...
     def close(self) -> None: ...
+
+
+class Moment(NamedTuple):
+    """When in a training a step is taken."""
+
+    done: float
+    """Share of the learning rate's schedule that lies behind it, from 0 to 1."""
+    draws: torch.Generator
+    """Draws the same numbers in every process."""
 
 
 class Task(ABC):
@@ -63,11 +72,8 @@ class Task(ABC):
         }
 
     @abstractmethod
-    def parts(self, batch: Any, device: torch.device, shared: torch.Generator) -> Iterable[tuple[int, Any]]:
-        """Cut a batch into `config.accumulate` parts on the device, each with its number of images.
-
-        `shared` draws the same numbers in every process.
-        """
+    def parts(self, batch: Any, device: torch.device, moment: Moment) -> Iterable[tuple[int, Any]]:
+        """Cut a batch into `config.accumulate` parts on the device, each with its number of images."""
 
     inputs: Callable[[Any], list[Tensor]] | None = None
     """Gives the tensors of a part; None where their shapes differ from step to step, or `loss` waits for a GPU."""

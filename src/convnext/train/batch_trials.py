@@ -34,7 +34,7 @@ def run_trials(asked: dict[str, Any]) -> None:
     config = find_task(asked["task"]).config().override({"accumulate": given.get("accumulate", 1)})
     batch = max(2, config.accumulate)
     while (not trials or not is_enough(trials)) and os.getppid() == parent:
-        images = make_steps(asked, {**given, "batch_size": batch, "compile": False})
+        images = make_steps(asked, {**given, "batch_size": batch, "compile": False, "hours": None})
         trials.append(MemoryTrial(batch, memory.peak(), limit, images))
         print(json.dumps(trials[-1]._asdict()), flush=True)
         gc.collect()  # a trainer and what belongs to it name each other
@@ -48,6 +48,7 @@ def make_steps(asked: dict[str, Any], given: dict[str, Any]) -> int:
         task = build_task(find_task(asked["task"]), asked["data"], out, given, asked["recipe"], False)
         trainer = Trainer(task, Run(out))
         trainer.model.train()
+        trainer.length.step = max(0, trainer.length.steps - TRIAL_STEPS)  # the last images may be the largest
         batch = next(iter(trainer.loader))
         for _ in range(TRIAL_STEPS):
             trainer.train_step(batch)

@@ -9,7 +9,7 @@ import copy
 import gc
 import logging
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -18,9 +18,21 @@ from convnext.config import TrainConfig
 from convnext.runtime import distributed
 
 BEFORE = 3
-"""Calls before the recorded one: operators are chosen, compiled, and given their memory in them."""
+"""Calls in a row before the recorded one: operators are chosen, compiled, and given their memory in them."""
 
 Replay = Callable[[], object]
+Shapes = list[tuple[torch.Size, torch.dtype]]
+
+
+class Recorded(NamedTuple):
+    """A recorded pass, and the memory that it reads and writes."""
+
+    shapes: Shapes
+    argument: Any
+    places: list[Tensor]  # of the argument's tensors
+    loss: Tensor
+    gradients: list[tuple[nn.Parameter, Tensor]]
+    replay: Replay
 
 
 log = logging.getLogger("convnext")
@@ -36,7 +48,8 @@ class GraphedStep:
     Args:
         compute: forward and backward pass, without waiting for the GPU. It finds no gradients in the parameters.
         model: whose gradients it computes.
-        inputs: the tensors that an argument of `compute` holds. One with other shapes than the first is not recorded.
+        inputs: the tensors that an argument of `compute` holds. Where their shapes stay changed, the call is recorded
+            again.
         record: calls a function, and returns its result and what will do the same again.
     """
 
@@ -49,32 +62,32 @@ class GraphedStep:
     ) -> None:
         self.compute, self.parameters, self.inputs = compute, list(model.parameters()), inputs
         self.record = record or record_on_gpu
-        self.calls, self.works = 0, True
-        self.shapes: list[tuple[torch.Size, torch.dtype]] | None = None
-        self.replay: Replay | None = None
+        self.works = True
+        self.last: Shapes = []  # of the call before
+        self.calls = 0  # with these, in a row
+        self.recorded: Recorded | None = None
 
     def __call__(self, argument: Any) -> Tensor:
         """The loss. It is overwritten by the next call."""
         tensors = self.inputs(argument)
         shapes = [(t.shape, t.dtype) for t in tensors]
-        self.shapes = self.shapes or shapes
-        if not self.works or shapes != self.shapes:
-            return self.compute(argument)
-        self.calls += 1
-        if self.calls <= BEFORE:
-            return self.compute(argument)
-        if self.replay is None:
-            self.begin(argument)
-            if self.replay is None:
+        self.calls = self.calls + 1 if shapes == self.last else 1
+        self.last = shapes
+        if self.recorded is None or shapes != self.recorded.shapes:
+            if not self.works or self.calls <= BEFORE:
                 return self.compute(argument)
-        for place, tensor in zip(self.places, tensors, strict=True):
+            self.recorded = None  # its memory is free for the next
+            self.recorded = self.begin(argument, shapes)
+            if self.recorded is None:
+                return self.compute(argument)
+        for place, tensor in zip(self.recorded.places, tensors, strict=True):
             place.copy_(tensor)
-        self.replay()
-        for parameter, gradient in self.gradients:
+        self.recorded.replay()
+        for parameter, gradient in self.recorded.gradients:
             parameter.grad = gradient
-        return self.loss
+        return self.recorded.loss
 
-    def begin(self, argument: Any) -> None:
+    def begin(self, argument: Any, shapes: Shapes) -> Recorded | None:
         """Record the pass; where that cannot be done, say so once."""
         state = torch.cuda.get_rng_state() if torch.cuda.is_initialized() else None
         own = copy.deepcopy(argument)  # what is computed of it while recording is there only after a replay
@@ -88,9 +101,9 @@ class GraphedStep:
                 parameter.grad = None
             if state is not None:
                 forget_recording(state)
-            return
-        self.argument, self.places, self.loss, self.replay = own, self.inputs(own), loss, replay
-        self.gradients = [(p, p.grad) for p in self.parameters if p.grad is not None]
+            return None
+        gradients = [(p, p.grad) for p in self.parameters if p.grad is not None]
+        return Recorded(shapes, own, self.inputs(own), loss, gradients, replay)
 
 
 def pays(config: TrainConfig) -> bool:

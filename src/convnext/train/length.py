@@ -10,6 +10,8 @@ import torch
 
 from convnext.runtime import distributed
 
+SLOWEST = 10.0
+"""Times the fastest step: a step that takes longer is one in which something else was done, such as compiling."""
 MEASURING = 0.5
 """Guess of the time in which an image is measured, over that of a training step on it."""
 REPORT = 0.7
@@ -64,9 +66,9 @@ class Epochs:
 class Hours(Epochs):
     """A training that takes `hours`, over which the schedule of `epochs` is stretched.
 
-    After each step, the time that is left says how many more there will be, and the schedule goes on by one of these:
-    it is at its end when the time is over, also on a machine that becomes slower or faster. Measuring and writing the
-    report are part of the time, by how long measuring took before.
+    After each step, the schedule goes on by the step's share of the time that was left before it: it is at its end when
+    the time is over, also where steps become slower or faster, as with larger images. Measuring and writing the report
+    are part of the time, by how long measuring took before.
 
     Args:
         hours: from `began` to the end of the report.
@@ -81,11 +83,10 @@ class Hours(Epochs):
         self.seconds, self.measured, self.began = 3600 * hours, measured, began
         self.share = 0.0
         self.spent = 0.0  # before `began`, by the runs that this one goes on from
-        self.building = 0.0  # seconds of all in which no step was made
         self.report = 0.0  # and those that are left for the report
         self.last_measuring: float | None = None
         self.fastest = math.inf  # seconds of a step, but the first, in which much is built
-        self.before: float | None = None  # when the step before was done
+        self.before: float | None = None  # when the step before was done, or measuring after it
 
     @property
     def position(self) -> float:
@@ -104,35 +105,40 @@ class Hours(Epochs):
 
     def begin(self) -> None:
         own = time.monotonic() - self.began
-        self.building, self.report = self.building + own, REPORT * own
+        self.report = REPORT * own
+        if self.step:  # a resumed run's first step counts as it would have
+            self.before = self.elapsed()
 
     def advance(self) -> None:
         super().advance()
         elapsed = self.elapsed()
-        if self.before is not None:
-            self.fastest = min(self.fastest, elapsed - self.before)
+        took = 0.0 if self.before is None else max(elapsed - self.before, 1e-9)
+        if took:
+            self.fastest = min(self.fastest, took)
         self.before = elapsed
-        each = max(elapsed - self.building, 1e-9) / self.step
         measuring = self.last_measuring
         if measuring is None:
             known = self.fastest if self.fastest < math.inf else 0.0
             measuring = MEASURING * self.measured * self.epoch_steps * known
-        more = (self.seconds - elapsed - 2 * measuring - self.report) / each  # it is measured once more for the report
-        more = float(distributed.all_sum(torch.tensor(more, device="cpu"))) / distributed.count()
-        self.share = 1.0 if more < 1 else self.share + (1 - self.share) / more
+        left = self.seconds - elapsed - 2 * measuring - self.report  # it is measured once more for the report
+        counted = min(took, SLOWEST * self.fastest) if took else 0.0
+        portion = counted / (left + counted) if left > 0 else 1.0
+        portion = float(distributed.all_sum(torch.tensor(portion, device="cpu"))) / distributed.count()
+        self.share = 1.0 if portion > 0.5 else self.share + (1 - self.share) * portion
 
     def note_measuring(self, seconds: float) -> None:
         self.last_measuring = seconds
+        if self.before is not None:
+            self.before += seconds
 
     def state(self) -> dict[str, Any]:
         return {
             "share": self.share,
             "spent": self.elapsed(),
-            "building": self.building,
             "last_measuring": self.last_measuring,
         }
 
     def restore(self, step: int, state: dict[str, Any]) -> None:
         super().restore(step, state)
-        self.share, self.spent, self.building = state["share"], state["spent"], state["building"]
+        self.share, self.spent = state["share"], state["spent"]
         self.last_measuring = state["last_measuring"]

@@ -19,10 +19,11 @@ from torch import Tensor, nn
 
 from convnext.data.fingerprint import what_changed
 from convnext.errors import InputError, Stopped
+from convnext.nn.depthwise.smooth import start_smooth
 from convnext.runs.directory import Run
 from convnext.runtime import distributed
 from convnext.runtime.device import autocast, choose_compile, choose_precision, pick_device, prepare, runs_ahead
-from convnext.tasks.base import Task
+from convnext.tasks.base import Moment, Task
 from convnext.train import cuda_graph, nonfinite, parallel
 from convnext.train.checkpoint import Checkpoints, tensors_of
 from convnext.train.cuda_graph import GraphedStep
@@ -55,6 +56,8 @@ class Trainer:
         self.precision = choose_precision(self.device, config.precision)
         torch.manual_seed(config.seed)
         self.model = task.build_model().to(self.device)
+        if config.depthwise_init == "smooth" and config.init is None:
+            start_smooth(self.model)
         self.terms = {} if config.init is None else inherited(read_meta(config.init))
         self.ema = AveragedModel(self.model, config.ema) if config.ema else None
         sharded = parallel.is_fsdp(self.model, config.parallel)
@@ -163,7 +166,7 @@ class Trainer:
         batches = iter(self.loader)
         while not self.length.is_over and (batch := self.next_batch(batches)) is not None:
             if self.step == 0:
-                draw_first_look(self.task, self.run, self.task.parts(batch, self.device, self.seed_step()))
+                draw_first_look(self.task, self.run, self.task.parts(batch, self.device, self.begin_step()))
             loss = self.train_step(batch)
             progress.advance(loss, self.learning_rate())
             self.unreadable.note(self.task.unreadable(batch))
@@ -245,9 +248,9 @@ class Trainer:
 
         Returns the mean loss of the last step that is read: this one, or on a GPU the one before, nan at first.
         """
-        shared = self.seed_step()
+        moment = self.begin_step()
         set_learning_rate(self.optimizers, self.learning_rate())
-        parts = list(self.task.parts(batch, self.device, shared))
+        parts = list(self.task.parts(batch, self.device, moment))
         images = sum(count for count, _ in parts)
         total = torch.zeros((), device=self.device)
         for number, (count, part) in enumerate(parts, 1):
@@ -313,17 +316,17 @@ class Trainer:
         """The rate for the next step."""
         return learning_rate_at(self.length.position, self.config, steps=len(self.loader))
 
-    def seed_step(self) -> torch.Generator:
+    def begin_step(self) -> Moment:
         """Make all draws functions of (seed, step).
 
         Drop path draws from torch's own generator, for each process another; mixup from numpy's, the same in all; and
-        so is the generator returned, for what is drawn for a whole batch.
+        so is the moment's, for what is drawn for a whole batch.
         """
         seed = [self.config.seed, self.step]
         shared, own = (np.random.SeedSequence(s).generate_state(1)[0] for s in (seed, [*seed, distributed.rank() + 1]))
         torch.manual_seed(int(own))
         np.random.seed(shared)
-        return torch.Generator().manual_seed(int(shared))
+        return Moment(self.length.position / self.config.epochs, torch.Generator().manual_seed(int(shared)))
 
     def kept(self) -> nn.Module:
         """The weights the run keeps: the averaged ones if EMA is on."""

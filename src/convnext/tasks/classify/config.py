@@ -27,6 +27,11 @@ class ClassifyConfig(TrainConfig):
     crop_scale: tuple[float, float] = option(
         (0.08, 1.0), "share of the image's area a training crop takes", group="augmentation"
     )
+    progressive_resizing: float | None = option(
+        None,
+        "side of the first training images, as a share of image_size; they grow in three equal parts of the training",
+        group="augmentation",
+    )
     hflip: float = option(0.5, "probability of a horizontal flip", group="augmentation", common=True)
     rand_augment: str | None = option("rand-m9-mstd0.5-inc1", "timm's RandAugment policy", group="augmentation")
     color_jitter: float = option(0.0, "strength of colour jitter", group="augmentation")
@@ -43,5 +48,7 @@ class ClassifyConfig(TrainConfig):
         super().__post_init__()
         if self.multi_label and (self.mixup or self.cutmix or self.label_smoothing):
             raise InputError("mixup, cutmix and label smoothing need one label an image; set them to 0 for multi_label")
+        if self.progressive_resizing is not None and not 0 < self.progressive_resizing <= 1:
+            raise InputError(f"progressive_resizing must lie above 0 and up to 1, not {self.progressive_resizing}")
         if not 0 < self.val_fraction < 1:
             raise InputError(f"val_fraction must lie between 0 and 1, not {self.val_fraction}")

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from convnext.config import fit_batch
+from convnext.data.augment.progressive import growing_sides, resized, side_at
 from convnext.data.augment.transforms import train_transform
 from convnext.data.fingerprint import of_samples
 from convnext.data.image_set import ImageSet
@@ -23,7 +24,7 @@ from convnext.inference.classifier import ImageClassifier
 from convnext.models.classifier import Classifier, create_model
 from convnext.runs.directory import Run
 from convnext.runtime import distributed
-from convnext.tasks.base import TrainLoader
+from convnext.tasks.base import Moment, TrainLoader
 from convnext.tasks.classify.card import write_classification_card
 from convnext.tasks.classify.config import ClassifyConfig
 from convnext.tasks.classify.ending import accuracy_in_words, weakest_class
@@ -49,6 +50,7 @@ class Classification(SupervisedTask):
         self.preprocessing = preprocessing(config)
         self.class_weights = balanced_weights(train) if config.class_weights == "balanced" else None
         self.mixup = self.build_mixup()
+        self.sides = [config.image_size]
 
     def fingerprint(self) -> dict[str, Any]:
         """Fingerprint of the training images and their labels."""
@@ -69,6 +71,8 @@ class Classification(SupervisedTask):
             weights=config.init,
         )
         freeze(config, model, model.pre_logits, model.head)
+        if config.progressive_resizing is not None:
+            self.sides = growing_sides(config.image_size, config.progressive_resizing, model.total_stride)
         return model
 
     def build_mixup(self) -> Any:
@@ -103,11 +107,9 @@ class Classification(SupervisedTask):
             **self.loader_options(),
         )
 
-    def parts(
-        self, batch: Batch, device: torch.device, shared: torch.Generator
-    ) -> Iterable[tuple[int, tuple[Tensor, ...]]]:
-        """Mix a batch and cut it into `config.accumulate` parts on the device."""
-        images = batch.on(device)
+    def parts(self, batch: Batch, device: torch.device, moment: Moment) -> Iterable[tuple[int, tuple[Tensor, ...]]]:
+        """Resize and mix a batch, and cut it into `config.accumulate` parts on the device."""
+        images = resized(batch.on(device), side_at(moment.done, self.sides))
         targets = batch.targets.to(device, non_blocking=True)
         if self.mixup is not None:
             images, targets = self.mixup(images, targets)

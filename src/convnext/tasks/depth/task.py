@@ -22,7 +22,7 @@ from convnext.inference.depth import DepthEstimator, DepthUnit, draw_depths
 from convnext.models.segmentation.upernet import UperNet, create_segmenter
 from convnext.runs.directory import Run
 from convnext.runtime import distributed
-from convnext.tasks.base import TrainLoader
+from convnext.tasks.base import Moment, TrainLoader
 from convnext.tasks.depth.card import write_depth_card
 from convnext.tasks.depth.config import DepthConfig
 from convnext.tasks.depth.data import DepthTransform
@@ -82,9 +82,7 @@ class DepthEstimation(SupervisedTask):
         )
         return map_train_loader(self.train, transform, **self.loader_options())
 
-    def parts(
-        self, batch: Batch, device: torch.device, shared: torch.Generator
-    ) -> Iterable[tuple[int, tuple[Tensor, ...]]]:
+    def parts(self, batch: Batch, device: torch.device, moment: Moment) -> Iterable[tuple[int, tuple[Tensor, ...]]]:
         """A batch in `config.accumulate` parts on the device."""
         images, depths = batch.on(device), batch.targets.to(device, non_blocking=True)
         return split_batch([images, depths], self.config.accumulate)

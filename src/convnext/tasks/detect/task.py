@@ -23,7 +23,7 @@ from convnext.models.detection.objects import Objects
 from convnext.models.detection.rcnn import RCNN, create_detector
 from convnext.runs.directory import Run
 from convnext.runtime import distributed
-from convnext.tasks.base import TrainLoader
+from convnext.tasks.base import Moment, TrainLoader
 from convnext.tasks.detect.card import write_detection_card
 from convnext.tasks.detect.config import DetectConfig
 from convnext.tasks.detect.data import DetectionBatch, DetectionTransform, detection_train_loader, open_annotated
@@ -124,14 +124,14 @@ class Detection(SupervisedTask):
         )
 
     def parts(
-        self, batch: DetectionBatch, device: torch.device, shared: torch.Generator
+        self, batch: DetectionBatch, device: torch.device, moment: Moment
     ) -> Iterable[tuple[int, tuple[list[Tensor], list[Objects], list[int]]]]:
         """A batch in `config.accumulate` parts on the device, with a key for each image's random choices."""
         config = self.config
         images = [image.to(device, non_blocking=True) for image in batch.images]
         objects = [Objects(*(t.to(device, non_blocking=True) for t in each)) for each in batch.objects]
         # Drawn for the whole batch, so that an image's does not depend on the number of processes.
-        drawn = torch.randint(2**62, (config.batch_size,), generator=shared).tolist()
+        drawn = torch.randint(2**62, (config.batch_size,), generator=moment.draws).tolist()
         keys = [
             drawn[place] for place in distributed.own_places(config.batch_size, distributed.rank(), distributed.count())
         ]

@@ -24,7 +24,7 @@ from convnext.models.segmentation.losses import class_weights, segmentation_loss
 from convnext.models.segmentation.upernet import UperNet, create_segmenter
 from convnext.runs.directory import Run
 from convnext.runtime import distributed
-from convnext.tasks.base import TrainLoader
+from convnext.tasks.base import Moment, TrainLoader
 from convnext.tasks.pyramid import (
     encoder_of,
     prepared,
@@ -98,9 +98,7 @@ class Segmentation(SupervisedTask):
             **self.loader_options(),
         )
 
-    def parts(
-        self, batch: Batch, device: torch.device, shared: torch.Generator
-    ) -> Iterable[tuple[int, tuple[Tensor, ...]]]:
+    def parts(self, batch: Batch, device: torch.device, moment: Moment) -> Iterable[tuple[int, tuple[Tensor, ...]]]:
         """A batch in `config.accumulate` parts on the device."""
         images, labels = batch.on(device), batch.targets.to(device, non_blocking=True)
         return split_batch([images, labels], self.config.accumulate)

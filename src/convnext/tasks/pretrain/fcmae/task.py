@@ -32,7 +32,7 @@ from convnext.runs.ending import Ending, write_ending
 from convnext.runtime import distributed
 from convnext.runtime.device import move
 from convnext.storage.files import whole_file
-from convnext.tasks.base import Task, TrainLoader
+from convnext.tasks.base import Moment, Task, TrainLoader
 from convnext.tasks.pretrain.fcmae.card import write_pretraining_card
 from convnext.tasks.pretrain.fcmae.config import PretrainConfig
 from convnext.tasks.pretrain.fcmae.ending import loss_in_words, weakest_block
@@ -95,7 +95,7 @@ class Pretraining(Task):
         )
 
     def parts(
-        self, batch: Batch, device: torch.device, shared: torch.Generator
+        self, batch: Batch, device: torch.device, moment: Moment
     ) -> Iterable[tuple[int, tuple[Tensor, VisiblePatches]]]:
         """Draw masks, and cut the batch into `config.accumulate` parts on the device."""
         config = self.config
@@ -103,7 +103,7 @@ class Pretraining(Task):
         images = batch.on(device)
         # Drawn for the whole batch, so that the masks do not depend on the number of processes.
         drawn = random_patches(
-            config.batch_size, (side, side), config.mask_ratio, block=config.mask_block, generator=shared
+            config.batch_size, (side, side), config.mask_ratio, block=config.mask_block, generator=moment.draws
         )
         own = distributed.own_places(config.batch_size, distributed.rank(), distributed.count())
         index = move(drawn.index[own], device)
