@@ -41,7 +41,7 @@ PEERS = {
 NAMES = {"scratch": "Atto, random weights", "fcmae": "Atto, FCMAE within the time", **PEERS}
 RATES = (1e-3, 3e-3, 9e-3)
 LOOKS = 4
-OURS = ("--model", MODEL, "--image-size", SIDE, "--precision", "bf16", "--compile", "true", "--workers", 1)
+OURS = ("--model", MODEL, "--image-size", SIDE, "--precision", "bf16", "--workers", 1)
 
 
 def part_of(data: Path, per_class: int, work: Path) -> Path:

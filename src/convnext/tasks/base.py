@@ -82,6 +82,10 @@ class Task(ABC):
     def loss(self, model: Any, part: Any) -> Tensor:
         """Mean loss over a part's images."""
 
+    def advice(self) -> str | None:
+        """In a line, what would give a better model than the configuration; None where nothing is known."""
+        return None
+
     def extra(self, model: Any) -> nn.Module | None:
         """Modules beside the network `model` that `loss` or `after_step` use, such as a momentum encoder or a queue.
 

@@ -19,8 +19,10 @@ from convnext.runs.directory import Run
 from convnext.runs.ending import Ending, write_ending
 from convnext.runtime import distributed
 from convnext.tasks.base import Task
+from convnext.tasks.definition import SMALL
 from convnext.tasks.evaluate import Evaluator
 from convnext.tasks.load import load
+from convnext.weights.advice import better_start
 
 PICTURED = 8  # images of each part in the first look
 EVAL_BATCH = 64
@@ -54,6 +56,12 @@ class SupervisedTask(Task):
     @abstractmethod
     def own_meta(self) -> dict[str, Any]:
         """What it takes to build the model again, and to see images as it does."""
+
+    def advice(self) -> str | None:
+        """Published weights to start from, where weights are random, images few, and channels and stem are theirs."""
+        config = self.config
+        theirs = config.init is None and config.in_chans == 3 and config.stem_patch == 4
+        return better_start(config.model) if theirs and len(self.train) <= SMALL else None
 
     @property
     def counts(self) -> tuple[int, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -18,6 +19,8 @@ from convnext.tasks.base import Task
 from convnext.train.batch_size import find_batch_size
 from convnext.train.tracking import require_tracker
 from convnext.train.trainer import Trainer
+
+log = logging.getLogger("convnext")
 
 Build = Callable[[str, Path, dict[str, Any], str | None, bool], Task]
 """From data, run directory, given options, recipe and whether to resume to a task."""
@@ -63,6 +66,8 @@ def train_task(task: Task, out: Path, *, resume: bool, overwrite: bool, began: f
             held.enter_context(locked(out))
             if distributed.rank() == 0:
                 Run.create(out, task.config, overwrite=overwrite, terms=trainer.terms)
+                if (advice := task.advice()) is not None:
+                    log.info(advice)
             distributed.wait()
         return fit_or_stop(trainer, out)
 

@@ -12,7 +12,16 @@ def small_data(model: str) -> ClassifyConfig:
     Hardware: one GPU, or a CPU with patience.
     Result:   59.8 % top-1 with Atto on 3,000 images of Imagenette at 128 pixels, 10 epochs from random weights.
     """
-    return small_data_values(model).override({"epochs": 50, "base_lr": 1.12e-2, "muon_lr_scale": 10.0})
+    return small_data_values(model).override(
+        {
+            "epochs": 50,
+            "base_lr": 1.12e-2,
+            "muon_lr_scale": 10.0,
+            "depthwise_init": "smooth",
+            "progressive_resizing": 0.5,
+            "crop_scale": (0.3, 1.0),
+        }
+    )
 
 
 def small_data_finetune(model: str) -> ClassifyConfig:

@@ -1,0 +1,47 @@
+"""Which published weights a training from random ones could start from."""
+
+from __future__ import annotations
+
+from convnext.variants import VARIANTS
+from convnext.weights.licences import restriction_of
+from convnext.weights.published import PUBLISHED, PublishedWeights
+
+
+def better_start(model: str) -> str | None:
+    """In a line, published classifiers of the model, and the nearest in size that are free to use; None without any."""
+    choices = {kind: weights for kind in (False, True) if (weights := nearest_weights(model, free=kind)) is not None}
+    named = [f"--model {w.variant} --init {w.name} ({licence_in_words(w)})" for w in choices.values()]
+    if not named:
+        return None
+    return "weights are random; on photographs and what is like them published ones are better by far: " + ", or ".join(
+        dict.fromkeys(named)
+    )
+
+
+def nearest_weights(model: str, *, free: bool) -> PublishedWeights | None:
+    """The best weights of a classifier of `model`'s own kind; with `free`, of the nearest in size without restrictions.
+
+    Best is the highest top-1 at up to 256 pixels, at which most are trained.
+    """
+    own = VARIANTS[model]
+    found = [
+        weights
+        for weights in PUBLISHED
+        if weights.num_classes
+        and weights.image_size <= 256
+        and weights.top1 is not None
+        and VARIANTS[weights.variant].is_hierarchical == own.is_hierarchical
+        and (not restriction_of(weights.licence) if free else weights.variant == model)
+    ]
+
+    def rank(weights: PublishedWeights) -> tuple[float, float]:
+        larger = VARIANTS[weights.variant].parameters / own.parameters
+        return max(larger, 1 / larger), -(weights.top1 or 0)
+
+    return min(found, key=rank, default=None)
+
+
+def licence_in_words(weights: PublishedWeights) -> str:
+    """Licence of the weights, and what it restricts."""
+    restriction = restriction_of(weights.licence)
+    return f"{weights.licence}: {restriction}" if restriction else f"{weights.licence}, free to use"
