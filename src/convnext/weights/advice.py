@@ -9,8 +9,13 @@ from convnext.weights.published import PUBLISHED, PublishedWeights
 
 def better_start(model: str) -> str | None:
     """In a line, published classifiers of the model, and the nearest in size that are free to use; None without any."""
-    choices = {kind: weights for kind in (False, True) if (weights := nearest_weights(model, free=kind)) is not None}
-    named = [f"--model {w.variant} --init {w.name} ({licence_in_words(w)})" for w in choices.values()]
+    own, free = nearest_weights(model, free=False), nearest_weights(model, free=True)
+    named = [
+        f"--model {weights.variant} --init {weights.name} "
+        f"({weights.licence}{f': {terms}' if (terms := restriction_of(weights.licence)) else ', free to use'})"
+        for weights in (own, free)
+        if weights is not None
+    ]
     if not named:
         return None
     return "weights are random; on photographs and what is like them published ones are better by far: " + ", or ".join(
@@ -39,9 +44,3 @@ def nearest_weights(model: str, *, free: bool) -> PublishedWeights | None:
         return max(larger, 1 / larger), -(weights.top1 or 0)
 
     return min(found, key=rank, default=None)
-
-
-def licence_in_words(weights: PublishedWeights) -> str:
-    """Licence of the weights, and what it restricts."""
-    restriction = restriction_of(weights.licence)
-    return f"{weights.licence}: {restriction}" if restriction else f"{weights.licence}, free to use"
