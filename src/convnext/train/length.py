@@ -10,7 +10,7 @@ import torch
 
 from convnext.runtime import distributed
 
-SLOWEST = 10.0
+LONGEST_STEP = 10.0
 """Times the fastest step: a step that takes longer is one in which something else was done, such as compiling."""
 MEASURING = 0.5
 """Guess of the time in which an image is measured, over that of a training step on it."""
@@ -121,7 +121,7 @@ class Hours(Epochs):
             known = self.fastest if self.fastest < math.inf else 0.0
             measuring = MEASURING * self.measured * self.epoch_steps * known
         left = self.seconds - elapsed - 2 * measuring - self.report  # it is measured once more for the report
-        counted = min(took, SLOWEST * self.fastest) if took else 0.0
+        counted = min(took, LONGEST_STEP * self.fastest) if took else 0.0
         portion = counted / (left + counted) if left > 0 else 1.0
         portion = float(distributed.all_sum(torch.tensor(portion, device="cpu"))) / distributed.count()
         self.share = 1.0 if portion > 0.5 else self.share + (1 - self.share) * portion
