@@ -42,7 +42,7 @@ BACKBONE = ParameterRules(
         (r"(\.|^)norm(_pre)?\.weight$|downsample_layers\.(0\.1|[123]\.0)\.weight$", False),  # every norm
         (r"(dwconv|pwconv[12])\.weight$|downsample_layers\.\d\.(\d|overlap)\.weight$", True),
     ),
-    matrices=(r"pwconv[12]\.weight$",),
+    matrices=(r"pwconv[12]\.weight$", r"downsample_layers\.[123]\.1\.weight$"),
 )
 """Rules of the backbone, under any prefix."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional as F
 
-SIZES = 3
+MOST_SIZES = 3
 """Sizes of a training, each for an equal part of it."""
 
 
@@ -18,7 +18,7 @@ def growing_sides(size: int, start: float, stride: int) -> list[int]:
 
     All but the last are multiples of the network's total `stride`, so that nothing of their maps is padding.
     """
-    shares = [start + (1 - start) * part / (SIZES - 1) for part in range(SIZES - 1)]
+    shares = [start + (1 - start) * part / (MOST_SIZES - 1) for part in range(MOST_SIZES - 1)]
     smaller = {stride * max(1, round(share * size / stride)) for share in shares}
     return [*sorted(side for side in smaller if side < size), size]
 
