@@ -105,14 +105,16 @@ def test_frozen_parameters_are_left_out() -> None:
     assert [p.shape for group in groups for p in group["params"]] == [model.head.weight.shape, model.head.bias.shape]
 
 
-def test_muon_takes_the_blocks_linear_weights_at_its_own_rate() -> None:
+def test_muon_takes_the_inner_matrices_at_its_own_rate() -> None:
     model = create_model("convnextv2_atto", num_classes=2)
     adamw, muon = build_optimizers(model, muon_lr_scale=10, weight_decay=0.05)
     set_learning_rate([adamw, muon], 1e-3)
     taken = {id(p) for group in muon.param_groups for p in group["params"]}
     linears = [block.pwconv1.weight for stage in model.stages for block in stage]
     linears += [block.pwconv2.weight for stage in model.stages for block in stage]
-    assert taken == {id(weight) for weight in linears}
+    between = [downsample[1].weight for downsample in list(model.downsample_layers)[1:]]
+    assert len(between) == 3
+    assert taken == {id(weight) for weight in linears + between}
     assert {group["lr"] for group in muon.param_groups} == {1e-2}
     left = sum(len(group["params"]) for group in adamw.param_groups)
     assert left + len(taken) == len(list(model.parameters()))
