@@ -33,8 +33,9 @@ def run_trials(asked: dict[str, Any]) -> None:
     trials: list[MemoryTrial] = []
     config = find_task(asked["task"]).config().override({"accumulate": given.get("accumulate", 1)})
     batch = max(2, config.accumulate)
+    options = {name: value for name, value in given.items() if name != "hours"}  # unknown before a step's time is known
     while (not trials or not is_enough(trials)) and os.getppid() == parent:
-        images = make_steps(asked, {**given, "batch_size": batch, "compile": False, "hours": None})
+        images = make_steps(asked, {**options, "batch_size": batch, "compile": False})
         trials.append(MemoryTrial(batch, memory.peak(), limit, images))
         print(json.dumps(trials[-1]._asdict()), flush=True)
         gc.collect()  # a trainer and what belongs to it name each other
