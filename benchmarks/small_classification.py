@@ -1,13 +1,14 @@
 """Classification of few images in equal minutes on one core: ours against timm's networks, all from random weights.
 
     python benchmarks/small_classification.py IMAGENETTE --work FOLDER [--minutes 10] [--per-class 300] [--core 0]
-        [--arms scratch fcmae ...] [--json FILE]
+        [--arms scratch fcmae ...] [--json FILE] [--plot FILE]
 
 Every arm has one core and the same wall-clock time, from the command's start to its end: `small_data` from random
 weights, the same after `fcmae_small_data` on the same images within that time, and timm's networks, each at three
 learning rates, of which the best counts. Peers see the batches of our loader (crops, flips, smoothing of `small_data`)
-at 128 pixels, compiled, in bf16 and channels-last memory, under AdamW. All are measured on the validation images; they
-are used for nothing else. An arm whose result lies in FOLDER is not run again.
+at 128 pixels, compiled, in bf16 and channels-last memory, under AdamW. All are measured on the validation images, which
+are used for nothing else here. An arm whose result lies in FOLDER is not run again. Memory is the training process's,
+without the loading one's.
 """
 
 from __future__ import annotations
@@ -20,10 +21,12 @@ from typing import Any
 
 import timm
 import torch
-from small_sets import Curve, convnext, last_figures, once, report, train_ours, train_peer
+from small_sets import alone, convnext, once, plot, report, train_ours, train_peer
+from tables import Column
 from timing import machine, write_result
 from torch import Tensor
 from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
 
 from convnext.data.sources.image_files import find_images
 from convnext.tasks.build import build_task
@@ -41,6 +44,13 @@ PEERS = {
 NAMES = {"scratch": "Atto, random weights", "fcmae": "Atto, FCMAE within the time", **PEERS}
 RATES = (1e-3, 3e-3, 9e-3)
 LOOKS = 4
+COLUMNS: list[Column] = [
+    {"name": "model"},
+    {"name": "top-1", "digits": 1},
+    {"name": "images/s, training", "digits": 0},
+    {"name": "million multiply-adds at 128 pixels", "digits": 0},
+    {"name": "memory, MB", "digits": 0},
+]
 OURS = ("--model", MODEL, "--image-size", SIDE, "--precision", "bf16", "--workers", 1)
 
 
@@ -63,7 +73,25 @@ def train_with_pretraining(data: Path, run: Path, hours: float) -> dict[str, Any
     rest = ("--hours", hours - spent / 3600, "--init", before)
     found = train_ours("classify", data, run, ("top1",), "--recipe", "small_data", *rest, *OURS)
     curve = [{**point, "minutes": point["minutes"] + spent / 60} for point in found["curve"]]
-    return {"seconds": found["seconds"] + spent, "curve": curve}
+    return {**found, "seconds": found["seconds"] + spent, "curve": curve}
+
+
+def train_scratch(data: Path, run: Path, hours: float) -> dict[str, Any]:
+    """Classification from random weights."""
+    return train_ours("classify", data, run, ("top1",), "--recipe", "small_data", "--hours", hours, *OURS)
+
+
+def multiply_adds(name: str) -> float:
+    """Of an image, in millions."""
+    model = timm.create_model(name, **size_of(name)).eval()
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model(torch.zeros(1, 3, SIDE, SIDE))
+    return counter.get_total_flops() / 2e6
+
+
+def size_of(name: str) -> dict[str, int]:
+    """What a network of timm's must be told for our images."""
+    return {"img_size": SIDE} if name.startswith("deit") else {}
 
 
 def train_timm(name: str, rate: float, data: Path, work: Path, seconds: float) -> dict[str, Any]:
@@ -71,8 +99,9 @@ def train_timm(name: str, rate: float, data: Path, work: Path, seconds: float) -
     given = {"model": MODEL, "image_size": SIDE, "batch_size": BATCH, "workers": 1}
     task: Any = build_task(find_task("classify"), str(data), work, given, "small_data", resume=False)
     torch.manual_seed(0)
-    size = {"img_size": SIDE} if name.startswith("deit") else {}
-    model = timm.create_model(name, num_classes=len(task.train.classes), **size).to(memory_format=torch.channels_last)
+    model = timm.create_model(name, num_classes=len(task.train.classes), **size_of(name)).to(
+        memory_format=torch.channels_last
+    )
     compiled: Any = torch.compile(model)
     seen = [task.preprocessing(task.val.open(i, task.preprocessing.mode, 65535)) for i in range(len(task.val))]
     truth = torch.tensor(task.val.targets)
@@ -111,6 +140,7 @@ def main() -> None:
     parser.add_argument("--core", type=int, default=0, help="the core that everything runs on")
     parser.add_argument("--arms", nargs="+", choices=list(NAMES), default=list(NAMES), help="what to train")
     parser.add_argument("--json", type=Path, help="write the figures and their origin too")
+    parser.add_argument("--plot", type=Path, help="draw top-1 over the minutes")
     args = parser.parse_args()
     os.sched_setaffinity(0, {args.core})
     torch.set_num_threads(1)
@@ -118,29 +148,38 @@ def main() -> None:
     data, hours = part_of(args.imagenette, args.per_class, args.work), args.minutes / 60
     kept = f"{args.per_class}-{args.minutes:g}"
 
-    def ours(name: str) -> Curve:
-        run = args.work / f"{kept}-{name}"
-        options = ("--recipe", "small_data", "--hours", hours, *OURS)
-        if name == "fcmae":
-            return once(run.with_suffix(".json"), lambda: train_with_pretraining(data, run, hours))["curve"]
-        return once(run.with_suffix(".json"), lambda: train_ours("classify", data, run, ("top1",), *options))["curve"]
+    def ours(name: str) -> dict[str, Any]:
+        run, train = args.work / f"{kept}-{name}", train_with_pretraining if name == "fcmae" else train_scratch
+        return once(run.with_suffix(".json"), lambda: alone(train, data, run, hours))
 
-    def peer(name: str) -> Curve:
-        curves = [
+    def peer(name: str) -> dict[str, Any]:
+        found = [
             once(
                 args.work / f"{kept}-{name}-{rate:g}.json",
-                lambda rate=rate: train_timm(name, rate, data, args.work, 60 * args.minutes),
-            )["curve"]
+                lambda rate=rate: alone(train_timm, name, rate, data, args.work, 60 * args.minutes),
+            )
             for rate in RATES
         ]
-        return max(curves, key=lambda curve: curve[-1]["top1"])
+        return max(found, key=lambda arm: arm["curve"][-1]["top1"])
 
-    curves = {NAMES[name]: peer(name) if name in PEERS else ours(name) for name in args.arms}
+    arms = {name: peer(name) if name in PEERS else ours(name) for name in args.arms}
+    curves = {NAMES[name]: arm["curve"] for name, arm in arms.items()}
     print("\n".join(report(curves, ("top1",))))
+    if args.plot:
+        plot(curves, "top1", args.plot)
     if args.json:
-        columns, rows = last_figures(curves, ("top1",))
+        rows = [
+            [
+                NAMES[name],
+                arm["curve"][-1]["top1"],
+                arm["images_per_second"],
+                multiply_adds(name if name in PEERS else MODEL),
+                arm["memory_mb"],
+            ]
+            for name, arm in arms.items()
+        ]
         title = f"Imagenette, {args.per_class} images a class, {args.minutes:g} minutes of one core"
-        write_result(args.json, title=title, columns=columns, rows=rows, seed=0, peers=("timm",), note=machine())
+        write_result(args.json, title=title, columns=COLUMNS, rows=rows, seed=0, peers=("timm",), note=machine())
 
 
 if __name__ == "__main__":

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import resource
 import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import torch
+from matplotlib.figure import Figure
 from tables import table
 from torch import Tensor, nn
 
@@ -47,8 +52,22 @@ def pretrain(model: str, folders: dict[Path, int], work: Path, *options: object)
     return run
 
 
+def alone(run: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
+    """What `run` returns in a process of its own, and the most memory it or a command of its took, in MB."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(with_memory, run, *arguments).result()
+
+
+def with_memory(run: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
+    """What `run` returns, and this process's memory, or its largest child's, where that is more."""
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    found = run(*arguments)
+    most = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return {**found, "memory_mb": most * 1024 / 1e6}
+
+
 def train_ours(task: str, data: Path, run: Path, figures: Sequence[str], *options: object) -> dict[str, Any]:
-    """Seconds from the command's start to its end, and the figures of each evaluation."""
+    """Seconds from the command's start to its end, the figures of each evaluation, and images a second of training."""
     seconds = convnext("train", task, data, "--out", run, "--overwrite", *options)
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     spent, curve = seconds - sum(row["seconds"] for row in rows), []
@@ -56,7 +75,8 @@ def train_ours(task: str, data: Path, run: Path, figures: Sequence[str], *option
         spent += row["seconds"]
         if figures[0] in row:
             curve.append({"minutes": spent / 60, "epochs": row["epoch"], **{name: row[name] for name in figures}})
-    return {"seconds": seconds, "curve": curve}
+    speed = sum(row["images_per_second"] * row["seconds"] for row in rows) / sum(row["seconds"] for row in rows)
+    return {"seconds": seconds, "curve": curve, "images_per_second": speed}
 
 
 def train_peer(
@@ -72,11 +92,11 @@ def train_peer(
 ) -> dict[str, Any]:
     """Train for a time, a short warm-up and then a cosine over it; figures after each of `looks` parts of it.
 
-    The measurements lie within the time.
+    The measurements lie within the time. Images a second are of training alone.
     """
     rates = [group["lr"] for group in optimizer.param_groups]
     curve: Curve = []
-    start, step, epoch, measuring = time.perf_counter(), 0, 0, 0.0
+    start, step, epoch, measuring, images = time.perf_counter(), 0, 0, 0.0, 0
     while True:
         loader.set_epoch(epoch)
         for batch in loader:
@@ -88,7 +108,8 @@ def train_peer(
                 curve.append({"minutes": (time.perf_counter() - start) / 60, "epochs": epoch, **found})
                 print(curve[-1], flush=True)
                 if len(curve) == looks:
-                    return {"seconds": seconds, "curve": curve}
+                    speed = images / (seconds - looks * measuring)
+                    return {"seconds": seconds, "curve": curve, "images_per_second": speed}
             model.train()
             factor = min(1.0, (step + 1) / 50) * 0.5 * (1 + math.cos(math.pi * min(1.0, passed)))
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
@@ -101,6 +122,7 @@ def train_peer(
             nn.utils.clip_grad_norm_(model.parameters(), clip)
             optimizer.step()
             step += 1
+            images += len(batch.indices)
         epoch += 1
 
 
@@ -109,6 +131,19 @@ def last_figures(curves: dict[str, Curve], figures: Sequence[str]) -> tuple[list
     names = ("minutes", "epochs", *figures)
     columns = [{"name": "model"}, *({"name": name, "digits": 0 if name == "epochs" else 1} for name in names)]
     return columns, [[model, *(curve[-1][name] for name in names)] for model, curve in curves.items()]
+
+
+def plot(curves: dict[str, Curve], figure: str, path: Path) -> None:
+    """Draw a figure over the minutes, a line for each model."""
+    picture = Figure(figsize=(7, 4))
+    axes = picture.subplots()
+    for name, curve in curves.items():
+        axes.plot([point["minutes"] for point in curve], [point[figure] for point in curve], marker=".", label=name)
+    axes.set(xlabel="minutes", ylabel=figure)
+    axes.grid(alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False)
+    picture.savefig(path, dpi=150, bbox_inches="tight")
 
 
 def report(curves: dict[str, Curve], figures: Sequence[str]) -> list[str]:

@@ -230,6 +230,18 @@ class TrainConfig:
             raise InputError(f"drop_path must lie in [0, 1), not {self.drop_path}")
 
 
+@dataclass(frozen=True)
+class SupervisedConfig(TrainConfig):
+    """A training that is measured on validation images."""
+
+    eval_every: int = option(1, "epochs between evaluations; the last is always evaluated", group="data")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.eval_every < 1:
+            raise InputError(f"eval_every must be at least 1, not {self.eval_every}")
+
+
 Config = TypeVar("Config", bound=TrainConfig)
 
 

@@ -15,8 +15,9 @@ from safetensors.torch import load_file
 from convnext import cli
 from convnext.runs.directory import Run
 from convnext.runs.summary import summarise_run
+from convnext.tasks.classify.task import Classification
 from convnext.train import length
-from convnext.train.length import Epochs, Hours
+from convnext.train.length import MOST_MEASURING, Epochs, Hours
 from convnext.train.trainer import Trainer
 
 HOURS = ["--min-lr", "1e-6", "--hours"]
@@ -96,6 +97,27 @@ def test_a_slow_first_step_does_not_end_it(monkeypatch: pytest.MonkeyPatch) -> N
         hours.advance()
         clock.now += 1
     assert 3600 - 60 - 2 * 100 - 10 < hours.step < 3600 - 60 - 2 * 100 + 10
+
+
+def test_measuring_takes_a_small_part_of_the_time(
+    colours: Path, tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first and the last epoch are measured, and others as far apart as measuring is long."""
+    measure = Classification.evaluate
+
+    def slow(task: Classification, *args: object, **how: object) -> dict[str, float]:
+        clock.now += 2
+        return measure(task, *args, **how)
+
+    monkeypatch.setattr(Classification, "evaluate", slow)
+    rows = train(colours, tmp_path / "run", *HOURS, str(150 / 3600))
+    steps = [row["step"] for row in rows if "top1" in row]
+    assert steps[0] == rows[0]["step"]
+    assert steps[-1] == rows[-1]["step"]
+    gaps = [after - before for before, after in itertools.pairwise(steps[:-1])]
+    assert gaps
+    assert all(2 / MOST_MEASURING <= gap < 2 / MOST_MEASURING + steps[0] for gap in gaps)
+    assert 140 <= clock.now - 1000 <= 150
 
 
 def test_of_epochs_the_place_is_that_of_the_step() -> None:

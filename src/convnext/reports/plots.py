@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -34,15 +33,21 @@ def plot_curves(rows: Sequence[dict[str, Any]], score: str, path: Path) -> None:
     figure = Figure(figsize=(9, 3.2))
     left, right = figure.subplots(1, 2)
     left.plot(epochs, [row["loss"] for row in rows], color=BLUE, marker=".", label="train (augmented)")
-    left.plot(epochs, [row["val_loss"] for row in rows], color=ORANGE, marker=".", label="val")
+    left.plot(*measured(rows, "val_loss"), color=ORANGE, marker=".", label="val")
     left.set(xlabel="epoch", title="loss")
     left.legend(frameon=False)
-    right.plot(epochs, [row.get(score, math.nan) for row in rows], color=ORANGE, marker=".")
+    right.plot(*measured(rows, score), color=ORANGE, marker=".")
     right.set(xlabel="epoch", title=f"{score} on val, %")
     for axes in (left, right):
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
     save(figure, path)
+
+
+def measured(rows: Sequence[dict[str, Any]], name: str) -> tuple[list[int], list[float]]:
+    """Epochs in which a figure was measured, and the figure."""
+    found = [row for row in rows if name in row]
+    return [row["epoch"] for row in found], [row[name] for row in found]
 
 
 def plot_measured(rows: Sequence[dict[str, Any]], lines: Sequence[tuple[str, str, str]], path: Path) -> None:
@@ -52,8 +57,7 @@ def plot_measured(rows: Sequence[dict[str, Any]], lines: Sequence[tuple[str, str
     left.plot([row["epoch"] for row in rows], [row["loss"] for row in rows], color=BLUE, marker=".")
     left.set(xlabel="epoch", title="loss, train (augmented)")
     for name, colour, style in lines:
-        points = [(row["epoch"], row[name]) for row in rows if name in row]
-        right.plot(*zip(*points, strict=True), style, color=colour, marker=".", label=name.replace("_", " "))
+        right.plot(*measured(rows, name), style, color=colour, marker=".", label=name.replace("_", " "))
     right.set(xlabel="epoch", title="on val, %")
     right.legend(frameon=False)
     for axes in (left, right):

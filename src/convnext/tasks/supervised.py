@@ -97,7 +97,7 @@ class SupervisedTask(Task):
 
     def evaluate(self, model: nn.Module, device: torch.device, run: Run, epoch: int, *, last: bool) -> dict[str, float]:
         """Every `eval_every` epochs, metrics of the validation images, each seen by one of the processes."""
-        if epoch % getattr(self.config, "eval_every", 1) and not last:
+        if epoch % self.config.eval_every and not last:
             return {}
         predictor = self.predictor(model)
         batches = self.val_batches(predictor, distributed.rank(), distributed.count())

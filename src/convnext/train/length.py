@@ -14,6 +14,8 @@ LONGEST_STEP = 10.0
 """Times the fastest step: a step that takes longer is one in which something else was done, such as compiling."""
 MEASURING = 0.5
 """Guess of the time in which an image is measured, over that of a training step on it."""
+MOST_MEASURING = 0.05
+"""Largest share of the training time that measuring in between takes, but for the first time."""
 REPORT = 0.7
 """Guess of the time that a report takes without measuring, over that from a command's start to its first step."""
 
@@ -46,6 +48,10 @@ class Epochs:
     def advance(self) -> None:
         """A step is done."""
         self.step += 1
+
+    def may_measure(self) -> bool:
+        """Whether there is time to measure the network now."""
+        return True
 
     def note_measuring(self, seconds: float) -> None:
         """Measuring the network took so long."""
@@ -85,6 +91,7 @@ class Hours(Epochs):
         self.spent = 0.0  # before `began`, by the runs that this one goes on from
         self.report = 0.0  # and those that are left for the report
         self.last_measuring: float | None = None
+        self.trained = 0.0  # seconds of steps since then
         self.fastest = math.inf  # seconds of a step, but the first, in which much is built
         self.before: float | None = None  # when the step before was done, or measuring after it
 
@@ -115,6 +122,7 @@ class Hours(Epochs):
         took = 0.0 if self.before is None else max(elapsed - self.before, 1e-9)
         if took:
             self.fastest = min(self.fastest, took)
+            self.trained += took
         self.before = elapsed
         measuring = self.last_measuring
         if measuring is None:
@@ -126,8 +134,13 @@ class Hours(Epochs):
         portion = float(distributed.all_sum(torch.tensor(portion, device="cpu"))) / distributed.count()
         self.share = 1.0 if portion > 0.5 else self.share + (1 - self.share) * portion
 
+    def may_measure(self) -> bool:
+        """Whether the network was never measured, or so long ago that measuring takes no more than `MOST_MEASURING`."""
+        due = self.last_measuring is None or self.trained * MOST_MEASURING >= self.last_measuring
+        return distributed.total_count(int(due)) == distributed.count()
+
     def note_measuring(self, seconds: float) -> None:
-        self.last_measuring = seconds
+        self.last_measuring, self.trained = seconds, 0.0
         if self.before is not None:
             self.before += seconds
 
@@ -136,9 +149,10 @@ class Hours(Epochs):
             "share": self.share,
             "spent": self.elapsed(),
             "last_measuring": self.last_measuring,
+            "trained": self.trained,
         }
 
     def restore(self, step: int, state: dict[str, Any]) -> None:
         super().restore(step, state)
         self.share, self.spent = state["share"], state["spent"]
-        self.last_measuring = state["last_measuring"]
+        self.last_measuring, self.trained = state["last_measuring"], state.get("trained", 0.0)

@@ -219,8 +219,10 @@ class Trainer:
         seconds = time.perf_counter() - self.began
         steps = self.step - self.ended - self.began_at
         kept = self.kept()
-        with self.may_be_left():
-            metrics = self.task.evaluate(kept, self.device, self.run, self.epoch + 1, last=self.length.is_over)
+        last, metrics = self.length.is_over, {}
+        if last or self.length.may_measure():
+            with self.may_be_left():
+                metrics = self.task.evaluate(kept, self.device, self.run, self.epoch + 1, last=last)
         if metrics:
             self.length.note_measuring(time.perf_counter() - self.began - seconds)
         loss = self.losses / self.counted if self.counted else math.nan

@@ -70,6 +70,15 @@ def test_options_of_the_run_are_kept(run):
     assert (config.recipe, config.image_size, config.epochs, config.batch_size) == ("small_data", 32, 2, 8)
 
 
+def test_it_is_evaluated_every_so_many_epochs_and_after_the_last(colours, tmp_path):
+    out = tmp_path / "run"
+    options = [*FAST, "--epochs", "3", "--eval-every", "2"]
+    assert cli.main(["train", "classify", str(colours), "--out", str(out), *options]) == 0
+    rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert [("top1" in row, "val_loss" in row) for row in rows] == [(False, False), (True, True), (True, True)]
+    assert (out / "curves.png").exists()
+
+
 def test_classes_named_by_wordnet_ids_are_answered_in_words(tmp_path):
     folder = make_folder(tmp_path / "colours")
     codes = {"blue": "n01440764", "green": "n02102040", "red": "n00005787"}  # the last is one of 22K's alone

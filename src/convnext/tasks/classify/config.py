@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from convnext.config import TrainConfig, option
+from convnext.config import SupervisedConfig, option
 from convnext.errors import InputError
 
 
 @dataclass(frozen=True)
-class ClassifyConfig(TrainConfig):
+class ClassifyConfig(SupervisedConfig):
     """A classification run."""
 
     TASK: ClassVar[str] = "classify"

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from convnext.config import TrainConfig, option
+from convnext.config import SupervisedConfig, option
 from convnext.errors import InputError
 
 
 @dataclass(frozen=True)
-class DepthConfig(TrainConfig):
+class DepthConfig(SupervisedConfig):
     """A depth run; `image_size` is the side of the crops."""
 
     TASK: ClassVar[str] = "depth"
@@ -42,11 +42,10 @@ class DepthConfig(TrainConfig):
         "log_l1", "of depths, or of their logarithms, which weighs near things more", common=True
     )
     test_size: int = option(480, "short side in evaluation and prediction, in pixels", group="model", common=True)
-    eval_every: int = option(1, "epochs between evaluations; the last is always evaluated", group="data")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("fpn_dim", "aux_dim", "short_side", "max_side", "test_size", "eval_every"):
+        for name in ("fpn_dim", "aux_dim", "short_side", "max_side", "test_size"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1, not {getattr(self, name)}")
         if not self.aux_weight >= 0:

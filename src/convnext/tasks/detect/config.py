@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from convnext.config import TrainConfig, option
+from convnext.config import SupervisedConfig, option
 from convnext.errors import InputError
 
 
 @dataclass(frozen=True)
-class DetectConfig(TrainConfig):
+class DetectConfig(SupervisedConfig):
     """A detection run; `image_size` is the side of the jitter's square."""
 
     TASK: ClassVar[str] = "detect"
@@ -47,11 +47,10 @@ class DetectConfig(TrainConfig):
     hflip: float = option(0.5, "probability of a horizontal flip", group="augmentation", common=True)
     vflip: float = option(0.0, "probability of a vertical flip", group="augmentation")
     colour: float = option(0.0, "strength of changes of brightness, contrast and saturation", group="augmentation")
-    eval_every: int = option(1, "epochs between evaluations; the last is always evaluated", group="data")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("fpn_dim", "linear_dim", "rois_per_image", "test_size", "max_side", "eval_every"):
+        for name in ("fpn_dim", "linear_dim", "rois_per_image", "test_size", "max_side"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1, not {getattr(self, name)}")
         for name in ("box_convs", "mask_convs", "colour"):

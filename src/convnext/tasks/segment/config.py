@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from convnext.config import TrainConfig, option
+from convnext.config import SupervisedConfig, option
 from convnext.errors import InputError
 
 
 @dataclass(frozen=True)
-class SegmentConfig(TrainConfig):
+class SegmentConfig(SupervisedConfig):
     """A segmentation run; `image_size` is the side of the crops."""
 
     TASK: ClassVar[str] = "segment"
@@ -53,11 +53,10 @@ class SegmentConfig(TrainConfig):
         None, "side of a window that slides over test images; none: they are seen whole", group="model"
     )
     stride: int | None = option(None, "the window's steps; none: two thirds of it", group="model")
-    eval_every: int = option(1, "epochs between evaluations; the last is always evaluated", group="data")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        sizes = ("fpn_dim", "aux_dim", "short_side", "max_side", "test_size", "eval_every")
+        sizes = ("fpn_dim", "aux_dim", "short_side", "max_side", "test_size")
         for name in (*sizes, "epoch_steps", "window", "stride"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1, not {getattr(self, name)}")
