@@ -178,6 +178,7 @@ def test_a_segmenter(scenes: tuple[Path, Path], tmp_path: Path) -> None:
         exported.embed(image)
 
 
+@pytest.mark.heavy
 def test_a_depth_estimator(tmp_path: Path) -> None:
     data = make_depths(tmp_path / "data")
     options = [*FAST_SEGMENT, "--epochs", "1"]

@@ -1,52 +1,78 @@
-"""Feature collapse: how alike the channels of each block are (ConvNeXt V2, section 3.2 and figure 4)."""
+"""Feature collapse: how alike the channels of each block are (ConvNeXt V2, section 3.2 and figures 3 and 4)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
+from convnext.analysis.blocks import Place, blocks_of, watching
 from convnext.nn.backbone import ConvNeXt
+from convnext.nn.visible_patches import VisiblePatches
 
 COLLAPSED = 0.05
 """Under this distance, the channels of a block are as good as one: what trains well has 0.1 and more (docs/log.md)."""
 
 
-@torch.no_grad()
-def feature_distances(backbone: ConvNeXt, batches: Iterable[Tensor]) -> list[float]:
-    """Mean cosine distance between pairs of channels of each block's 4C features after GELU; near 0 is collapse.
+class BlockFeatures(NamedTuple):
+    """A block's 4C features after GELU.
 
-    For one image, `(1 / C²) Σᵢ Σⱼ (1 - cos(Xᵢ, Xⱼ)) / 2` over channels i, j as vectors of positions; the result is the
-    mean over images, a number for each block from the first to the last.
+    Args:
+        place: of the block.
+        distance: mean cosine distance between pairs of channels; near 0 is collapse.
+        dead: share of the channels that GELU lets nothing through of, at no position of any image.
+        saturated: share of the channels that GELU lets all through of, at every position of every image.
+    """
+
+    place: Place
+    distance: float
+    dead: float
+    saturated: float
+
+
+@torch.no_grad()
+def block_features(
+    backbone: ConvNeXt, batches: Iterable[Tensor], patches_of: Callable[[Tensor], VisiblePatches] | None = None
+) -> list[BlockFeatures]:
+    """The features of each block, from the first to the last.
+
+    The distance of an image is `(1 / C²) Σᵢ Σⱼ (1 - cos(Xᵢ, Xⱼ)) / 2` over channels i, j as vectors of positions; the
+    result is the mean over images.
 
     Args:
         backbone: any ConvNeXt.
-        batches: whole images `[N, in_chans, H, W]`.
+        batches: whole images `[N, in_chans, H, W]`, of any sizes.
+        patches_of: the patches of a batch that the network sees alone; without, it sees whole images.
     """
-    wide_layers = [module for name, module in backbone.named_modules() if name.endswith(".pwconv1")]
-    totals, images = [0.0] * len(wide_layers), 0
+    blocks = blocks_of(backbone)
+    totals, images = [0.0] * len(blocks), 0
+    most = [torch.tensor(-torch.inf)] * len(blocks)
+    least = [torch.tensor(torch.inf)] * len(blocks)
 
-    def measure(place: int) -> Any:
-        def hook(layer: nn.Module, inputs: tuple[Tensor], wide: Tensor) -> None:
-            features = F.normalize(F.gelu(wide.float()).flatten(1, 2), dim=1)
-            # The sum of all pairs' cosines is the squared length of the sum of the unit vectors.
-            cosine = features.mean(dim=2).square().sum(dim=1)
-            totals[place] += ((1 - cosine) / 2).sum().item()
+    def measure(place: int, wide: Tensor) -> None:
+        wide = wide.float().flatten(1, -2)
+        features = F.normalize(F.gelu(wide), dim=1)
+        # The sum of all pairs' cosines is the squared length of the sum of the unit vectors.
+        cosine = features.mean(dim=2, dtype=torch.float64).square().sum(dim=1)
+        totals[place] += ((1 - cosine) / 2).sum().item()
+        most[place] = torch.maximum(most[place], wide.amax((0, 1)).cpu())
+        least[place] = torch.minimum(least[place], wide.amin((0, 1)).cpu())
 
-        return hook
-
-    handles = [layer.register_forward_hook(measure(i)) for i, layer in enumerate(wide_layers)]
-    training = backbone.training
-    backbone.eval()
-    try:
+    with watching(backbone, [block.pwconv1 for _, block in blocks], measure):
         for batch in batches:
-            images += len(batch)
-            backbone.forward_stages(batch)
-    finally:
-        backbone.train(training)
-        for handle in handles:
-            handle.remove()
-    return [total / images for total in totals]
+            if len(batch):
+                images += len(batch)
+                backbone.run_stages(backbone.padded(batch), None if patches_of is None else patches_of(batch))
+    shares = [((most[i] <= 0).float().mean().item(), (least[i] >= 0).float().mean().item()) for i in range(len(blocks))]
+    return [
+        BlockFeatures(place, total / images, *share)
+        for (place, _), total, share in zip(blocks, totals, shares, strict=True)
+    ]
+
+
+def feature_distances(backbone: ConvNeXt, batches: Iterable[Tensor]) -> list[float]:
+    """Mean cosine distance between pairs of channels of each block's features (`block_features`)."""
+    return [features.distance for features in block_features(backbone, batches)]

@@ -10,6 +10,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
+from convnext.analysis.page import write_section
 from convnext.data.images.decode import read_image
 from convnext.data.images.preprocessing import Preprocessing
 from convnext.data.sources.inputs import expand
@@ -17,7 +18,7 @@ from convnext.errors import ImageError, InputError, WeightsError
 from convnext.models.fcmae import FCMAE, load_fcmae
 from convnext.models.masking import random_patches
 from convnext.runtime.device import pick_device
-from convnext.storage.files import whole_file
+from convnext.storage.files import make_folder, whole_file
 
 SHEET = 8
 """Images in one picture."""
@@ -79,10 +80,7 @@ def reconstruct(source: str, inputs: list[str], out: Path, *, device: str, seed:
         raise WeightsError(f"{source}: images of {preprocessing.image_size} pixels, patches of {model.patch_size}")
     where = pick_device(device)
     model.to(where)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"cannot write {out}: {error.strerror or error}") from error
+    make_folder(out)
     files: list[Path] = []
     failures: list[str] = []
     pending = list(expand(inputs))
@@ -100,4 +98,12 @@ def reconstruct(source: str, inputs: list[str], out: Path, *, device: str, seed:
             draw_reconstructions(model, torch.stack(sheet).to(where), preprocessing, files[-1], seed=seed + len(files))
     if not files:
         raise InputError(f"no image could be read: {failures[0]}")
+    write_section(
+        out,
+        "reconstruct",
+        title="Reconstructions",
+        reading="In each row an image, what the encoder sees of it, and what the decoder makes of the rest.",
+        pictures=[(file.name, f"Images, their visible patches, and reconstructions by {source}") for file in files],
+        rows=[],
+    )
     return files, failures

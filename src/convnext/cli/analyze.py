@@ -1,14 +1,74 @@
-"""`convnext analyze reconstruct`."""
+"""`convnext analyze`."""
 
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 from convnext.cli.command import Command, Parser, add_device, add_json, add_out
+from convnext.errors import InputError
 from convnext.printing import complain, say, to_json
 
 
-def _options(command: Parser) -> None:
+def _sources(command: Parser) -> None:
+    command.add_argument(
+        "sources", metavar="SOURCE", nargs="+", help="run directories, weight files or published names, side by side"
+    )
+
+
+def _looked_at(command: Parser, data: str, images: int) -> None:
+    command.add_argument("data", metavar="DATA", help=data)
+    add_out(command, "for pictures, figures and index.html, which shows all analyses in it", required=True)
+    command.add_argument("--images", type=int, default=images, metavar="N", help="images of DATA that are looked at")
+    add_device(command)
+
+
+def _loading(command: Parser) -> None:
+    command.add_argument("--batch-size", type=int, default=32, metavar="N", help="images that are computed together")
+    command.add_argument("--workers", type=int, default=2, metavar="N", help="processes that load images")
+
+
+def _collapse_options(command: Parser) -> None:
+    _sources(command)
+    _looked_at(command, "folder, table or shards of images; labels are not needed", 1000)
+    _loading(command)
+    add_json(command, "one JSON list, an object a source and block")
+
+
+def _selectivity_options(command: Parser) -> None:
+    _sources(command)
+    _looked_at(command, "labelled images, as `train classify` takes", 1000)
+    _loading(command)
+    command.add_argument(
+        "--split", choices=["train", "val", "test", "all"], help="part of DATA; without: what it holds out, else all"
+    )
+    add_json(command, "one JSON list, an object a source and block")
+
+
+def _activations_options(command: Parser) -> None:
+    _sources(command)
+    _looked_at(command, "an image, a folder or a pattern", 4)
+    command.add_argument("--block", type=int, metavar="N", help="number of the block, from 1; without: the last")
+    add_json(command, "one JSON object: files written")
+
+
+def _attribute_options(command: Parser) -> None:
+    _sources(command)
+    _looked_at(command, "an image, a folder or a pattern", 16)
+    command.add_argument("--label", metavar="CLASS", help="the class that is explained; without: the model's answer")
+    command.add_argument(
+        "--method",
+        choices=["gradcam", "hirescam", "layercam"],
+        default="gradcam",
+        help="how channels are weighed: by their mean gradient, every value by its own, or by its positive part",
+    )
+    command.add_argument(
+        "--stage", type=int, default=-1, metavar="N", help="stage that is looked at, from 1; -1: the last, the coarsest"
+    )
+    add_json(command, "one JSON list, an object a source and image")
+
+
+def _reconstruct_options(command: Parser) -> None:
     command.add_argument("source", metavar="SOURCE", help="pre-training run or weight file with its decoder")
     command.add_argument("inputs", metavar="IMAGES", nargs="+", help="files, folders or globs")
     add_out(command, "where the pictures go", required=True)
@@ -17,7 +77,49 @@ def _options(command: Parser) -> None:
     add_json(command, "one JSON object: files written, and lines on what failed")
 
 
-def _run(args: argparse.Namespace) -> int:
+def _chosen(args: argparse.Namespace, *names: str) -> dict[str, Any]:
+    """Options by name; `InputError` for numbers that cannot be."""
+    for name, least in (("images", 1), ("batch_size", 1), ("workers", 0)):
+        if getattr(args, name, least) < least:
+            raise InputError(f"--{name.replace('_', '-')} must be at least {least}, not {getattr(args, name)}")
+    return {name: getattr(args, name) for name in ("images", "device", *names)}
+
+
+def _answer(args: argparse.Namespace, found: Any) -> None:
+    if args.json:
+        print(to_json(found))
+    else:
+        say(args.out / "index.html")
+
+
+def _collapse(args: argparse.Namespace) -> None:
+    from convnext.tasks.analyze import collapse
+
+    how = _chosen(args, "batch_size", "workers")
+    _answer(args, collapse(args.sources, args.data, args.out, **how))
+
+
+def _selectivity(args: argparse.Namespace) -> None:
+    from convnext.tasks.analyze import selectivity
+
+    how = _chosen(args, "batch_size", "workers", "split")
+    _answer(args, selectivity(args.sources, args.data, args.out, **how))
+
+
+def _activations(args: argparse.Namespace) -> None:
+    from convnext.tasks.analyze import activations
+
+    files = activations(args.sources, args.data, args.out, **_chosen(args, "block"))
+    _answer(args, {"files": [str(file) for file in files]})
+
+
+def _attribute(args: argparse.Namespace) -> None:
+    from convnext.tasks.analyze import attribution
+
+    _answer(args, attribution(args.sources, args.data, args.out, **_chosen(args, "label", "method", "stage")))
+
+
+def _reconstruct(args: argparse.Namespace) -> int:
     from convnext.analysis.reconstructions import reconstruct
 
     files, failures = reconstruct(args.source, args.inputs, args.out, device=args.device, seed=args.seed)
@@ -31,4 +133,21 @@ def _run(args: argparse.Namespace) -> int:
     return 1 if failures else 0
 
 
-RECONSTRUCT = Command("analyze reconstruct", "draw what a pre-trained model makes of hidden patches", _options, _run)
+ANALYSES = (
+    Command("analyze collapse", "measure how alike the channels of each block are", _collapse_options, _collapse),
+    Command(
+        "analyze selectivity",
+        "measure how much each block's channels answer to one class",
+        _selectivity_options,
+        _selectivity,
+    ),
+    Command("analyze activations", "draw what the channels of a block show", _activations_options, _activations),
+    Command("analyze attribute", "draw what answers rest on (Grad-CAM)", _attribute_options, _attribute),
+    Command(
+        "analyze reconstruct",
+        "draw what a pre-trained model makes of hidden patches",
+        _reconstruct_options,
+        _reconstruct,
+    ),
+)
+"""All commands of `convnext analyze`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from convnext import __version__
+from convnext.cli.analyze import ANALYSES
 from convnext.cli.benchmark import BENCHMARK
 from convnext.cli.command import Command, Parser
 from convnext.cli.compare import COMPARE
@@ -18,7 +19,6 @@ from convnext.cli.models import MODELS
 from convnext.cli.pack import PACK
 from convnext.cli.predict import PREDICT
 from convnext.cli.recipes import RECIPES_COMMAND
-from convnext.cli.reconstruct import RECONSTRUCT
 from convnext.cli.runs import RUNS
 from convnext.cli.schema import SCHEMA
 from convnext.cli.train import TRAINING
@@ -35,7 +35,7 @@ COMMANDS: tuple[Command, ...] = (
     BENCHMARK,
     PACK,
     INDEX_COMMAND,
-    RECONSTRUCT,
+    *ANALYSES,
     RUNS,
     COMPARE,
     RECIPES_COMMAND,

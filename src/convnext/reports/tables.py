@@ -8,8 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from convnext.errors import InputError
-from convnext.storage.files import whole_file
+from convnext.storage.files import make_folder, whole_file
 
 
 class Table:
@@ -17,10 +16,7 @@ class Table:
 
     def __init__(self, folder: Path, name: str) -> None:
         self.path = folder / name
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(f"cannot write {folder}: {error.strerror or error}") from error
+        make_folder(folder)
 
     def write(self, rows: Iterable[dict[str, Any]], columns: Iterable[str] | None = None) -> None:
         """Write all rows; without `columns`, those of the first row."""

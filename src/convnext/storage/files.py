@@ -27,6 +27,14 @@ def short(name: str, most: int = 180) -> str:
     return os.fsdecode(os.fsencode(name)[:most]) if len(os.fsencode(name)) > most else name
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder for results, and those above it. `InputError` if it cannot be made."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror or error}") from error
+
+
 @contextmanager
 def whole_file(path: str | Path) -> Iterator[Path]:
     """A temporary path beside `path` to write to; it takes `path`'s place only when the block ends well.
