@@ -9,7 +9,7 @@ from peers import randomise
 from torch.nn import functional as F
 
 from convnext import InputError, create_model
-from convnext.analysis.activations import CELL, GAP, activation_maps, draw_channels
+from convnext.analysis.activations import CHANNEL_GAP, CHANNEL_SIDE, activation_maps, draw_channels
 
 
 def test_they_are_the_features_after_gelu() -> None:
@@ -32,9 +32,9 @@ def test_they_are_the_features_after_gelu() -> None:
 def test_each_channel_has_its_own_range_and_a_flat_one_is_grey() -> None:
     maps = torch.tensor([[[0.0, 5.0, 7.0]], [[2.0, 4.0, 7.0]]])  # 2 rows, 1 column, 3 channels
     pixels = np.asarray(draw_channels(maps))
-    assert pixels.shape == (2 * (CELL + GAP) + GAP,) * 2
-    middles = [GAP + CELL // 4, GAP + 3 * CELL // 4]
-    step = CELL + GAP
-    assert [pixels[y, GAP + CELL // 2] for y in middles] == [0, 255]
-    assert [pixels[y, step + GAP + CELL // 2] for y in middles] == [255, 0]
-    assert [pixels[step + y, GAP + CELL // 2] for y in middles] == [128, 128]
+    assert pixels.shape == (2 * (CHANNEL_SIDE + CHANNEL_GAP) + CHANNEL_GAP,) * 2
+    middles = [CHANNEL_GAP + CHANNEL_SIDE // 4, CHANNEL_GAP + 3 * CHANNEL_SIDE // 4]
+    step = CHANNEL_SIDE + CHANNEL_GAP
+    assert [pixels[y, CHANNEL_GAP + CHANNEL_SIDE // 2] for y in middles] == [0, 255]
+    assert [pixels[y, step + CHANNEL_GAP + CHANNEL_SIDE // 2] for y in middles] == [255, 0]
+    assert [pixels[step + y, CHANNEL_GAP + CHANNEL_SIDE // 2] for y in middles] == [128, 128]

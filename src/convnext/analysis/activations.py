@@ -14,9 +14,9 @@ from convnext.analysis.blocks import blocks_of, watching
 from convnext.errors import InputError
 from convnext.nn.backbone import ConvNeXt
 
-CHANNELS = 64
+SHOWN_CHANNELS = 64
 """Channels that are drawn, as in the paper's figure."""
-CELL, GAP = 64, 4  # pixels
+CHANNEL_SIDE, CHANNEL_GAP = 64, 4  # pixels
 
 
 @torch.no_grad()
@@ -37,13 +37,19 @@ def activation_maps(backbone: ConvNeXt, images: Tensor, block: int) -> Tensor:
 def draw_channels(maps: Tensor) -> Image.Image:
     """The first channels of an image's maps `[H, W, C]` as a square of small pictures, each from its own least value,
     black, to its largest, white; a channel without any difference is grey."""
-    channels = maps[..., :CHANNELS].permute(2, 0, 1).cpu()
+    channels = maps[..., :SHOWN_CHANNELS].permute(2, 0, 1).cpu()
     least, most = channels.amin((1, 2), keepdim=True), channels.amax((1, 2), keepdim=True)
     flat = most - least < 1e-6 * torch.maximum(most.abs(), least.abs())
     shown = torch.where(flat, 0.5, (channels - least) / (most - least).clamp(min=1e-12))
     across = math.ceil(math.sqrt(len(shown)))
-    sheet = Image.new("L", (across * (CELL + GAP) + GAP,) * 2, 255)
+    sheet = Image.new("L", (across * (CHANNEL_SIDE + CHANNEL_GAP) + CHANNEL_GAP,) * 2, 255)
     for i, channel in enumerate((shown * 255).round().byte().numpy().astype(np.uint8)):
-        cell = Image.fromarray(channel).resize((CELL, CELL), Image.Resampling.NEAREST)
-        sheet.paste(cell, (GAP + i % across * (CELL + GAP), GAP + i // across * (CELL + GAP)))
+        cell = Image.fromarray(channel).resize((CHANNEL_SIDE, CHANNEL_SIDE), Image.Resampling.NEAREST)
+        sheet.paste(
+            cell,
+            (
+                CHANNEL_GAP + i % across * (CHANNEL_SIDE + CHANNEL_GAP),
+                CHANNEL_GAP + i // across * (CHANNEL_SIDE + CHANNEL_GAP),
+            ),
+        )
     return sheet

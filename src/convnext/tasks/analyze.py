@@ -202,7 +202,7 @@ def activations(
     chosen, pictures = spread(list(expand([data])), images), []
     for number, network in enumerate(open_networks(sources, device), 1):
         place = len(blocks_of(network.backbone)) if block is None else block
-        for i, (name, image) in enumerate(readable(network.predictor, chosen), 1):
+        for i, (name, image) in enumerate(opened_images(network.predictor, chosen), 1):
             inputs = network.preprocessing(image)[None].to(network.predictor.device)
             path = out / f"activations-{number}-{i}.png"
             with whole_file(path) as temporary:
@@ -250,7 +250,7 @@ def attribution(
     rows, pictures = [], []
     for number, network in enumerate(open_networks(sources, device), 1):
         drawn = []
-        for name, image in readable(network.predictor, chosen):
+        for name, image in opened_images(network.predictor, chosen):
             row: dict[str, Any] = {"source": network.name, "image": name, "label": None, "score": None, "problem": None}
             rows.append(row)
             try:
@@ -283,7 +283,7 @@ def spread(images: list[tuple[str, Any]], count: int) -> list[tuple[str, Any]]:
     return images[:: -(-len(images) // count)]
 
 
-def readable(predictor: Predictor, images: Sequence[tuple[str, Any]]) -> Iterator[tuple[str, Image.Image]]:
+def opened_images(predictor: Predictor, images: Sequence[tuple[str, Any]]) -> Iterator[tuple[str, Image.Image]]:
     """Names and images that can be read; others are named on stderr. `InputError` if none can be."""
     failures = []
     for name, image in images:
