@@ -68,3 +68,44 @@ def draw_over_blocks(curves: Mapping[str, tuple[Sequence[float], Any]], title: s
     if len(curves) > 1:
         axes.legend(frameon=False)
     save(figure, path)
+
+
+def plot_robustness(measured: Mapping[str, Sequence[tuple[str, int, float]]], metric: str, path: Path) -> None:
+    """A metric by severity, a panel for each corruption and a line for each model.
+
+    `measured` are (corruption, severity, value) of each model; severity 0, of images as they are, begins every line.
+    """
+    names = list(dict.fromkeys(name for rows in measured.values() for name, severity, _ in rows if severity))
+    across = min(5, len(names))
+    down = -(-len(names) // across)
+    figure = Figure(figsize=(2.6 * across + 0.5, 2.1 * down + 0.6), layout="constrained")
+    panels = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False).flatten()
+    for axes, name in zip(panels, names, strict=False):
+        for source, rows in measured.items():
+            points = sorted((severity, value) for own, severity, value in rows if own == name or not severity)
+            axes.plot(*zip(*points, strict=True), marker=".", label=shown(source))
+        axes.set_title(name.replace("_", " "), fontsize=9)
+        axes.grid(alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+    for axes in panels[len(names) :]:
+        axes.set_visible(False)
+    figure.supxlabel("severity", fontsize=9)
+    figure.supylabel(f"{metric}, %", fontsize=9)
+    if len(measured) > 1:
+        lines, labels = panels[0].get_legend_handles_labels()
+        figure.legend(lines, labels, loc="outside upper center", frameon=False)
+    save(figure, path)
+
+
+def plot_sizes(measured: Mapping[str, Sequence[tuple[int, float]]], metric: str, path: Path) -> None:
+    """A metric by image size in pixels, a line for each model."""
+    figure = Figure(figsize=(6, 3.6))
+    axes = figure.subplots()
+    for source, points in measured.items():
+        axes.plot(*zip(*sorted(points), strict=True), marker=".", label=shown(source))
+    axes.set(xlabel="image size, pixels", ylabel=f"{metric}, %")
+    axes.grid(alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+    if len(measured) > 1:
+        axes.legend(frameon=False)
+    save(figure, path)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from convnext.cli.command import Command, Parser, add_device, add_json, add_out
+from convnext.cli.command import Command, Parser, add_device, add_engine, add_json, add_out
 from convnext.errors import InputError
+from convnext.parsing import parse
 from convnext.printing import complain, say, to_json
 
 
@@ -68,6 +69,39 @@ def _attribute_options(command: Parser) -> None:
     add_json(command, "one JSON list, an object a source and image")
 
 
+def _measured(command: Parser) -> None:
+    command.add_argument(
+        "sources", metavar="SOURCE", nargs="+", help="runs, weight files, published names or exports, side by side"
+    )
+    command.add_argument("data", metavar="DATA", help="labelled images, as the task's `train` takes")
+    add_out(command, "for figures, pictures and index.html, which shows all analyses in it", required=True)
+    command.add_argument("--images", type=int, metavar="N", help="images of DATA, spread over it; without: all")
+    command.add_argument(
+        "--split", choices=["train", "val", "test", "all"], help="part of DATA; without: what it holds out, else all"
+    )
+    command.add_argument("--classes", choices=["model", "data"], help="classifiers: as `evaluate` takes it")
+    command.add_argument("--batch-size", type=int, default=64, metavar="N", help="images that are measured together")
+    command.add_argument("--workers", type=int, default=2, metavar="N", help="processes that load images")
+    add_device(command)
+    add_engine(command, None)
+
+
+def _robustness_options(command: Parser) -> None:
+    _measured(command)
+    command.add_argument(
+        "--corruptions", metavar="LIST", help="some of the nineteen, with commas, or all; without: the common fifteen"
+    )
+    command.add_argument("--severities", metavar="LIST", default="1,2,3,4,5", help="from 1 to 5, with commas")
+    command.add_argument("--overwrite", action="store_true", help="begin anew where FOLDER holds other measurements")
+    add_json(command, "one JSON list, an object a source")
+
+
+def _resolution_options(command: Parser) -> None:
+    _measured(command)
+    command.add_argument("--factors", metavar="LIST", help="sizes as shares of the training size, with commas")
+    add_json(command, "one JSON list, an object a source and size")
+
+
 def _reconstruct_options(command: Parser) -> None:
     command.add_argument("source", metavar="SOURCE", help="pre-training run or weight file with its decoder")
     command.add_argument("inputs", metavar="IMAGES", nargs="+", help="files, folders or globs")
@@ -80,9 +114,13 @@ def _reconstruct_options(command: Parser) -> None:
 def _chosen(args: argparse.Namespace, *names: str) -> dict[str, Any]:
     """Options by name; `InputError` for numbers that cannot be."""
     for name, least in (("images", 1), ("batch_size", 1), ("workers", 0)):
-        if getattr(args, name, least) < least:
-            raise InputError(f"--{name.replace('_', '-')} must be at least {least}, not {getattr(args, name)}")
+        if (given := getattr(args, name, None)) is not None and given < least:
+            raise InputError(f"--{name.replace('_', '-')} must be at least {least}, not {given}")
     return {name: getattr(args, name) for name in ("images", "device", *names)}
+
+
+MEASURED = ("split", "classes", "batch_size", "workers", "backend", "precision")
+"""Options of analyses that measure as `evaluate` does."""
 
 
 def _answer(args: argparse.Namespace, found: Any) -> None:
@@ -119,6 +157,27 @@ def _attribute(args: argparse.Namespace) -> None:
     _answer(args, attribution(args.sources, args.data, args.out, **_chosen(args, "label", "method", "stage")))
 
 
+def _robustness(args: argparse.Namespace) -> None:
+    from convnext.data.corruptions import ALL
+    from convnext.tasks.robustness import robustness
+
+    how = _chosen(args, *MEASURED, "overwrite")
+    how["severities"] = parse("severities", args.severities, tuple[int, ...])
+    if args.corruptions is not None:
+        named = args.corruptions != "all"
+        how["corruptions"] = parse("corruptions", args.corruptions, tuple[str, ...]) if named else ALL
+    _answer(args, robustness(args.sources, args.data, args.out, **how))
+
+
+def _resolution(args: argparse.Namespace) -> None:
+    from convnext.tasks.resolution import resolution
+
+    how = _chosen(args, *MEASURED)
+    if args.factors is not None:
+        how["factors"] = parse("factors", args.factors, tuple[float, ...])
+    _answer(args, resolution(args.sources, args.data, args.out, **how))
+
+
 def _reconstruct(args: argparse.Namespace) -> int:
     from convnext.analysis.reconstructions import reconstruct
 
@@ -143,6 +202,8 @@ ANALYSES = (
     ),
     Command("analyze activations", "draw what the channels of a block show", _activations_options, _activations),
     Command("analyze attribute", "draw what answers rest on (Grad-CAM)", _attribute_options, _attribute),
+    Command("analyze robustness", "measure under ImageNet-C's corruptions", _robustness_options, _robustness),
+    Command("analyze resolution", "measure at other image sizes", _resolution_options, _resolution),
     Command(
         "analyze reconstruct",
         "draw what a pre-trained model makes of hidden patches",

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple
 
+import torch
+
 from convnext.config import TrainConfig
 from convnext.data.splits import Split
 from convnext.errors import InputError
@@ -75,6 +77,62 @@ class Evaluator(ABC):
         return {"images": len(part)}
 
 
+class Measurement(NamedTuple):
+    """A trained model beside the data that it is measured on.
+
+    Args:
+        source: where the model is.
+        predictor: the model.
+        evaluator: of its task.
+        part: of the data.
+        split: the part's name.
+        device: where it is computed.
+        precision: type that PyTorch computes in by autocast.
+    """
+
+    source: str
+    predictor: Any
+    evaluator: Evaluator
+    part: Any
+    split: str
+    device: torch.device
+    precision: Precision
+
+    def answers(self, batch_size: int, workers: int) -> Any:
+        """What the model says of the part; of several processes, each sees its share, and all get the whole."""
+        with autocast(self.device, self.precision):
+            share = {"rank": distributed.rank(), "count": distributed.count()}
+            how = {"batch_size": batch_size, "workers": workers, **share}
+            batches = self.evaluator.batches(self.predictor, self.part, **how)
+            return self.evaluator.merge(distributed.gather(self.evaluator.answer(self.predictor, batches, self.part)))
+
+    def metrics(self, batch_size: int, workers: int) -> dict[str, Any]:
+        """The metrics of `answers`."""
+        return self.evaluator.metrics(self.predictor, self.answers(batch_size, workers), self.part)
+
+
+def open_measurement(
+    source: str,
+    data: str,
+    split: Split | None = None,
+    *,
+    device: str = "auto",
+    precision: Precision = "fp32",
+    backend: str | None = None,
+    classes: ClassChoice | None = None,
+) -> Measurement:
+    """A trained model and the part of `data` that it is measured on; arguments and errors are those of `evaluate`."""
+    where = pick_device(device)
+    if backend is None:
+        backend = steady_backend(source)
+    own: Precision = "fp32" if backend == "torch" else precision  # PyTorch computes as in training, by autocast
+    predictor = load_answering(source, device=where, backend=backend, precision=own)
+    evaluator = task_of_weights(source).evaluator()
+    evaluator.choose_classes(predictor, data, classes)
+    part, name = evaluator.held_out(source, predictor, data, split)
+    return Measurement(source, predictor, evaluator, part, name, where, precision if backend == "torch" else "fp32")
+
+
 def evaluate(
     source: str,
     data: str,
@@ -101,22 +159,16 @@ def evaluate(
     all get the whole's metrics. `InputError` where the data has other classes, or the model none:
     a kNN of embeddings is not measured.
     """
-    where = pick_device(device)
-    if backend is None:
-        backend = steady_backend(source)
-    own: Precision = "fp32" if backend == "torch" else precision  # PyTorch computes as in training, by autocast
-    predictor = load_answering(source, device=where, backend=backend, precision=own)
+    measured = open_measurement(
+        source, data, split, device=device, precision=precision, backend=backend, classes=classes
+    )
+    predictor, evaluator, part = measured.predictor, measured.evaluator, measured.part
     changed = predictor.see(image_size, crop, **views)
-    evaluator = task_of_weights(source).evaluator()
-    evaluator.choose_classes(predictor, data, classes)
-    part, name = evaluator.held_out(source, predictor, data, split)
     tables = [Table(out, name) for name in evaluator.tables] if out is not None else []
-    with distributed.process_group(where), autocast(where, precision if backend == "torch" else "fp32"):
-        share = {"rank": distributed.rank(), "count": distributed.count()}
-        batches = evaluator.batches(predictor, part, batch_size=batch_size, workers=workers, **share)
-        answers = evaluator.merge(distributed.gather(evaluator.answer(predictor, batches, part)))
+    with distributed.process_group(measured.device):
+        answers = measured.answers(batch_size, workers)
     metrics = evaluator.metrics(predictor, answers, part)
     if tables and distributed.rank() == 0:
         for table, (rows, columns) in zip(tables, evaluator.rows(answers, part), strict=True):
             table.write(rows, columns)
-    return {**metrics, "split": name, **evaluator.counts(answers, part), **changed}
+    return {**metrics, "split": measured.split, **evaluator.counts(answers, part), **changed}

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -82,6 +82,10 @@ class DetectionSet:
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def spread(self, count: int) -> DetectionSet:
+        """At most `count` of them, evenly spaced."""
+        return replace(self, images=self.images[:: -(-len(self) // count)])
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, Self, cast
 
 import numpy as np
 from PIL import Image
@@ -48,6 +49,11 @@ class MappedSet(ABC):
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def spread(self, count: int) -> Self:
+        """At most `count` of them, evenly spaced."""
+        changed: Any = replace(cast(Any, self), images=self.images[:: -(-len(self) // count)])
+        return changed
 
 
 def find_map_parts(data: str | Path, maps: str) -> dict[str, str]:

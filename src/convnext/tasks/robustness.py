@@ -1,0 +1,234 @@
+"""Measuring trained models on corrupted images: what `convnext analyze robustness` does."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from convnext.analysis.page import write_section
+from convnext.analysis.plots import plot_robustness
+from convnext.analysis.robustness import robustness_of
+from convnext.data.corruptions import ALL, COMMON, SEVERITIES, Corruption, require_corruptions, seen_through
+from convnext.data.images.preprocessing import Preprocessing
+from convnext.data.splits import Split
+from convnext.errors import InputError, nearest
+from convnext.printing import progress
+from convnext.reports.tables import Table
+from convnext.runtime.device import Precision
+from convnext.storage.files import sha256_of
+from convnext.tasks.evaluate import ClassChoice, Measurement, open_measurement
+from convnext.weights.class_names import are_wordnet_ids
+from convnext.weights.files import locate
+
+METRICS = ("top1", "mAP", "mask_AP", "box_AP", "mIoU", "delta1")
+"""A task's most important metric, in percent: the first of these that it has."""
+CLEAN = "clean"
+
+
+class Measured(NamedTuple):
+    """A metric of a source under a corruption at a severity; severity 0 of "clean" are images as they are."""
+
+    source: str
+    corruption: str
+    severity: int
+    metric: str
+    value: float
+
+
+def robustness(
+    sources: Sequence[str],
+    data: str,
+    out: Path,
+    *,
+    corruptions: Sequence[str] = COMMON,
+    severities: Sequence[int] = SEVERITIES,
+    images: int | None = None,
+    split: Split | None = None,
+    classes: ClassChoice | None = None,
+    batch_size: int = 64,
+    workers: int = 2,
+    device: str = "auto",
+    precision: Precision = "fp32",
+    backend: str | None = None,
+    overwrite: bool = False,
+) -> list[dict[str, Any]]:
+    """Measure models of one task under ImageNet-C's corruptions: `robustness.csv`, `robustness.png`, and a section of
+    `index.html`. What was measured before an interruption is not measured again.
+
+    What classifiers see is resized to the largest size that any of them resizes to, and then corrupted; what others
+    see is corrupted as it is.
+
+    Args:
+        sources: run directories, weight files, published names or exported files.
+        data: labelled images, as the task's training takes them.
+        out: folder that is written.
+        corruptions: of `data.corruptions.ALL`.
+        severities: from 1 to 5.
+        images: how many, spread over the data; None is all.
+        split: part of the data; None: what they hold out, else all.
+        classes: as `evaluate` takes them, likewise the following.
+        batch_size: images measured together.
+        workers: processes that load and corrupt images.
+        device: where to compute.
+        precision: type that is computed in.
+        backend: engine.
+        overwrite: begin anew, where `out` holds other measurements.
+
+    Returns:
+        For each source `analysis.robustness.Robustness` by name, over the common corruptions, and the mean metric under
+        each corruption.
+
+    Raises:
+        InputError: sources of several tasks, unknown corruptions, or a folder with measurements of something else.
+    """
+    for name in corruptions:
+        if name not in ALL:
+            raise InputError(f"there is no corruption '{name}'; {nearest(name, list(ALL))}")
+    if not set(severities) <= set(SEVERITIES):
+        raise InputError(f"severities are from 1 to 5, not {', '.join(map(str, severities))}")
+    require_corruptions()
+    table, summary = Table(out, "robustness.csv"), Table(out, "robustness-summary.csv")
+    how: dict[str, Any] = {"device": device, "precision": precision, "backend": backend, "classes": classes}
+    models = [thinned(open_measurement(source, data, split, **how), images) for source in dict.fromkeys(sources)]
+    if len({type(model.evaluator) for model in models}) > 1:
+        raise InputError("models of several tasks have no metric in common")
+    settings = {"data": data, "images": len(models[0].part), "precision": precision, "classes": classes}
+    settings["short"] = short = short_side(models)
+    record = Record(
+        out / "robustness.jsonl", {**settings, "weights": [digest_of(model) for model in models]}, overwrite
+    )
+    steps = [(CLEAN, 0), *((name, severity) for name in corruptions for severity in severities)]
+    with progress("corruptions", len(steps)) as advance:
+        for name, severity in steps:
+            missing = [model for model in models if (model.source, name, severity) not in record.found]
+            with keeping(len(missing) > 1) as kept:
+                for model in missing:
+                    corruption = Corruption(name, severity, short, kept) if severity else None
+                    metric, value = measure(model, corruption, batch_size, workers)
+                    record.add(Measured(model.source, name, severity, metric, value))
+            advance()
+    wanted = [(model.source, *step) for model in models for step in steps]
+    rows = [record.found[key] for key in wanted]
+    table.write(row._asdict() for row in rows)
+    found = [summary_of(model, rows, corruptions) for model in models]
+    summary.write(found)
+    by_source = {model.source: [row for row in rows if row.source == model.source] for model in models}
+    plot_robustness(
+        {s: [(row.corruption, row.severity, row.value) for row in own] for s, own in by_source.items()},
+        rows[0].metric,
+        out / "robustness.png",
+    )
+    write_section(
+        out,
+        "robustness",
+        title="Robustness",
+        reading=f"The metric ({rows[0].metric}, in percent) as each corruption grows from severity 1 to 5; at 0 images "
+        "are as they are. mean is over all corruptions and severities, kept is its share of the clean metric, and mce "
+        "the error as a share of AlexNet's, where the classes are ImageNet's.",
+        pictures=[
+            ("robustness.png", f"{rows[0].metric} by severity, a panel for each corruption, a line for each model")
+        ],
+        rows=found,
+        measured=[row._asdict() for row in rows],
+        **settings,
+    )
+    return found
+
+
+def measure(model: Measurement, corruption: Corruption | None, batch_size: int, workers: int) -> tuple[str, float]:
+    """The most important metric of a model, by name, of images that are corrupted first."""
+    own = model.predictor.transform
+    if corruption is not None:
+        model.predictor.transform = seen_through(own, corruption)
+    try:
+        metrics = model.metrics(batch_size, workers)
+    finally:
+        model.predictor.transform = own
+    name = next(name for name in METRICS if name in metrics)
+    return name, metrics[name]
+
+
+def thinned(model: Measurement, images: int | None) -> Measurement:
+    """The same on so many images, spread over its part."""
+    return model if images is None else model._replace(part=model.part.spread(images))
+
+
+def short_side(models: Sequence[Measurement]) -> int | None:
+    """The side to which images are resized before they are corrupted: the largest that a classifier resizes to."""
+    seen = [model.predictor.transform for model in models]
+    sides = [math.floor(each.image_size / each.crop) for each in seen if isinstance(each, Preprocessing)]
+    return max(sides, default=None)
+
+
+def digest_of(model: Measurement) -> list[str]:
+    """What is told apart: the source's name, and its weights' content."""
+    return [model.source, sha256_of(locate(model.source))]
+
+
+@contextmanager
+def keeping(several: bool) -> Iterator[Path | None]:
+    """Inside, a folder for corrupted images that several models see; they take much room, and go with the block."""
+    folder = Path(tempfile.mkdtemp(prefix="convnext-corrupted-")) if several else None
+    try:
+        yield folder
+    finally:
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+class Record:
+    """Measurements in a file, a line each, from which an interrupted command goes on.
+
+    Args:
+        path: the file.
+        settings: what they depend on; other ones in the file are refused.
+        overwrite: begin anew.
+    """
+
+    def __init__(self, path: Path, settings: dict[str, Any], overwrite: bool) -> None:
+        self.path = path
+        self.found: dict[tuple[str, str, int], Measured] = {}
+        lines = [] if overwrite or not path.exists() else path.read_text().splitlines()
+        read = [value for line in lines if (value := parsed_line(line)) is not None]
+        if read and read[0] != settings:
+            raise InputError(f"{path} holds measurements of something else; give another folder, or --overwrite")
+        for values in read[1:]:
+            self.keep(Measured(**values))
+        self.path.write_text("".join(json.dumps(line) + "\n" for line in [settings, *read[1:]]))
+
+    def keep(self, row: Measured) -> None:
+        """Know a measurement."""
+        self.found[row.source, row.corruption, row.severity] = row
+
+    def add(self, row: Measured) -> None:
+        """Know a measurement, and write it."""
+        self.keep(row)
+        with open(self.path, "a") as file:
+            file.write(json.dumps(row._asdict()) + "\n")
+
+
+def parsed_line(line: str) -> dict[str, Any] | None:
+    """A line of JSON; None for one that was cut off."""
+    try:
+        return json.loads(line)
+    except ValueError:
+        return None
+
+
+def summary_of(model: Measurement, rows: Sequence[Measured], corruptions: Sequence[str]) -> dict[str, Any]:
+    """A model's row of the summary."""
+    own = [row for row in rows if row.source == model.source]
+    clean = next(row.value for row in own if row.corruption == CLEAN)
+    values = {name: [row.value for row in own if row.corruption == name] for name in corruptions}
+    common = {name: values[name] for name in values if name in COMMON} or values
+    names = model.predictor.classes
+    imagenet = own[0].metric == "top1" and len(names) == 1000 and are_wordnet_ids(names)
+    figures = robustness_of(clean, common, imagenet=imagenet)
+    means = {name: sum(found) / len(found) for name, found in values.items()}
+    return {"source": model.source, "metric": own[0].metric, **figures._asdict(), **means}

@@ -1,0 +1,149 @@
+"""`convnext analyze robustness` and `resolution`: every task, in any number of processes, and after an interruption."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from making import FAST_DETECT, FAST_SEGMENT, fails, make_objects, make_scenes
+
+import convnext
+from convnext import cli
+from convnext.deploy.export.write import export
+from convnext.tasks import robustness as robust
+from convnext.tasks.resolution import resolution
+from convnext.tasks.robustness import robustness
+
+SOME = ("gaussian_noise", "contrast", "glass_blur")
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def measured(run: Path, colours: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("robustness") / "out"
+    command = ["analyze", "robustness", str(run), str(colours), "--out", str(out), "--workers", "0"]
+    assert cli.main([*command, "--corruptions", ",".join(SOME), "--severities", "1,5"]) == 0
+    return out
+
+
+def test_rows_figures_and_page(measured: Path, run: Path, colours: Path) -> None:
+    rows = rows_of(measured / "robustness.csv")
+    steps = [("clean", "0"), *((name, severity) for name in SOME for severity in ("1", "5"))]
+    assert [(row["corruption"], row["severity"]) for row in rows] == steps
+    assert {row["metric"] for row in rows} == {"top1"}
+    values = [float(row["value"]) for row in rows]
+    assert values[0] == convnext.evaluate(str(run), str(colours), device="cpu")["top1"]
+    (summary,) = rows_of(measured / "robustness-summary.csv")
+    assert float(summary["mean"]) == pytest.approx(sum(values[1:]) / 6)
+    assert float(summary["contrast"]) == pytest.approx((values[3] + values[4]) / 2)
+    assert summary["mce"] == ""
+    assert (measured / "robustness.png").exists()
+    assert 'id="robustness"' in (measured / "index.html").read_text()
+
+
+def test_it_does_not_depend_on_processes_batches_or_company(
+    measured: Path, run: Path, colours: Path, tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy.safetensors"
+    copy.write_bytes((run / "model.safetensors").read_bytes())
+    how: dict[str, Any] = {"corruptions": SOME, "severities": (1, 5), "workers": 2, "batch_size": 5, "device": "cpu"}
+    robustness([str(run), str(copy)], str(colours), tmp_path / "out", **how)
+    before = [row["value"] for row in rows_of(measured / "robustness.csv")]
+    both = rows_of(tmp_path / "out" / "robustness.csv")
+    for source in (run, copy):
+        assert [row["value"] for row in both if row["source"] == str(source)] == before
+
+
+def test_an_interrupted_one_goes_on(
+    measured: Path,
+    run: Path,
+    colours: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+) -> None:
+    out, made = tmp_path / "out", []
+    out.mkdir()
+    lines = (measured / "robustness.jsonl").read_text().splitlines(keepends=True)
+    (out / "robustness.jsonl").write_text("".join(lines[:4]) + lines[4][:20])  # cut off within the fourth measurement
+    measure = robust.measure
+    monkeypatch.setattr(robust, "measure", lambda *given: made.append(given[1]) or measure(*given))
+    how: dict[str, Any] = {"corruptions": SOME, "severities": (1, 5), "workers": 0}
+    robustness([str(run)], str(colours), out, **how)
+    assert len(made) == 4
+    assert (out / "robustness.csv").read_text() == (measured / "robustness.csv").read_text()
+    command = ["analyze", "robustness", run, colours, "--out", out, "--images", "6"]
+    assert "holds measurements of something else" in fails(capsys, *command)
+    some = ["--corruptions", "fog", "--severities", "1", "--overwrite", "--workers", "0"]
+    assert cli.main([*map(str, command), *some]) == 0
+    assert len(rows_of(out / "robustness.csv")) == 2
+
+
+def test_an_export_is_measured_beside_its_run(run: Path, colours: Path, tmp_path: Path) -> None:
+    export(run, tmp_path / "x.onnx")
+    how: dict[str, Any] = {"corruptions": ("pixelate",), "severities": (3,), "workers": 0}
+    sources = [str(run), str(tmp_path / "x.onnx")]
+    first, second = robustness(sources, str(colours), tmp_path / "out", **how)
+    assert first["clean"] == second["clean"]
+    assert first["pixelate"] == second["pixelate"]
+
+
+@pytest.fixture(scope="module", params=["detect", "segment"])
+def dense(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path, Path]:
+    root = tmp_path_factory.mktemp(request.param)
+    make, options = (make_objects, FAST_DETECT) if request.param == "detect" else (make_scenes, FAST_SEGMENT)
+    data = make(root / "data")
+    extra = ["--ignore-index", "9"] if request.param == "segment" else []
+    assert cli.main(["train", request.param, str(data), "--out", str(root / "run"), *options, *extra]) == 0
+    return request.param, data, root / "run"
+
+
+def test_other_tasks(dense: tuple[str, Path, Path], tmp_path: Path) -> None:
+    task, data, run = dense
+    how: dict[str, Any] = {"images": 2, "workers": 0, "device": "cpu"}
+    (found,) = robustness([str(run)], str(data), tmp_path, corruptions=("fog",), severities=(2,), **how)
+    assert found["metric"] == {"detect": "mask_AP", "segment": "mIoU"}[task]
+    rows = resolution([str(run)], str(data), tmp_path, factors=(1, 1.5), **how)
+    assert [row["size"] for row in rows] == {"detect": [64, 96], "segment": [48, 72]}[task]
+    assert rows[0]["value"] == found["clean"]
+    page = (tmp_path / "index.html").read_text()
+    assert 'id="robustness"' in page
+    assert 'id="resolution"' in page
+
+
+def test_a_model_of_another_task_is_refused(
+    dense: tuple[str, Path, Path], run: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    _, data, other = dense
+    assert str(data) in fails(capsys, "analyze", "robustness", other, run, data, "--out", tmp_path)
+
+
+def test_resolution_of_a_classifier(run: Path, colours: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    command = ["analyze", "resolution", str(run), str(colours), "--out", str(tmp_path), "--workers", "0", "--json"]
+    assert cli.main([*command, "--factors", "0.5,1,2"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [(row["factor"], row["size"]) for row in rows] == [(0.5, 16), (1, 32), (2, 64)]
+    for row in rows:
+        own = convnext.evaluate(str(run), str(colours), device="cpu", image_size=row["size"])
+        assert row["value"] == own["top1"]
+        assert row["images_per_s"] > 0
+
+
+def test_what_cannot_be(
+    run: Path, colours: Path, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ["analyze", "robustness", run, colours, "--out", tmp_path]
+    assert "no corruption 'fogg'; nearest: fog" in fails(capsys, *command, "--corruptions", "fogg")
+    assert "from 1 to 5, not 0, 6" in fails(capsys, *command, "--severities", "0,6")
+    assert "takes int" in fails(capsys, *command, "--severities", "much")
+    assert "positive" in fails(capsys, "analyze", "resolution", run, colours, "--out", tmp_path, "--factors", "0")
+    monkeypatch.setitem(sys.modules, "imagecorruptions", None)
+    assert "pip install 'convnext[robustness]'" in fails(capsys, *command)
