@@ -16,7 +16,7 @@ from convnext import cli
 from convnext.deploy.export.write import export
 from convnext.tasks import robustness as robust
 from convnext.tasks.resolution import resolution
-from convnext.tasks.robustness import robustness
+from convnext.tasks.robustness import corrupted_folders, robustness
 
 SOME = ("gaussian_noise", "contrast", "glass_blur")
 
@@ -74,8 +74,8 @@ def test_an_interrupted_one_goes_on(
     out.mkdir()
     lines = (measured / "robustness.jsonl").read_text().splitlines(keepends=True)
     (out / "robustness.jsonl").write_text("".join(lines[:4]) + lines[4][:20])  # cut off within the fourth measurement
-    measure = robust.measure
-    monkeypatch.setattr(robust, "measure", lambda *given: made.append(given[1]) or measure(*given))
+    measure = robust.measure_corrupted
+    monkeypatch.setattr(robust, "measure_corrupted", lambda *given: made.append(given[1]) or measure(*given))
     how: dict[str, Any] = {"corruptions": SOME, "severities": (1, 5), "workers": 0}
     robustness([str(run)], str(colours), out, **how)
     assert len(made) == 4
@@ -85,6 +85,29 @@ def test_an_interrupted_one_goes_on(
     some = ["--corruptions", "fog", "--severities", "1", "--overwrite", "--workers", "0"]
     assert cli.main([*map(str, command), *some]) == 0
     assert len(rows_of(out / "robustness.csv")) == 2
+
+
+def test_data_that_are_corrupted_already(run: Path, colours: Path, tmp_path: Path) -> None:
+    """ImageNet-C's folders, one corruption within a group: each severity is measured as `evaluate` does."""
+    root = tmp_path / "c"
+    for name, severity in (("blur/defocus_blur", 2), ("fog", 1), ("fog", 4)):
+        (root / name).mkdir(parents=True, exist_ok=True)
+        (root / name / str(severity)).symlink_to(colours / ("train" if severity == 4 else "val"))
+    (found,) = robustness([str(run)], str(root), tmp_path / "out", workers=0, device="cpu")
+    rows = rows_of(tmp_path / "out" / "robustness.csv")
+    assert [(row["corruption"], row["severity"]) for row in rows] == [("fog", "1"), ("fog", "4"), ("defocus_blur", "2")]
+    val, train = (convnext.evaluate(str(run), str(colours / part), device="cpu")["top1"] for part in ("val", "train"))
+    assert [float(row["value"]) for row in rows] == [val, train, val]
+    assert (found["clean"], found["kept"]) == (None, None)
+    assert found["mean"] == pytest.approx(((val + train) / 2 + val) / 2)
+    assert corrupted_folders(str(colours)) == {}
+
+
+def test_classes_called_by_numbers_are_no_severities(tmp_path: Path) -> None:
+    for part in ("train", "val"):
+        for number in ("1", "2"):
+            (tmp_path / part / number).mkdir(parents=True)
+    assert corrupted_folders(str(tmp_path)) == {}
 
 
 def test_an_export_is_measured_beside_its_run(run: Path, colours: Path, tmp_path: Path) -> None:

@@ -73,7 +73,8 @@ def draw_over_blocks(curves: Mapping[str, tuple[Sequence[float], Any]], title: s
 def plot_robustness(measured: Mapping[str, Sequence[tuple[str, int, float]]], metric: str, path: Path) -> None:
     """A metric by severity, a panel for each corruption and a line for each model.
 
-    `measured` are (corruption, severity, value) of each model; severity 0, of images as they are, begins every line.
+    `measured` are (corruption, severity, value) of each model; severity 0, of images as they are, begins every line if
+    there is one.
     """
     names = list(dict.fromkeys(name for rows in measured.values() for name, severity, _ in rows if severity))
     across = min(5, len(names))

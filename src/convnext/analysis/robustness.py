@@ -35,26 +35,26 @@ class Robustness(NamedTuple):
     """What corruptions do to a metric, in percent.
 
     Args:
-        clean: of images as they are.
+        clean: of images as they are; None where they were not measured.
         mean: over corruptions and severities (mPC).
-        kept: `mean` as a share of `clean` (rPC); None where `clean` is 0.
+        kept: `mean` as a share of `clean` (rPC); None without it, or where it is 0.
         mce: mean of the corruptions' errors, each as a share of AlexNet's; None where the classes are not ImageNet's,
             or not all fifteen corruptions at all five severities are measured.
-        relative_error: mean of the corruptions' errors as a share of the clean one; None where that is 0.
+        relative_error: mean of the corruptions' errors as a share of the clean one; None without it, or where it is 0.
     """
 
-    clean: float
+    clean: float | None
     mean: float
     kept: float | None
     mce: float | None
     relative_error: float | None
 
 
-def robustness_of(clean: float, values: Mapping[str, Sequence[float]], *, imagenet: bool) -> Robustness:
-    """Figures from a metric in percent, higher is better: of clean images, and for each corruption by severity."""
+def robustness_of(clean: float | None, values: Mapping[str, Sequence[float]], *, imagenet: bool) -> Robustness:
+    """Figures from a metric in percent, higher is better: of clean images, if known, and of corruptions by severity."""
     errors = {name: 100 - fmean(found) for name, found in values.items()}
     mean = fmean(fmean(found) for found in values.values())
     whole = all(len(values.get(name, ())) == 5 for name in COMMON)
     mce = fmean(errors[name] / ALEXNET[name] for name in COMMON) if imagenet and whole else None
-    relative = 100 * fmean(errors.values()) / (100 - clean) if clean < 100 else None
+    relative = 100 * fmean(errors.values()) / (100 - clean) if clean is not None and clean < 100 else None
     return Robustness(clean, mean, 100 * mean / clean if clean else None, mce, relative)

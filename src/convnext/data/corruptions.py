@@ -32,14 +32,14 @@ EXTRA = ("speckle_noise", "gaussian_blur", "spatter", "saturate")
 """The four beside them."""
 ALL = COMMON + EXTRA
 SEVERITIES = (1, 2, 3, 4, 5)
-SMALLEST = 32
+SMALLEST_CORRUPTED = 32
 """Least side of an image that can be corrupted, in pixels."""
 
 
 def require_corruptions() -> None:
     """Load the package that makes them, so that loading processes need not. `InputError` if it is not installed."""
     try:
-        corrupted(Image.new("RGB", (SMALLEST, SMALLEST)), "glass_blur", 1, 0)  # compiles it
+        corrupted(Image.new("RGB", (SMALLEST_CORRUPTED, SMALLEST_CORRUPTED)), "glass_blur", 1, 0)  # compiles it
     except ImportError as error:
         raise InputError("corruptions are made by an extra: pip install 'convnext[robustness]'") from error
 
@@ -84,7 +84,7 @@ def corrupted(image: Image.Image, name: str, severity: int, seed: int) -> np.nda
     """The corrupted image, uint8 `[H, W, 3]`. `ImageError` for one that is too small."""
     from imagecorruptions import corrupt
 
-    if min(image.size) < SMALLEST:
+    if min(image.size) < SMALLEST_CORRUPTED:
         raise ImageError(f"an image of {image.width}×{image.height} pixels is too small to be corrupted")
     own_seed = {"seed": seed} if name in ("impulse_noise", "glass_blur") else {}  # which do not ask numpy's
     before = np.random.get_state()

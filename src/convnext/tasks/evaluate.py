@@ -98,6 +98,11 @@ class Measurement(NamedTuple):
     device: torch.device
     precision: Precision
 
+    def on(self, data: str, split: Split | None = None) -> Measurement:
+        """The same model beside other data."""
+        part, name = self.evaluator.held_out(self.source, self.predictor, data, split)
+        return self._replace(part=part, split=name)
+
     def answers(self, batch_size: int, workers: int) -> Any:
         """What the model says of the part; of several processes, each sees its share, and all get the whole."""
         with autocast(self.device, self.precision):

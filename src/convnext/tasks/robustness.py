@@ -16,12 +16,12 @@ from convnext.analysis.plots import plot_robustness
 from convnext.analysis.robustness import robustness_of
 from convnext.data.corruptions import ALL, COMMON, SEVERITIES, Corruption, require_corruptions, seen_through
 from convnext.data.images.preprocessing import Preprocessing
-from convnext.data.splits import Split
+from convnext.data.splits import Split, part_of_name
 from convnext.errors import InputError, nearest
 from convnext.printing import progress
 from convnext.reports.tables import Table
 from convnext.runtime.device import Precision
-from convnext.storage.files import sha256_of
+from convnext.storage.files import sha256_of, whole_file
 from convnext.tasks.evaluate import ClassChoice, Measurement, open_measurement
 from convnext.weights.class_names import are_wordnet_ids
 from convnext.weights.files import locate
@@ -31,7 +31,7 @@ METRICS = ("top1", "mAP", "mask_AP", "box_AP", "mIoU", "delta1")
 CLEAN = "clean"
 
 
-class Measured(NamedTuple):
+class CorruptedMetric(NamedTuple):
     """A metric of a source under a corruption at a severity; severity 0 of "clean" are images as they are."""
 
     source: str
@@ -46,7 +46,7 @@ def robustness(
     data: str,
     out: Path,
     *,
-    corruptions: Sequence[str] = COMMON,
+    corruptions: Sequence[str] | None = None,
     severities: Sequence[int] = SEVERITIES,
     images: int | None = None,
     split: Split | None = None,
@@ -62,13 +62,13 @@ def robustness(
     `index.html`. What was measured before an interruption is not measured again.
 
     What classifiers see is resized to the largest size that any of them resizes to, and then corrupted; what others
-    see is corrupted as it is.
+    see is corrupted as it is. Data that are corrupted already (`corrupted_folders`) are measured as they are.
 
     Args:
         sources: run directories, weight files, published names or exported files.
-        data: labelled images, as the task's training takes them.
+        data: labelled images, as the task's training takes them, or ImageNet-C's folders.
         out: folder that is written.
-        corruptions: of `data.corruptions.ALL`.
+        corruptions: of `data.corruptions.ALL`; None: the common fifteen, or all that there are folders of.
         severities: from 1 to 5.
         images: how many, spread over the data; None is all.
         split: part of the data; None: what they hold out, else all.
@@ -87,36 +87,44 @@ def robustness(
     Raises:
         InputError: sources of several tasks, unknown corruptions, or a folder with measurements of something else.
     """
-    for name in corruptions:
-        if name not in ALL:
-            raise InputError(f"there is no corruption '{name}'; {nearest(name, list(ALL))}")
+    folders = corrupted_folders(data)
+    steps = [step for step in folders if step[1] in severities] or [(CLEAN, 0)]
+    known = list(dict.fromkeys(name for name, _ in folders)) or list(ALL)
+    for name in corruptions or ():
+        if name not in known:
+            raise InputError(f"there is no corruption '{name}'; {nearest(name, known)}")
     if not set(severities) <= set(SEVERITIES):
         raise InputError(f"severities are from 1 to 5, not {', '.join(map(str, severities))}")
-    require_corruptions()
+    if folders:
+        steps = [step for step in steps if corruptions is None or step[0] in corruptions]
+    else:
+        require_corruptions()
+        steps += [(name, severity) for name in corruptions or COMMON for severity in severities]
     table, summary = Table(out, "robustness.csv"), Table(out, "robustness-summary.csv")
     how: dict[str, Any] = {"device": device, "precision": precision, "backend": backend, "classes": classes}
-    models = [thinned(open_measurement(source, data, split, **how), images) for source in dict.fromkeys(sources)]
+    first = str(folders[steps[0]]) if folders else data
+    models = [thinned(open_measurement(source, first, split, **how), images) for source in dict.fromkeys(sources)]
     if len({type(model.evaluator) for model in models}) > 1:
         raise InputError("models of several tasks have no metric in common")
-    settings = {"data": data, "images": len(models[0].part), "precision": precision, "classes": classes}
+    settings = {"data": data, "split": split, "images": len(models[0].part), "precision": precision, "classes": classes}
     settings["short"] = short = short_side(models)
-    record = Record(
-        out / "robustness.jsonl", {**settings, "weights": [digest_of(model) for model in models]}, overwrite
-    )
-    steps = [(CLEAN, 0), *((name, severity) for name in corruptions for severity in severities)]
+    weights = [digest_of(model) for model in models]
+    record = Record(out / "robustness.jsonl", {**settings, "weights": weights}, overwrite)
     with progress("corruptions", len(steps)) as advance:
         for name, severity in steps:
             missing = [model for model in models if (model.source, name, severity) not in record.found]
-            with keeping(len(missing) > 1) as kept:
+            with keeping(len(missing) > 1 and not folders) as kept:
+                corruption = Corruption(name, severity, short, kept) if severity and not folders else None
                 for model in missing:
-                    corruption = Corruption(name, severity, short, kept) if severity else None
-                    metric, value = measure(model, corruption, batch_size, workers)
-                    record.add(Measured(model.source, name, severity, metric, value))
+                    if folders:
+                        model = thinned(model.on(str(folders[name, severity]), split), images)
+                    metric, value = measure_corrupted(model, corruption, batch_size, workers)
+                    record.add(CorruptedMetric(model.source, name, severity, metric, value))
             advance()
     wanted = [(model.source, *step) for model in models for step in steps]
     rows = [record.found[key] for key in wanted]
     table.write(row._asdict() for row in rows)
-    found = [summary_of(model, rows, corruptions) for model in models]
+    found = [summary_of(model, rows) for model in models]
     summary.write(found)
     by_source = {model.source: [row for row in rows if row.source == model.source] for model in models}
     plot_robustness(
@@ -141,7 +149,9 @@ def robustness(
     return found
 
 
-def measure(model: Measurement, corruption: Corruption | None, batch_size: int, workers: int) -> tuple[str, float]:
+def measure_corrupted(
+    model: Measurement, corruption: Corruption | None, batch_size: int, workers: int
+) -> tuple[str, float]:
     """The most important metric of a model, by name, of images that are corrupted first."""
     own = model.predictor.transform
     if corruption is not None:
@@ -193,24 +203,28 @@ class Record:
 
     def __init__(self, path: Path, settings: dict[str, Any], overwrite: bool) -> None:
         self.path = path
-        self.found: dict[tuple[str, str, int], Measured] = {}
+        self.found: dict[tuple[str, str, int], CorruptedMetric] = {}
         lines = [] if overwrite or not path.exists() else path.read_text().splitlines()
         read = [value for line in lines if (value := parsed_line(line)) is not None]
         if read and read[0] != settings:
             raise InputError(f"{path} holds measurements of something else; give another folder, or --overwrite")
         for values in read[1:]:
-            self.keep(Measured(**values))
-        self.path.write_text("".join(json.dumps(line) + "\n" for line in [settings, *read[1:]]))
+            self.keep(CorruptedMetric(**values))
+        with whole_file(self.path) as temporary:
+            temporary.write_text("".join(json.dumps(line) + "\n" for line in [settings, *read[1:]]))
 
-    def keep(self, row: Measured) -> None:
+    def keep(self, row: CorruptedMetric) -> None:
         """Know a measurement."""
         self.found[row.source, row.corruption, row.severity] = row
 
-    def add(self, row: Measured) -> None:
+    def add(self, row: CorruptedMetric) -> None:
         """Know a measurement, and write it."""
         self.keep(row)
-        with open(self.path, "a") as file:
-            file.write(json.dumps(row._asdict()) + "\n")
+        try:
+            with open(self.path, "a") as file:
+                file.write(json.dumps(row._asdict()) + "\n")
+        except OSError as error:
+            raise InputError(f"cannot write {self.path}: {error.strerror or error}") from error
 
 
 def parsed_line(line: str) -> dict[str, Any] | None:
@@ -221,14 +235,37 @@ def parsed_line(line: str) -> dict[str, Any] | None:
         return None
 
 
-def summary_of(model: Measurement, rows: Sequence[Measured], corruptions: Sequence[str]) -> dict[str, Any]:
+def summary_of(model: Measurement, rows: Sequence[CorruptedMetric]) -> dict[str, Any]:
     """A model's row of the summary."""
     own = [row for row in rows if row.source == model.source]
-    clean = next(row.value for row in own if row.corruption == CLEAN)
-    values = {name: [row.value for row in own if row.corruption == name] for name in corruptions}
-    common = {name: values[name] for name in values if name in COMMON} or values
+    clean = next((row.value for row in own if row.corruption == CLEAN), None)
+    values: dict[str, list[float]] = {}
+    for row in own:
+        if row.corruption != CLEAN:
+            values.setdefault(row.corruption, []).append(row.value)
+    common = {name: found for name, found in values.items() if name in COMMON} or values
     names = model.predictor.classes
     imagenet = own[0].metric == "top1" and len(names) == 1000 and are_wordnet_ids(names)
     figures = robustness_of(clean, common, imagenet=imagenet)
     means = {name: sum(found) / len(found) for name, found in values.items()}
     return {"source": model.source, "metric": own[0].metric, **figures._asdict(), **means}
+
+
+def corrupted_folders(data: str) -> dict[tuple[str, int], Path]:
+    """Folders of data that are corrupted already, by corruption and severity; empty for other data.
+
+    They lie as ImageNet-C's and ImageNet-C-bar's do, `CORRUPTION/SEVERITY/CLASS/IMAGE`, perhaps in groups.
+    """
+    numbers = {str(severity) for severity in SEVERITIES}
+    found: dict[tuple[str, int], Path] = {}
+    tops = folders_in(Path(data))
+    for folder in [*tops, *(below for top in tops for below in folders_in(top))]:
+        below = folders_in(folder)
+        if below and {path.name for path in below} <= numbers and part_of_name(folder.name) is None:
+            found |= {(folder.name, int(path.name)): path for path in below}
+    return found
+
+
+def folders_in(folder: Path) -> list[Path]:
+    """Folders directly in a folder, by name."""
+    return sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []

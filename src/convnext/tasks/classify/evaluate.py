@@ -6,6 +6,7 @@ import logging
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from convnext.data.image_set import ImageSet, read_listing, read_split
@@ -16,7 +17,15 @@ from convnext.errors import InputError
 from convnext.inference.classifier import ImageClassifier
 from convnext.printing import counted
 from convnext.tasks.classify.config import ClassifyConfig
-from convnext.tasks.classify.metrics import Answers, accuracy, accuracy_rows, classify_batches, merge_answers
+from convnext.tasks.classify.imagenet import find_real_labels, numbered_classes, real_top1
+from convnext.tasks.classify.metrics import (
+    Answers,
+    Predictions,
+    accuracy,
+    accuracy_rows,
+    classify_batches,
+    merge_answers,
+)
 from convnext.tasks.evaluate import ClassChoice, Evaluator, Rows
 from convnext.tasks.origin import origin_of_model
 from convnext.weights.class_names import are_wordnet_ids
@@ -28,8 +37,12 @@ LARGEST_COMPARED_WHOLE = 1000
 
 
 class ClassificationEvaluator(Evaluator):
-    """Top-1 and top-5 accuracy, or mean average precision of several labels."""
+    """Top-1 and top-5 accuracy, or mean average precision of several labels.
 
+    Where ImageNet's reassessed labels lie beside the data, also the share of answers among them.
+    """
+
+    real_labels: Sequence[set[int]] | None = None
     config = ClassifyConfig
 
     def choose_classes(self, predictor: ImageClassifier, data: str, choice: ClassChoice | None) -> None:
@@ -60,8 +73,10 @@ class ClassificationEvaluator(Evaluator):
 
     def held_out(self, source: str, predictor: ImageClassifier, data: str, split: Split | None) -> tuple[ImageSet, str]:
         origin = origin_of_model(source, self.config)
-        part = read_split(data, split, classes=predictor.classes, multi_label=predictor.multi_label, origin=origin)
-        return part, part.part
+        self.real_labels = find_real_labels(data)
+        names = numbered_classes(predictor.classes, data) or predictor.classes
+        part = read_split(data, split, classes=names, multi_label=predictor.multi_label, origin=origin)
+        return replace(part, classes=tuple(predictor.classes)), part.part
 
     def batches(
         self,
@@ -85,7 +100,11 @@ class ClassificationEvaluator(Evaluator):
     def metrics(self, predictor: ImageClassifier, answers: Answers, part: ImageSet) -> dict[str, Any]:
         found = accuracy(answers)
         # Of a class without an output, the cross-entropy is infinite, and so is the mean.
-        return {name: value for name, value in found.items() if value != math.inf}
+        metrics = {name: value for name, value in found.items() if value != math.inf}
+        if self.real_labels is not None and isinstance(answers, Predictions):
+            real = real_top1(self.real_labels, answers, part, predictor.classes)
+            metrics |= {} if real is None else {"real_top1": real}
+        return metrics
 
     def rows(self, answers: Answers, part: ImageSet) -> Sequence[Rows]:
         return [Rows(accuracy_rows(answers, part))]
