@@ -176,6 +176,6 @@ def assert_same(a: Any, b: Any) -> None:
 
 def test_from_another_working_directory(trained: Trained, expected: dict, tmp_path: Path) -> None:
     """In a process of its own, which knows of nothing but what is stored."""
-    command = [sys.executable, "-m", "convnext.cli", "evaluate", str(trained.run / "model.safetensors")]
+    command = [sys.executable, "-m", "convnext", "evaluate", str(trained.run / "model.safetensors")]
     said = subprocess.check_output([*command, str(trained.data), "--json"], cwd=tmp_path, text=True)
     assert json.loads(said.splitlines()[-1]) == expected

@@ -99,7 +99,7 @@ def test_a_killed_run_goes_on_to_the_same_bits(suffix: str, weights: Path, photo
     (tmp_path / "photos" / "03.png").write_bytes(b"")
     out, whole = tmp_path / f"cut.{suffix}", tmp_path / f"whole.{suffix}"
     words = [str(weights), str(tmp_path / "photos"), "--batch-size", "1", "--workers", "1", "--device", "cpu"]
-    command = [sys.executable, "-m", "convnext.cli", "embed", *words, "--out", str(out)]
+    command = [sys.executable, "-m", "convnext", "embed", *words, "--out", str(out)]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     parts, end = tmp_path / f"cut.{suffix}.parts", time.monotonic() + 100
     while not list(parts.glob("*.npz")):

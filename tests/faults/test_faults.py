@@ -30,7 +30,7 @@ def start(*arguments: object, limit: int | None = None) -> subprocess.Popen:
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
     return subprocess.Popen(
-        [sys.executable, "-m", "convnext.cli", *map(str, arguments)],
+        [sys.executable, "-m", "convnext", *map(str, arguments)],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,

@@ -61,7 +61,7 @@ def test_they_compute_what_one_does(
         assert losses(out) == pytest.approx(expected, abs=1e-5)
         assert Run(out).rows()[-1].keys() == Run(alone[task]).rows()[-1].keys()
     together = json.loads(said.splitlines()[-1])
-    one = json.loads(subprocess.check_output([sys.executable, "-m", "convnext.cli", *evaluate]))
+    one = json.loads(subprocess.check_output([sys.executable, "-m", "convnext", *evaluate]))
     assert together["images"] == one["images"] == 1003
     assert together["top1"] == one["top1"]
     assert together["val_loss"] == pytest.approx(one["val_loss"], abs=1e-5)

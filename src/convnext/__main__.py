@@ -1,4 +1,4 @@
-"""`python -m convnext.cli` is `convnext`."""
+"""`python -m convnext` is `convnext`."""
 
 import sys
 
