@@ -6,9 +6,9 @@
 Every arm has one core and the same wall-clock time, from the command's start to its end: `small_data` from random
 weights, the same after `fcmae_small_data` on the same images within that time, and timm's networks, each at three
 learning rates, of which the best counts. Peers see the batches of our loader (crops, flips, smoothing of `small_data`)
-at 128 pixels, compiled where that pays, in bf16 and channels-last memory, under AdamW. All are measured on the validation images, which
-are used for nothing else here. An arm whose result lies in FOLDER is not run again. Memory is the training process's,
-without the loading one's.
+at 128 pixels, compiled where that pays, in bf16 and channels-last memory, under AdamW. All are measured on the
+validation images, which are used for nothing else here. An arm whose result lies in FOLDER is not run again. Memory is
+the training process's, without the loading one's.
 """
 
 from __future__ import annotations

@@ -118,6 +118,7 @@ def test_medians_are_of_calls_after_the_first_ones(monkeypatch: pytest.MonkeyPat
     assert measure.median_seconds(call, 5) == 3
 
 
+@pytest.mark.heavy
 def test_a_detector_is_measured_image_by_image(tmp_path: Path) -> None:
     data = make_objects(tmp_path / "data")
     options = [*FAST_DETECT, "--epochs", "1"]
@@ -149,6 +150,7 @@ def test_bad_input_is_a_line(run: Path, kept: Path, tmp_path: Path, capsys: pyte
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.heavy
 def test_from_python(run: Path) -> None:
     (first, second) = benchmark(run, formats=["torch"], image_size=64, threads=1)
     assert isinstance(first, BenchmarkRow)
