@@ -37,7 +37,7 @@ def test_all_analyses_are_on_one_page_that_needs_no_network(tmp_path: Path) -> N
     (tmp_path / "other.json").write_text('{"analysis": "another"}')
     (tmp_path / "broken.json").write_text("{")
     section(tmp_path, "collapse")
-    section(tmp_path, "attribute", figures=[1, 2])
+    section(tmp_path, "attribute", figures=[1, float("nan")])
     section(tmp_path, "collapse")
     text = (tmp_path / "index.html").read_text()
     tags = Seen(text).tags
@@ -49,4 +49,4 @@ def test_all_analyses_are_on_one_page_that_needs_no_network(tmp_path: Path) -> N
     assert "<script>" not in text
     assert "0.1235" in text
     assert ("html", {"lang": "en"}) in tags
-    assert json.loads((tmp_path / "attribute.json").read_text())["figures"] == [1, 2]
+    assert json.loads((tmp_path / "attribute.json").read_text())["figures"] == [1, None]

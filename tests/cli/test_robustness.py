@@ -101,6 +101,8 @@ def test_data_that_are_corrupted_already(run: Path, colours: Path, tmp_path: Pat
     assert (found["clean"], found["kept"]) == (None, None)
     assert found["mean"] == pytest.approx(((val + train) / 2 + val) / 2)
     assert corrupted_folders(str(colours)) == {}
+    with pytest.raises(convnext.InputError, match="no folder of these corruptions at severity 5"):
+        robustness([str(run)], str(root), tmp_path / "none", severities=(5,))
 
 
 def test_classes_called_by_numbers_are_no_severities(tmp_path: Path) -> None:

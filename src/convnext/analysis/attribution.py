@@ -31,11 +31,11 @@ class NothingFound(InputError):
 
 
 class Attribution(NamedTuple):
-    """What an answer rests on.
+    """Map of the places in an image that speak for a class.
 
     Args:
-        label: the class.
-        score: what the network says of it: a probability, or of segmenters the share of pixels.
+        label: name of the class.
+        score: probability that the network gives the class; of segmenters, the share of pixels that have it.
         places: `[H, W]`, from 0 to 1, over `picture`; 0 everywhere where nothing speaks for the class.
         picture: the image as the network saw it.
         box: x0, y0, x1, y1 in `picture`'s pixels of the object that was found, of detectors.
@@ -49,7 +49,8 @@ class Attribution(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What is explained: a class's position and score, the logit to differentiate, and a detected object's box."""
+    """Answer of a network about an image: a class's position and score, its logit, which can be differentiated, and of
+    detectors the object's box."""
 
     label: int
     score: float
@@ -132,7 +133,10 @@ def enlarged(places: Tensor, stride: int, size: tuple[int, int]) -> np.ndarray:
 
 
 def explanation_of(predictor: Predictor) -> Callable[[Tensor, int | None], Answer]:
-    """What a predictor says of a transformed image, of one class or of its own choice."""
+    """Function from a transformed image and a class, or None for the predictor's own choice, to the `Answer`.
+
+    `InputError` for a predictor without classes.
+    """
     if isinstance(predictor, ImageClassifier):
         return lambda inputs, label: class_of(predictor, inputs, label)
     if isinstance(predictor, Detector):
@@ -175,7 +179,7 @@ def region_of(predictor: Segmenter, inputs: Tensor, label: int | None) -> Answer
 
 
 def names_of(predictor: Predictor) -> list[str]:
-    """What a predictor calls its classes in its answers."""
+    """Names of a predictor's classes, as its answers give them."""
     return predictor.answers if isinstance(predictor, ImageClassifier) else predictor.classes
 
 

@@ -8,6 +8,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from convnext.printing import to_json
 from convnext.storage.files import whole_file
 
 STYLE = """
@@ -43,7 +44,7 @@ def write_section(
     """
     section = {"analysis": name, "title": title, "reading": reading, "pictures": list(pictures), "rows": list(rows)}
     with whole_file(folder / f"{name}.json") as path:
-        path.write_text(json.dumps({**section, **values}, indent=1) + "\n")
+        path.write_text(to_json({**section, **values}) + "\n")
     sections = [found for path in sorted(folder.glob("*.json")) if (found := read_section(path))]
     with whole_file(folder / "index.html") as path:
         path.write_text(page_of(sections), encoding="utf-8")

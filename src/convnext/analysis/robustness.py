@@ -32,7 +32,7 @@ ALEXNET = {
 
 
 class Robustness(NamedTuple):
-    """What corruptions do to a metric, in percent.
+    """Summary of a metric, in percent, over corruptions of the images.
 
     Args:
         clean: of images as they are; None where they were not measured.

@@ -99,12 +99,12 @@ class Measurement(NamedTuple):
     precision: Precision
 
     def on(self, data: str, split: Split | None = None) -> Measurement:
-        """The same model beside other data."""
+        """Measurement of the same model on other data; arguments and errors are those of `evaluate`."""
         part, name = self.evaluator.held_out(self.source, self.predictor, data, split)
         return self._replace(part=part, split=name)
 
     def answers(self, batch_size: int, workers: int) -> Any:
-        """What the model says of the part; of several processes, each sees its share, and all get the whole."""
+        """Answers of the model about all images of the part, in any number of processes the same in each."""
         with autocast(self.device, self.precision):
             share = {"rank": distributed.rank(), "count": distributed.count()}
             how = {"batch_size": batch_size, "workers": workers, **share}

@@ -88,7 +88,6 @@ def robustness(
         InputError: sources of several tasks, unknown corruptions, or a folder with measurements of something else.
     """
     folders = corrupted_folders(data)
-    steps = [step for step in folders if step[1] in severities] or [(CLEAN, 0)]
     known = list(dict.fromkeys(name for name, _ in folders)) or list(ALL)
     for name in corruptions or ():
         if name not in known:
@@ -96,10 +95,12 @@ def robustness(
     if not set(severities) <= set(SEVERITIES):
         raise InputError(f"severities are from 1 to 5, not {', '.join(map(str, severities))}")
     if folders:
-        steps = [step for step in steps if corruptions is None or step[0] in corruptions]
+        steps = [step for step in folders if step[1] in severities and step[0] in (corruptions or known)]
+        if not steps:
+            raise InputError(f"{data} has no folder of these corruptions at severity {', '.join(map(str, severities))}")
     else:
         require_corruptions()
-        steps += [(name, severity) for name in corruptions or COMMON for severity in severities]
+        steps = [(CLEAN, 0), *((name, severity) for name in corruptions or COMMON for severity in severities)]
     table, summary = Table(out, "robustness.csv"), Table(out, "robustness-summary.csv")
     how: dict[str, Any] = {"device": device, "precision": precision, "backend": backend, "classes": classes}
     first = str(folders[steps[0]]) if folders else data
@@ -165,7 +166,7 @@ def measure_corrupted(
 
 
 def thinned(model: Measurement, images: int | None) -> Measurement:
-    """The same on so many images, spread over its part."""
+    """Measurement of the same model on at most so many images, evenly spaced over its part."""
     return model if images is None else model._replace(part=model.part.spread(images))
 
 
