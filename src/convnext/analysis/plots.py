@@ -10,6 +10,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from convnext.analysis.subgroups import LEVEL, GroupMetrics
 from convnext.reports.plots import BLUE, ORANGE, save, shown
 
 
@@ -95,6 +96,25 @@ def plot_robustness(measured: Mapping[str, Sequence[tuple[str, int, float]]], me
     if len(measured) > 1:
         lines, labels = panels[0].get_legend_handles_labels()
         figure.legend(lines, labels, loc="outside upper center", frameon=False)
+    save(figure, path)
+
+
+def plot_groups(groups: Sequence[GroupMetrics], metric: str, path: Path) -> None:
+    """A metric of each group, with its interval where it has one, groups of a column together."""
+    shown_groups = [group for group in groups if metric in group.metrics]
+    figure = Figure(figsize=(7, 0.9 + 0.26 * len(shown_groups)), layout="constrained")
+    axes = figure.subplots()
+    for place, group in enumerate(shown_groups):
+        value = group.metrics[metric]
+        axes.plot(value, place, "o", color=BLUE if group.intervals else "grey")
+        if metric in group.intervals:
+            axes.plot(group.intervals[metric], [place, place], color=BLUE)
+    names = [shown(f"{group.by}: {group.group} ({group.images})") for group in shown_groups]
+    axes.set_yticks(range(len(shown_groups)), names, fontsize=8)
+    axes.invert_yaxis()
+    axes.set(xlabel=f"{metric}; lines are {LEVEL} % intervals, grey groups are too small for one")
+    axes.grid(alpha=0.3, axis="x")
+    axes.spines[["top", "right"]].set_visible(False)
     save(figure, path)
 
 

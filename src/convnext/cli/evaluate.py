@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 from convnext.cli.command import Command, Parser, add_device, add_engine, add_json, add_out, add_size, add_source
 from convnext.errors import InputError
 from convnext.parsing import parse
-from convnext.printing import to_json
+from convnext.printing import quoted, say, to_json
+
+PASSED = (
+    "batch_size", "workers", "device", "backend", "precision", "image_size", "crop", "out", "classes", "flip",
+    "groups", "costs", "calibrated", "calibrate",
+)  # fmt: skip
+"""Options that `evaluate` takes as they are."""
 
 
 def _options(command: Parser) -> None:
@@ -24,7 +33,7 @@ def _options(command: Parser) -> None:
     add_device(command)
     add_engine(command, None)
     add_size(command)
-    add_out(command, "write images.csv there, a row an image; of detectors objects.csv too")
+    add_out(command, "write tables and pictures there: images.csv, a row an image, and what the task has to show")
     command.add_argument(
         "--classes",
         choices=["model", "data"],
@@ -33,28 +42,73 @@ def _options(command: Parser) -> None:
     )
     command.add_argument("--scales", metavar="S,...", help="segmenters: see images at several scales: 0.75,1,1.25")
     command.add_argument("--flip", action="store_true", help="segmenters: see them mirrored too")
+    command.add_argument(
+        "--groups",
+        type=Path,
+        metavar="TABLE",
+        help="measure by group too: CSV, TSV or Parquet with a column `path` and columns that divide the images",
+    )
+    command.add_argument(
+        "--by",
+        metavar="COLUMN,...",
+        help="columns of TABLE, or folder, size, brightness, camera; without: all of TABLE; each two are also paired",
+    )
+    command.add_argument(
+        "--costs",
+        type=Path,
+        metavar="TABLE",
+        help="classifiers: measure the decisions that cost least; CSV, a row a true class, a column a decision",
+    )
+    command.add_argument(
+        "--calibrated", action="store_true", help="answer with the calibration that is stored with SOURCE"
+    )
+    command.add_argument(
+        "--calibrate", action="store_true", help="fit a calibration to these images, and store it with SOURCE"
+    )
     add_json(command, "one JSON object")
 
 
 def _run(args: argparse.Namespace) -> None:
     from convnext.tasks.evaluate import evaluate
 
-    names = ("batch_size", "workers", "device", "backend", "precision", "image_size", "crop", "out", "classes", "flip")
-    how = {name: getattr(args, name) for name in names}
+    how = {name: getattr(args, name) for name in PASSED}
     for name in ("batch_size", "image_size"):
         if how[name] is not None and how[name] < 1:
             raise InputError(f"--{name.replace('_', '-')} must be at least 1, not {how[name]}")
     scales = None if args.scales is None else parse("scales", args.scales, tuple[float, ...])
     if scales and not min(scales) > 0:
         raise InputError(f"--scales takes positive numbers, not '{args.scales}'")
-    metrics = evaluate(args.source, args.data, args.split, **how, scales=scales)
+    by = [name.strip() for name in args.by.split(",") if name.strip()] if args.by else None
+    metrics = evaluate(args.source, args.data, args.split, **how, scales=scales, by=by)
     if os.environ.get("RANK", "0") != "0":  # the first process speaks for all
         return
     if args.json:
         print(to_json(metrics))
-    else:
-        for name, value in metrics.items():
-            print(f"{name:<16}{value:.4f}" if isinstance(value, float) else f"{name:<16}{value}")
+        return
+    groups, gaps, metric = (metrics.pop(name, None) for name in ("groups", "gaps", "metric"))
+    for name, value in metrics.items():
+        print(f"{name:<18}{value:.4f}" if isinstance(value, float) else f"{name:<18}{value}")
+    if groups is not None:
+        for line in _group_lines(groups, gaps, metric):
+            say(line)
+
+
+def _group_lines(groups: list[dict[str, Any]], gaps: list[dict[str, Any]], metric: str) -> Iterator[str]:
+    """The most important metric of each group, with its interval, and the largest gap of each column."""
+    for by in dict.fromkeys(group["by"] for group in groups):
+        yield f"\n{by}"
+        for group in groups:
+            if group["by"] == by:
+                low, high = group["intervals"].get(metric, (None, None))
+                known = "too few images for an interval" if low is None else f"{low:.2f} to {high:.2f}"
+                value = group["metrics"].get(metric)
+                figure = "not measured" if value is None else f"{metric} {value:.2f}  ({known})"
+                yield f"  {group['group']:<24} {group['images']:>6} images  {figure}"
+        for gap in gaps:
+            if gap["by"] == by:
+                lowest, highest = quoted(gap["lowest"]), quoted(gap["highest"])
+                ends = f"{gap['low']:.2f} to {gap['high']:.2f}"
+                yield f"  largest gap: {lowest} is {gap['gap']:.2f} below {highest}  ({ends})"
 
 
 EVALUATE = Command("evaluate", "measure a model on labelled images", _options, _run)

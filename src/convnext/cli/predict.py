@@ -40,6 +40,12 @@ def _options(command: Parser) -> None:
         help="detectors: look at squares of such a side, one by one",
         **suppressed,
     )
+    command.add_argument(
+        "--calibrated",
+        action="store_true",
+        help="with the calibration that training fitted: scores that say how often answers are right, or of detectors "
+        "and several labels a threshold for each class",
+    )
     add_size(command)
     add_device(command)
     add_engine(command)
@@ -67,14 +73,18 @@ def _opened(args: argparse.Namespace) -> tuple[Any, TaskDefinition]:
     if args.image_size is None and args.crop is None:
         from convnext.inference.portable import PortableClassifier, portable
         from convnext.tasks.registry import find_task
+        from convnext.weights.calibration import stored_calibration
 
         classify = find_task("classify")
         if found := portable(args.source, classify.name):
-            return PortableClassifier(*found, **how), classify
+            classifier = PortableClassifier(*found, **how)
+            if args.calibrated:
+                classifier.calibrate(stored_calibration(args.source, found[1]))
+            return classifier, classify
 
     from convnext.tasks.load import load_answering, task_of_weights
 
-    predictor = load_answering(args.source, device=args.device, **how)
+    predictor = load_answering(args.source, device=args.device, calibrated=args.calibrated, **how)
     predictor.see(args.image_size, args.crop)
     return predictor, task_of_weights(args.source)
 

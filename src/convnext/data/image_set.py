@@ -83,13 +83,18 @@ class ImageSet:
 
     def spread(self, count: int) -> ImageSet:
         """At most `count` of them, evenly spaced."""
-        step = -(-len(self) // count)
+        return self.take(range(0, len(self), -(-len(self) // count)))
+
+    def take(self, places: Sequence[int]) -> ImageSet:
+        """Those at some places, in that order; one may come several times."""
+        chosen = list(places)
+        targets: list = [self.targets[place] for place in chosen]
         return replace(
             self,
-            targets=self.targets[::step],
-            sources=self.sources[::step],
-            images=None if self.images is None else self.images[::step],
-            members=None if self.members is None else self.members.take(slice(None, None, step)),
+            targets=targets,
+            sources=[self.sources[place] for place in chosen],
+            images=None if self.images is None else self.images[chosen],
+            members=None if self.members is None else self.members.take(chosen),
         )
 
 

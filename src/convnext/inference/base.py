@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from typing import Any, Self
 
@@ -55,6 +55,13 @@ class Predictor(ABC):
     def compute(network: Any, images: Tensor) -> tuple[Tensor, ...]:
         """The `outputs` of a network about transformed images `[N, C, H, W]`."""
         return (network(images),)
+
+    def calibrate(self, stored: Mapping[str, Any]) -> None:
+        """Answer with calibrated scores from now on, or with each class's own threshold.
+
+        `stored` is what `Evaluator.calibration` fitted. `InputError` for models whose answers have no scores.
+        """
+        raise InputError(f"a {type(self).__name__} answers without scores: there is nothing to calibrate")
 
     def read(self, image: Any) -> Image.Image:
         """An image in the form that the model sees: of a path, a binary file, a file's bytes, a PIL image, a uint8

@@ -51,6 +51,12 @@ class ImageClassifier(SeesSquares):
         super().__init__(model, classes, preprocessing)
         self.multi_label = multi_label
         self.answers = [(descriptions or {}).get(name, name) for name in self.classes]
+        self.temperature = 1.0
+        self.thresholds: list[float] | None = None
+
+    def calibrate(self, stored: Mapping[str, Any]) -> None:
+        """Divide logits by the stored temperature; of several labels, answer with those that reach their threshold."""
+        self.temperature, self.thresholds = stored.get("temperature", 1.0), stored.get("thresholds")
 
     def restrict(self, classes: Sequence[str]) -> list[str]:
         """Choose among these classes alone, from now on; returns those that the model does not know, whose scores are
@@ -79,7 +85,8 @@ class ImageClassifier(SeesSquares):
         """Labels of one image, or a list of the labels of each of many.
 
         An image is a path, a binary file, a file's bytes, a PIL image, or pixels as an array or tensor. Labels are
-        `[{"label", "score"}, ...]`, best first, at most `top_k` of them. `ImageError` for an image that cannot be read.
+        `[{"label", "score"}, ...]`, best first, at most `top_k` of them; of a calibrated model of several labels an
+        image, those that reach their threshold. `ImageError` for an image that cannot be read.
         """
         return self.each(images, batch_size, self.prepare, lambda inputs: self.labels(inputs, top_k))
 
@@ -87,14 +94,18 @@ class ImageClassifier(SeesSquares):
         """The `top_k` best labels of each of the preprocessed images `[C, H, W]`."""
         best = self.scores(self.batch(inputs)).topk(min(top_k, len(self.classes)))
         return [
-            [{"label": self.answers[i], "score": score} for score, i in zip(scores, indices, strict=True)]
+            [
+                {"label": self.answers[i], "score": score}
+                for score, i in zip(scores, indices, strict=True)
+                if self.thresholds is None or score >= self.thresholds[i]
+            ]
             for scores, indices in zip(best.values.tolist(), best.indices.tolist(), strict=True)
         ]
 
     @torch.inference_mode()
     def scores(self, inputs: Tensor) -> Tensor:
         """Preprocessed images `[N, C, H, W]` to scores `[N, classes]`."""
-        logits = self.model(inputs.to(self.device)).float()
+        logits = self.model(inputs.to(self.device)).float() / self.temperature
         return logits.sigmoid() if self.multi_label else logits.softmax(-1)
 
     @property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple, NotRequired, TypedDict
 
 import numpy as np
@@ -19,6 +19,8 @@ from convnext.models.detection.exporting import detect
 from convnext.models.detection.rcnn import RCNN, Detections, create_detector
 
 MaskPadding = Literal["border", "zeros"]
+THRESHOLD = 0.5
+"""The least score of an object that counts as found, where nothing else is said."""
 
 
 class DetectedObject(TypedDict):
@@ -90,23 +92,36 @@ class Detector(SeesWholeImages):
         self.outputs = Detections._fields if model.mask_heads else Detections._fields[:-1]
         self.mask_padding: MaskPadding = mask_padding
         self.category_ids = list(category_ids)
+        self.thresholds: list[float] | None = None
+
+    def calibrate(self, stored: Mapping[str, Any]) -> None:
+        """Answer with the objects that reach the threshold of their class, where no other is asked for."""
+        self.thresholds = stored["thresholds"]
 
     @staticmethod
     def compute(network: Any, images: Tensor) -> tuple[Tensor, ...]:
         return detect(network, images)
 
-    def __call__(self, images: Any, threshold: float = 0.5, *, batch_size: int = BATCH) -> Any:
-        """Objects of one image, or a list of the objects of each of many, with a score of at least `threshold`.
+    def __call__(self, images: Any, threshold: float | None = None, *, batch_size: int = BATCH) -> Any:
+        """Objects of one image, or a list of the objects of each of many, with a score of at least `threshold`; without
+        one, of at least 0.5, or of a calibrated detector that of their class.
 
         An image is a path, a binary file, a file's bytes, a PIL image, or pixels as an array or tensor. Objects are
         `DetectedObject`s, best first. `ImageError` for an image that cannot be read.
         """
         return self.each(images, batch_size, self.prepare, lambda prepared: self.objects(prepared, threshold))
 
-    def objects(self, prepared: list[tuple[Tensor, Size]], threshold: float) -> list[list[DetectedObject]]:
+    def objects(self, prepared: list[tuple[Tensor, Size]], threshold: float | None) -> list[list[DetectedObject]]:
         """Objects of images that `prepare` gave."""
-        found = self.find([inputs for inputs, _ in prepared], [size for _, size in prepared], least=threshold)
-        return [[self.named(each) for each in objects] for objects in found]
+        least = self.least(threshold)
+        found = self.find([inputs for inputs, _ in prepared], [size for _, size in prepared], least=min(least))
+        return [[self.named(each) for each in objects if each.score >= least[each.label]] for objects in found]
+
+    def least(self, threshold: float | None = None) -> list[float]:
+        """The score of each class from which an object counts: `threshold`, or without one those of `__call__`."""
+        if threshold is None and self.thresholds is not None:
+            return self.thresholds
+        return [THRESHOLD if threshold is None else threshold] * len(self.classes)
 
     def named(self, found: Found) -> DetectedObject:
         """An object with its class's name."""

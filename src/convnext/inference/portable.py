@@ -5,7 +5,7 @@ A compiled package is the exception: its engine is PyTorch, and nothing but that
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,7 +42,13 @@ class PortableClassifier:
         self.transform = Preprocessing.from_dict(meta["preprocessing"])
         self.most, self.multi_label = meta["export"]["batch"][1], bool(meta.get("multi_label", False))
         self.answers = [meta.get("descriptions", {}).get(name, name) for name in meta["classes"]]
+        self.temperature = 1.0
+        self.thresholds: list[float] | None = None
         warn_of_licence(path, meta)
+
+    def calibrate(self, stored: Mapping[str, Any]) -> None:
+        """Divide logits by the stored temperature; of several labels, answer with those that reach their threshold."""
+        self.temperature, self.thresholds = stored.get("temperature", 1.0), stored.get("thresholds")
 
     def read(self, image: Any) -> Image.Image:
         """An image in the form that the model sees. `ImageError` for one that cannot be read."""
@@ -54,7 +60,7 @@ class PortableClassifier:
 
     def labels(self, inputs: Sequence[np.ndarray], top_k: int) -> list[list[Label]]:
         """The `top_k` best labels of each of the preprocessed images."""
-        logits = self.engine(np.stack(inputs))[0].astype(np.float64)
+        logits = self.engine(np.stack(inputs))[0].astype(np.float64) / self.temperature
         if self.multi_label:
             scores = 1 / (1 + np.exp(-logits))
         else:
@@ -62,7 +68,11 @@ class PortableClassifier:
             scores /= scores.sum(1, keepdims=True)
         best = np.argsort(-scores, axis=1, kind="stable")[:, :top_k]
         return [
-            [{"label": self.answers[i], "score": float(own[i])} for i in places]
+            [
+                {"label": self.answers[i], "score": float(own[i])}
+                for i in places
+                if self.thresholds is None or own[i] >= self.thresholds[i]
+            ]
             for own, places in zip(scores, best, strict=True)
         ]
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
+from PIL import Image
 
 from convnext.config import TrainConfig
 from convnext.data.splits import Split
@@ -16,6 +18,9 @@ from convnext.reports.tables import Table
 from convnext.runtime import distributed
 from convnext.runtime.device import Precision, autocast, pick_device
 from convnext.tasks.load import load_answering, steady_backend, task_of_weights
+from convnext.tasks.subgroups import group_columns, groups_stored, measure_subgroups, write_subgroups
+from convnext.weights.calibration import CALIBRATION
+from convnext.weights.files import locate, store_meta
 
 ClassChoice = Literal["model", "data"]
 
@@ -35,6 +40,8 @@ class Evaluator(ABC):
     """
 
     config: ClassVar[type[TrainConfig]]
+    resamples: ClassVar[int] = 1000
+    """Resamples of a group's images from which its intervals are."""
     tables: ClassVar[tuple[str, ...]] = ("images.csv",)
     """Files that `rows` fills."""
 
@@ -72,9 +79,39 @@ class Evaluator(ABC):
     def rows(self, answers: Any, part: Any) -> Sequence[Rows]:
         """Contents of each of `tables`."""
 
+    @abstractmethod
+    def subset(self, answers: Any, places: Sequence[int]) -> Any:
+        """Answers about the images at some places of the part, of which one may come several times, as answers about a
+        part of these images alone (`take`)."""
+
+    def open_image(self, predictor: Any, part: Any, place: int) -> Image.Image:
+        """Image of the part. `ImageError` if it cannot be read."""
+        return predictor.read(part.sources[place])
+
+    def use_costs(self, path: Path, predictor: Any) -> None:
+        """Measure decisions by a table of what they cost, from now on. `InputError` for a task that has none."""
+        raise InputError("--costs is for classifiers")
+
+    def write_report(self, folder: Path, answers: Any, part: Any) -> None:  # noqa: B027 # tables may be all
+        """Write pictures and further tables into a folder."""
+
+    def calibration(self, predictor: Any, answers: Any, part: Any) -> dict[str, Any] | None:
+        """What `Predictor.calibrate` takes, fitted to answers about held-out images; None where there is nothing to
+        fit."""
+        return None
+
     def counts(self, answers: Any, part: Any) -> dict[str, int]:
         """Number of images measured."""
         return {"images": len(part)}
+
+
+METRICS = ("top1", "mAP", "mask_AP", "box_AP", "mIoU", "delta1")
+"""A task's most important metric, in percent: the first of these that it has."""
+
+
+def main_metric(metrics: Mapping[str, Any]) -> str:
+    """Name of the most important one of a task's metrics."""
+    return next((name for name in METRICS if name in metrics), next(iter(metrics)))
 
 
 class Measurement(NamedTuple):
@@ -125,13 +162,14 @@ def open_measurement(
     precision: Precision = "fp32",
     backend: str | None = None,
     classes: ClassChoice | None = None,
+    calibrated: bool = False,
 ) -> Measurement:
     """A trained model and the part of `data` that it is measured on; arguments and errors are those of `evaluate`."""
     where = pick_device(device)
     if backend is None:
         backend = steady_backend(source)
     own: Precision = "fp32" if backend == "torch" else precision  # PyTorch computes as in training, by autocast
-    predictor = load_answering(source, device=where, backend=backend, precision=own)
+    predictor = load_answering(source, device=where, backend=backend, precision=own, calibrated=calibrated)
     evaluator = task_of_weights(source).evaluator()
     evaluator.choose_classes(predictor, data, classes)
     part, name = evaluator.held_out(source, predictor, data, split)
@@ -152,6 +190,11 @@ def evaluate(
     crop: float | None = None,
     out: Path | None = None,
     classes: ClassChoice | None = None,
+    calibrated: bool = False,
+    calibrate: bool = False,
+    costs: Path | None = None,
+    groups: Path | None = None,
+    by: Sequence[str] | None = None,
     **views: Any,
 ) -> dict[str, Any]:
     """Metrics of a trained model on a part of `data`, with its name and the count of images.
@@ -160,15 +203,25 @@ def evaluate(
     for `images.csv`, a row an image, and of detectors `objects.csv`. `backend` is an engine as `load` takes it; None is
     PyTorch for weights, on every machine, and an export's own engine. `classes` says which classes of a classifier are
     compared: all of the "model", or those of the "data" alone; None: the data's, for heads of ImageNet-22K and 12K on
-    data with fewer of their classes, else the model's. Under `torchrun`, each process sees its share of the images, and
-    all get the whole's metrics. `InputError` where the data has other classes, or the model none:
-    a kNN of embeddings is not measured.
+    data with fewer of their classes, else the model's. `calibrated` measures answers with the calibration that is
+    stored with the weights; `calibrate` fits one to these images, and stores it with the weights. `costs` is a table of
+    what decisions cost (`analysis.costs.read_costs`). `groups`, a table with a path and columns that divide the images,
+    and `by`, names of such columns, or of what images themselves say (`tasks.subgroups.OWN`), measure groups too:
+    "groups" and "gaps" then hold what `tasks.subgroups.groups_stored` does. Under `torchrun`, each process sees its
+    share of the images, and all get the whole's metrics. `InputError` where the data has other classes, or the model
+    none: a kNN of embeddings is not measured.
     """
-    measured = open_measurement(
-        source, data, split, device=device, precision=precision, backend=backend, classes=classes
-    )
+    if calibrate and calibrated:
+        raise InputError("--calibrate fits to the answers as they are, --calibrated changes them: give one of the two")
+    how: dict[str, Any] = {"device": device, "precision": precision, "backend": backend, "classes": classes}
+    measured = open_measurement(source, data, split, calibrated=calibrated, **how)
     predictor, evaluator, part = measured.predictor, measured.evaluator, measured.part
     changed = predictor.see(image_size, crop, **views)
+    if costs is not None:
+        evaluator.use_costs(costs, predictor)
+    divided = None
+    if groups is not None or by:
+        divided = group_columns(part, partial(evaluator.open_image, predictor, part), data, groups, by)
     tables = [Table(out, name) for name in evaluator.tables] if out is not None else []
     with distributed.process_group(measured.device):
         answers = measured.answers(batch_size, workers)
@@ -176,4 +229,35 @@ def evaluate(
     if tables and distributed.rank() == 0:
         for table, (rows, columns) in zip(tables, evaluator.rows(answers, part), strict=True):
             table.write(rows, columns)
-    return {**metrics, "split": measured.split, **evaluator.counts(answers, part), **changed}
+    if out is not None and distributed.rank() == 0:
+        evaluator.write_report(out, answers, part)
+    if calibrate:
+        calibration = evaluator.calibration(predictor, answers, part)
+        if calibration is None:
+            raise InputError(f"{source}: nothing can be calibrated on {data}")
+        store_meta(locate(source), {CALIBRATION: calibration})
+        metrics |= {name: value for name, value in calibration.items() if isinstance(value, float)}
+    found = {**metrics, "split": measured.split, **evaluator.counts(answers, part), **changed}
+    return found if divided is None else {**found, **_by_group(measured, answers, metrics, divided, out)}
+
+
+def _by_group(
+    measured: Measurement,
+    answers: Any,
+    metrics: Mapping[str, Any],
+    divided: tuple[dict[str, list[str]], list[int]],
+    out: Path | None,
+) -> dict[str, Any]:
+    """Metrics by group, as `groups.json` holds them; written into `out` if given."""
+    columns, places = divided
+    evaluator, part = measured.evaluator, measured.part
+
+    def measure(chosen: Sequence[int]) -> dict[str, Any]:
+        own = [places[each] for each in chosen]
+        taken = part.take(own)
+        return evaluator.metrics(measured.predictor, evaluator.subset(answers, own), taken)
+
+    found = measure_subgroups(columns, measure, main_metric(metrics), evaluator.resamples)
+    if out is not None and distributed.rank() == 0:
+        write_subgroups(out, found)
+    return groups_stored(found)

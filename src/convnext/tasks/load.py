@@ -19,6 +19,7 @@ from convnext.storage.exports import check_precision, is_export
 from convnext.tasks.definition import TaskDefinition
 from convnext.tasks.registry import TASKS, find_task
 from convnext.weights import read_meta
+from convnext.weights.calibration import stored_calibration
 from convnext.weights.files import locate
 from convnext.weights.licences import note_licence
 
@@ -29,6 +30,7 @@ def load(
     device: str | torch.device = "auto",
     backend: str = "auto",
     precision: Precision = "fp32",
+    calibrated: bool = False,
 ) -> Any:
     """A predictor from a run directory, a weight file, a published name or `hf:ORG/NAME`: an `ImageClassifier`, a
     `Detector`, a `Segmenter`, a `DepthEstimator`, or of weights without classes an `Embedder`.
@@ -43,10 +45,12 @@ def load(
             ONNX files "onnxruntime" or "openvino"; other exports have one. "auto" is the fastest one that is installed
             and needs no compiling. `predictor.backend` says which it is.
         precision: type of the computation; exports have their own.
+        calibrated: answer with the calibration that is stored with the weights, which every training of a classifier or
+            detector ends with: a temperature for scores, or a threshold for each class.
 
     Raises:
         WeightsError: nothing there, not a ConvNeXt, or not to be trusted.
-        InputError: an engine that is not installed, or cannot run this source.
+        InputError: an engine that is not installed, or cannot run this source; weights without a calibration.
     """
     with opening(source):
         meta = read_meta(source)
@@ -58,6 +62,8 @@ def load(
         else:
             predictor = task.predictor(source, meta)
         note_licence(predictor.model, meta)
+        if calibrated:
+            predictor.calibrate(stored_calibration(source, meta))
     if exported:  # its engine has a device and a precision of its own
         check_precision(source, meta, precision)
         predictor.backend = network.engine.name

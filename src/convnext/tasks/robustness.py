@@ -22,12 +22,10 @@ from convnext.printing import progress
 from convnext.reports.tables import Table
 from convnext.runtime.device import Precision
 from convnext.storage.files import sha256_of, whole_file
-from convnext.tasks.evaluate import ClassChoice, Measurement, open_measurement
+from convnext.tasks.evaluate import ClassChoice, Measurement, main_metric, open_measurement
 from convnext.weights.class_names import are_wordnet_ids
 from convnext.weights.files import locate
 
-METRICS = ("top1", "mAP", "mask_AP", "box_AP", "mIoU", "delta1")
-"""A task's most important metric, in percent: the first of these that it has."""
 CLEAN = "clean"
 
 
@@ -161,7 +159,7 @@ def measure_corrupted(
         metrics = model.metrics(batch_size, workers)
     finally:
         model.predictor.transform = own
-    name = next(name for name in METRICS if name in metrics)
+    name = main_metric(metrics)
     return name, metrics[name]
 
 

@@ -23,6 +23,8 @@ from convnext.tasks.definition import SMALL
 from convnext.tasks.evaluate import Evaluator
 from convnext.tasks.load import load
 from convnext.weights.advice import better_start
+from convnext.weights.calibration import CALIBRATION
+from convnext.weights.files import store_meta
 
 PICTURED = 8  # images of each part in the first look
 EVAL_BATCH = 64
@@ -110,6 +112,8 @@ class SupervisedTask(Task):
         answers = self.evaluator.answer(predictor, self.val_batches(predictor), self.val)
         metrics = self.evaluator.metrics(predictor, answers, self.val)
         run.write_json("result.json", metrics)
+        if (calibration := self.evaluator.calibration(predictor, answers, self.val)) is not None:
+            store_meta(run.weights, {CALIBRATION: calibration})
         weakest = self.report(run, predictor, answers)
         write_ending(run, Ending(self.reached(answers, metrics), weakest))
         self.write_card(run, metrics, weakest)  # the last that is written: with it, the run is whole

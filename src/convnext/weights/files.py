@@ -284,6 +284,17 @@ def save_state(path: str | Path, state: State, meta: dict | None = None) -> None
         part.chmod(mode)  # safetensors makes files that only their owner can read
 
 
+def store_meta(path: Path, changes: dict[str, Any]) -> None:
+    """Change entries of the metadata of a weight file of this project's own, whose tensors stay as they are.
+
+    `WeightsError` for a file that this project did not write.
+    """
+    meta = read_own_meta(path)
+    if meta is None:
+        raise WeightsError(f"{path} is not a weight file that convnext wrote: nothing can be stored with it")
+    save_state(path, _read_safetensors(path), {**meta, **changes})
+
+
 def _open_safetensors(path: Path) -> safe_open:
     try:
         return safe_open(path, framework="pt")

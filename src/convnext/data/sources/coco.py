@@ -85,7 +85,11 @@ class DetectionSet:
 
     def spread(self, count: int) -> DetectionSet:
         """At most `count` of them, evenly spaced."""
-        return replace(self, images=self.images[:: -(-len(self) // count)])
+        return self.take(range(0, len(self), -(-len(self) // count)))
+
+    def take(self, places: Sequence[int]) -> DetectionSet:
+        """Those at some places, in that order; one may come several times."""
+        return replace(self, images=tuple(self.images[place] for place in places))
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, Self, cast
@@ -52,7 +53,11 @@ class MappedSet(ABC):
 
     def spread(self, count: int) -> Self:
         """At most `count` of them, evenly spaced."""
-        changed: Any = replace(cast(Any, self), images=self.images[:: -(-len(self) // count)])
+        return self.take(range(0, len(self), -(-len(self) // count)))
+
+    def take(self, places: Sequence[int]) -> Self:
+        """Those at some places, in that order; one may come several times."""
+        changed: Any = replace(cast(Any, self), images=tuple(self.images[place] for place in places))
         return changed
 
 

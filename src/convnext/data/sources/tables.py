@@ -57,11 +57,19 @@ def read_unlabelled_table(table: Path) -> DataListing:
     )
 
 
-def _read(table: Path) -> tuple[list[str], list[tuple[int, dict[str, Any]]]]:
-    """The header, and the rows with their numbers, at least one."""
+def read_columns(table: Path) -> list[tuple[str, dict[str, Any]]]:
+    """Path and other cells of every row of `table`, which needs no labels. `InputError` for what is no table."""
+    header, rows = _read(table, every_column=True)
+    paths, column = _paths(table, header, rows), _column(table, header, _PATH_COLUMNS)
+    others = [{name: cell for name, cell in row.items() if name != column} for _, row in rows]
+    return list(zip(paths, others, strict=True))
+
+
+def _read(table: Path, *, every_column: bool = False) -> tuple[list[str], list[tuple[int, dict[str, Any]]]]:
+    """The header, and the rows with their numbers, at least one; of Parquet, the columns that are known or all."""
     if not table.is_file():
         raise InputError(f"{table} is not a file that can be read as a table")
-    header, rows = _read_parquet(table) if table.suffix.lower() == ".parquet" else _read_csv(table)
+    header, rows = _read_parquet(table, every_column) if table.suffix.lower() == ".parquet" else _read_csv(table)
     _column(table, header, _PATH_COLUMNS)
     if not rows:
         raise InputError(f"{table}: no rows under the header")
@@ -100,7 +108,7 @@ def _read_csv(table: Path) -> tuple[list[str], list[tuple[int, dict[str, Any]]]]
     return header, rows
 
 
-def _read_parquet(table: Path) -> tuple[list[str], list[tuple[int, dict[str, Any]]]]:
+def _read_parquet(table: Path, every_column: bool) -> tuple[list[str], list[tuple[int, dict[str, Any]]]]:
     import pyarrow
     from pyarrow import parquet
 
@@ -113,7 +121,7 @@ def _read_parquet(table: Path) -> tuple[list[str], list[tuple[int, dict[str, Any
                 raise InputError(
                     f"{table}: {file.metadata.num_rows} rows in {table.stat().st_size} bytes are no images"
                 )
-            wanted = [name for name, known in zip(names, header, strict=True) if known in _COLUMNS]
+            wanted = [name for name, known in zip(names, header, strict=True) if every_column or known in _COLUMNS]
             rows = file.read(columns=wanted).to_pylist()
             return header, [(n, {_known_name(k): v for k, v in row.items()}) for n, row in enumerate(rows, start=2)]
     except InputError:

@@ -7,8 +7,12 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
+from convnext.analysis.costs import Costs, read_costs
 from convnext.data.image_set import ImageSet, read_listing, read_split
 from convnext.data.loading import Batch, eval_loader
 from convnext.data.sources.records import in_class_order
@@ -19,13 +23,17 @@ from convnext.printing import counted
 from convnext.tasks.classify.config import ClassifyConfig
 from convnext.tasks.classify.imagenet import find_real_labels, numbered_classes, real_top1
 from convnext.tasks.classify.metrics import (
+    MOST_LOGITS,
     Answers,
     Predictions,
     accuracy,
     accuracy_rows,
     classify_batches,
     merge_answers,
+    take_answers,
 )
+from convnext.tasks.classify.quality import calibration_of, cost_figures, decide, quality
+from convnext.tasks.classify.report import write_quality
 from convnext.tasks.evaluate import ClassChoice, Evaluator, Rows
 from convnext.tasks.origin import origin_of_model
 from convnext.weights.class_names import are_wordnet_ids
@@ -43,6 +51,7 @@ class ClassificationEvaluator(Evaluator):
     """
 
     real_labels: Sequence[set[int]] | None = None
+    costs: Costs | None = None
     config = ClassifyConfig
 
     def choose_classes(self, predictor: ImageClassifier, data: str, choice: ClassChoice | None) -> None:
@@ -71,6 +80,11 @@ class ClassificationEvaluator(Evaluator):
             count = counted(sum(images[name] for name in lacking), "image")
             log.warning("%s: the model has no output for %s; %s of it count as wrong", data, names, count)
 
+    def use_costs(self, path: Path, predictor: ImageClassifier) -> None:
+        if predictor.multi_label:
+            raise InputError("--costs is for models of one label an image")
+        self.costs = read_costs(path, predictor.classes)
+
     def held_out(self, source: str, predictor: ImageClassifier, data: str, split: Split | None) -> tuple[ImageSet, str]:
         origin = origin_of_model(source, self.config)
         self.real_labels = find_real_labels(data)
@@ -92,7 +106,13 @@ class ClassificationEvaluator(Evaluator):
         return eval_loader(part, how, batch_size=batch_size, workers=workers, rank=rank, processes=count)
 
     def answer(self, predictor: ImageClassifier, batches: Iterable[Batch], part: ImageSet) -> Answers:
-        return classify_batches(predictor.model, batches, predictor.device)
+        return classify_batches(
+            predictor.model,
+            batches,
+            predictor.device,
+            temperature=predictor.temperature,
+            keep_logits=len(part) * len(predictor.classes) <= MOST_LOGITS,
+        )
 
     def merge(self, answers: Sequence[Answers]) -> Answers:
         return merge_answers(answers)
@@ -101,13 +121,32 @@ class ClassificationEvaluator(Evaluator):
         found = accuracy(answers)
         # Of a class without an output, the cross-entropy is infinite, and so is the mean.
         metrics = {name: value for name, value in found.items() if value != math.inf}
+        metrics |= quality(answers, predictor.thresholds)
+        if self.costs is not None and isinstance(answers, Predictions):
+            metrics |= cost_figures(answers, self.costs, predictor.classes)
         if self.real_labels is not None and isinstance(answers, Predictions):
             real = real_top1(self.real_labels, answers, part, predictor.classes)
             metrics |= {} if real is None else {"real_top1": real}
         return metrics
 
+    def subset(self, answers: Answers, places: Sequence[int]) -> Answers:
+        return take_answers(answers, places)
+
+    def open_image(self, predictor: ImageClassifier, part: ImageSet, place: int) -> Image.Image:
+        return part.open(place, predictor.preprocessing.mode, predictor.preprocessing.white)
+
+    def write_report(self, folder: Path, answers: Answers, part: ImageSet) -> None:
+        write_quality(folder, answers, part.classes)
+
+    def calibration(self, predictor: ImageClassifier, answers: Answers, part: ImageSet) -> dict[str, Any] | None:
+        return calibration_of(answers)
+
     def rows(self, answers: Answers, part: ImageSet) -> Sequence[Rows]:
-        return [Rows(accuracy_rows(answers, part))]
+        rows = accuracy_rows(answers, part)
+        if self.costs is None or not isinstance(answers, Predictions):
+            return [Rows(rows)]
+        decisions = [self.costs.decisions[place] for place in decide(answers, self.costs)]
+        return [Rows({**row, "decision": decision} for row, decision in zip(rows, decisions, strict=True))]
 
     def counts(self, answers: Answers, part: ImageSet) -> dict[str, int]:
         return {"images": len(answers.targets), "unreadable": len(answers.unreadable)}

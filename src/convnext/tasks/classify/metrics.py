@@ -1,14 +1,15 @@
 """Classification accuracy: top-1 and top-5 in percent, per class, and mean average precision for multi-label.
 
-Of single labels, a few numbers an image are kept, never its logits: those of ImageNet-22K would take 245 GB. Average
-precision of several labels needs every score; they are kept up to `MOST_SCORES`.
+Of single labels, a few numbers an image are kept, and its logits where all of a set's are no more than `MOST_LOGITS`:
+those of ImageNet-22K would take 245 GB. Average precision of several labels needs every score; they are kept up to
+`MOST_SCORES`.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,8 @@ from convnext.errors import InputError
 
 MOST_SCORES = 2**30
 """Scores of a multi-label evaluation that are kept: 4 GiB in fp32."""
+MOST_LOGITS = 2**26
+"""Logits of a set that are kept for calibration and curves: 256 MiB in fp32."""
 LARGEST_MATRIX = 2000
 """Classes up to which a confusion matrix is made: 32 MB."""
 
@@ -38,8 +41,10 @@ class Predictions:
         losses: cross-entropy of each image, fp64 `[M]`.
         scores: probabilities of the guesses `[M]`.
         true_scores: probabilities of the true classes `[M]`.
+        briers: squared distances of the probabilities from the true class, from 0 to 2 `[M]`.
         classes: how many there are.
         unreadable: places and reasons of images that could not be read.
+        logits: `[M, classes]`, where there are not too many to keep.
     """
 
     indices: Tensor
@@ -49,8 +54,10 @@ class Predictions:
     losses: Tensor
     scores: Tensor
     true_scores: Tensor
+    briers: Tensor
     classes: int
     unreadable: list[tuple[int, str]]
+    logits: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -74,8 +81,18 @@ Answers = Predictions | MultiLabelPredictions
 
 
 @torch.no_grad()
-def classify_batches(model: nn.Module, batches: Iterable[Batch], device: torch.device) -> Answers:
-    """Run a model over batches. `InputError` for more scores of several labels than can be kept."""
+def classify_batches(
+    model: nn.Module,
+    batches: Iterable[Batch],
+    device: torch.device,
+    *,
+    temperature: float = 1.0,
+    keep_logits: bool = False,
+) -> Answers:
+    """Run a model over batches, its logits divided by a temperature; of single labels they are kept if so asked.
+
+    `InputError` for more scores of several labels than can be kept.
+    """
     model.eval()
     parts: list[Answers] = []
     singles = _Columns()
@@ -85,7 +102,7 @@ def classify_batches(model: nn.Module, batches: Iterable[Batch], device: torch.d
         unreadable += batch.unreadable
         if not len(batch.indices):
             continue
-        logits = model(batch.on(device)).float()
+        logits = model(batch.on(device)).float() / temperature
         if batch.targets.ndim == 2:
             parts.append(MultiLabelPredictions(batch.indices, batch.targets, logits.cpu(), []))
             kept += logits.numel()
@@ -95,13 +112,13 @@ def classify_batches(model: nn.Module, batches: Iterable[Batch], device: torch.d
                     f"{logits.shape[1]} classes take more than {MOST_SCORES / 2**28:.0f} GiB; measure the data in parts"
                 )
         else:
-            singles.add(_single(logits, batch.targets.to(device), batch.indices))
+            singles.add(_single(logits, batch.targets.to(device), batch.indices, keep_logits=keep_logits))
     if singles.classes:
         parts.append(singles.predictions())
     if parts:
         return _joined(parts, unreadable)
     nothing, none = torch.empty(0), torch.empty(0, dtype=torch.int64)
-    return Predictions(none, none, none, none, nothing, nothing, nothing, 0, unreadable)
+    return Predictions(none, none, none, none, nothing, nothing, nothing, nothing, 0, unreadable)
 
 
 class _Columns:
@@ -128,10 +145,12 @@ class _Columns:
     def predictions(self) -> Predictions:
         """The predictions of all batches, in the order they were added."""
         tensors = {name: torch.frombuffer(column, dtype=self.types[name]) for name, column in self.columns.items()}
+        if "logits" in tensors:
+            tensors["logits"] = tensors["logits"].view(-1, self.classes)
         return Predictions(classes=self.classes, unreadable=[], **tensors)
 
 
-def _single(logits: Tensor, targets: Tensor, indices: Tensor) -> Predictions:
+def _single(logits: Tensor, targets: Tensor, indices: Tensor, *, keep_logits: bool) -> Predictions:
     true = logits.gather(1, targets[:, None])
     # Of equal logits the first class counts as the higher, in every batch and on every machine.
     before = torch.arange(logits.shape[1], device=logits.device) < targets[:, None]
@@ -140,14 +159,18 @@ def _single(logits: Tensor, targets: Tensor, indices: Tensor) -> Predictions:
     ranks = ranks.masked_fill(highest[:, 0].isnan(), logits.shape[1])  # nothing stands above what is not a number
     guesses = (logits == highest).int().argmax(1)
     total = logits.logsumexp(1)
+    true_scores = (true[:, 0] - total).exp()
     columns = {
         "targets": targets,
         "guesses": guesses,
         "ranks": ranks,
         "losses": (total - true[:, 0]).double(),
         "scores": (highest[:, 0] - total).exp(),
-        "true_scores": (true[:, 0] - total).exp(),
+        "true_scores": true_scores,
+        "briers": logits.softmax(1).square().sum(1) - 2 * true_scores + 1,
     }
+    if keep_logits:
+        columns["logits"] = logits
     on_cpu = {name: column.cpu() for name, column in columns.items()}
     return Predictions(indices=indices, classes=logits.shape[1], unreadable=[], **on_cpu)
 
@@ -169,6 +192,24 @@ def merge_answers(parts: Sequence[Answers]) -> Answers:
     """The predictions of several processes on parts of a set, in the set's order."""
     unreadable = [pair for part in parts for pair in part.unreadable]
     return _joined([part for part in parts if len(part.indices)] or parts[:1], unreadable)
+
+
+def take_answers(predictions: Answers, places: Sequence[int]) -> Answers:
+    """Predictions on the images at some places of a set, numbered anew, without logits of single labels.
+
+    An image may come several times; those that could not be read do not come at all.
+    """
+    if isinstance(predictions, Predictions):
+        predictions = replace(predictions, logits=None)
+    wanted, known = torch.tensor(places, dtype=torch.int64), predictions.indices
+    rows = torch.searchsorted(known, wanted).clamp(max=len(known) - 1)
+    there = known[rows] == wanted
+    columns: dict[str, Any] = {
+        field.name: value[rows[there]]
+        for field in fields(predictions)
+        if isinstance(value := getattr(predictions, field.name), Tensor)
+    }
+    return replace(predictions, **{**columns, "indices": there.nonzero().flatten()}, unreadable=[])
 
 
 def accuracy(predictions: Answers) -> dict[str, float]:

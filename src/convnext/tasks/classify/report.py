@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
+from convnext.analysis.calibration import coverage_curve
 from convnext.data.image_set import ImageSet
 from convnext.reports.plots import plot_confusion, plot_curves, plot_gallery
 from convnext.reports.tables import Table
@@ -19,8 +21,11 @@ from convnext.tasks.classify.metrics import (
     confusion_matrix,
     confusions,
 )
+from convnext.tasks.classify.quality import binary_scores, curve_figures, scores_of
+from convnext.tasks.classify.quality_plots import plot_class_curves, plot_reliability
 
 MISTAKES = 24
+COVERAGE_COLUMNS = ("least_score", "answered", "right")
 
 
 def write_report(
@@ -32,12 +37,13 @@ def write_report(
     mode: str,
     white: int,
 ) -> None:
-    """Write `curves.png`, `per_class.csv`, `mistakes.png` and, for single labels, `confusion.png` into `folder`.
+    """Write `curves.png`, `mistakes.png`, what `write_quality` does and, for single labels, `confusion.png` into
+    `folder`.
 
     More classes than a matrix is made for get `confusions.csv` instead. `mode` and `white` say how images are read.
     """
     plot_curves(rows, score, folder / "curves.png")
-    Table(folder, "per_class.csv").write(accuracy_per_class(predictions, samples.classes))
+    write_quality(folder, predictions, samples.classes)
     if isinstance(predictions, Predictions):
         matrix = confusion_matrix(predictions, len(samples.classes))
         if matrix is not None:
@@ -46,6 +52,37 @@ def write_report(
             columns = ("true", "predicted", "images")
             Table(folder, "confusions.csv").write(confusions(predictions, samples.classes), columns)
     plot_mistakes(predictions, samples, mode, white, folder / "mistakes.png")
+
+
+def write_quality(folder: Path, predictions: Answers, classes: Sequence[str]) -> None:
+    """Write `per_class.csv`, `reliability.png` and, where scores were kept, `class_curves.png` into `folder`; for
+    single labels also `coverage.csv`."""
+    table, figures = accuracy_per_class(predictions, classes), curve_figures(predictions)
+    whole = [{**row, **own} for row, own in zip(table, figures, strict=True)] if figures else table
+    Table(folder, "per_class.csv").write(whole)
+    if figures:
+        plot_class_curves(*binary_scores(predictions), classes, folder / "class_curves.png")
+    if isinstance(predictions, MultiLabelPredictions):
+        scores, truth = binary_scores(predictions)
+        plot_reliability(np.maximum(scores, 1 - scores), (scores > 0.5) == truth, folder / "reliability.png")
+        return
+    scores, right = scores_of(predictions)
+    plot_reliability(scores, right, folder / "reliability.png")
+    Table(folder, "coverage.csv").write(coverage_rows(scores, right), COVERAGE_COLUMNS)
+
+
+def coverage_rows(scores: np.ndarray, right: np.ndarray) -> Iterator[dict[str, float]]:
+    """How many images are answered and how many of those are right, in percent, where answers with lower scores are
+    "unsure": a row for each tenth of the images."""
+    coverage, accuracy = coverage_curve(scores, right)
+    ranked = np.sort(scores)[::-1]
+    for tenth in range(1, 11):
+        place = -(-tenth * len(ranked) // 10) - 1
+        yield {
+            "least_score": round(float(ranked[place]), 6),
+            "answered": round(100 * float(coverage[place]), 2),
+            "right": round(100 * float(accuracy[place]), 2),
+        }
 
 
 def plot_mistakes(predictions: Answers, samples: ImageSet, mode: str, white: int, path: Path) -> None:

@@ -18,6 +18,7 @@ from convnext.tasks.depth.metrics import (
     depth_rows,
     estimate_batches,
     merge_measured_depths,
+    take_measured_depths,
 )
 from convnext.tasks.depth.read import DEPTH_FOLDER, DepthSet, examine_depths, read_depth_maps
 from convnext.tasks.evaluate import Evaluator, Rows
@@ -61,6 +62,9 @@ class DepthEvaluator(Evaluator):
 
     def metrics(self, predictor: DepthEstimator, answers: MeasuredDepths, part: DepthSet) -> dict[str, Any]:
         return depth_metrics(answers)
+
+    def subset(self, answers: MeasuredDepths, places: Sequence[int]) -> MeasuredDepths:
+        return take_measured_depths(answers, places)
 
     def rows(self, answers: MeasuredDepths, part: DepthSet) -> Sequence[Rows]:
         return [Rows(depth_rows(answers, part), DEPTH_COLUMNS)]

@@ -98,6 +98,13 @@ def merge_measured_depths(parts: Sequence[MeasuredDepths]) -> MeasuredDepths:
     return MeasuredDepths(sorted((row for part in parts for row in part.images), key=lambda row: row[0]), errors)
 
 
+def take_measured_depths(measured: MeasuredDepths, places: Sequence[int]) -> MeasuredDepths:
+    """Errors of the images at some places of a set, numbered anew, without those by distance; one may come several
+    times."""
+    known = {place: (pixels, own) for place, pixels, own in measured.images}
+    return MeasuredDepths([(new, *known[place]) for new, place in enumerate(places) if place in known], {})
+
+
 def _add(errors: dict[int, tuple[int, float]], more: dict[int, tuple[int, float]]) -> None:
     """Add what another part has in each bin."""
     for place, (pixels, total) in more.items():

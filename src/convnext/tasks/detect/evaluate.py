@@ -12,8 +12,16 @@ from convnext.data.splits import Split, measured_images, measured_parts
 from convnext.inference.detector import Detector
 from convnext.tasks.detect.config import DetectConfig
 from convnext.tasks.detect.data import DetectionBatch, detection_eval_loader
-from convnext.tasks.detect.matching import IMAGE_COLUMNS, OBJECT_COLUMNS, matched
-from convnext.tasks.detect.metrics import Result, detect_batches, evaluate_kinds, has_objects, merge_results, metrics_of
+from convnext.tasks.detect.matching import IMAGE_COLUMNS, OBJECT_COLUMNS, best_thresholds, matched
+from convnext.tasks.detect.metrics import (
+    Result,
+    detect_batches,
+    evaluate_kinds,
+    has_objects,
+    merge_results,
+    metrics_of,
+    take_results,
+)
 from convnext.tasks.detect.read import log_problems
 from convnext.tasks.evaluate import Evaluator, Rows
 from convnext.tasks.origin import origin_of_model
@@ -29,6 +37,7 @@ class DetectionEvaluator(Evaluator):
 
     config = DetectConfig
     tables = ("images.csv", "objects.csv")
+    resamples = 200
 
     def held_out(self, source: str, predictor: Detector, data: str, split: Split | None) -> tuple[DetectionSet, str]:
         only = measured_parts(data, find_coco_parts(Path(data)), split)
@@ -53,6 +62,12 @@ class DetectionEvaluator(Evaluator):
 
     def metrics(self, predictor: Detector, answers: list[Result], part: DetectionSet) -> dict[str, Any]:
         return metrics_of(part, evaluate_kinds(part, answers, predictor.model))
+
+    def subset(self, answers: list[Result], places: Sequence[int]) -> list[Result]:
+        return take_results(answers, places)
+
+    def calibration(self, predictor: Detector, answers: list[Result], part: DetectionSet) -> dict[str, Any] | None:
+        return best_thresholds(part, answers) if has_objects(part) else None
 
     def rows(self, answers: list[Result], part: DetectionSet) -> Sequence[Rows]:
         images, objects = matched(part, answers)

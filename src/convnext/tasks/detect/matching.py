@@ -6,14 +6,15 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torchvision.ops import box_iou
 
+from convnext.analysis.calibration import best_threshold, thresholds_stored
 from convnext.data.sources.coco import AnnotatedImage, DetectionSet
+from convnext.inference.detector import THRESHOLD
 from convnext.tasks.detect.metrics import Result
 
-THRESHOLD = 0.5
-"""The least score of an object that counts as found, as the predict command has it."""
 IOU = 0.5
 """The overlap of boxes from which a found object is the one it fits."""
 
@@ -21,12 +22,14 @@ IMAGE_COLUMNS = ("path", "objects", "found", "matched", "missed", "false")
 OBJECT_COLUMNS = ("path", "outcome", "class", "score", "iou", "x0", "y0", "x1", "y1")
 
 
-def matched(data: DetectionSet, results: Sequence[Result]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """A row an image, with counts; and a row an object: "matched" or "false" for what was found, with the box that was
-    found, and "missed" with the object's own. Crowds count as neither."""
+def matched(
+    data: DetectionSet, results: Sequence[Result], least: float = THRESHOLD
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """A row an image, with counts; and a row an object: "matched" or "false" for what was found with a score of at
+    least `least`, with the box that was found, and "missed" with the object's own. Crowds count as neither."""
     found: dict[int, list[Result]] = defaultdict(list)
     for row in results:
-        if row.score >= THRESHOLD:
+        if row.score >= least:
             found[row.image].append(row)
     images, objects = [], []
     for place, image in enumerate(data.images):
@@ -37,6 +40,19 @@ def matched(data: DetectionSet, results: Sequence[Result]) -> tuple[list[dict[st
         images.append({"path": str(image.file), **total, **counts})
         objects += own
     return images, objects
+
+
+def best_thresholds(data: DetectionSet, results: Sequence[Result]) -> dict[str, Any]:
+    """Each class's least score for the highest F1 over the objects of a set, as `Evaluator.calibration` gives it."""
+    objects = matched(data, results, least=0.0)[1]
+    best = []
+    for name in data.classes:
+        own = [row for row in objects if row["class"] == name]
+        found = [row for row in own if row["outcome"] != "missed"]
+        scores = np.array([row["score"] for row in found], dtype=np.float64)
+        right = np.array([row["outcome"] == "matched" for row in found], dtype=bool)
+        best.append(best_threshold(scores, right, sum(row["outcome"] != "false" for row in own)))
+    return thresholds_stored(best, len(data))
 
 
 def _of_image(image: AnnotatedImage, found: Sequence[Result], classes: Sequence[str]) -> list[dict[str, Any]]:

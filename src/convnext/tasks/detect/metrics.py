@@ -94,6 +94,14 @@ def merge_results(parts: Sequence[list[Result]]) -> list[Result]:
     return sorted((row for part in parts for row in part), key=lambda row: row.image)
 
 
+def take_results(results: Sequence[Result], places: Sequence[int]) -> list[Result]:
+    """What was found in the images at some places of a set, numbered anew; one may come several times."""
+    known: dict[int, list[Result]] = {}
+    for row in results:
+        known.setdefault(row.image, []).append(row)
+    return [row._replace(image=new) for new, place in enumerate(places) for row in known.get(place, ())]
+
+
 def as_coco(data: DetectionSet, results: Sequence[Result]) -> list[dict[str, Any]]:
     """Results as COCO writes them, by the ids that images and categories have in its JSON."""
     return [

@@ -25,24 +25,25 @@ def detect_inputs(
     *,
     as_json: bool,
     out: Path | None = None,
-    threshold: float = 0.5,
+    threshold: float | None = None,
     tile: int | None = None,
 ) -> int:
     """Print the objects of every image, and write drawings and `detections.json` to `out`.
 
     Returns 0, 1 if some image was unreadable, 2 if all were. With `as_json`, a line `{"image", "objects"}` an image.
     """
-    if not 0 <= threshold <= 1:
+    if threshold is not None and not 0 <= threshold <= 1:
         raise InputError(f"--threshold must lie between 0 and 1, not {threshold}")
     if tile is not None and tile < 32:
         raise InputError(f"--tile must be at least 32 pixels, not {tile}")
     outputs = Outputs(out, images) if out is not None else None
     rows: list[dict[str, Any]] = []
-    prepare = partial(_prepared, detector, tile=tile, least=threshold)
+    least = detector.least(threshold)
+    prepare = partial(_prepared, detector, tile=tile, least=min(least))
     readable = Readable(images, detector, prepare, as_json=as_json)
     with readable.reading() as read:
         for number, name, image, find in read:
-            found = find()
+            found = [each for each in find() if each.score >= least[each.label]]
             own = [_row(detector, each) for each in found]
             if as_json:
                 print(to_json({"image": name, "objects": own}), flush=True)

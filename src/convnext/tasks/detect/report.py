@@ -13,11 +13,11 @@ from PIL import Image
 from convnext.data.rle import to_masks
 from convnext.data.sources.coco import AnnotatedImage, DetectionSet
 from convnext.errors import ImageError
+from convnext.inference.detector import THRESHOLD
 from convnext.inference.draw import Drawn, draw_objects
 from convnext.reports.plots import BLUE, EXAMPLES, ORANGE, plot_measured, save
 from convnext.reports.tables import Table
 from convnext.tasks.detect.data import open_annotated
-from convnext.tasks.detect.matching import THRESHOLD
 from convnext.tasks.detect.metrics import Result, per_category
 
 

@@ -30,6 +30,7 @@ from convnext.tasks.segment.metrics import (
     merge_measured,
     say_unmeasured,
     segment_batches,
+    take_measured,
 )
 from convnext.weights import read_meta
 
@@ -76,6 +77,9 @@ class SegmentationEvaluator(Evaluator):
 
     def metrics(self, predictor: Segmenter, answers: Measured, part: SegmentationSet) -> dict[str, Any]:
         return iou_metrics(answers.matrix)
+
+    def subset(self, answers: Measured, places: Sequence[int]) -> Measured:
+        return take_measured(answers, places)
 
     def rows(self, answers: Measured, part: SegmentationSet) -> Sequence[Rows]:
         return [Rows(iou_rows(answers, part), IOU_COLUMNS)]

@@ -17,12 +17,31 @@ log = logging.getLogger("convnext")
 IOU_COLUMNS = ("path", "truth", "answer", "mIoU", "mean_accuracy", "pixel_accuracy")
 
 
+class MeasuredImage(NamedTuple):
+    """Measures of one image.
+
+    Args:
+        place: its place in the set.
+        figures: in percent.
+        truth: class of most of its pixels by the label map.
+        answer: likewise by the segmenter.
+        cells: places in its flattened confusion matrix that are not 0.
+        pixels: numbers that stand there.
+    """
+
+    place: int
+    figures: dict[str, float]
+    truth: int
+    answer: int
+    cells: np.ndarray
+    pixels: np.ndarray
+
+
 class Measured(NamedTuple):
-    """The confusion matrix of a set, in the pixels of the label maps; and of each image its place in the set, its
-    figures in percent, and the class of most of its pixels by the label map and by the segmenter."""
+    """The confusion matrix of a set, in the pixels of the label maps, and what was measured of each image."""
 
     matrix: np.ndarray
-    images: list[tuple[int, dict[str, float], int, int]]
+    images: list[MeasuredImage]
 
 
 def segment_batches(segmenter: Segmenter, batches: Iterable[WholeBatch]) -> Measured:
@@ -37,22 +56,34 @@ def segment_batches(segmenter: Segmenter, batches: Iterable[WholeBatch]) -> Meas
             own = confusion(truth, segmenter.label(image, (truth.shape[0], truth.shape[1])), classes)
             matrix += own
             if own.any():  # nothing can be said of an image all of which is ignored
-                images.append((index, iou_metrics(own), int(own.sum(1).argmax()), int(own.sum(0).argmax())))
+                truth_class, answer, cells = int(own.sum(1).argmax()), int(own.sum(0).argmax()), np.flatnonzero(own)
+                images.append(MeasuredImage(index, iou_metrics(own), truth_class, answer, cells, own.flat[cells]))
     return Measured(matrix, images)
 
 
 def merge_measured(parts: Sequence[Measured]) -> Measured:
     """Join what several processes measured, in the set's order."""
     matrices = [part.matrix for part in parts]
-    return Measured(np.sum(matrices, axis=0), sorted(image for part in parts for image in part.images))
+    images = [image for part in parts for image in part.images]
+    return Measured(np.sum(matrices, axis=0), sorted(images, key=lambda image: image.place))
+
+
+def take_measured(measured: Measured, places: Sequence[int]) -> Measured:
+    """What was measured of the images at some places of a set, numbered anew; one may come several times."""
+    known = {image.place: image for image in measured.images}
+    images = [known[place]._replace(place=new) for new, place in enumerate(places) if place in known]
+    matrix = np.zeros(measured.matrix.size, dtype=np.int64)
+    for image in images:
+        matrix[image.cells] += image.pixels
+    return Measured(matrix.reshape(measured.matrix.shape), images)
 
 
 def iou_rows(measured: Measured, data: SegmentationSet) -> Iterator[dict[str, Any]]:
     """A row an image: its file, the class of most pixels by its label map and by the segmenter, and figures in
     percent."""
-    for index, own, truth, answer in measured.images:
-        largest = {"truth": data.classes[truth], "answer": data.classes[answer]}
-        yield {"path": str(data.images[index].file), **largest, **own}
+    for image in measured.images:
+        largest = {"truth": data.classes[image.truth], "answer": data.classes[image.answer]}
+        yield {"path": str(data.images[image.place].file), **largest, **image.figures}
 
 
 def say_unmeasured(pixels: Iterable[int], classes: Sequence[str]) -> None:

@@ -1,0 +1,227 @@
+"""Metrics of a trained model by group of images: groups of a table, or such as the images themselves say."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from convnext.analysis.plots import plot_groups
+from convnext.analysis.subgroups import (
+    LEAST,
+    Gap,
+    GroupMetrics,
+    Measure,
+    in_quarters,
+    largest_gap,
+    measure_group,
+    pairs_of,
+    places_by_value,
+)
+from convnext.data.images.decode import read_bytes
+from convnext.data.sources.tables import read_columns
+from convnext.errors import ImageError, InputError
+from convnext.printing import counted, progress, to_json
+from convnext.reports.tables import Table
+from convnext.storage.files import whole_file
+
+log = logging.getLogger("convnext")
+
+FEWEST_NUMBERS = 10
+"""Different numbers in a column from which they are taken in quarters."""
+NONE = "not stated"
+"""Group of the images of which the table does not say it."""
+GROUPS_FILE = "groups.json"
+
+
+class Subgroups(NamedTuple):
+    """Metrics by group, and the largest gaps of the most important one."""
+
+    metric: str
+    groups: list[GroupMetrics]
+    gaps: list[Gap]
+
+
+def measure_subgroups(columns: Mapping[str, Sequence[str]], measure: Measure, metric: str, resamples: int) -> Subgroups:
+    """Metrics of the groups of each column, and of each two columns; values are those of N images."""
+    divided = {by: places_by_value(values) for by, values in {**columns, **pairs_of(columns)}.items()}
+    groups: list[GroupMetrics] = []
+    gaps = []
+    with progress("groups", sum(map(len, divided.values()))) as advance:
+        for by, places in divided.items():
+            own = []
+            for group, chosen in places.items():
+                own.append(measure_group(by, group, chosen, measure, resamples))
+                advance()
+            groups += own
+            if (gap := largest_gap(own, metric)) is not None:
+                gaps.append(gap)
+    return Subgroups(metric, groups, gaps)
+
+
+def group_columns(
+    part: Any, open_image: Callable[[int], Image.Image], data: str, table: Path | None, by: Sequence[str] | None
+) -> tuple[dict[str, list[str]], list[int]]:
+    """Values of N images in each column, and the images' places in the part.
+
+    Args:
+        part: what is measured; its `sources` are files.
+        open_image: gives the image at a place.
+        data: where it lies; a table's paths may be relative to it.
+        table: CSV, TSV or Parquet with a column of paths; images without a row are left out.
+        by: columns of the table, or of `OWN`; None: all of the table's.
+
+    Raises:
+        InputError: no table and no column, an unknown one, or a table without a row for any image.
+    """
+    if table is None and not by:
+        raise InputError(f"--by names none of {', '.join(OWN)}, and there is no table of groups")
+    rows = {} if table is None else rows_of_table(table, part.sources, data)
+    places = list(range(len(part))) if table is None else sorted(rows)
+    if table is not None and len(places) < len(part):
+        log.warning("%s has no row for %s: left out", table, counted(len(part) - len(places), "image"))
+    known = [] if table is None else [name for name in rows[places[0]] if name not in ("label", "labels", "split")]
+    columns = {}
+    for name in by or known:
+        if name in known:
+            columns[name] = values_of([rows[place][name] for place in places])
+        elif name in OWN:
+            columns[name] = OWN[name](part, open_image, places)
+        else:
+            raise InputError(f"--by {name}: no such column; there are {', '.join([*known, *OWN])}")
+    return columns, places
+
+
+def rows_of_table(table: Path, sources: Sequence[str], data: str) -> dict[int, dict[str, Any]]:
+    """Rows by the place of their image: by its path from the table's or the data's folder on, or a path's last parts
+    that no other image has."""
+    paths = {str(Path(source).absolute()): place for place, source in enumerate(sources)}
+    ends: dict[str, list[int]] = {}
+    for place, source in enumerate(sources):
+        parts = Path(source).parts
+        for count in range(1, len(parts) + 1):
+            ends.setdefault("/".join(parts[-count:]), []).append(place)
+    found: dict[int, dict[str, Any]] = {}
+    for path, row in read_columns(table):
+        whole = [str((folder / path).absolute()) for folder in (table.parent, Path(data))]
+        alike = ends.get("/".join(Path(path).parts), [])
+        places = [paths[each] for each in whole if each in paths] or alike
+        if len(set(places)) == 1:
+            found[places[0]] = row
+    if not found:
+        raise InputError(f"{table} has no row for any image that is measured: {sources[0]} is one")
+    return found
+
+
+def values_of(cells: Sequence[Any]) -> list[str]:
+    """Cells of a column as names of groups; many different numbers are taken in quarters."""
+    texts = ["" if cell is None else str(cell).strip() for cell in cells]
+    numbers = [number_of(text) for text in texts]
+    all_numbers = all(number is not None for number, text in zip(numbers, texts, strict=True) if text)
+    if all_numbers and len(set(numbers) - {None}) > FEWEST_NUMBERS:
+        return quarters_of(numbers)
+    return [text or NONE for text in texts]
+
+
+def quarters_of(numbers: Sequence[float | None]) -> list[str]:
+    """Quarters of numbers, of which some are not known."""
+    known = [number for number in numbers if number is not None]
+    names = iter(in_quarters(known) if known else [])
+    return [NONE if number is None else next(names) for number in numbers]
+
+
+def number_of(text: str) -> float | None:
+    """The finite number that a text is; None for another text."""
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def by_folder(part: Any, open_image: Callable[[int], Image.Image], places: Sequence[int]) -> list[str]:
+    """Name of the folder or shard that each image lies in."""
+    return [Path(part.sources[place]).parent.name for place in places]
+
+
+def by_size(part: Any, open_image: Callable[[int], Image.Image], places: Sequence[int]) -> list[str]:
+    """Quarter of each image's size, the square root of its pixels."""
+    return of_images(open_image, places, lambda image: round(math.sqrt(image.width * image.height)))
+
+
+def by_brightness(part: Any, open_image: Callable[[int], Image.Image], places: Sequence[int]) -> list[str]:
+    """Quarter of each image's mean brightness, from 0 to 255."""
+    return of_images(open_image, places, lambda image: round(float(np.asarray(image.convert("L")).mean()), 1))
+
+
+def of_images(
+    open_image: Callable[[int], Image.Image], places: Sequence[int], measure: Callable[[Image.Image], float]
+) -> list[str]:
+    """Quarters of a number of each image."""
+    numbers: list[float | None] = []
+    for place in places:
+        try:
+            numbers.append(measure(open_image(place)))
+        except ImageError:
+            numbers.append(None)
+    return quarters_of(numbers)
+
+
+def by_camera(part: Any, open_image: Callable[[int], Image.Image], places: Sequence[int]) -> list[str]:
+    """Model of the camera that each file names (EXIF)."""
+    return [camera_of(part.sources[place]) for place in places]
+
+
+def camera_of(source: str) -> str:
+    """The camera's model, as a file names it."""
+    import io
+
+    try:
+        with Image.open(io.BytesIO(read_bytes(source))) as image:
+            return str(image.getexif().get(0x0110) or "").strip() or NONE
+    except (ImageError, OSError, ValueError, SyntaxError):
+        return NONE
+
+
+OWN = {"folder": by_folder, "size": by_size, "brightness": by_brightness, "camera": by_camera}
+"""Columns that the images themselves give."""
+
+
+def write_subgroups(out: Path, found: Subgroups) -> None:
+    """Write `groups.csv`, a row a group and metric, `groups.json` and `groups.png` into a folder."""
+    Table(out, "groups.csv").write(rows_of(found), ("by", "group", "images", "metric", "value", "low", "high"))
+    with whole_file(out / GROUPS_FILE) as path:
+        path.write_text(to_json(groups_stored(found), indent=2) + "\n", encoding="utf-8", errors="surrogateescape")
+    plot_groups(found.groups, found.metric, out / "groups.png")
+
+
+def rows_of(found: Subgroups) -> list[dict[str, Any]]:
+    """A row a group and metric; without an interval for groups that are too small."""
+    rows = []
+    for group in found.groups:
+        for name, value in group.metrics.items():
+            low, high = group.intervals.get(name, ("", ""))
+            own = {"metric": name, "value": value, "low": low, "high": high}
+            rows.append({"by": group.by, "group": group.group, "images": group.images, **own})
+    return rows
+
+
+def groups_stored(found: Subgroups) -> dict[str, Any]:
+    """What `groups.json` holds."""
+    groups = [
+        {
+            "by": group.by,
+            "group": group.group,
+            "images": group.images,
+            "too_small": group.images < LEAST,
+            "metrics": dict(group.metrics),
+            "intervals": {name: list(ends) for name, ends in group.intervals.items()},
+        }
+        for group in found.groups
+    ]
+    return {"metric": found.metric, "groups": groups, "gaps": [gap._asdict() for gap in found.gaps]}
