@@ -1,89 +1,61 @@
-"""The model card that a run writes about itself: one template; tasks fill it from their own config and metrics."""
+"""Model cards: sections in, Markdown out, with metadata as the Hub reads them."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
-from convnext.config import TrainConfig
 from convnext.printing import printable
-from convnext.storage.files import whole_file
-from convnext.variants import find_variant
-from convnext.weights.files import RUN_FILE, own_licence
+
+NOT_STATED = "not stated by the author"
+"""Text of what only a person knows, and did not say."""
 
 
-@dataclass(frozen=True)
-class Card:
-    """What a task says of a run.
-
-    Args:
-        title: heading.
-        trained: sentence on the training, after the network's version.
-        measured: head of the table of metrics.
-        metrics: values by name.
-        digits: decimal places of the metrics.
-        explained: what the metrics are.
-        weakest: where the model is worst.
-        commands: what can be done next.
-        files: sentence on the run's files, after those that all runs have; empty where there are no others.
-        pictures: file names and texts; those that the run has are shown, in rows.
-        limits: what is not known of the model.
-    """
+class Section(NamedTuple):
+    """A heading, and the Markdown under it."""
 
     title: str
-    trained: str
-    measured: str
-    metrics: Mapping[str, float]
-    digits: int
-    explained: str
-    weakest: str
-    commands: Sequence[str]
-    files: str
-    pictures: Sequence[Sequence[tuple[str, str]]]
-    limits: str
+    text: str
 
 
-def write_card(folder: Path, config: TrainConfig, card: Card) -> None:
-    """Write `folder/README.md`."""
-    table = "\n".join(f"| {name} | {value:.{card.digits}f} |" for name, value in card.metrics.items())
-    rows = [[f"![{text}]({name})" for name, text in row if (folder / name).is_file()] for row in card.pictures]
-    pictures = "".join(f"{' '.join(row)}\n\n" for row in rows if row)
-    commands = "\n".join(f"    {command}" for command in card.commands)
-    text = f"""# {card.title}
+def render_card(metadata: Mapping[str, Any], title: str, lead: str, sections: Iterable[Section]) -> str:
+    """A card's whole text: YAML between lines of dashes, then Markdown.
 
-ConvNeXt V{find_variant(config.model).version} {card.trained}
+    Args:
+        metadata: arguments of `huggingface_hub.ModelCardData`.
+        title: heading.
+        lead: sentences under it.
+        sections: in their order; those without text are left out.
+    """
+    from huggingface_hub import ModelCardData
 
-| {card.measured} | |
-|---|---|
-{table}
-
-{card.explained}
-
-Weakest: {escaped(card.weakest)}.
-
-{commands}
-
-The whole configuration is in `config.json`, the machine in `environment.json`, every epoch in
-`metrics.jsonl`{card.files}.
-
-{pictures}{card.limits}{_licence(folder)}
-"""
-    with whole_file(folder / "README.md") as path:
-        path.write_text(text, encoding="utf-8", errors="surrogateescape")
+    parts = [f"---\n{ModelCardData(**metadata).to_yaml()}\n---\n\n# {title}\n\n{lead}\n"]
+    parts += [f"## {section.title}\n\n{section.text}\n" for section in sections if section.text]
+    return "\n".join(parts)
 
 
-def _licence(folder: Path) -> str:
-    """The sentence on the licence that a run's weights have from those it started from, if it restricts their use."""
-    words = own_licence(folder / RUN_FILE)
-    return f"The weights are {escaped(words)}." if words else ""
+def markdown_table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """A table; numbers as they are, text escaped."""
+    lines = [head, ["---"] * len(head), *rows]
+    cells = [[each if isinstance(each, str) else f"{each:g}" for each in row] for row in lines]
+    return "\n".join(f"| {' | '.join(row)} |" for row in cells)
 
 
-def first_weights(config: TrainConfig) -> str:
-    """What a run started from."""
-    weights = f"weights `{config.init}`" if config.init else "random weights"
-    return f"{weights}, the backbone frozen," if config.freeze_backbone else weights
+def listed_facts(facts: Iterable[tuple[str, str]]) -> str:
+    """Facts by name, one a line; those without text are left out."""
+    return "\n".join(f"- **{name}:** {text}" for name, text in facts if text)
+
+
+def pictures_of(folder: Path, names: Iterable[tuple[str, str]]) -> str:
+    """Those of the pictures (file name, text) that are in a folder, one below the other."""
+    return "\n\n".join(f"![{text}]({name})" for name, text in names if (folder / name).is_file())
+
+
+def code_block(text: str, language: str = "") -> str:
+    """Text as a block of code."""
+    return f"```{language}\n{text.rstrip()}\n```"
 
 
 def names(classes: Sequence[str]) -> str:
@@ -94,8 +66,3 @@ def names(classes: Sequence[str]) -> str:
 def escaped(name: str) -> str:
     """A name as Markdown shows it, and no link, picture or HTML."""
     return re.sub(r"([\\`*_{}\[\]<>()#+!|~&])", r"\\\1", " ".join(printable(name).split()))
-
-
-def on_other(things: str) -> str:
-    """The sentence on what was not measured."""
-    return f"Measured on the images above alone: how it does on other cameras, places or {things} is not known. "

@@ -25,7 +25,7 @@ from typing import Any
 from convnext.config import TrainConfig
 from convnext.errors import InputError
 from convnext.printing import to_json
-from convnext.runs.environment import environment
+from convnext.runs.environment import environment, timestamp
 from convnext.runs.lock import LOCK
 from convnext.storage.files import whole_file
 
@@ -41,9 +41,13 @@ OWN = {
     "curves.png",
     "detections.json",
     "environment.json",
+    "facts.json",
     "feature_distances.json",
     "feature_distances.png",
     "gallery.png",
+    "groups.csv",
+    "groups.json",
+    "groups.png",
     "metrics.jsonl",
     "mistakes.png",
     "mlflow.json",
@@ -108,7 +112,9 @@ class Run:
             raise InputError(f"cannot write {path}: {error.strerror or error}") from error
         run = cls(path)
         run.write_json("config.json", config.to_dict())
-        run.write_json("environment.json", {"task": config.TASK, **(terms or {}), **environment()})
+        run.write_json(
+            "environment.json", {"task": config.TASK, "started": timestamp(), **(terms or {}), **environment()}
+        )
         return run
 
     @classmethod

@@ -15,6 +15,7 @@ from convnext.errors import InputError, WeightsError
 
 if TYPE_CHECKING:
     from convnext.tasks.base import Task
+    from convnext.tasks.card.words import CardWords
     from convnext.tasks.evaluate import Evaluator
 
 SMALL = 20_000
@@ -63,6 +64,10 @@ class TaskDefinition(ABC):
     def next_commands(self, config: Any, data: str, out: Path) -> Sequence[str]:
         """What can follow a training on `data` into `out`: commands to paste, with a word in capitals for what is
         not known."""
+
+    @abstractmethod
+    def card_words(self, config: Any, classes: Sequence[str]) -> CardWords:
+        """Words of the task in a model card."""
 
     def check(self, config: Any) -> tuple[list[str], list[str]]:
         """What is in a data set, line by line, and what is wrong with it. `InputError` for a task that cannot say."""

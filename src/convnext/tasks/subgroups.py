@@ -48,8 +48,11 @@ class Subgroups(NamedTuple):
 
 
 def measure_subgroups(columns: Mapping[str, Sequence[str]], measure: Measure, metric: str, resamples: int) -> Subgroups:
-    """Metrics of the groups of each column, and of each two columns; values are those of N images."""
-    divided = {by: places_by_value(values) for by, values in {**columns, **pairs_of(columns)}.items()}
+    """Metrics of all images, of the groups of each column, and of each two columns; values are those of N images."""
+    everything = ["all"] * len(next(iter(columns.values()), ()))
+    divided = {
+        by: places_by_value(values) for by, values in {"all": everything, **columns, **pairs_of(columns)}.items()
+    }
     groups: list[GroupMetrics] = []
     gaps = []
     with progress("groups", sum(map(len, divided.values()))) as advance:

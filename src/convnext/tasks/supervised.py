@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -12,13 +13,18 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from convnext.analysis.subgroups import measure_group
 from convnext.data.splits import Origin
 from convnext.errors import ImageError
 from convnext.reports.sheet import PictureGroup
 from convnext.runs.directory import Run
 from convnext.runs.ending import Ending, write_ending
+from convnext.runs.facts import add_facts
 from convnext.runtime import distributed
 from convnext.tasks.base import Task
+from convnext.tasks.card.data import count_copies, describe_part
+from convnext.tasks.card.facts import MOST_SECONDS, common_facts, training_seconds
+from convnext.tasks.card.write import write_card
 from convnext.tasks.definition import SMALL
 from convnext.tasks.evaluate import Evaluator
 from convnext.tasks.load import load
@@ -51,9 +57,9 @@ class SupervisedTask(Task):
     def report(self, run: Run, predictor: Any, answers: Any) -> str:
         """Write tables and pictures into the run; returns in a line what they show to be weakest."""
 
-    @abstractmethod
-    def write_card(self, run: Run, metrics: dict[str, float], weakest: str) -> None:
-        """Write the model card into the run."""
+    def class_counts(self, answers: Any) -> dict[str, dict[str, int]]:
+        """How much there is of each class in "train" and "val", as far as it is known."""
+        return {}
 
     @abstractmethod
     def own_meta(self) -> dict[str, Any]:
@@ -116,8 +122,34 @@ class SupervisedTask(Task):
             store_meta(run.weights, {CALIBRATION: calibration})
         weakest = self.report(run, predictor, answers)
         write_ending(run, Ending(self.reached(answers, metrics), weakest))
-        self.write_card(run, metrics, weakest)  # the last that is written: with it, the run is whole
+        add_facts(run, self.facts(run, model, predictor, answers))
+        write_card(run)  # the last that is written: with it, the run is whole
         return metrics
+
+    def facts(self, run: Run, model: nn.Module, predictor: Any, answers: Any) -> dict[str, Any]:
+        """What the card says beside metrics, within a fortieth of the time that training took."""
+        seconds = min(MOST_SECONDS, training_seconds(run) / 40)
+        counts = self.class_counts(answers)
+        parts = {"train": self.train, "val": self.val}
+        return {
+            **common_facts(run, self.config, model),
+            "data": {name: {**describe_part(part), "classes": counts.get(name, {})} for name, part in parts.items()},
+            "copies": count_copies(self.train, self.val, seconds),
+            "val_images": len(self.val),
+            "intervals": self.intervals(predictor, answers, seconds),
+        }
+
+    def intervals(self, predictor: Any, answers: Any, seconds: float) -> dict[str, tuple[float, float]] | None:
+        """Intervals of the metrics by resampling validation images; None where it takes longer."""
+
+        def measure(places: Sequence[int]) -> dict[str, Any]:
+            return self.evaluator.metrics(predictor, self.evaluator.subset(answers, places), self.val.take(places))
+
+        start = time.perf_counter()
+        measure(range(len(self.val)))
+        if self.evaluator.resamples * (time.perf_counter() - start) > seconds:
+            return None
+        return dict(measure_group("all", "all", range(len(self.val)), measure, self.evaluator.resamples).intervals)
 
     def meta(self) -> dict[str, Any]:
         """Task, classes, what was trained on, and what the task adds."""

@@ -17,6 +17,7 @@ from convnext.variants import find_variant
 
 if TYPE_CHECKING:
     from convnext.tasks.base import Task
+    from convnext.tasks.card.words import CardWords
     from convnext.tasks.evaluate import Evaluator
 
 
@@ -59,6 +60,11 @@ class Classify(TaskDefinition):
 
     def next_commands(self, config: ClassifyConfig, data: str, out: Path) -> Sequence[str]:
         return command_line("evaluate", out, data), f"{command_line('predict', out)} IMAGE"
+
+    def card_words(self, config: ClassifyConfig, classes: Sequence[str]) -> CardWords:
+        from convnext.tasks.classify.card import classification_words
+
+        return classification_words(config, classes)
 
     def check(self, config: ClassifyConfig) -> tuple[list[str], list[str]]:
         from convnext.data.check import check_images

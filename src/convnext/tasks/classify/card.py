@@ -1,42 +1,48 @@
-"""The model card of a classification run."""
+"""Words of a classifier's card."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
-from convnext.reports.card import Card, first_weights, names, on_other, write_card
-from convnext.runs.directory import Run
+from convnext.reports.card import names
+from convnext.tasks.card.words import CardWords
 from convnext.tasks.classify.config import ClassifyConfig
 
+SNIPPET = """import convnext
 
-def write_classification_card(
-    folder: Path,
-    config: ClassifyConfig,
-    metrics: dict[str, float],
-    *,
-    classes: Sequence[str],
-    images: tuple[int, int],
-    weakest: str,
-) -> None:
-    """Write `folder/README.md`; `images` are the counts of training and validation images, `weakest` a line."""
-    card = Card(
-        title=f"{config.model}, {len(classes)} classes",
-        trained=f"""trained by `convnext` from
-{first_weights(config)} with recipe `{config.recipe}`: {Run(folder).duration()} of
-{images[0]} images at {config.image_size} pixels, batch {config.batch_size}, seed {config.seed}.""",
-        measured=f"on {images[1]} validation images",
-        metrics=metrics,
-        digits=4,
-        explained=f"top1 and top5 are in percent, of the last epoch's weights. Classes: {names(classes)}.",
-        weakest=weakest,
-        commands=[f"convnext predict {folder} IMAGE", f"convnext evaluate {folder} DATA"],
-        files=",\nfigures for each class in `per_class.csv`",
-        pictures=[
-            [("curves.png", "learning curves")],
-            [("confusion.png", "confusion matrix")],
-            [("mistakes.png", "worst mistakes")],
-        ],
-        limits=on_other("people"),
+model = convnext.load(".")
+for label in model("photo.jpg", top_k=3):
+    print(label["label"], label["score"])"""
+
+
+def classification_words(config: ClassifyConfig, classes: Sequence[str]) -> CardWords:
+    """The task's part of a card, for a model of these classes."""
+    several = config.multi_label
+    kind = "independent outputs" if several else "outputs"
+    explained = (
+        "mAP is the mean average precision in percent; macro_f1 counts a score above 0.5 as yes"
+        if several
+        else "top1 and top5 are in percent: the right class is the answer, or among the five likeliest; "
+        "balanced_accuracy is the mean over the classes"
     )
-    write_card(folder, config, card)
+    return CardWords(
+        title=f"{config.model}, {len(classes)} classes",
+        architecture=f"with a linear layer of {len(classes)} {kind}",
+        pipeline_tag="image-classification",
+        papers=(),
+        explained=f"{explained}; ece is the expected calibration error in percent, brier the mean squared distance of "
+        "the scores from the truth. Of the last epoch's weights, on validation images.",
+        intended=f"Saying which of these {len(classes)} classes an image shows: {names(classes)}.",
+        out_of_scope=(
+            "An image that shows something else gets scores for these classes all the same."
+            if several
+            else "An image that shows none of these classes is given one of them all the same."
+        ),
+        snippet=SNIPPET,
+        pictures=[
+            ("curves.png", "learning curves"),
+            ("confusion.png", "confusion matrix"),
+            ("class_curves.png", "precision by recall, and ROC curves, by class"),
+            ("mistakes.png", "worst mistakes"),
+        ],
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -25,7 +26,6 @@ from convnext.models.classifier import Classifier, create_model
 from convnext.runs.directory import Run
 from convnext.runtime import distributed
 from convnext.tasks.base import Moment, TrainLoader
-from convnext.tasks.classify.card import write_classification_card
 from convnext.tasks.classify.config import ClassifyConfig
 from convnext.tasks.classify.ending import accuracy_in_words, weakest_class
 from convnext.tasks.classify.evaluate import ClassificationEvaluator
@@ -161,6 +161,14 @@ class Classification(SupervisedTask):
             "preprocessing": self.preprocessing.to_dict(),
         }
 
+    def class_counts(self, answers: Answers) -> dict[str, dict[str, int]]:
+        """Images of each class."""
+        return {name: self._counted(part) for name, part in (("train", self.train), ("val", self.val))}
+
+    def _counted(self, part: ImageSet) -> dict[str, int]:
+        found = Counter(label for t in part.targets for label in (t if isinstance(t, tuple) else (t,)))
+        return {word: found[label] for label, word in enumerate(self.class_words)}
+
     def reached(self, answers: Answers, metrics: dict[str, float]) -> str:
         """Top-1 and top-5, or mean average precision."""
         return accuracy_in_words(metrics, len(answers.targets))
@@ -170,11 +178,6 @@ class Classification(SupervisedTask):
         how = (self.preprocessing.mode, self.preprocessing.white)
         write_report(run.path, run.rows(), str(self.score), answers, self.val, *how)
         return weakest_class(answers, predictor.answers)
-
-    def write_card(self, run: Run, metrics: dict[str, float], weakest: str) -> None:
-        """Model, training, accuracy and weakest class."""
-        about = {"classes": self.train.classes, "images": self.counts, "weakest": weakest}
-        write_classification_card(run.path, self.config, metrics, **about)
 
 
 def preprocessing(config: ClassifyConfig) -> Preprocessing:

@@ -13,6 +13,7 @@ from convnext.tasks.depth.recipes import depth_small_data, depth_small_data_fine
 
 if TYPE_CHECKING:
     from convnext.tasks.base import Task
+    from convnext.tasks.card.words import CardWords
     from convnext.tasks.evaluate import Evaluator
 
 
@@ -48,6 +49,11 @@ class Depth(TaskDefinition):
 
     def next_commands(self, config: DepthConfig, data: str, out: Path) -> Sequence[str]:
         return command_line("evaluate", out, data), f"{command_line('predict', out)} IMAGES --out FOLDER"
+
+    def card_words(self, config: DepthConfig, classes: Sequence[str]) -> CardWords:
+        from convnext.tasks.depth.card import depth_words
+
+        return depth_words(config)
 
     def check(self, config: DepthConfig) -> tuple[list[str], list[str]]:
         from convnext.tasks.depth.read import check_depth_data

@@ -1,35 +1,31 @@
-"""The model card of a depth run."""
+"""Words of a depth estimator's card."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from convnext.reports.card import Card, first_weights, on_other, write_card
-from convnext.runs.directory import Run
+from convnext.tasks.card.words import CardWords
 from convnext.tasks.depth.config import DepthConfig
 
+SNIPPET = """import convnext
 
-def write_depth_card(
-    folder: Path, config: DepthConfig, metrics: dict[str, float], *, images: tuple[int, int], weakest: str
-) -> None:
-    """Write `folder/README.md`; `images` are the counts of training and validation images, `weakest` a line."""
-    card = Card(
+model = convnext.load(".")
+depths = model("photo.jpg")
+print(depths.shape, depths.min(), depths.max())"""
+
+
+def depth_words(config: DepthConfig) -> CardWords:
+    """The task's part of a card."""
+    return CardWords(
         title=f"Depth by {config.model}",
-        trained=f"""as the backbone of UperNet, trained by `convnext` to say how far away every pixel is, from
-{first_weights(config)} with recipe `{config.recipe}`:
-{Run(folder).duration()} of {images[0]} images, crops of {config.image_size} pixels, batch {config.batch_size}, seed
-{config.seed}.""",
-        measured=f"on {images[1]} validation images",
-        metrics=metrics,
-        digits=4,
-        explained=f"""Means over the images, of the pixels whose depth is known. `abs_rel` is the error as a share
-of the depth, `rmse` and `mae` are in the unit of the depths (a depth map's number divided by
-{config.depth_scale:g}), `delta1` to `delta3` the percent of pixels less than 1.25, 1.25² and 1.25³ times too near or
-too far.""",
-        weakest=weakest,
-        commands=[f"convnext predict {folder} IMAGES --out FOLDER", f"convnext evaluate {folder} DATA"],
-        files="",
-        pictures=[[("curves.png", "curves")], [("gallery.png", "image, truth, prediction")]],
-        limits=on_other("scenes and other cameras"),
+        architecture="as the backbone of UperNet with one output, the depth",
+        pipeline_tag="depth-estimation",
+        papers=("upernet",),
+        explained=f"Means over the validation images, of the pixels whose depth is known. abs_rel is the error as a "
+        f"share of the depth, rmse and mae are in the unit of the depths (a depth map's number divided by "
+        f"{config.depth_scale:g}), delta1 to delta3 the percent of pixels less than 1.25, 1.25² and 1.25³ times too "
+        "near or too far.",
+        intended="Saying of every pixel how far away it is, in scenes like those it was trained on.",
+        out_of_scope="Scenes of other distances, and cameras of another angle of view: depths are off by a factor.",
+        snippet=SNIPPET,
+        pictures=[("curves.png", "learning curves"), ("gallery.png", "image, truth and prediction")],
+        unit="",
     )
-    write_card(folder, config, card)

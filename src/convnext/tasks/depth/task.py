@@ -23,7 +23,6 @@ from convnext.models.segmentation.upernet import UperNet, create_segmenter
 from convnext.runs.directory import Run
 from convnext.runtime import distributed
 from convnext.tasks.base import Moment, TrainLoader
-from convnext.tasks.depth.card import write_depth_card
 from convnext.tasks.depth.config import DepthConfig
 from convnext.tasks.depth.data import DepthTransform
 from convnext.tasks.depth.ending import errors_in_words, weakest_distance
@@ -127,10 +126,6 @@ class DepthEstimation(SupervisedTask):
         """Curves, and a gallery; returns the range of distance of the largest error."""
         write_depth_report(run.path, run.rows(), predictor, self.val)
         return weakest_distance(answers)
-
-    def write_card(self, run: Run, metrics: dict[str, float], weakest: str) -> None:
-        """Model, training, errors and weakest range."""
-        write_depth_card(run.path, self.config, metrics, images=self.counts, weakest=weakest)
 
 
 def beside(image: Image.Image, depths: np.ndarray) -> tuple[Image.Image, str]:

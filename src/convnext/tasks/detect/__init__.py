@@ -20,6 +20,7 @@ from convnext.variants import find_variant
 
 if TYPE_CHECKING:
     from convnext.tasks.base import Task
+    from convnext.tasks.card.words import CardWords
     from convnext.tasks.evaluate import Evaluator
 
 
@@ -60,6 +61,11 @@ class Detect(TaskDefinition):
 
     def next_commands(self, config: DetectConfig, data: str, out: Path) -> Sequence[str]:
         return command_line("evaluate", out, data), f"{command_line('predict', out)} IMAGES --out FOLDER"
+
+    def card_words(self, config: DetectConfig, classes: Sequence[str]) -> CardWords:
+        from convnext.tasks.detect.card import detection_words
+
+        return detection_words(config, classes)
 
     def check(self, config: DetectConfig) -> tuple[list[str], list[str]]:
         from convnext.tasks.detect.read import check_detection_data

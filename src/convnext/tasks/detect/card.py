@@ -1,44 +1,38 @@
-"""The model card of a detection run."""
+"""Words of a detector's card."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
-from convnext.reports.card import Card, first_weights, names, on_other, write_card
-from convnext.runs.directory import Run
+from convnext.reports.card import names
+from convnext.tasks.card.words import CardWords
 from convnext.tasks.detect.config import DetectConfig
 
+SNIPPET = """import convnext
 
-def write_detection_card(
-    folder: Path,
-    config: DetectConfig,
-    metrics: dict[str, float],
-    *,
-    classes: Sequence[str],
-    images: tuple[int, int],
-    weakest: str,
-) -> None:
-    """Write `folder/README.md`; `images` are the counts of training and validation images, `weakest` a line."""
+model = convnext.load(".")
+for found in model("photo.jpg"):
+    print(found["label"], found["score"], found["box"])"""
+
+
+def detection_words(config: DetectConfig, classes: Sequence[str]) -> CardWords:
+    """The task's part of a card, for a model of these classes."""
     kind = ("Cascade " if config.cascade else "") + ("Mask R-CNN" if config.masks else "R-CNN")
-    card = Card(
+    outlines = " and their outlines" if config.masks else ""
+    return CardWords(
         title=f"{kind} on {config.model}, {len(classes)} classes",
-        trained=f"""as the backbone of {kind}, trained by `convnext` from
-{first_weights(config)} with recipe `{config.recipe}`:
-{Run(folder).duration()} of {images[0]} images, batch {config.batch_size}, seed {config.seed}.""",
-        measured=f"on {images[1]} validation images",
-        metrics=metrics,
-        digits=2,
-        explained=f"""COCO's average precision and recall in percent, of the last epoch's weights; s, m and l are small,
-medium and large objects. Classes: {names(classes)}.""",
-        weakest=weakest,
-        commands=[f"convnext predict {folder} IMAGES --out FOLDER", f"convnext evaluate {folder} DATA"],
-        files=""", figures
-for each class in `per_class.csv`, all detections on the validation images in `detections.json`""",
+        architecture=f"as the backbone of {kind} for {len(classes)} classes",
+        pipeline_tag="image-segmentation" if config.masks else "object-detection",
+        papers=("mask_rcnn", *(("cascade_rcnn",) if config.cascade else ())),
+        explained="COCO's average precision and recall in percent, of the last epoch's weights on validation images; "
+        "s, m and l are small, medium and large objects.",
+        intended=f"Finding objects{outlines} of these classes: {names(classes)}.",
+        out_of_scope="Objects of other classes are passed over, or taken for one of these.",
+        snippet=SNIPPET,
         pictures=[
-            [("curves.png", "curves"), ("precision_recall.png", "precision and recall")],
-            [("gallery.png", "truth and predictions")],
+            ("curves.png", "learning curves"),
+            ("precision_recall.png", "precision by recall"),
+            ("gallery.png", "truth and predictions"),
         ],
-        limits=on_other("objects"),
+        unit="objects",
     )
-    write_card(folder, config, card)

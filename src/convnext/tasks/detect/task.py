@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from typing import Any
@@ -24,7 +25,6 @@ from convnext.models.detection.rcnn import RCNN, create_detector
 from convnext.runs.directory import Run
 from convnext.runtime import distributed
 from convnext.tasks.base import Moment, TrainLoader
-from convnext.tasks.detect.card import write_detection_card
 from convnext.tasks.detect.config import DetectConfig
 from convnext.tasks.detect.data import DetectionBatch, DetectionTransform, detection_train_loader, open_annotated
 from convnext.tasks.detect.ending import precision_in_words, weakest_objects
@@ -175,6 +175,10 @@ class Detection(SupervisedTask):
             "transform": asdict(self.transform),
         }
 
+    def class_counts(self, answers: list[Result]) -> dict[str, dict[str, int]]:
+        """Objects of each class."""
+        return {name: counted_objects(part) for name, part in (("train", self.train), ("val", self.val))}
+
     def reached(self, answers: list[Result], metrics: dict[str, float]) -> str:
         """Average precision of masks and boxes."""
         return precision_in_words(metrics, len(self.val))
@@ -187,7 +191,8 @@ class Detection(SupervisedTask):
         write_detection_report(run.path, run.rows(), evaluations, self.val, answers)
         return weakest_objects(evaluations, self.val)
 
-    def write_card(self, run: Run, metrics: dict[str, float], weakest: str) -> None:
-        """Model, training, precision, weakest class and size."""
-        about = {"classes": self.train.classes, "images": self.counts, "weakest": weakest}
-        write_detection_card(run.path, self.config, metrics, **about)
+
+def counted_objects(data: DetectionSet) -> dict[str, int]:
+    """Objects of each class, without crowds."""
+    found = Counter(a.label for image in data.images for a in image.annotations if not a.crowd)
+    return {name: found[label] for label, name in enumerate(data.classes)}

@@ -21,6 +21,7 @@ from convnext.variants import find_variant
 
 if TYPE_CHECKING:
     from convnext.tasks.base import Task
+    from convnext.tasks.card.words import CardWords
     from convnext.tasks.evaluate import Evaluator
 
 
@@ -59,6 +60,11 @@ class Segment(TaskDefinition):
 
     def next_commands(self, config: SegmentConfig, data: str, out: Path) -> Sequence[str]:
         return command_line("evaluate", out, data), f"{command_line('predict', out)} IMAGES --out FOLDER"
+
+    def card_words(self, config: SegmentConfig, classes: Sequence[str]) -> CardWords:
+        from convnext.tasks.segment.card import segmentation_words
+
+        return segmentation_words(config, classes)
 
     def check(self, config: SegmentConfig) -> tuple[list[str], list[str]]:
         from convnext.tasks.segment.read import check_segmentation_data

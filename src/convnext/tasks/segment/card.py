@@ -1,44 +1,36 @@
-"""The model card of a segmentation run."""
+"""Words of a segmenter's card."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
-from convnext.reports.card import Card, first_weights, names, on_other, write_card
-from convnext.runs.directory import Run
+from convnext.reports.card import names
+from convnext.tasks.card.words import CardWords
 from convnext.tasks.segment.config import SegmentConfig
 
+SNIPPET = """import convnext
 
-def write_segmentation_card(
-    folder: Path,
-    config: SegmentConfig,
-    metrics: dict[str, float],
-    *,
-    classes: Sequence[str],
-    images: tuple[int, int],
-    weakest: str,
-) -> None:
-    """Write `folder/README.md`; `images` are the counts of training and validation images, `weakest` a line."""
-    card = Card(
+model = convnext.load(".")
+labels = model("photo.jpg")
+print(labels.shape, model.classes[labels[0, 0]])"""
+
+
+def segmentation_words(config: SegmentConfig, classes: Sequence[str]) -> CardWords:
+    """The task's part of a card, for a model of these classes."""
+    return CardWords(
         title=f"UperNet on {config.model}, {len(classes)} classes",
-        trained=f"""as the backbone of UperNet, trained by `convnext` from
-{first_weights(config)} with recipe `{config.recipe}`:
-{Run(folder).duration()} of {images[0]} images, crops of {config.image_size} pixels, batch {config.batch_size}, seed
-{config.seed}.""",
-        measured=f"on {images[1]} validation images",
-        metrics=metrics,
-        digits=2,
-        explained=f"""In percent, of the last epoch's weights, over all pixels that have a class. Classes:
-{names(classes)}.""",
-        weakest=weakest,
-        commands=[f"convnext predict {folder} IMAGES --out FOLDER", f"convnext evaluate {folder} DATA"],
-        files=", figures\nfor each class in `per_class.csv`",
+        architecture=f"as the backbone of UperNet for {len(classes)} classes",
+        pipeline_tag="image-segmentation",
+        papers=("upernet",),
+        explained="In percent, of the last epoch's weights on validation images, over all pixels that have a class: "
+        "mIoU is the mean over the classes of intersection over union.",
+        intended=f"Saying of every pixel which of these classes it shows: {names(classes)}.",
+        out_of_scope="Every pixel is given one of these classes, also where it shows none of them.",
+        snippet=SNIPPET,
         pictures=[
-            [("curves.png", "curves")],
-            [("confusion.png", "confusion matrix")],
-            [("gallery.png", "image, truth, prediction")],
+            ("curves.png", "learning curves"),
+            ("confusion.png", "confusion matrix"),
+            ("gallery.png", "image, truth and prediction"),
         ],
-        limits=on_other("things"),
+        unit="pixels",
     )
-    write_card(folder, config, card)

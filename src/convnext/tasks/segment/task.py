@@ -32,7 +32,6 @@ from convnext.tasks.pyramid import (
     refuse_single_images,
     upernet_parts,
 )
-from convnext.tasks.segment.card import write_segmentation_card
 from convnext.tasks.segment.config import SegmentConfig
 from convnext.tasks.segment.data import SegmentationTransform
 from convnext.tasks.segment.ending import overlap_in_words, weakest_area
@@ -152,6 +151,10 @@ class Segmentation(SupervisedTask):
             "labels": asdict(self.rules),
         }
 
+    def class_counts(self, answers: Measured) -> dict[str, dict[str, int]]:
+        """Pixels of each class in the validation images."""
+        return {"val": dict(zip(self.train.classes, answers.matrix.sum(1).tolist(), strict=True))}
+
     def reached(self, answers: Measured, metrics: dict[str, float]) -> str:
         """Mean overlap, and share of right pixels."""
         return overlap_in_words(metrics, len(answers.images))
@@ -160,8 +163,3 @@ class Segmentation(SupervisedTask):
         """Curves, confusion matrix, figures by class, and a gallery; returns the weakest class."""
         write_segmentation_report(run.path, run.rows(), answers.matrix, predictor, self.val)
         return weakest_area(answers.matrix, self.train.classes)
-
-    def write_card(self, run: Run, metrics: dict[str, float], weakest: str) -> None:
-        """Model, training, overlap and weakest class."""
-        about = {"classes": self.train.classes, "images": self.counts, "weakest": weakest}
-        write_segmentation_card(run.path, self.config, metrics, **about)

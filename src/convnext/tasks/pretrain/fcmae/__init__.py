@@ -13,6 +13,7 @@ from convnext.tasks.pretrain.fcmae.recipes import fcmae, fcmae_digits, fcmae_sma
 
 if TYPE_CHECKING:
     from convnext.tasks.base import Task
+    from convnext.tasks.card.words import CardWords
 
 
 class Fcmae(TaskDefinition):
@@ -46,6 +47,11 @@ class Fcmae(TaskDefinition):
 
     def next_commands(self, config: PretrainConfig, data: str, out: Path) -> Sequence[str]:
         return config.follow_up(out), f"{command_line('analyze', 'reconstruct', out)} IMAGES --out FOLDER"
+
+    def card_words(self, config: PretrainConfig, classes: Sequence[str]) -> CardWords:
+        from convnext.tasks.pretrain.fcmae.card import pretraining_words
+
+        return pretraining_words(config)
 
     def check(self, config: PretrainConfig) -> tuple[list[str], list[str]]:
         from convnext.data.check import check_images

@@ -1,42 +1,40 @@
-"""The model card of a pre-training run."""
+"""Words of a pre-trained encoder's card."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from convnext.reports.card import Card, first_weights, write_card
-from convnext.runs.directory import Run
+from convnext.tasks.card.words import CardWords
 from convnext.tasks.pretrain.fcmae.config import PretrainConfig
 
+SNIPPET = """import convnext
 
-def write_pretraining_card(
-    folder: Path, config: PretrainConfig, metrics: dict[str, float], *, images: int, weakest: str
-) -> None:
-    """Write `folder/README.md` for a pre-training run on so many images; `weakest` is a line."""
+model = convnext.load(".")
+print(model.embed("photo.jpg").shape)"""
+
+
+def pretraining_words(config: PretrainConfig) -> CardWords:
+    """The task's part of a card."""
     colour = (
-        "A reconstruction shows structure, not colour: each patch's mean and deviation are those of the true image. "
+        " A reconstruction shows structure, not colour: each patch's mean and deviation are those of the true image."
         if config.norm_pix_loss
         else ""
     )
-    card = Card(
+    return CardWords(
         title=f"{config.model}, pre-trained",
-        trained=f"""pre-trained by `convnext` from
-{first_weights(config)} as a masked autoencoder (FCMAE), recipe
-`{config.recipe}`: {Run(folder).duration()} of {images} images at {config.image_size} pixels, batch {config.batch_size},
-mask ratio {config.mask_ratio} of patches of {config.patch_size} pixels, seed {config.seed}. No labels were used.""",
-        measured="at the end",
-        metrics=metrics,
-        digits=4,
-        explained="""`loss` is the last epoch's mean squared error on hidden patches; `feature_distance` the smallest
-mean cosine distance between channels over the blocks (near 0 is collapse); `knn` and `linear_probe`, where they were
-asked for, top-1 in percent by frozen features.""",
-        weakest=weakest,
-        commands=[config.follow_up(folder), f"convnext analyze reconstruct {folder} IMAGES --out FOLDER"],
-        files="",
+        architecture=f"as the encoder of a masked autoencoder (FCMAE), {config.mask_ratio:.0%} of patches of "
+        f"{config.patch_size} pixels hidden",
+        pipeline_tag="image-feature-extraction",
+        papers=(),
+        explained="`loss` is the last epoch's mean squared error on hidden patches; `feature_distance` the smallest "
+        "mean cosine distance between channels over the blocks (near 0 is collapse); `knn` and `linear_probe`, where they "
+        f"were asked for, top-1 in percent by frozen features.{colour}",
+        intended="First weights of a training on images like these (`--init`), and embeddings of them. No labels were "
+        "used.",
+        out_of_scope="It answers with embeddings alone: classes, boxes and masks need a training with labels.",
+        snippet=SNIPPET,
         pictures=[
-            [("reconstructions.png", "image, visible patches, reconstruction")],
-            [("curves.png", "curves"), ("feature_distances.png", "feature distances")],
+            ("reconstructions.png", "image, visible patches, reconstruction"),
+            ("curves.png", "learning curves"),
+            ("feature_distances.png", "feature distances by block"),
         ],
-        limits=colour,
+        unit="",
     )
-    write_card(folder, config, card)

@@ -29,11 +29,14 @@ from convnext.nn.visible_patches import VisiblePatches
 from convnext.reports.sheet import PictureGroup
 from convnext.runs.directory import Run
 from convnext.runs.ending import Ending, write_ending
+from convnext.runs.facts import add_facts
 from convnext.runtime import distributed
 from convnext.runtime.device import move
 from convnext.storage.files import whole_file
 from convnext.tasks.base import Moment, Task, TrainLoader
-from convnext.tasks.pretrain.fcmae.card import write_pretraining_card
+from convnext.tasks.card.data import describe_part
+from convnext.tasks.card.facts import common_facts
+from convnext.tasks.card.write import write_card
 from convnext.tasks.pretrain.fcmae.config import PretrainConfig
 from convnext.tasks.pretrain.fcmae.ending import loss_in_words, weakest_block
 from convnext.tasks.supervised import EVAL_BATCH
@@ -187,7 +190,8 @@ class Pretraining(Task):
         weakest = weakest_block(distances, find_variant(self.config.model).depths)
         probed = 0 if self.probe is None else len(self.probe[1])
         write_ending(run, Ending(loss_in_words(metrics, len(self.train), probed), weakest))
-        write_pretraining_card(run.path, self.config, metrics, images=len(self.train), weakest=weakest)
+        add_facts(run, {**common_facts(run, self.config, model), "data": {"train": describe_part(self.train)}})
+        write_card(run)
         return metrics
 
 

@@ -1,0 +1,84 @@
+"""Description of images for a card: counts, sizes, forms, and copies between the parts."""
+
+from __future__ import annotations
+
+import io
+import time
+from collections import Counter
+from collections.abc import Sequence
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from convnext.data.image_set import ImageSet
+from convnext.data.images.decode import read_bytes
+from convnext.errors import ImageError
+
+SIZED = 200
+"""Images of a part, at most, whose sizes are read."""
+FORMS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".tif": "TIFF", ".tiff": "TIFF", ".webp": "WebP"}
+
+
+def describe_part(part: Any) -> dict[str, Any]:
+    """Images of a part: "images", their "sizes" ([width, height] of the smallest, the median and the largest by area),
+    and counts of "forms"."""
+    places = range(0, len(part), max(1, -(-len(part) // SIZED)))
+    sizes = sorted((size for place in places if (size := size_of(part, place))), key=lambda size: size[0] * size[1])
+    forms = Counter(form_of(source) for source in part.sources)
+    found: dict[str, Any] = {"images": len(part), "forms": dict(forms.most_common(5))}
+    if sizes:
+        found["sizes"] = [list(sizes[0]), list(sizes[len(sizes) // 2]), list(sizes[-1])]
+    return found
+
+
+def form_of(source: str) -> str:
+    """Form of an image file by its name."""
+    suffix = Path(source).suffix.lower()
+    return FORMS.get(suffix, suffix.removeprefix(".").upper()[:8] or "in memory")
+
+
+def size_of(part: Any, place: int) -> tuple[int, int] | None:
+    """Width and height of an image as it lies in its file; None if it cannot be read."""
+    if isinstance(part, ImageSet) and part.images is not None:
+        height, width = part.images[place].shape[:2]
+        return width, height
+    try:
+        with Image.open(io.BytesIO(content_of(part, place))) as image:
+            return image.size
+    except (ImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return None
+
+
+def content_of(part: Any, place: int) -> bytes:
+    """An image's bytes."""
+    if isinstance(part, ImageSet):
+        return part.content(place) if part.images is None else part.images[place].tobytes()
+    return read_bytes(part.sources[place])
+
+
+def count_copies(train: Any, val: Any, seconds: float) -> int | None:
+    """Validation images whose bytes are those of a training image; None where it takes more than so many seconds."""
+    end = time.monotonic() + seconds
+    digests: list[set[bytes]] = []
+    copies = 0
+    for part in (train, val):
+        own = set()
+        for place in range(len(part)):
+            if time.monotonic() > end:
+                return None
+            try:
+                digest = blake2b(content_of(part, place), digest_size=16).digest()
+            except ImageError:
+                continue
+            copies += bool(digests) and digest in digests[0]
+            own.add(digest)
+        digests.append(own)
+    return copies
+
+
+def counted_classes(classes: Sequence[str], counts: Sequence[int] | np.ndarray) -> dict[str, int]:
+    """Counts by class, of classes that there are any of."""
+    return {name: int(count) for name, count in zip(classes, counts, strict=True) if count}

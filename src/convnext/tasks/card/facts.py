@@ -1,0 +1,36 @@
+"""Facts of a run that all tasks record alike, for the card."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from convnext.config import TrainConfig
+from convnext.cores import usable_cores
+from convnext.runs.directory import Run
+from convnext.runs.energy import estimate_energy
+from convnext.runs.environment import timestamp
+from convnext.runtime import distributed
+from convnext.tasks.card.about import read_about
+
+MOST_SECONDS = 10.0
+"""Time that looking for copies, or computing intervals, may take at most."""
+
+
+def common_facts(run: Run, config: TrainConfig, model: nn.Module) -> dict[str, Any]:
+    """Parameters, date, and energy."""
+    device = next(model.parameters()).device
+    gpus = [torch.cuda.get_device_name(place) for place in range(distributed.count())] if device.type == "cuda" else []
+    hours, about = training_seconds(run) / 3600, read_about(run.path, config.data)
+    return {
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "ended": timestamp(),
+        "energy": estimate_energy(hours, len(usable_cores()), gpus, about)._asdict(),
+    }
+
+
+def training_seconds(run: Run) -> float:
+    """Time that a run's epochs took, in seconds."""
+    return sum(row.get("seconds", 0.0) for row in run.rows())

@@ -1,0 +1,344 @@
+"""Sections of a run's card. None is left empty: what was not measured says with which command it is."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+from convnext.analysis.subgroups import LEAST
+from convnext.printing import command_line, counted
+from convnext.reports.card import (
+    NOT_STATED,
+    Section,
+    code_block,
+    escaped,
+    listed_facts,
+    markdown_table,
+    names,
+    pictures_of,
+)
+from convnext.reports.citations import bibtex
+from convnext.tasks.card.about import ABOUT
+from convnext.tasks.card.stored import Stored
+from convnext.tasks.recipes import RECIPES
+from convnext.variants import find_variant
+from convnext.weights.calibration import CALIBRATION
+
+ROWS = 20
+"""Rows of a table in a card, at most."""
+MACHINE = {"recipe", "data", "model", "device", "workers", "track", "keep_checkpoints", "save_every"}
+"""Options that say nothing of the model, or are said elsewhere."""
+
+
+def lead(stored: Stored) -> str:
+    """What the model is and reached, in two sentences."""
+    config = stored.config
+    variant = find_variant(config.model)
+    reached = f" It reached {escaped(stored.ending.reached)}." if stored.ending.reached else ""
+    return f"ConvNeXt V{variant.version} {stored.words.architecture}, trained by `convnext {stored.command}`.{reached}"
+
+
+def all_of(stored: Stored) -> Iterator[Section]:
+    """All sections in their order."""
+    yield Section("Model", model(stored))
+    yield Section("Uses", uses(stored))
+    yield Section("How to use it", how_to_use(stored))
+    yield Section("Data", data(stored))
+    yield Section("Training", training(stored))
+    yield Section("Results", results(stored))
+    yield Section("Calibration", calibration(stored))
+    yield Section("Results by group", by_group(stored))
+    yield Section("Robustness", robustness(stored))
+    yield Section("Known failures and limits", failures(stored))
+    yield Section("Speed and size", speed(stored))
+    yield Section("Energy", energy(stored))
+    yield Section("Citation", citation(stored))
+
+
+def stated(stored: Stored, name: str) -> str:
+    """What a person stated, or that they did not, and where."""
+    value = stored.about.get(name)
+    return f"{NOT_STATED} (`{name}` in `{ABOUT}`)" if value in (None, "") else escaped(str(value))
+
+
+def model(stored: Stored) -> str:
+    """Network, size, input and output."""
+    config, meta = stored.config, stored.meta
+    variant, classes = find_variant(config.model), list(meta.get("classes", ()))
+    parameters = stored.facts.get("parameters")
+    megabytes = stored.run.weights.stat().st_size / 1e6 if stored.run.weights.is_file() else 0
+    side = config.image_size
+    macs = variant.macs * (side / 224) ** 2 * (4 / config.stem_patch) ** 2
+    restricted = stored.ending.licence
+    facts = [
+        ("Network", f"`{config.model}`, ConvNeXt V{variant.version} {stored.words.architecture}"),
+        ("Parameters", f"{parameters / 1e6:.2f} million" if parameters else ""),
+        ("Multiply-adds", f"{macs / 1e9:.3g} billion for the backbone and an image of {side}×{side} pixels"),
+        ("Weights", f"`model.safetensors`, {megabytes:.1f} MB"),
+        ("Input", seen(stored)),
+        (
+            "Output",
+            f"{counted(len(classes), 'class').replace('classs', 'classes')}: {names(classes)}" if classes else "",
+        ),
+        ("Started from", f"`{escaped(config.init)}`" if config.init else "random weights"),
+        ("Licence", escaped(restricted) if restricted else stated(stored, "license")),
+        ("Developed by", stated(stored, "developer")),
+        ("Funded by", stated(stored, "funder")),
+        ("Contact", stated(stored, "contact")),
+        ("Language", "none: the model reads images alone"),
+    ]
+    return listed_facts(facts)
+
+
+def seen(stored: Stored) -> str:
+    """How an image becomes the network's input."""
+    config, how = stored.config, stored.meta.get("preprocessing") or {}
+    colours = "RGB" if config.in_chans == 3 else "grey"
+    if "image_size" not in how:
+        return f"{colours} images, trained on crops of {config.image_size}×{config.image_size} pixels"
+    side, crop = how["image_size"], how.get("crop", 1.0)
+    resized = f"the short side resized to {int(side / crop)} pixels ({how.get('interpolation', 'bicubic')}), then "
+    mean, std = (", ".join(f"{value:.3f}" for value in how.get(name, ())) for name in ("mean", "std"))
+    return f"{colours} images, {resized}the centre {side}×{side}; mean {mean}, deviation {std}"
+
+
+def uses(stored: Stored) -> str:
+    """Purpose, and use that follows from facts."""
+    restricted = stored.ending.licence
+    limits = [stored.words.out_of_scope, f"Use that its licence forbids: {escaped(restricted)}." if restricted else ""]
+    if stored.about.get("out_of_scope"):
+        limits.append(escaped(str(stored.about["out_of_scope"])))
+    facts = [
+        ("Purpose", stated(stored, "purpose")),
+        ("What it was trained for", stored.words.intended),
+        ("Out of scope", " ".join(limit for limit in limits if limit)),
+    ]
+    return listed_facts(facts)
+
+
+def how_to_use(stored: Stored) -> str:
+    """Python and the command line, run in the run's folder."""
+    return f"In the folder of this file, with `pip install convnext`:\n\n{code_block(stored.words.snippet, 'python')}"
+
+
+def data(stored: Stored) -> str:
+    """Counts, classes, sizes and sources of the images."""
+    described = stored.facts.get("data", {})
+    lines = [
+        ("Source", stated(stored, "data_source")),
+        ("Licence of the images", stated(stored, "data_license")),
+        ("Folder or table", f"`{escaped(stored.config.data)}`"),
+    ]
+    for name, part in described.items():
+        forms = ", ".join(f"{count:,} {form}" for form, count in part.get("forms", {}).items())
+        sizes = part.get("sizes")
+        least, middle, most = ([f"{width}×{height}" for width, height in sizes]) if sizes else ("", "", "")
+        text = counted(part["images"], "image") + (f" ({forms})" if forms else "")
+        lines.append((name, text + (f"; {least} to {most} pixels, the median {middle}" if sizes else "")))
+    copies = stored.facts.get("copies")
+    if "copies" in stored.facts:
+        found = "not looked for: it would have taken longer than the card may" if copies is None else f"{copies:,}"
+        lines.append(("Validation images that are copies of training images, byte for byte", found))
+    unreadable = stored.run.path / "unreadable.txt"
+    if unreadable.is_file():
+        bad = len(unreadable.read_text(errors="replace").splitlines())
+        lines.append(("Training images that could not be read", f"{bad:,}, in `unreadable.txt`"))
+    counts = [part["classes"] for part in described.values() if part.get("classes")]
+    if not counts:
+        return listed_facts(lines)
+    labels = list(dict.fromkeys(label for part in counts for label in part))
+    parts = [name for name, part in described.items() if part.get("classes")]
+    rows = [[escaped(label), *(f"{own.get(label, 0):,}" for own in counts)] for label in labels[:ROWS]]
+    rest = f"\n\nand {len(labels) - ROWS} more classes" if len(labels) > ROWS else ""
+    head = ["class", *(f"{stored.words.unit}, {name}" for name in parts)]
+    return f"{listed_facts(lines)}\n\n{markdown_table(head, rows)}{rest}"
+
+
+def training(stored: Stored) -> str:
+    """Recipe, what differs from it, time and machine."""
+    config, where = stored.config, stored.environment
+    rows = stored.run.rows()
+    hours = sum(row.get("seconds", 0) for row in rows) / 3600
+    devices = ", ".join(where.get("devices") or []) or "none"
+    facts = [
+        (
+            "Recipe",
+            f"`{config.recipe}`, {stored.run.duration().rstrip(',')}, batch {config.batch_size}, seed {config.seed}",
+        ),
+        ("First and last loss", f"{rows[0]['loss']:.4f}, {rows[-1]['loss']:.4f}" if rows else ""),
+        ("Began", str(where.get("started", "not recorded by this version"))),
+        ("Ended", str(stored.facts.get("ended", "not recorded by this version"))),
+        ("Hours", f"{hours:.2f} of training"),
+        ("Hardware", f"{where.get('processor', '')}, {where.get('threads', '?')} threads; accelerators: {devices}"),
+        ("Provider", stated(stored, "provider")),
+        ("Software", ", ".join(f"{name} {where[name]}" for name in ("convnext", "torch", "python") if name in where)),
+    ]
+    different = differing(stored)
+    if not different:
+        return f"{listed_facts(facts)}\n\nEvery option is the recipe's; all are in `config.json`."
+    table = markdown_table(["option", "here", "in the recipe"], different)
+    return f"{listed_facts(facts)}\n\nOptions that differ from the recipe; all are in `config.json`:\n\n{table}"
+
+
+def differing(stored: Stored) -> list[list[str]]:
+    """Options that differ from the recipe's: name, value here, value there."""
+    recipe = RECIPES.get(stored.config.recipe)
+    if recipe is None:
+        return []
+    there = recipe(stored.config.model).to_dict()
+    here = stored.config.to_dict()
+    own = {name: value for name, value in here.items() if name not in MACHINE and value != there.get(name)}
+    return [
+        [f"`{name}`", escaped(json.dumps(value)), escaped(json.dumps(there.get(name)))] for name, value in own.items()
+    ]
+
+
+def results(stored: Stored) -> str:
+    """Metrics with intervals, by class, and curves."""
+    metrics = {name: value for name, value in stored.metrics.items() if isinstance(value, int | float)}
+    intervals = intervals_of(stored)
+    rows = []
+    for name, value in metrics.items():
+        ends = intervals.get(name)
+        rows.append([name, f"{value:.4f}", f"{ends[0]:.4f} to {ends[1]:.4f}" if ends else ""])
+    parts = [markdown_table(["metric", "value", "95 % interval"], rows), stored.words.explained]
+    if not intervals and stored.facts.get("val_images"):
+        command = command_line("evaluate", stored.run.path, stored.config.data)
+        parts.append(f"Intervals were not computed; `{command} --by folder --out {stored.run.path}` does.")
+    if stored.by_class:
+        head = list(stored.by_class[0])
+        ordered = sorted(stored.by_class, key=lambda row: _number(row[head[-1]]))
+        table = markdown_table(head, [[escaped(row[name]) for name in head] for row in ordered[:ROWS]])
+        which = "The weakest classes first" + (f", {ROWS} of {len(ordered)}" if len(ordered) > ROWS else "")
+        parts.append(f"{which} (`per_class.csv`):\n\n{table}")
+    parts.append(pictures_of(stored.run.path, stored.words.pictures))
+    return "\n\n".join(part for part in parts if part)
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return float("inf")
+
+
+def intervals_of(stored: Stored) -> dict[str, list[float]]:
+    """Intervals of the metrics on all images, of the run's end or of `evaluate --out` into the run."""
+    everything = [group for group in stored.groups.get("groups", ()) if group["by"] == "all"]
+    return everything[0]["intervals"] if everything else stored.facts.get("intervals") or {}
+
+
+def calibration(stored: Stored) -> str:
+    """How far scores can be trusted."""
+    fit = stored.meta.get(CALIBRATION)
+    if fit is None:
+        if not stored.words.unit or "classes" not in stored.meta:
+            return ""
+        return "The answers have no scores to calibrate, or none were kept: too many classes and images."
+    picture = pictures_of(
+        stored.run.path, [("reliability.png", "accuracy by score, and by the share that is answered")]
+    )
+    if "temperature" in fit:
+        text = (
+            f"The expected calibration error is {fit['ece']:.2f} %, the Brier score {fit['brier']:.4f}. "
+            f"With a temperature of {fit['temperature']:.3f} (`predict --calibrated`) they are "
+            f"{fit['ece_calibrated']:.2f} % and {fit['brier_calibrated']:.4f}, each half of the "
+            f"{counted(fit['images'], 'validation image')} measured at the other half's temperature."
+        )
+    else:
+        rows = [
+            [escaped(name), f"{score:.3f}", f"{f1:.1f}"]
+            for name, score, f1 in zip(stored.meta["classes"], fit["thresholds"], fit["f1"], strict=True)
+        ]
+        table = markdown_table(["class", "least score", "F1 at it, %"], rows[:ROWS])
+        text = f"Scores from which an answer counts, for the highest F1 (`predict --calibrated`):\n\n{table}"
+    return f"{text}\n\n{picture}".rstrip()
+
+
+def by_group(stored: Stored) -> str:
+    """Metrics by group, and the largest gaps."""
+    groups = [group for group in stored.groups.get("groups", ()) if group["by"] != "all"]
+    if not groups:
+        if not stored.facts.get("val_images"):
+            return ""
+        command = command_line("evaluate", stored.run.path, stored.config.data)
+        return f"Not measured: `{command} --groups TABLE --out {stored.run.path}` does, by columns of a table."
+    metric = stored.groups["metric"]
+    rows = []
+    for group in groups[:ROWS]:
+        ends, value = group["intervals"].get(metric), group["metrics"].get(metric)
+        known = f"{ends[0]:.2f} to {ends[1]:.2f}" if ends else f"fewer than {LEAST} images say too little"
+        figure = "" if value is None else f"{value:.2f}"
+        rows.append([escaped(group["by"]), escaped(group["group"]), f"{group['images']:,}", figure, known])
+    table = markdown_table(["by", "group", "images", metric, "95 % interval"], rows)
+    gaps = "\n".join(
+        f"- {escaped(gap['by'])}: {escaped(gap['lowest'])} is {gap['gap']:.2f} below {escaped(gap['highest'])} "
+        f"({gap['low']:.2f} to {gap['high']:.2f})"
+        for gap in stored.groups["gaps"]
+    )
+    more = f"\n\nand {len(groups) - ROWS} more groups in `groups.csv`" if len(groups) > ROWS else ""
+    return f"{table}{more}\n\nThe largest gaps:\n\n{gaps}" if gaps else f"{table}{more}"
+
+
+def robustness(stored: Stored) -> str:
+    """The metric under corruptions."""
+    if not stored.robustness:
+        if not stored.facts.get("val_images"):
+            return ""
+        command = command_line("analyze", "robustness", stored.run.path, stored.config.data)
+        return f"Not measured: `{command} --out {stored.run.path}` does."
+    row = stored.robustness[0]
+    known = [(name, value) for name, value in row.items() if name != "source" and value]
+    table = markdown_table(
+        ["", row.get("metric", "")], [[escaped(name), value] for name, value in known if name != "metric"]
+    )
+    return f"{table}\n\n{pictures_of(stored.run.path, [('robustness.png', 'the metric by corruption and severity')])}".rstrip()
+
+
+def failures(stored: Stored) -> str:
+    """Where the model is weakest, and what is not known of it."""
+    facts = [("Weakest", escaped(stored.ending.weakest) or "not known")]
+    for gap in stored.groups.get("gaps", ()):
+        if gap["low"] > 0:
+            lowest = f"{escaped(gap['lowest'])}, {gap['gap']:.2f} below {escaped(gap['highest'])} in {gap['metric']}"
+            facts.append((f"Weakest group by {escaped(gap['by'])}", lowest))
+    facts.append(("Not known", "how it does on other cameras, places, people or things than those of the images above"))
+    return listed_facts(facts)
+
+
+def speed(stored: Stored) -> str:
+    """Latency, throughput and memory, as `convnext card` measured them."""
+    found = stored.facts.get("speed")
+    if not found:
+        return f"Not measured yet: `{command_line('card', stored.run.path)}` does, in 20 seconds at most."
+    facts = [
+        ("One image", f"{found['latency_ms']:.1f} ms"),
+        ("In batches of 16", f"{found['images_per_s']:.1f} images a second" if found.get("images_per_s") else ""),
+        ("Peak memory", f"{found['memory_mb']:.0f} MB" if found.get("memory_mb") else "not known on this system"),
+        ("Measured on", f"{escaped(found['processor'])}, {found['threads']} threads, PyTorch in fp32, not compiled"),
+    ]
+    more = command_line("benchmark", stored.run.path)
+    return f"{listed_facts(facts)}\n\n`{more}` compares formats and precisions."
+
+
+def energy(stored: Stored) -> str:
+    """Energy and CO₂ of the training."""
+    found = stored.facts.get("energy")
+    if not found:
+        return "Not recorded: the run was made by a version that did not."
+    facts = [
+        ("Energy", f"{found['kwh']:.3g} kWh"),
+        ("CO₂", f"{found['grams']:.3g} g"),
+        ("How it was found", f"{escaped(found['how'])}. `{ABOUT}` may state `watts` and `carbon_intensity`."),
+    ]
+    return listed_facts(facts)
+
+
+def citation(stored: Stored) -> str:
+    """Papers and data as BibTeX."""
+    version = find_variant(stored.config.model).version
+    keys = list(dict.fromkeys(["convnext", *(["convnextv2"] if version == 2 else []), *stored.words.papers]))
+    own = stored.about.get("data_citation")
+    text = bibtex(keys) + (f"\n\n{own}" if own else "")
+    said = "" if own else f"\n\nThe images: {stated(stored, 'data_citation')}."
+    return code_block(text, "bibtex") + said

@@ -1,0 +1,81 @@
+"""What is stored of a run: everything that its card is written from."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from convnext.config import TrainConfig
+from convnext.runs.directory import Run, parsed, read_text
+from convnext.runs.ending import Ending, read_ending
+from convnext.runs.facts import read_facts
+from convnext.tasks.build import task_of_run
+from convnext.tasks.card.about import read_about
+from convnext.tasks.card.words import CardWords
+from convnext.tasks.subgroups import GROUPS_FILE
+from convnext.weights.files import read_own_meta
+
+
+class Stored(NamedTuple):
+    """Everything that a card is written from.
+
+    Args:
+        run: the run.
+        command: that trained it, after `convnext`.
+        config: its options.
+        words: the task's own.
+        meta: stored with the weights.
+        metrics: of the run's end.
+        ending: sentences on them.
+        facts: `facts.json`.
+        environment: `environment.json`.
+        about: what a person stated.
+        by_class: rows of `per_class.csv`.
+        groups: `groups.json`, or empty.
+        robustness: rows of `robustness-summary.csv`, or none.
+    """
+
+    run: Run
+    command: str
+    config: TrainConfig
+    words: CardWords
+    meta: dict[str, Any]
+    metrics: dict[str, Any]
+    ending: Ending
+    facts: dict[str, Any]
+    environment: dict[str, Any]
+    about: dict[str, Any]
+    by_class: list[dict[str, str]]
+    groups: dict[str, Any]
+    robustness: list[dict[str, str]]
+
+
+def read_stored(run: Run) -> Stored:
+    """What is stored of a run that has ended."""
+    task = task_of_run(run.path)
+    config = task.config.from_dict(run.read_config())
+    meta = read_own_meta(run.weights) or {}
+    return Stored(
+        run=run,
+        command=task.command,
+        config=config,
+        words=task.card_words(config, list(meta.get("classes", ()))),
+        meta=meta,
+        metrics=parsed(read_text(run.path / "result.json")),
+        ending=read_ending(run.path),
+        facts=read_facts(run.path),
+        environment=parsed(read_text(run.path / "environment.json")),
+        about=read_about(run.path, config.data),
+        by_class=read_rows(run.path / "per_class.csv"),
+        groups=parsed(read_text(run.path / GROUPS_FILE)),
+        robustness=read_rows(run.path / "robustness-summary.csv"),
+    )
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """Rows of a CSV file; none where there is no such file."""
+    if not path.is_file():
+        return []
+    with open(path, newline="", encoding="utf-8", errors="surrogateescape") as file:
+        return list(csv.DictReader(file))

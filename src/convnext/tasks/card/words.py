@@ -1,0 +1,35 @@
+"""Words on a task's models that a card cannot take from the run's files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class CardWords:
+    """A task's part of a card.
+
+    Args:
+        title: heading.
+        architecture: what is built on the network, after its name: "with a linear layer for 10 classes".
+        pipeline_tag: the Hub's name of the task.
+        papers: names of `reports.citations.BIBTEX`.
+        explained: what the metrics are.
+        intended: use that follows from what it was trained on.
+        out_of_scope: use for which it was not made.
+        snippet: lines of Python that run in the run's folder, on `photo.jpg`.
+        pictures: file names of the run and their texts.
+        unit: things that are counted by class.
+    """
+
+    title: str
+    architecture: str
+    pipeline_tag: str
+    papers: Sequence[str]
+    explained: str
+    intended: str
+    out_of_scope: str
+    snippet: str
+    pictures: Sequence[tuple[str, str]]
+    unit: str = "images"

@@ -1,0 +1,130 @@
+"""Balance, calibration and curves of a classifier's answers against scikit-learn; and what is stored with weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+from sklearn import metrics as sklearn_metrics
+from torch import Tensor
+
+from convnext.analysis.costs import Costs
+from convnext.data.loading import Batch
+from convnext.errors import InputError
+from convnext.tasks.classify.metrics import Answers, Predictions, classify_batches, take_answers
+from convnext.tasks.classify.quality import (
+    calibration_of,
+    cost_figures,
+    curve_figures,
+    decide,
+    quality,
+)
+
+CPU = torch.device("cpu")
+
+
+def data(multi_label: bool = False, images: int = 200, classes: int = 6) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    targets = torch.randint(0, classes - 1, (images,), generator=generator)  # the last class has no image
+    logits = torch.randn(images, classes, generator=generator)
+    if multi_label:
+        truth = (torch.rand(images, classes, generator=generator) < 0.3).float()
+        return logits + 2 * truth, truth
+    logits[torch.arange(images), targets] += 1.5
+    return 3 * logits, targets
+
+
+def answered(
+    logits: Tensor, targets: Tensor, *, size: int = 64, keep: bool = True, temperature: float = 1.0
+) -> Answers:
+    def batches() -> Iterator[Batch]:
+        for chosen in torch.arange(len(targets)).split(size):
+            yield Batch(logits[chosen], targets[chosen], chosen, [])
+
+    return classify_batches(torch.nn.Identity(), batches(), CPU, keep_logits=keep, temperature=temperature)
+
+
+def test_figures_agree_with_sklearn() -> None:
+    logits, targets = data()
+    found, guesses = quality(answered(logits, targets)), logits.argmax(1)
+    there = sorted(set(targets.tolist()))
+    recalls = sklearn_metrics.recall_score(targets, guesses, labels=there, average="macro")
+    assert found["balanced_accuracy"] == pytest.approx(100 * recalls, abs=1e-4)
+    assert found["macro_f1"] == pytest.approx(
+        100 * sklearn_metrics.f1_score(targets, guesses, average="macro"), abs=1e-4
+    )
+    one_hot = torch.nn.functional.one_hot(targets, 6)
+    assert found["brier"] == pytest.approx(float(((logits.softmax(1) - one_hot) ** 2).sum(1).mean()), abs=1e-5)
+
+
+def test_several_labels_agree_with_sklearn() -> None:
+    logits, targets = data(multi_label=True)
+    found, yes = quality(answered(logits, targets)), logits > 0
+    assert found["macro_f1"] == pytest.approx(100 * sklearn_metrics.f1_score(targets, yes, average="macro"), abs=1e-4)
+    assert found["brier"] == pytest.approx(float(((logits.sigmoid() - targets) ** 2).mean()), abs=1e-5)
+    fitted = calibration_of(answered(logits, targets))
+    assert fitted is not None
+    better = quality(answered(logits, targets), fitted["thresholds"])
+    assert better["macro_f1"] == pytest.approx(np.mean(fitted["f1"]), abs=0.01)
+    assert better["macro_f1"] > found["macro_f1"]
+
+
+def test_curves_by_class_agree_with_sklearn() -> None:
+    logits, targets = data()
+    rows = curve_figures(answered(logits, targets))
+    scores = logits.double().softmax(1)
+    for k in range(5):
+        assert rows[k]["auroc"] == pytest.approx(
+            100 * sklearn_metrics.roc_auc_score(targets == k, scores[:, k]), abs=0.01
+        )
+    assert rows[5] == {"auroc": "", "average_precision": ""}
+    assert curve_figures(answered(logits, targets, keep=False)) == []
+
+
+@pytest.mark.parametrize("size", [1, 7, 200])
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_figures_do_not_depend_on_batches(size: int, multi_label: bool) -> None:
+    logits, targets = data(multi_label)
+    whole, parts = answered(logits, targets), answered(logits, targets, size=size)
+    assert quality(parts) == quality(whole)
+    assert calibration_of(parts) == calibration_of(whole)
+
+
+def test_a_temperature_is_stored_that_lowers_the_error() -> None:
+    logits, targets = data(images=2000)
+    fitted = calibration_of(answered(logits, targets))
+    assert fitted is not None
+    assert fitted["ece_calibrated"] < 0.5 * fitted["ece"]
+    calibrated = quality(answered(logits, targets, temperature=fitted["temperature"]))
+    assert calibrated["ece"] < 0.5 * fitted["ece"]
+    assert calibration_of(answered(logits, targets, keep=False)) is None
+
+
+def test_images_are_chosen_by_their_place_and_may_come_again() -> None:
+    logits, targets = data()
+    answers = answered(logits, targets)
+    places = [5, 3, 3, 199]
+    own = take_answers(answers, places)
+    assert isinstance(own, Predictions)
+    assert own.targets.tolist() == targets[places].tolist()
+    assert own.guesses.tolist() == logits.argmax(1)[places].tolist()
+    assert own.indices.tolist() == [0, 1, 2, 3]
+    answers.indices[:] = torch.arange(200) + 1  # the first could not be read
+    assert take_answers(answers, [0, 1, 200]).indices.tolist() == [1, 2]
+
+
+def test_costs_of_decisions() -> None:
+    logits, targets = data()
+    answers = answered(logits, targets)
+    assert isinstance(answers, Predictions)
+    names = [f"c{k}" for k in range(6)]
+    costs = Costs([*names, "ask"], np.hstack([1 - np.eye(6), np.full((6, 1), 0.4)]))
+    chosen = decide(answers, costs)
+    scores = logits.double().softmax(1)
+    assert (chosen == 6).tolist() == (scores.amax(1) < 0.6).tolist()
+    figures = cost_figures(answers, costs, names)
+    assert figures["cost_of_answers"] == pytest.approx(float((logits.argmax(1) != targets).double().mean()), abs=1e-6)
+    with pytest.raises(InputError, match="too many to keep"):
+        decide(answered(logits, targets, keep=False), costs)  # type: ignore[arg-type]
