@@ -112,9 +112,8 @@ class Run:
             raise InputError(f"cannot write {path}: {error.strerror or error}") from error
         run = cls(path)
         run.write_json("config.json", config.to_dict())
-        run.write_json(
-            "environment.json", {"task": config.TASK, "started": timestamp(), **(terms or {}), **environment()}
-        )
+        begun = {"task": config.TASK, "started": timestamp()}
+        run.write_json("environment.json", {**begun, **(terms or {}), **environment()})
         return run
 
     @classmethod

@@ -11,12 +11,7 @@ from convnext.tasks.card.stored import Stored
 from convnext.variants import find_variant
 from convnext.weights.licences import LICENCE
 
-HUB_LICENCES = {
-    "MIT": "mit",
-    "Apache-2.0": "apache-2.0",
-    "BSD-3-Clause": "bsd-3-clause",
-    "CC-BY-NC-4.0": "cc-by-nc-4.0",
-}
+HUB_LICENCES = {"mit", "apache-2.0", "bsd-3-clause", "bsd-2-clause", "cc-by-nc-4.0", "cc-by-4.0", "cc0-1.0"}
 """The Hub's names of licences; others are "other", with their name beside."""
 METRIC_TYPES = {"top1": "accuracy", "mAP": "mean_average_precision", "mIoU": "mean_iou", "macro_f1": "f1"}
 """The Hub's types of metrics; others keep their names."""
@@ -58,8 +53,8 @@ def licence_of(stored: Stored) -> dict[str, str]:
     name = stored.meta.get(LICENCE) or stored.about.get("license")
     if not name:
         return {"license": "unknown"}
-    known = HUB_LICENCES.get(str(name), str(name).lower() if str(name).lower() in HUB_LICENCES.values() else None)
-    return {"license": known} if known else {"license": "other", "license_name": slug(str(name))}
+    known = str(name).lower()
+    return {"license": known} if known in HUB_LICENCES else {"license": "other", "license_name": slug(known)}
 
 
 def emissions(stored: Stored) -> dict[str, Any] | None:

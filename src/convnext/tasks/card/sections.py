@@ -76,10 +76,7 @@ def model(stored: Stored) -> str:
         ("Multiply-adds", f"{macs / 1e9:.3g} billion for the backbone and an image of {side}×{side} pixels"),
         ("Weights", f"`model.safetensors`, {megabytes:.1f} MB"),
         ("Input", seen(stored)),
-        (
-            "Output",
-            f"{counted(len(classes), 'class').replace('classs', 'classes')}: {names(classes)}" if classes else "",
-        ),
+        ("Output", f"{len(classes)} classes: {names(classes)}" if classes else ""),
         ("Started from", f"`{escaped(config.init)}`" if config.init else "random weights"),
         ("Licence", escaped(restricted) if restricted else stated(stored, "license")),
         ("Developed by", stated(stored, "developer")),
@@ -161,10 +158,8 @@ def training(stored: Stored) -> str:
     hours = sum(row.get("seconds", 0) for row in rows) / 3600
     devices = ", ".join(where.get("devices") or []) or "none"
     facts = [
-        (
-            "Recipe",
-            f"`{config.recipe}`, {stored.run.duration().rstrip(',')}, batch {config.batch_size}, seed {config.seed}",
-        ),
+        ("Recipe", f"`{config.recipe}`"),
+        ("Length", f"{stored.run.duration().rstrip(',')} in batches of {config.batch_size}, seed {config.seed}"),
         ("First and last loss", f"{rows[0]['loss']:.4f}, {rows[-1]['loss']:.4f}" if rows else ""),
         ("Began", str(where.get("started", "not recorded by this version"))),
         ("Ended", str(stored.facts.get("ended", "not recorded by this version"))),
@@ -235,9 +230,7 @@ def calibration(stored: Stored) -> str:
         if not stored.words.unit or "classes" not in stored.meta:
             return ""
         return "The answers have no scores to calibrate, or none were kept: too many classes and images."
-    picture = pictures_of(
-        stored.run.path, [("reliability.png", "accuracy by score, and by the share that is answered")]
-    )
+    picture = pictures_of(stored.run.path, [("reliability.png", "accuracy by score and by share answered")])
     if "temperature" in fit:
         text = (
             f"The expected calibration error is {fit['ece']:.2f} %, the Brier score {fit['brier']:.4f}. "
@@ -288,11 +281,9 @@ def robustness(stored: Stored) -> str:
         command = command_line("analyze", "robustness", stored.run.path, stored.config.data)
         return f"Not measured: `{command} --out {stored.run.path}` does."
     row = stored.robustness[0]
-    known = [(name, value) for name, value in row.items() if name != "source" and value]
-    table = markdown_table(
-        ["", row.get("metric", "")], [[escaped(name), value] for name, value in known if name != "metric"]
-    )
-    return f"{table}\n\n{pictures_of(stored.run.path, [('robustness.png', 'the metric by corruption and severity')])}".rstrip()
+    rows = [[escaped(name), value] for name, value in row.items() if value and name not in ("source", "metric")]
+    picture = pictures_of(stored.run.path, [("robustness.png", "the metric by corruption and severity")])
+    return f"{markdown_table(['', row.get('metric', '')], rows)}\n\n{picture}".rstrip()
 
 
 def failures(stored: Stored) -> str:

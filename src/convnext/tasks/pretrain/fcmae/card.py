@@ -25,8 +25,8 @@ def pretraining_words(config: PretrainConfig) -> CardWords:
         pipeline_tag="image-feature-extraction",
         papers=(),
         explained="`loss` is the last epoch's mean squared error on hidden patches; `feature_distance` the smallest "
-        "mean cosine distance between channels over the blocks (near 0 is collapse); `knn` and `linear_probe`, where they "
-        f"were asked for, top-1 in percent by frozen features.{colour}",
+        "mean cosine distance between channels over the blocks (near 0 is collapse); `knn` and `linear_probe`, where "
+        f"they were asked for, top-1 in percent by frozen features.{colour}",
         intended="First weights of a training on images like these (`--init`), and embeddings of them. No labels were "
         "used.",
         out_of_scope="It answers with embeddings alone: classes, boxes and masks need a training with labels.",
