@@ -64,7 +64,7 @@ def main() -> None:
         limit = int(random.uniform(1.3, 3) * GIB)
         size, workers = random.choice([64, 128, 224]), random.choice([0, 2])
         with tempfile.TemporaryDirectory() as folder, Limited(limit) as group:
-            command = [sys.executable, "-m", "convnext.cli", "train", "classify", str(args.images), "--image-size"]
+            command = [sys.executable, "-m", "convnext", "train", "classify", str(args.images), "--image-size"]
             command += [str(size), "--workers", str(workers), "--hours", "0.003", "--device", "cpu"]
             done = group.run([*command, "--batch-size", "auto", "--out", f"{folder}/run"])
             fits += done.returncode == 0

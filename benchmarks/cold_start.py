@@ -43,7 +43,7 @@ def programs(folder: Path) -> dict[str, list[str]]:
     convnext.convert(source, folder / "hf", "hf")
     pixels = np.random.default_rng(0).integers(0, 256, (20, 25, 3), dtype=np.uint8)
     Image.fromarray(pixels).resize((500, 400), Image.Resampling.BICUBIC).save(image)
-    predict = [sys.executable, "-m", "convnext.cli", "predict"]
+    predict = [sys.executable, "-m", "convnext", "predict"]
     found = {}
     for format, suffix in (("onnx", ".onnx"), ("openvino", ".xml"), ("aot", ".pt2")):
         out = convnext.export(source, folder / f"x{suffix}", format=format).path

@@ -73,7 +73,7 @@ def start(task: str, data: Path, out: Path, *more: str) -> subprocess.Popen:
     """The command, which goes on where there is something to go on from."""
     workers = str(random.randrange(3))
     return subprocess.Popen(
-        [sys.executable, "-m", "convnext.cli", *TASKS[task], str(data), "--out", str(out), "--resume", "auto",
+        [sys.executable, "-m", "convnext", *TASKS[task], str(data), "--out", str(out), "--resume", "auto",
          "--workers", workers, *more],
         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
         start_new_session=True,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -10,9 +12,13 @@ from typing import Any, Literal
 from convnext.runs.directory import Run
 from convnext.runs.ending import Ending, read_ending
 from convnext.tasks.build import build_task
+from convnext.tasks.card.facts import training_seconds
 from convnext.tasks.definition import TaskDefinition
 from convnext.tasks.registry import find_task
 from convnext.train.launch import launch
+
+LONG_FOR_CARD = 400.0
+"""Seconds of training from which a model's speed is measured at its end: that takes a twentieth of them at most."""
 
 Resume = bool | Literal["auto"]
 
@@ -72,6 +78,9 @@ def train(
     how: dict[str, Any] = {"recipe": recipe, "resume": resume, "overwrite": overwrite, "began": began}
     metrics = launch(task.name, build, str(data), Path(out), options, **how)
     run = Run(Path(out))
+    if metrics and training_seconds(run) >= LONG_FOR_CARD and run.read_config().get("hours") is None:
+        # A process of its own, whose memory is the model's: of what training left behind nothing would be known.
+        subprocess.run([sys.executable, "-m", "convnext", "card", str(run.path)], capture_output=True, check=False)
     ending = read_ending(run.path) if metrics else Ending()  # which the first process alone has written
     best = run.best if run.best.is_file() else None
     return TrainingResult(run.path, metrics, run.weights, best, **vars(ending))

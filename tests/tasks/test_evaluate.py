@@ -9,25 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from making import FAST, FAST_DETECT, FAST_SEGMENT, fails, make_folder, make_objects, make_scenes
+from making import fails, make_folder, make_objects, make_scenes
 
 from convnext import cli
 
-TASKS = {
-    "classify": (make_folder, FAST),
-    "detect": (make_objects, [*FAST_DETECT, "--base-lr", "3e-3", "--epochs", "4"]),
-    "segment": (make_scenes, [*FAST_SEGMENT, "--ignore-index", "9"]),
-}
 COUNTS = {"classify": (24, 12), "detect": (6, 3), "segment": (8, 3)}  # images of training and validation
-
-
-@pytest.fixture(scope="module", params=TASKS)
-def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path, Path]:
-    make, options = TASKS[request.param]
-    root = tmp_path_factory.mktemp(request.param)
-    data = make(root / "data")
-    assert cli.main(["train", request.param, str(data), "--out", str(root / "run"), *options]) == 0
-    return request.param, data, root / "run"
 
 
 def figures(capsys: pytest.CaptureFixture, *arguments: object) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from convnext import __version__
 from convnext.cli.analyze import ANALYSES
 from convnext.cli.benchmark import BENCHMARK
+from convnext.cli.card import CARD
 from convnext.cli.command import Command, Parser
 from convnext.cli.compare import COMPARE
 from convnext.cli.completion import COMPLETION
@@ -33,6 +34,7 @@ COMMANDS: tuple[Command, ...] = (
     CONVERT,
     EXPORT,
     BENCHMARK,
+    CARD,
     PACK,
     INDEX_COMMAND,
     *ANALYSES,

@@ -58,6 +58,11 @@ def code_block(text: str, language: str = "") -> str:
     return f"```{language}\n{text.rstrip()}\n```"
 
 
+def code_span(text: str) -> str:
+    """Text as code within a line."""
+    return f"`{' '.join(printable(text).replace('`', ' ').split())}`"
+
+
 def names(classes: Sequence[str]) -> str:
     """The first classes by name, and how many more there are."""
     return ", ".join(map(escaped, classes[:20])) + (f" and {len(classes) - 20} more" if len(classes) > 20 else "")

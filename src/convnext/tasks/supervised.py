@@ -135,7 +135,6 @@ class SupervisedTask(Task):
             **common_facts(run, self.config, model),
             "data": {name: {**describe_part(part), "classes": counts.get(name, {})} for name, part in parts.items()},
             "copies": count_copies(self.train, self.val, seconds),
-            "val_images": len(self.val),
             "intervals": self.intervals(predictor, answers, seconds),
         }
 

@@ -20,12 +20,11 @@ MOST_SECONDS = 10.0
 
 
 def common_facts(run: Run, config: TrainConfig, model: nn.Module) -> dict[str, Any]:
-    """Parameters, date, and energy."""
+    """Date and energy."""
     device = next(model.parameters()).device
     gpus = [torch.cuda.get_device_name(place) for place in range(distributed.count())] if device.type == "cuda" else []
     hours, about = training_seconds(run) / 3600, read_about(run.path, config.data)
     return {
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "ended": timestamp(),
         "energy": estimate_energy(hours, len(usable_cores()), gpus, about)._asdict(),
     }

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Any
 
-from convnext.printing import printable
-from convnext.tasks.card.stored import Stored
+from convnext.tasks.card.stored import Stored, shown_name
 from convnext.variants import find_variant
 from convnext.weights.licences import LICENCE
 
@@ -77,11 +75,6 @@ def hub_name(init: str) -> str | None:
     if entry is None or not entry.url.startswith(hub.PREFIX):
         return None
     return "/".join(entry.url.removeprefix(hub.PREFIX).split("/")[:2])
-
-
-def shown_name(data: str) -> str:
-    """Name of the data, without the folders that they lie in."""
-    return printable(Path(data).name or data).strip() or "data"
 
 
 def slug(name: str) -> str:

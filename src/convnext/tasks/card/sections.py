@@ -6,11 +6,12 @@ import json
 from collections.abc import Iterator
 
 from convnext.analysis.subgroups import LEAST
-from convnext.printing import command_line, counted
+from convnext.printing import counted
 from convnext.reports.card import (
     NOT_STATED,
     Section,
     code_block,
+    code_span,
     escaped,
     listed_facts,
     markdown_table,
@@ -19,14 +20,14 @@ from convnext.reports.card import (
 )
 from convnext.reports.citations import bibtex
 from convnext.tasks.card.about import ABOUT
-from convnext.tasks.card.stored import Stored
+from convnext.tasks.card.stored import Stored, shown_name
 from convnext.tasks.recipes import RECIPES
 from convnext.variants import find_variant
 from convnext.weights.calibration import CALIBRATION
 
 ROWS = 20
 """Rows of a table in a card, at most."""
-MACHINE = {"recipe", "data", "model", "device", "workers", "track", "keep_checkpoints", "save_every"}
+MACHINE = {"recipe", "init", "data", "model", "device", "workers", "track", "keep_checkpoints", "save_every"}
 """Options that say nothing of the model, or are said elsewhere."""
 
 
@@ -34,7 +35,7 @@ def lead(stored: Stored) -> str:
     """What the model is and reached, in two sentences."""
     config = stored.config
     variant = find_variant(config.model)
-    reached = f" It reached {escaped(stored.ending.reached)}." if stored.ending.reached else ""
+    reached = f" Result: {escaped(stored.ending.reached)}." if stored.ending.reached else ""
     return f"ConvNeXt V{variant.version} {stored.words.architecture}, trained by `convnext {stored.command}`.{reached}"
 
 
@@ -63,21 +64,20 @@ def stated(stored: Stored, name: str) -> str:
 
 def model(stored: Stored) -> str:
     """Network, size, input and output."""
-    config, meta = stored.config, stored.meta
-    variant, classes = find_variant(config.model), list(meta.get("classes", ()))
-    parameters = stored.facts.get("parameters")
-    megabytes = stored.run.weights.stat().st_size / 1e6 if stored.run.weights.is_file() else 0
+    config = stored.config
+    variant, classes = find_variant(config.model), stored.classes
+    megabytes = stored.run.weights.stat().st_size / 1e6
     side = config.image_size
     macs = variant.macs * (side / 224) ** 2 * (4 / config.stem_patch) ** 2
     restricted = stored.ending.licence
     facts = [
         ("Network", f"`{config.model}`, ConvNeXt V{variant.version} {stored.words.architecture}"),
-        ("Parameters", f"{parameters / 1e6:.2f} million" if parameters else ""),
+        ("Parameters", f"{stored.parameters / 1e6:.2f} million"),
         ("Multiply-adds", f"{macs / 1e9:.3g} billion for the backbone and an image of {side}×{side} pixels"),
         ("Weights", f"`model.safetensors`, {megabytes:.1f} MB"),
         ("Input", seen(stored)),
         ("Output", f"{len(classes)} classes: {names(classes)}" if classes else ""),
-        ("Started from", f"`{escaped(config.init)}`" if config.init else "random weights"),
+        ("Started from", code_span(shown_name(config.init)) if config.init else "random weights"),
         ("Licence", escaped(restricted) if restricted else stated(stored, "license")),
         ("Developed by", stated(stored, "developer")),
         ("Funded by", stated(stored, "funder")),
@@ -124,7 +124,7 @@ def data(stored: Stored) -> str:
     lines = [
         ("Source", stated(stored, "data_source")),
         ("Licence of the images", stated(stored, "data_license")),
-        ("Folder or table", f"`{escaped(stored.config.data)}`"),
+        ("Name", code_span(shown_name(stored.config.data))),
     ]
     for name, part in described.items():
         forms = ", ".join(f"{count:,} {form}" for form, count in part.get("forms", {}).items())
@@ -197,13 +197,13 @@ def results(stored: Stored) -> str:
         ends = intervals.get(name)
         rows.append([name, f"{value:.4f}", f"{ends[0]:.4f} to {ends[1]:.4f}" if ends else ""])
     parts = [markdown_table(["metric", "value", "95 % interval"], rows), stored.words.explained]
-    if not intervals and stored.facts.get("val_images"):
-        command = command_line("evaluate", stored.run.path, stored.config.data)
-        parts.append(f"Intervals were not computed; `{command} --by folder --out {stored.run.path}` does.")
+    if not intervals and stored.measured:
+        parts.append("Intervals were not computed: `convnext evaluate . DATA --by folder --out .` does.")
     if stored.by_class:
         head = list(stored.by_class[0])
         ordered = sorted(stored.by_class, key=lambda row: _number(row[head[-1]]))
-        table = markdown_table(head, [[escaped(row[name]) for name in head] for row in ordered[:ROWS]])
+        words = stored.meta.get("descriptions") or {}
+        table = markdown_table(head, [[escaped(words.get(row[n], row[n])) for n in head] for row in ordered[:ROWS]])
         which = "The weakest classes first" + (f", {ROWS} of {len(ordered)}" if len(ordered) > ROWS else "")
         parts.append(f"{which} (`per_class.csv`):\n\n{table}")
     parts.append(pictures_of(stored.run.path, stored.words.pictures))
@@ -227,9 +227,9 @@ def calibration(stored: Stored) -> str:
     """How far scores can be trusted."""
     fit = stored.meta.get(CALIBRATION)
     if fit is None:
-        if not stored.words.unit or "classes" not in stored.meta:
+        if not stored.calibrates:
             return ""
-        return "The answers have no scores to calibrate, or none were kept: too many classes and images."
+        return "Not fitted: `convnext evaluate . DATA --calibrate` does, unless there are too many scores to keep."
     picture = pictures_of(stored.run.path, [("reliability.png", "accuracy by score and by share answered")])
     if "temperature" in fit:
         text = (
@@ -241,7 +241,7 @@ def calibration(stored: Stored) -> str:
     else:
         rows = [
             [escaped(name), f"{score:.3f}", f"{f1:.1f}"]
-            for name, score, f1 in zip(stored.meta["classes"], fit["thresholds"], fit["f1"], strict=True)
+            for name, score, f1 in zip(stored.classes, fit["thresholds"], fit["f1"], strict=True)
         ]
         table = markdown_table(["class", "least score", "F1 at it, %"], rows[:ROWS])
         text = f"Scores from which an answer counts, for the highest F1 (`predict --calibrated`):\n\n{table}"
@@ -252,10 +252,8 @@ def by_group(stored: Stored) -> str:
     """Metrics by group, and the largest gaps."""
     groups = [group for group in stored.groups.get("groups", ()) if group["by"] != "all"]
     if not groups:
-        if not stored.facts.get("val_images"):
-            return ""
-        command = command_line("evaluate", stored.run.path, stored.config.data)
-        return f"Not measured: `{command} --groups TABLE --out {stored.run.path}` does, by columns of a table."
+        how = "`convnext evaluate . DATA --groups TABLE --out .` does, by columns of a table"
+        return f"Not measured: {how}." if stored.measured else ""
     metric = stored.groups["metric"]
     rows = []
     for group in groups[:ROWS]:
@@ -276,10 +274,7 @@ def by_group(stored: Stored) -> str:
 def robustness(stored: Stored) -> str:
     """The metric under corruptions."""
     if not stored.robustness:
-        if not stored.facts.get("val_images"):
-            return ""
-        command = command_line("analyze", "robustness", stored.run.path, stored.config.data)
-        return f"Not measured: `{command} --out {stored.run.path}` does."
+        return "Not measured: `convnext analyze robustness . DATA --out .` does." if stored.measured else ""
     row = stored.robustness[0]
     rows = [[escaped(name), value] for name, value in row.items() if value and name not in ("source", "metric")]
     picture = pictures_of(stored.run.path, [("robustness.png", "the metric by corruption and severity")])
@@ -301,15 +296,14 @@ def speed(stored: Stored) -> str:
     """Latency, throughput and memory, as `convnext card` measured them."""
     found = stored.facts.get("speed")
     if not found:
-        return f"Not measured yet: `{command_line('card', stored.run.path)}` does, in 20 seconds at most."
+        return "Not measured: `convnext card .` does, in 20 seconds at most."
     facts = [
         ("One image", f"{found['latency_ms']:.1f} ms"),
         ("In batches of 16", f"{found['images_per_s']:.1f} images a second" if found.get("images_per_s") else ""),
         ("Peak memory", f"{found['memory_mb']:.0f} MB" if found.get("memory_mb") else "not known on this system"),
         ("Measured on", f"{escaped(found['processor'])}, {found['threads']} threads, PyTorch in fp32, not compiled"),
     ]
-    more = command_line("benchmark", stored.run.path)
-    return f"{listed_facts(facts)}\n\n`{more}` compares formats and precisions."
+    return f"{listed_facts(facts)}\n\n`convnext benchmark .` compares formats and precisions."
 
 
 def energy(stored: Stored) -> str:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import csv
+import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from safetensors import safe_open
+
 from convnext.config import TrainConfig
+from convnext.printing import printable
 from convnext.runs.directory import Run, parsed, read_text
 from convnext.runs.ending import Ending, read_ending
 from convnext.runs.facts import read_facts
@@ -26,6 +30,7 @@ class Stored(NamedTuple):
         config: its options.
         words: the task's own.
         meta: stored with the weights.
+        parameters: numbers of the weights.
         metrics: of the run's end.
         ending: sentences on them.
         facts: `facts.json`.
@@ -41,6 +46,7 @@ class Stored(NamedTuple):
     config: TrainConfig
     words: CardWords
     meta: dict[str, Any]
+    parameters: int
     metrics: dict[str, Any]
     ending: Ending
     facts: dict[str, Any]
@@ -50,18 +56,37 @@ class Stored(NamedTuple):
     groups: dict[str, Any]
     robustness: list[dict[str, str]]
 
+    @property
+    def classes(self) -> list[str]:
+        """Names of the classes, or what they mean where names are codes."""
+        meanings = self.meta.get("descriptions") or {}
+        return [meanings.get(name, name) for name in self.meta.get("classes", ())]
+
+    @property
+    def measured(self) -> bool:
+        """Whether labels of validation images measure it."""
+        return self.command != "pretrain"
+
+    @property
+    def calibrates(self) -> bool:
+        """Whether its answers have scores that can be calibrated."""
+        return self.words.unit in ("images", "objects")
+
 
 def read_stored(run: Run) -> Stored:
     """What is stored of a run that has ended."""
     task = task_of_run(run.path)
     config = task.config.from_dict(run.read_config())
     meta = read_own_meta(run.weights) or {}
+    meanings = meta.get("descriptions") or {}
+    classes = [meanings.get(name, name) for name in meta.get("classes", ())]
     return Stored(
         run=run,
         command=task.command,
         config=config,
-        words=task.card_words(config, list(meta.get("classes", ()))),
+        words=task.card_words(config, classes),
         meta=meta,
+        parameters=count_parameters(run.weights),
         metrics=parsed(read_text(run.path / "result.json")),
         ending=read_ending(run.path),
         facts=read_facts(run.path),
@@ -71,6 +96,17 @@ def read_stored(run: Run) -> Stored:
         groups=parsed(read_text(run.path / GROUPS_FILE)),
         robustness=read_rows(run.path / "robustness-summary.csv"),
     )
+
+
+def count_parameters(weights: Path) -> int:
+    """How many numbers a weight file holds, by the shapes in its header."""
+    with safe_open(weights, framework="pt") as file:
+        return sum(math.prod(file.get_slice(key).get_shape()) for key in file.keys())  # noqa: SIM118 # not a mapping
+
+
+def shown_name(place: str) -> str:
+    """The last part of a path or address: a card is published, and says nothing of this machine's folders."""
+    return printable(Path(place).name or place).strip() or "data"
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:

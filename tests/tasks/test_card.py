@@ -1,0 +1,143 @@
+"""The card of a run: valid for the Hub, without a blank, with a snippet that runs, and nothing of this machine."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from huggingface_hub import ModelCard
+from making import make_folder
+
+from convnext import cli
+from convnext.errors import InputError
+from convnext.runs.directory import Run
+from convnext.tasks.card.about import FIELDS, read_about
+from convnext.tasks.card.write import write_card
+
+SECTIONS = ["Model", "Uses", "How to use it", "Data", "Training", "Results", "Known failures and limits",
+            "Speed and size", "Energy", "Citation"]  # fmt: skip
+TAGS = {"classify": "image-classification", "detect": "image-segmentation", "segment": "image-segmentation"}
+
+
+def sections(card: str) -> dict[str, str]:
+    """Text under each heading."""
+    parts = re.split(r"^## (.+)$", card, flags=re.M)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+def check(run: Path, tag: str) -> dict[str, str]:
+    """Assert what holds of all cards; returns the sections."""
+    text = (run / "README.md").read_text()
+    card = ModelCard(text)
+    assert card.data.pipeline_tag == tag
+    assert card.data.library_name == "convnext"
+    stored = json.loads((run / "result.json").read_text())
+    assert {each.metric_name: each.metric_value for each in card.data.eval_results} == stored
+    found = sections(text)
+    assert set(SECTIONS) <= set(found)
+    for title, body in found.items():
+        assert body.strip(), title
+        for line in body.splitlines():
+            assert not re.fullmatch(r"- \*\*.*:\*\*\s*", line), (title, line)
+    for picture in re.findall(r"!\[.*?\]\((.*?)\)", text):
+        assert (run / picture).is_file()
+    assert str(run.parent) not in text, "folders of this machine"
+    return found
+
+
+def snippet_of(found: dict[str, str]) -> str:
+    return found["How to use it"].split("```python\n")[1].split("```")[0]
+
+
+def photo(data: Path) -> Path:
+    return next(path for path in sorted(data.rglob("*.png")) if "annotations" not in path.parts)
+
+
+def test_card_of_each_task(trained: tuple[str, Path, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    task, data, run = trained
+    found = check(run, TAGS[task])
+    assert "not stated by the author (`developer` in `about.yaml`)" in found["Model"]
+    assert ("Calibration" in found) == (task != "segment")
+    assert "convnext evaluate . DATA --groups TABLE --out ." in found["Results by group"]
+    shutil.copytree(run, tmp_path / "run")
+    shutil.copyfile(photo(data), tmp_path / "run" / "photo.jpg")
+    monkeypatch.chdir(tmp_path / "run")
+    exec(snippet_of(found), {})
+
+
+def test_card_of_pre_training(colours: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = tmp_path / "run"
+    small = ["--image-size", "64", "--decoder-dim", "16", "--epochs", "1", "--batch-size", "8", "--workers", "0"]
+    argv = ["pretrain", str(colours / "train"), "--out", str(run), *small, "--muon-lr-scale", "none"]
+    assert cli.main(argv) == 0
+    found = check(run, "image-feature-extraction")
+    assert "Calibration" not in found
+    shutil.copyfile(photo(colours), run / "photo.jpg")
+    monkeypatch.chdir(run)
+    exec(snippet_of(found), {})
+
+
+def test_card_states_what_a_person_knows(run: Path, tmp_path: Path) -> None:
+    own = tmp_path / "run"
+    shutil.copytree(run, own)
+    (own / "about.yaml").write_text(
+        "developer: A. Person\npurpose: sorting *colours*\nlicense: MIT\nwatts: 200\ndata_citation: '@misc{colours}'\n"
+    )
+    write_card(Run(own))
+    text = (own / "README.md").read_text()
+    assert ModelCard(text).data.license == "mit"
+    found = sections(text)
+    assert "**Developed by:** A. Person" in found["Model"]
+    assert r"sorting \*colours\*" in found["Uses"]
+    assert "@misc{colours}" in found["Citation"]
+
+
+def test_card_says_which_options_differ(run: Path) -> None:
+    training = sections((run / "README.md").read_text())["Training"]
+    given = {name: json.loads((run / "config.json").read_text())[name] for name in ("epochs", "batch_size")}
+    for name, value in given.items():
+        assert f"| `{name}` | {value} |" in training
+    assert "`data`" not in training
+
+
+def test_card_holds_what_evaluate_and_analyze_wrote(
+    colours: Path, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    own = tmp_path / "run"
+    shutil.copytree(run, own)
+    argv = ["evaluate", str(own), str(colours), "--split", "all", "--by", "folder", "--out", str(own), "--workers", "0"]
+    assert cli.main(argv) == 0
+    (own / "robustness-summary.csv").write_text("source,metric,clean,mean\nrun,top1,90.0,45.5\n")
+    write_card(Run(own))
+    found = sections((own / "README.md").read_text())
+    assert "| folder | red |" in found["Results by group"]
+    assert re.search(r"\| top1 \| [\d.]+ \| [\d.]+ to [\d.]+ \|", found["Results"])
+    assert "| mean | 45.5 |" in found["Robustness"]
+
+
+def test_about_beside_the_data_counts_where_the_run_has_none(tmp_path: Path) -> None:
+    data, run = make_folder(tmp_path / "data"), tmp_path / "run"
+    run.mkdir()
+    (data / "about.yaml").write_text("developer: one\nfunder: two\n")
+    (run / "about.yaml").write_text("developer: three\n")
+    assert read_about(run, str(data)) == {"developer": "three", "funder": "two"}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("a: [", "not a YAML file"), ("- a", "expected fields"), ("devloper: x", "has a field 'devloper'")],
+)
+def test_about_that_cannot_be_read(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "about.yaml").write_text(text)
+    with pytest.raises(InputError, match=said):
+        read_about(tmp_path, str(tmp_path))
+
+
+def test_fields_of_about_are_in_the_how_to() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "how-to.md").read_text()
+    assert FIELDS
+    for name in FIELDS:
+        assert f"{name}:" in page

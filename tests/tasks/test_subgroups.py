@@ -1,0 +1,163 @@
+"""`convnext evaluate --groups`, `--costs` and `--calibrate`: by hand from the table of images, and what is refused."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from making import fails
+from PIL import Image
+
+from convnext import cli
+from convnext.tasks.subgroups import values_of
+
+
+def evaluated(capsys: pytest.CaptureFixture, *arguments: object) -> dict[str, Any]:
+    capsys.readouterr()
+    assert cli.main(["evaluate", *map(str, arguments), "--workers", "0", "--json"]) == 0
+    return json.loads(capsys.readouterr().out.splitlines()[-1])
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture
+def noisy(colours: Path, tmp_path: Path) -> tuple[Path, Path]:
+    """The images of `colours` four times over, half of them noise, and the table that says which."""
+    data, lines = tmp_path / "data", ["path,camera,site"]
+    draws = np.random.default_rng(0)
+    for path in sorted((colours / "train").rglob("*.png")):
+        for copy in range(4):
+            place = data / "val" / path.parent.name / f"{path.stem}-{copy}.png"
+            place.parent.mkdir(parents=True, exist_ok=True)
+            pixels = np.asarray(Image.open(path).convert("RGB"))
+            image = (
+                Image.fromarray(draws.integers(0, 256, pixels.shape, dtype=np.uint8)) if copy % 2 else Image.open(path)
+            )
+            image.save(place)
+            lines.append(f"{place.relative_to(data)},{'bad' if copy % 2 else 'good'},{copy // 2}")
+    table = tmp_path / "groups.csv"
+    table.write_text("\n".join(lines) + "\n")
+    return data, table
+
+
+def test_groups_equal_a_computation_by_hand(
+    noisy: tuple[Path, Path], run: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    data, table = noisy
+    found = evaluated(capsys, run, data, "--groups", table, "--split", "val", "--out", tmp_path / "out")
+    group = {str(data / row["path"]): row for row in rows(table)}
+    right: dict[tuple[str, str], list[bool]] = {}
+    for row in rows(tmp_path / "out" / "images.csv"):
+        own = group[row["path"]]
+        for by, value in (
+            ("all", "all"),
+            ("camera", own["camera"]),
+            ("site", own["site"]),
+            ("camera × site", f"{own['camera']}, {own['site']}"),
+        ):
+            right.setdefault((by, value), []).append(row["right"] == "True")
+    ours = {(each["by"], each["group"]): each for each in found["groups"]}
+    assert ours.keys() == right.keys()
+    for key, own in right.items():
+        assert ours[key]["images"] == len(own)
+        assert ours[key]["metrics"]["top1"] == pytest.approx(100 * sum(own) / len(own), abs=1e-4)
+        low, high = ours[key]["intervals"]["top1"]
+        assert low <= ours[key]["metrics"]["top1"] <= high
+    gap = next(each for each in found["gaps"] if each["by"] == "camera")
+    assert (gap["lowest"], gap["highest"]) == ("bad", "good")
+    assert gap["low"] > 0
+    stored = json.loads((tmp_path / "out" / "groups.json").read_text())
+    assert stored["gaps"] == found["gaps"]
+    assert (tmp_path / "out" / "groups.png").is_file()
+
+
+def test_a_planted_weakness_is_named_in_print(
+    noisy: tuple[Path, Path], run: Path, capsys: pytest.CaptureFixture
+) -> None:
+    data, table = noisy
+    capsys.readouterr()
+    argv = ["evaluate", run, data, "--groups", table, "--by", "camera", "--workers", "0"]
+    assert cli.main([str(each) for each in argv]) == 0
+    assert "largest gap: 'bad' is " in capsys.readouterr().out
+
+
+def test_groups_of_every_task(trained: tuple[str, Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    _, data, run = trained
+    found = evaluated(capsys, run, data, "--split", "all", "--by", "size,brightness,camera", "--out", tmp_path / "out")
+    everything = found["groups"][0]
+    assert everything["by"] == "all"
+    for name, value in everything["metrics"].items():
+        assert value == pytest.approx(found[name], abs=1e-4), name
+    assert {each["by"] for each in found["groups"]} >= {"size", "brightness", "camera", "size × camera"}
+    assert rows(tmp_path / "out" / "groups.csv")
+
+
+def test_a_temperature_is_stored_and_used(
+    colours: Path, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    own = tmp_path / "run"
+    shutil.copytree(run, own)
+    before = evaluated(capsys, own, colours)
+    fitted = evaluated(capsys, own, colours, "--split", "train", "--calibrate")
+    assert fitted["temperature"] > 0
+    after = evaluated(capsys, own, colours, "--calibrated")
+    assert after["top1"] == before["top1"]
+    assert (after["val_loss"] != before["val_loss"]) == (abs(fitted["temperature"] - 1) > 1e-3)
+    image = next((colours / "val").rglob("*.png"))
+    assert cli.main(["export", str(own), "--format", "onnx", "--out", str(tmp_path / "x.onnx")]) == 0
+    scores = {}
+    for source in (own, tmp_path / "x.onnx"):
+        for option in ([], ["--calibrated"]):
+            capsys.readouterr()
+            assert cli.main(["predict", str(source), str(image), "--json", *option]) == 0
+            scores[source.name, *option] = [each["score"] for each in json.loads(capsys.readouterr().out)]
+    assert scores["run", "--calibrated"] == pytest.approx(scores["x.onnx", "--calibrated"], abs=1e-4)
+    logits = np.log(scores["run",]) / fitted["temperature"]
+    expected = np.exp(logits) / np.exp(logits).sum()
+    assert scores["run", "--calibrated"] == pytest.approx(expected.tolist(), abs=1e-4)
+
+
+def test_costs_decide(colours: Path, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    (tmp_path / "costs.csv").write_text("true,blue,green,red,ask\nblue,0,1,1,0\ngreen,1,0,1,0\nred,1,1,0,0\n")
+    found = evaluated(capsys, run, colours, "--costs", tmp_path / "costs.csv", "--out", tmp_path / "out")
+    assert found["cost"] == 0
+    assert found["cost_of_answers"] == pytest.approx(1 - found["top1"] / 100, abs=1e-6)
+    assert {row["decision"] for row in rows(tmp_path / "out" / "images.csv")} == {"ask"}
+
+
+def test_what_is_refused(colours: Path, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    table = tmp_path / "groups.csv"
+    table.write_text("path,age\nnone.png,3\n")
+    assert "no row for any image" in fails(capsys, "evaluate", run, colours, "--groups", table)
+    assert "--by sex: no such column" in fails(capsys, "evaluate", run, colours, "--by", "sex")
+    assert "not a file" in fails(capsys, "evaluate", run, colours, "--groups", tmp_path / "nothing.csv")
+    assert "give one of the two" in fails(capsys, "evaluate", run, colours, "--calibrate", "--calibrated")
+    assert "cannot read" in fails(capsys, "evaluate", run, colours, "--costs", tmp_path / "nothing.csv")
+
+
+def test_answers_without_scores_are_not_calibrated(
+    trained: tuple[str, Path, Path], capsys: pytest.CaptureFixture
+) -> None:
+    task, data, run = trained
+    if task == "segment":
+        assert "no calibration is stored" in fails(capsys, "evaluate", run, data, "--calibrated")
+        assert "nothing can be calibrated" in fails(capsys, "evaluate", run, data, "--calibrate")
+    else:
+        assert evaluated(capsys, run, data, "--calibrated")
+
+
+def test_many_numbers_are_taken_in_quarters_and_gaps_are_said() -> None:
+    cells = [str(age) for age in range(20, 60)] + [""]
+    found = values_of(cells)
+    assert found[-1] == "not stated"
+    assert len(set(found)) == 5
+    assert values_of(["1", "2", ""]) == ["1", "2", "not stated"]
+    assert values_of([*cells, "old"])[0] == "20"
