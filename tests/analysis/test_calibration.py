@@ -82,7 +82,7 @@ def test_halves_are_calibrated_by_each_other() -> None:
 
 def test_where_every_answer_is_right_a_temperature_is_finite() -> None:
     logits = np.eye(4) * 5
-    assert 0 < fit_temperature(logits, np.arange(4)) < 0.1
+    assert 0 < fit_temperature(logits, np.arange(4)) < 0.2
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -112,17 +112,26 @@ def test_a_temperature_is_stored_and_used(
     assert after["top1"] == before["top1"]
     assert (after["val_loss"] != before["val_loss"]) == (abs(fitted["temperature"] - 1) > 1e-3)
     image = next((colours / "val").rglob("*.png"))
-    assert cli.main(["export", str(own), "--format", "onnx", "--out", str(tmp_path / "x.onnx")]) == 0
-    scores = {}
-    for source in (own, tmp_path / "x.onnx"):
-        for option in ([], ["--calibrated"]):
-            capsys.readouterr()
-            assert cli.main(["predict", str(source), str(image), "--json", *option]) == 0
-            scores[source.name, *option] = [each["score"] for each in json.loads(capsys.readouterr().out)]
-    assert scores["run", "--calibrated"] == pytest.approx(scores["x.onnx", "--calibrated"], abs=1e-4)
-    logits = np.log(scores["run",]) / fitted["temperature"]
+    plain, calibrated = scores(own, image, capsys), scores(own, image, capsys, "--calibrated")
+    logits = np.log(plain) / fitted["temperature"]
     expected = np.exp(logits) / np.exp(logits).sum()
-    assert scores["run", "--calibrated"] == pytest.approx(expected.tolist(), abs=1e-4)
+    assert calibrated == pytest.approx(expected.tolist(), abs=1e-4)
+
+
+@pytest.mark.heavy
+def test_a_calibration_travels_into_exports(
+    colours: Path, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    image = next((colours / "val").rglob("*.png"))
+    assert cli.main(["export", str(run), "--format", "onnx", "--out", str(tmp_path / "x.onnx")]) == 0
+    ours, exported = (scores(source, image, capsys, "--calibrated") for source in (run, tmp_path / "x.onnx"))
+    assert exported == pytest.approx(ours, abs=1e-4)
+
+
+def scores(source: Path, image: Path, capsys: pytest.CaptureFixture, *options: str) -> list[float]:
+    capsys.readouterr()
+    assert cli.main(["predict", str(source), str(image), "--json", *options]) == 0
+    return [each["score"] for each in json.loads(capsys.readouterr().out)]
 
 
 def test_costs_decide(colours: Path, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

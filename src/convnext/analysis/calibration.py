@@ -160,7 +160,7 @@ def best_threshold(scores: np.ndarray, right: np.ndarray, true: int) -> Threshol
 def thresholds_stored(best: Sequence[Threshold], images: int) -> dict[str, Any]:
     """Thresholds in the order of the classes, with F1 in percent, as they are stored with weights."""
     return {
-        "thresholds": [round(each.score, 6) for each in best],
+        "thresholds": [each.score for each in best],  # not rounded: an answer with that very score counts
         "f1": [round(100 * each.f1, 2) for each in best],
         "images": images,
     }

@@ -53,11 +53,14 @@ def read_costs(path: Path, classes: Sequence[str]) -> Costs:
     matrix = np.empty((len(classes), len(decisions)))
     for place, name in enumerate(classes):
         try:
-            matrix[place] = [float(cell) for cell in rows[name]]
+            costs = [float(cell) for cell in rows[name]]
         except ValueError:
+            costs = []
+        if len(costs) != len(decisions):
             raise InputError(
                 f"{path}: the row of {quoted(name)} is not {len(decisions)} numbers, one for each decision"
-            ) from None
+            )
+        matrix[place] = costs
     if not np.isfinite(matrix).all():
         raise InputError(f"{path}: a cost is not a finite number")
     return Costs(decisions, matrix)
