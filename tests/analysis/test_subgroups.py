@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from convnext.analysis.subgroups import (
-    LEAST,
+    LEAST_IMAGES,
     in_quarters,
     interval,
     largest_gap,
@@ -54,11 +54,11 @@ def test_an_interval_depends_on_nothing_but_the_group() -> None:
 
 
 def test_the_largest_gap_and_groups_too_small_for_one() -> None:
-    right = np.concatenate([np.arange(100) % 10 != 0, np.arange(100) % 2 == 0, np.zeros(LEAST - 1, dtype=bool)])
-    sizes = {"good": range(100), "bad": range(100, 200), "few": range(200, 200 + LEAST - 1)}
+    right = np.concatenate([np.arange(100) % 10 != 0, np.arange(100) % 2 == 0, np.zeros(LEAST_IMAGES - 1, dtype=bool)])
+    sizes = {"good": range(100), "bad": range(100, 200), "few": range(200, 200 + LEAST_IMAGES - 1)}
     groups = [measure_group("by", name, places, measured(right), 300) for name, places in sizes.items()]
     assert not groups[2].intervals
-    assert groups[2].images == LEAST - 1
+    assert groups[2].images == LEAST_IMAGES - 1
     gap = largest_gap(groups, "top1")
     assert gap is not None
     assert (gap.highest, gap.lowest, gap.gap) == ("good", "bad", 40)

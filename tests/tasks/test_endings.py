@@ -44,7 +44,7 @@ def end(tmp_path: Path, capsys: pytest.CaptureFixture) -> End:
         assert json.loads((out / "summary.json").read_text()) == vars(stored)
         assert not [value for value in json.loads((out / "result.json").read_text()).values() if isinstance(value, str)]
         card = (out / "README.md").read_text(errors="surrogateescape").replace("\\", "")
-        assert f"Weakest: {stored.weakest}.".replace("\\", "") in card
+        assert f"**Weakest:** {stored.weakest}\n".replace("\\", "") in card
         assert cli.main(["runs", str(out), "--json"]) == 0
         (row,) = json.loads(capsys.readouterr().out)
         assert (row["reached"], row["weakest"]) == (stored.reached, stored.weakest)

@@ -14,7 +14,7 @@ from making import fails
 from PIL import Image
 
 from convnext import cli
-from convnext.tasks.subgroups import values_of
+from convnext.tasks.subgroups import group_names
 
 
 def evaluated(capsys: pytest.CaptureFixture, *arguments: object) -> dict[str, Any]:
@@ -165,8 +165,8 @@ def test_answers_without_scores_are_not_calibrated(
 
 def test_many_numbers_are_taken_in_quarters_and_gaps_are_said() -> None:
     cells = [str(age) for age in range(20, 60)] + [""]
-    found = values_of(cells)
+    found = group_names(cells)
     assert found[-1] == "not stated"
     assert len(set(found)) == 5
-    assert values_of(["1", "2", ""]) == ["1", "2", "not stated"]
-    assert values_of([*cells, "old"])[0] == "20"
+    assert group_names(["1", "2", ""]) == ["1", "2", "not stated"]
+    assert group_names([*cells, "old"])[0] == "20"

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-BINS = 15
+SCORE_BINS = 15
 """Bins of equal width in which scores are compared with accuracy, as in the paper."""
 COLDEST, HOTTEST = 1 / 64, 64.0
 """Range in which a temperature is looked for."""
@@ -34,7 +34,7 @@ class Bin(NamedTuple):
     accuracy: float
 
 
-def reliability(scores: np.ndarray, right: np.ndarray, bins: int = BINS) -> list[Bin]:
+def reliability(scores: np.ndarray, right: np.ndarray, bins: int = SCORE_BINS) -> list[Bin]:
     """Scores `[M]` and whether the answers are right `[M]`, compared in bins of equal width."""
     edges = np.linspace(0, 1, bins + 1)
     places = np.clip(np.searchsorted(edges, scores, side="left") - 1, 0, bins - 1)
@@ -46,7 +46,7 @@ def reliability(scores: np.ndarray, right: np.ndarray, bins: int = BINS) -> list
     return found
 
 
-def calibration_error(scores: np.ndarray, right: np.ndarray, bins: int = BINS) -> float:
+def calibration_error(scores: np.ndarray, right: np.ndarray, bins: int = SCORE_BINS) -> float:
     """Expected calibration error (ECE), from 0 to 1: the bins' mean distance of score and accuracy, by images."""
     parts = [each for each in reliability(scores.astype(np.float64), right, bins) if each.images]
     return sum(each.images * abs(each.score - each.accuracy) for each in parts) / max(1, len(scores))

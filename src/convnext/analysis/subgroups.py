@@ -12,7 +12,7 @@ from zlib import crc32
 
 import numpy as np
 
-LEAST = 20
+LEAST_IMAGES = 20
 """Images of a group from which an interval says something."""
 LEVEL = 95
 """Intervals hold the true value in so many percent of the cases."""
@@ -29,7 +29,7 @@ class GroupMetrics(NamedTuple):
         group: its value there.
         images: how many there are.
         metrics: by name.
-        intervals: ends of each metric's interval by name; empty for a group of fewer than `LEAST` images.
+        intervals: ends of each metric's interval by name; empty for a group of fewer than `LEAST_IMAGES` images.
         samples: each metric of resampled images by name, from which the intervals are; likewise.
     """
 
@@ -56,7 +56,7 @@ class Gap(NamedTuple):
 def measure_group(by: str, group: str, places: Sequence[int], measure: Measure, resamples: int) -> GroupMetrics:
     """Metrics of the images at `places`, with intervals; the draws depend on the group's name alone."""
     metrics = {name: value for name, value in measure(places).items() if isinstance(value, int | float)}
-    if len(places) < LEAST:
+    if len(places) < LEAST_IMAGES:
         return GroupMetrics(by, group, len(places), metrics, {}, {})
     draws, own = np.random.default_rng(crc32(f"{by}\0{group}".encode(errors="replace"))), np.asarray(places)
     drawn = [measure(draws.choice(own, len(own)).tolist()) for _ in range(resamples)]

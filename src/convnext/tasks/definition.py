@@ -65,9 +65,9 @@ class TaskDefinition(ABC):
         """What can follow a training on `data` into `out`: commands to paste, with a word in capitals for what is
         not known."""
 
-    @abstractmethod
     def card_words(self, config: Any, classes: Sequence[str]) -> CardWords:
-        """Words of the task in a model card."""
+        """Words of the task in a model card. `InputError` for a task that has none."""
+        raise InputError(f"`convnext {self.command}` has no words for a model card")
 
     def check(self, config: Any) -> tuple[list[str], list[str]]:
         """What is in a data set, line by line, and what is wrong with it. `InputError` for a task that cannot say."""

@@ -13,7 +13,7 @@ from PIL import Image
 
 from convnext.analysis.plots import plot_groups
 from convnext.analysis.subgroups import (
-    LEAST,
+    LEAST_IMAGES,
     Gap,
     GroupMetrics,
     Measure,
@@ -77,13 +77,13 @@ def group_columns(
         open_image: gives the image at a place.
         data: where it lies; a table's paths may be relative to it.
         table: CSV, TSV or Parquet with a column of paths; images without a row are left out.
-        by: columns of the table, or of `OWN`; None: all of the table's.
+        by: columns of the table, or of `IMAGE_COLUMNS`; None: all of the table's.
 
     Raises:
         InputError: no table and no column, an unknown one, or a table without a row for any image.
     """
     if table is None and not by:
-        raise InputError(f"--by names none of {', '.join(OWN)}, and there is no table of groups")
+        raise InputError(f"--by names none of {', '.join(IMAGE_COLUMNS)}, and there is no table of groups")
     rows = {} if table is None else rows_of_table(table, part.sources, data)
     places = list(range(len(part))) if table is None else sorted(rows)
     if table is not None and len(places) < len(part):
@@ -92,11 +92,11 @@ def group_columns(
     columns = {}
     for name in by or known:
         if name in known:
-            columns[name] = values_of([rows[place][name] for place in places])
-        elif name in OWN:
-            columns[name] = OWN[name](part, open_image, places)
+            columns[name] = group_names([rows[place][name] for place in places])
+        elif name in IMAGE_COLUMNS:
+            columns[name] = IMAGE_COLUMNS[name](part, open_image, places)
         else:
-            raise InputError(f"--by {name}: no such column; there are {', '.join([*known, *OWN])}")
+            raise InputError(f"--by {name}: no such column; there are {', '.join([*known, *IMAGE_COLUMNS])}")
     return columns, places
 
 
@@ -121,7 +121,7 @@ def rows_of_table(table: Path, sources: Sequence[str], data: str) -> dict[int, d
     return found
 
 
-def values_of(cells: Sequence[Any]) -> list[str]:
+def group_names(cells: Sequence[Any]) -> list[str]:
     """Cells of a column as names of groups; many different numbers are taken in quarters."""
     texts = ["" if cell is None else str(cell).strip() for cell in cells]
     numbers = [number_of(text) for text in texts]
@@ -191,7 +191,7 @@ def camera_of(source: str) -> str:
         return NONE
 
 
-OWN = {"folder": by_folder, "size": by_size, "brightness": by_brightness, "camera": by_camera}
+IMAGE_COLUMNS = {"folder": by_folder, "size": by_size, "brightness": by_brightness, "camera": by_camera}
 """Columns that the images themselves give."""
 
 
@@ -221,7 +221,7 @@ def groups_stored(found: Subgroups) -> dict[str, Any]:
             "by": group.by,
             "group": group.group,
             "images": group.images,
-            "too_small": group.images < LEAST,
+            "too_small": group.images < LEAST_IMAGES,
             "metrics": dict(group.metrics),
             "intervals": {name: list(ends) for name, ends in group.intervals.items()},
         }

@@ -17,7 +17,7 @@ from convnext.data.image_set import ImageSet
 from convnext.data.images.decode import read_bytes
 from convnext.errors import ImageError
 
-SIZED = 200
+MOST_SIZED = 200
 """Images of a part, at most, whose sizes are read."""
 FORMS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".tif": "TIFF", ".tiff": "TIFF", ".webp": "WebP"}
 
@@ -25,8 +25,8 @@ FORMS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".tif": "TIFF", ".tiff"
 def describe_part(part: Any) -> dict[str, Any]:
     """Images of a part: "images", their "sizes" ([width, height] of the smallest, the median and the largest by area),
     and counts of "forms"."""
-    places = range(0, len(part), max(1, -(-len(part) // SIZED)))
-    sizes = sorted((size for place in places if (size := size_of(part, place))), key=lambda size: size[0] * size[1])
+    places = range(0, len(part), max(1, -(-len(part) // MOST_SIZED)))
+    sizes = sorted((size for place in places if (size := stored_size(part, place))), key=lambda size: size[0] * size[1])
     forms = Counter(form_of(source) for source in part.sources)
     found: dict[str, Any] = {"images": len(part), "forms": dict(forms.most_common(5))}
     if sizes:
@@ -40,7 +40,7 @@ def form_of(source: str) -> str:
     return FORMS.get(suffix, suffix.removeprefix(".").upper()[:8] or "in memory")
 
 
-def size_of(part: Any, place: int) -> tuple[int, int] | None:
+def stored_size(part: Any, place: int) -> tuple[int, int] | None:
     """Width and height of an image as it lies in its file; None if it cannot be read."""
     if isinstance(part, ImageSet) and part.images is not None:
         height, width = part.images[place].shape[:2]

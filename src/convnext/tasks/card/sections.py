@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
-from convnext.analysis.subgroups import LEAST
+from convnext.analysis.subgroups import LEAST_IMAGES
+from convnext.config import TrainConfig
 from convnext.printing import counted
 from convnext.reports.card import (
     NOT_STATED,
@@ -25,7 +26,7 @@ from convnext.tasks.recipes import RECIPES
 from convnext.variants import find_variant
 from convnext.weights.calibration import CALIBRATION
 
-ROWS = 20
+MOST_ROWS = 20
 """Rows of a table in a card, at most."""
 MACHINE = {"recipe", "init", "data", "model", "device", "workers", "track", "keep_checkpoints", "save_every"}
 """Options that say nothing of the model, or are said elsewhere."""
@@ -49,7 +50,7 @@ def all_of(stored: Stored) -> Iterator[Section]:
     yield Section("Results", results(stored))
     yield Section("Calibration", calibration(stored))
     yield Section("Results by group", by_group(stored))
-    yield Section("Robustness", robustness(stored))
+    yield Section("Robustness", under_corruptions(stored))
     yield Section("Known failures and limits", failures(stored))
     yield Section("Speed and size", speed(stored))
     yield Section("Energy", energy(stored))
@@ -77,7 +78,7 @@ def model(stored: Stored) -> str:
         ("Weights", f"`model.safetensors`, {megabytes:.1f} MB"),
         ("Input", seen(stored)),
         ("Output", f"{len(classes)} classes: {names(classes)}" if classes else ""),
-        ("Started from", code_span(shown_name(config.init)) if config.init else "random weights"),
+        ("Started from", first_weights(config)),
         ("Licence", escaped(restricted) if restricted else stated(stored, "license")),
         ("Developed by", stated(stored, "developer")),
         ("Funded by", stated(stored, "funder")),
@@ -85,6 +86,12 @@ def model(stored: Stored) -> str:
         ("Language", "none: the model reads images alone"),
     ]
     return listed_facts(facts)
+
+
+def first_weights(config: TrainConfig) -> str:
+    """What training began with, and what of it stayed fixed."""
+    weights = code_span(shown_name(config.init)) if config.init else "random weights"
+    return f"{weights}, the backbone frozen" if config.freeze_backbone else weights
 
 
 def seen(stored: Stored) -> str:
@@ -145,8 +152,8 @@ def data(stored: Stored) -> str:
         return listed_facts(lines)
     labels = list(dict.fromkeys(label for part in counts for label in part))
     parts = [name for name, part in described.items() if part.get("classes")]
-    rows = [[escaped(label), *(f"{own.get(label, 0):,}" for own in counts)] for label in labels[:ROWS]]
-    rest = f"\n\nand {len(labels) - ROWS} more classes" if len(labels) > ROWS else ""
+    rows = [[escaped(label), *(f"{own.get(label, 0):,}" for own in counts)] for label in labels[:MOST_ROWS]]
+    rest = f"\n\nand {len(labels) - MOST_ROWS} more classes" if len(labels) > MOST_ROWS else ""
     head = ["class", *(f"{stored.words.unit}, {name}" for name in parts)]
     return f"{listed_facts(lines)}\n\n{markdown_table(head, rows)}{rest}"
 
@@ -203,8 +210,10 @@ def results(stored: Stored) -> str:
         head = list(stored.by_class[0])
         ordered = sorted(stored.by_class, key=lambda row: _number(row[head[-1]]))
         words = stored.meta.get("descriptions") or {}
-        table = markdown_table(head, [[escaped(words.get(row[n], row[n])) for n in head] for row in ordered[:ROWS]])
-        which = "The weakest classes first" + (f", {ROWS} of {len(ordered)}" if len(ordered) > ROWS else "")
+        table = markdown_table(
+            head, [[escaped(words.get(row[n], row[n])) for n in head] for row in ordered[:MOST_ROWS]]
+        )
+        which = "The weakest classes first" + (f", {MOST_ROWS} of {len(ordered)}" if len(ordered) > MOST_ROWS else "")
         parts.append(f"{which} (`per_class.csv`):\n\n{table}")
     parts.append(pictures_of(stored.run.path, stored.words.pictures))
     return "\n\n".join(part for part in parts if part)
@@ -243,7 +252,7 @@ def calibration(stored: Stored) -> str:
             [escaped(name), f"{score:.3f}", f"{f1:.1f}"]
             for name, score, f1 in zip(stored.classes, fit["thresholds"], fit["f1"], strict=True)
         ]
-        table = markdown_table(["class", "least score", "F1 at it, %"], rows[:ROWS])
+        table = markdown_table(["class", "least score", "F1 at it, %"], rows[:MOST_ROWS])
         text = f"Scores from which an answer counts, for the highest F1 (`predict --calibrated`):\n\n{table}"
     return f"{text}\n\n{picture}".rstrip()
 
@@ -256,9 +265,9 @@ def by_group(stored: Stored) -> str:
         return f"Not measured: {how}." if stored.measured else ""
     metric = stored.groups["metric"]
     rows = []
-    for group in groups[:ROWS]:
+    for group in groups[:MOST_ROWS]:
         ends, value = group["intervals"].get(metric), group["metrics"].get(metric)
-        known = f"{ends[0]:.2f} to {ends[1]:.2f}" if ends else f"fewer than {LEAST} images say too little"
+        known = f"{ends[0]:.2f} to {ends[1]:.2f}" if ends else f"fewer than {LEAST_IMAGES} images say too little"
         figure = "" if value is None else f"{value:.2f}"
         rows.append([escaped(group["by"]), escaped(group["group"]), f"{group['images']:,}", figure, known])
     table = markdown_table(["by", "group", "images", metric, "95 % interval"], rows)
@@ -267,11 +276,11 @@ def by_group(stored: Stored) -> str:
         f"({gap['low']:.2f} to {gap['high']:.2f})"
         for gap in stored.groups["gaps"]
     )
-    more = f"\n\nand {len(groups) - ROWS} more groups in `groups.csv`" if len(groups) > ROWS else ""
+    more = f"\n\nand {len(groups) - MOST_ROWS} more groups in `groups.csv`" if len(groups) > MOST_ROWS else ""
     return f"{table}{more}\n\nThe largest gaps:\n\n{gaps}" if gaps else f"{table}{more}"
 
 
-def robustness(stored: Stored) -> str:
+def under_corruptions(stored: Stored) -> str:
     """The metric under corruptions."""
     if not stored.robustness:
         return "Not measured: `convnext analyze robustness . DATA --out .` does." if stored.measured else ""

@@ -27,6 +27,7 @@ class Stored(NamedTuple):
     Args:
         run: the run.
         command: that trained it, after `convnext`.
+        measured: whether labels of validation images measure it.
         config: its options.
         words: the task's own.
         meta: stored with the weights.
@@ -43,6 +44,7 @@ class Stored(NamedTuple):
 
     run: Run
     command: str
+    measured: bool
     config: TrainConfig
     words: CardWords
     meta: dict[str, Any]
@@ -63,11 +65,6 @@ class Stored(NamedTuple):
         return [meanings.get(name, name) for name in self.meta.get("classes", ())]
 
     @property
-    def measured(self) -> bool:
-        """Whether labels of validation images measure it."""
-        return self.command != "pretrain"
-
-    @property
     def calibrates(self) -> bool:
         """Whether its answers have scores that can be calibrated."""
         return self.words.unit in ("images", "objects")
@@ -83,6 +80,7 @@ def read_stored(run: Run) -> Stored:
     return Stored(
         run=run,
         command=task.command,
+        measured=task.answers,
         config=config,
         words=task.card_words(config, classes),
         meta=meta,

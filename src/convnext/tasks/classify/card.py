@@ -8,7 +8,7 @@ from convnext.reports.card import names
 from convnext.tasks.card.words import CardWords
 from convnext.tasks.classify.config import ClassifyConfig
 
-SNIPPET = """import convnext
+_SNIPPET = """import convnext
 
 model = convnext.load(".")
 for label in model("photo.jpg", top_k=3):
@@ -38,7 +38,7 @@ def classification_words(config: ClassifyConfig, classes: Sequence[str]) -> Card
             if several
             else "An image that shows none of these classes is given one of them all the same."
         ),
-        snippet=SNIPPET,
+        snippet=_SNIPPET,
         pictures=[
             ("curves.png", "learning curves"),
             ("confusion.png", "confusion matrix"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from convnext.tasks.card.words import CardWords
 from convnext.tasks.depth.config import DepthConfig
 
-SNIPPET = """import convnext
+_SNIPPET = """import convnext
 
 model = convnext.load(".")
 depths = model("photo.jpg")
@@ -25,7 +25,7 @@ def depth_words(config: DepthConfig) -> CardWords:
         "near or too far.",
         intended="Saying of every pixel how far away it is, in scenes like those it was trained on.",
         out_of_scope="Scenes of other distances, and cameras of another angle of view: depths are off by a factor.",
-        snippet=SNIPPET,
+        snippet=_SNIPPET,
         pictures=[("curves.png", "learning curves"), ("gallery.png", "image, truth and prediction")],
         unit="",
     )

@@ -8,7 +8,7 @@ from convnext.reports.card import names
 from convnext.tasks.card.words import CardWords
 from convnext.tasks.detect.config import DetectConfig
 
-SNIPPET = """import convnext
+_SNIPPET = """import convnext
 
 model = convnext.load(".")
 for found in model("photo.jpg"):
@@ -28,7 +28,7 @@ def detection_words(config: DetectConfig, classes: Sequence[str]) -> CardWords:
         "s, m and l are small, medium and large objects.",
         intended=f"Finding objects{outlines} of these classes: {names(classes)}.",
         out_of_scope="Objects of other classes are passed over, or taken for one of these.",
-        snippet=SNIPPET,
+        snippet=_SNIPPET,
         pictures=[
             ("curves.png", "learning curves"),
             ("precision_recall.png", "precision by recall"),

@@ -8,7 +8,7 @@ from convnext.reports.card import names
 from convnext.tasks.card.words import CardWords
 from convnext.tasks.segment.config import SegmentConfig
 
-SNIPPET = """import convnext
+_SNIPPET = """import convnext
 
 model = convnext.load(".")
 labels = model("photo.jpg")
@@ -26,7 +26,7 @@ def segmentation_words(config: SegmentConfig, classes: Sequence[str]) -> CardWor
         "mIoU is the mean over the classes of intersection over union.",
         intended=f"Saying of every pixel which of these classes it shows: {names(classes)}.",
         out_of_scope="Every pixel is given one of these classes, also where it shows none of them.",
-        snippet=SNIPPET,
+        snippet=_SNIPPET,
         pictures=[
             ("curves.png", "learning curves"),
             ("confusion.png", "confusion matrix"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from convnext.tasks.card.words import CardWords
 from convnext.tasks.pretrain.fcmae.config import PretrainConfig
 
-SNIPPET = """import convnext
+_SNIPPET = """import convnext
 
 model = convnext.load(".")
 print(model.embed("photo.jpg").shape)"""
@@ -30,7 +30,7 @@ def pretraining_words(config: PretrainConfig) -> CardWords:
         intended="First weights of a training on images like these (`--init`), and embeddings of them. No labels were "
         "used.",
         out_of_scope="It answers with embeddings alone: classes, boxes and masks need a training with labels.",
-        snippet=SNIPPET,
+        snippet=_SNIPPET,
         pictures=[
             ("reconstructions.png", "image, visible patches, reconstruction"),
             ("curves.png", "learning curves"),
