@@ -315,6 +315,18 @@ def test_a_second_push_sends_what_has_changed(
     assert repository.files["mine.txt"] == b"somebody's own"
 
 
+def test_a_hub_without_xet_is_a_line_that_says_what_to_set(run: Path, tmp_path: Path) -> None:
+    with served_hub() as hub:
+        surroundings = {**os.environ, **environment(hub, tmp_path / "cache"), "HF_HUB_DISABLE_XET": "0"}
+        hub.refuse = lambda path: (404, "Not found") if "xet-write-token" in path else None
+        command = [sys.executable, "-c", PUSH, "push", str(run), NAME]
+        done = subprocess.run(command, env=surroundings, capture_output=True, text=True)
+        assert done.returncode == 2
+        assert done.stderr.splitlines()[-1].startswith(f"convnext: cannot push to {NAME}: ")
+        assert "; one without Xet needs HF_HUB_DISABLE_XET=1; the same command sends what is missing" in done.stderr
+        assert "Traceback" not in done.stderr
+
+
 @pytest.mark.parametrize(
     ("path", "status", "message", "reason"),
     [

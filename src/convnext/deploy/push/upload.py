@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 import tempfile
 import warnings
@@ -127,6 +128,7 @@ def _place(run: Path, out: str | Path | None) -> Iterator[Path]:
 def _upload(api: HfApi, made: HubFolder, repository: str, private: bool) -> str:
     """Upload a folder as one commit, and add lines to its notes; returns the commit's hash."""
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete
+    from huggingface_hub.utils import is_xet_available
 
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # without a network: 22 lines of retries
     sent = ""
@@ -148,7 +150,9 @@ def _upload(api: HfApi, made: HubFolder, repository: str, private: bool) -> str:
         raise
     except Exception as error:  # the Hub's, of its network libraries and of the xet extension
         reason, again = _reason(error, repository)
-        raise InputError(f"cannot push to {repository}: {reason}{sent if again else ''}") from None
+        without_xet = "; one without Xet needs HF_HUB_DISABLE_XET=1" if sent and os.environ.get("HF_ENDPOINT") else ""
+        more = f"{without_xet if is_xet_available() else ''}{sent}" if again else ""
+        raise InputError(f"cannot push to {repository}: {reason}{more}") from None
     made.notes.extend(" ".join(printable(each.message).split()) for each in said if each.category is UserWarning)
     if done.oid == before.sha:
         made.notes.append("nothing has changed since the last commit")
