@@ -152,11 +152,15 @@ def handler_of(hub: Hub) -> type[BaseHTTPRequestHandler]:
                 else:
                     assert line["key"] == "deletedFile", line
                     del repository.files[value["path"]]
-            self.answer({"commitUrl": f"{hub.address}/commit/{repository.sha}", "commitOid": repository.sha})
+            self.answer(
+                {"commitUrl": f"{hub.address}/{self.name()}/commit/{repository.sha}", "commitOid": repository.sha}
+            )
+
+        def name(self) -> str:
+            return "/".join(self.path.removeprefix("/api/models").split("?")[0].strip("/").split("/")[:2])
 
         def repository(self) -> Repository:
-            parts = self.path.removeprefix("/api/models").split("?")[0].strip("/").split("/")
-            return hub.repositories["/".join(parts[:2])]
+            return hub.repositories[self.name()]
 
         def do_GET(self) -> None:
             if self.refused():
@@ -168,8 +172,7 @@ def handler_of(hub: Hub) -> type[BaseHTTPRequestHandler]:
                 return
             if self.path.startswith("/api/models/"):
                 siblings = [{"rfilename": name} for name in repository.files]
-                name = "/".join(self.path.removeprefix("/api/models/").split("/")[:2])
-                about = {"id": name, "sha": repository.sha, "private": repository.private, "siblings": siblings}
+                about = {"id": self.name(), "sha": repository.sha, "private": repository.private, "siblings": siblings}
                 self.answer({**about, "tags": [], "downloads": 0, "likes": 0})
                 return
             name = self.path.split("?")[0].split("/", 5)[5]

@@ -16,7 +16,7 @@ OPENED_BY = {
 
 
 def _options(command: Parser) -> None:
-    command.add_argument("run", type=Path, metavar="RUN", help="a run that has ended")
+    command.add_argument("folder", type=Path, metavar="RUN", help="a run that has ended")
     command.add_argument("repository", metavar="ORG/NAME", help="a repository of models on the Hub, made if need be")
     command.add_argument("--private", action="store_true", help="make a new repository private")
     command.add_argument("--dry-run", action="store_true", help="write the folder, upload nothing")
@@ -36,7 +36,7 @@ def _run(args: argparse.Namespace) -> None:
     from convnext.deploy.push.upload import push
 
     how = {"private": args.private, "layout": args.layout, "out": args.out, "dry_run": args.dry_run}
-    done = push(args.run, args.repository, **how, galleries=not args.no_galleries)
+    done = push(args.folder, args.repository, **how, galleries=not args.no_galleries)
     for note in done.notes:
         complain(note)
     if args.json:

@@ -10,6 +10,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -128,7 +129,6 @@ def _place(run: Path, out: str | Path | None) -> Iterator[Path]:
 def _upload(api: HfApi, made: HubFolder, repository: str, private: bool) -> str:
     """Upload a folder as one commit, and add lines to its notes; returns the commit's hash."""
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete
-    from huggingface_hub.utils import is_xet_available
 
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # without a network: 22 lines of retries
     sent = ""
@@ -141,7 +141,7 @@ def _upload(api: HfApi, made: HubFolder, repository: str, private: bool) -> str:
             _check_repository(api, repository, before, there, private=private)
             sent = "; the same command sends what is missing"
             stale = [name for name in CONFIGURATION if name in there and name not in made.files]
-            changes = [
+            changes: list[CommitOperationAdd | CommitOperationDelete] = [
                 *(CommitOperationAdd(name, made.path / name) for name in made.files),
                 *(CommitOperationDelete(name) for name in stale),
             ]
@@ -150,13 +150,20 @@ def _upload(api: HfApi, made: HubFolder, repository: str, private: bool) -> str:
         raise
     except Exception as error:  # the Hub's, of its network libraries and of the xet extension
         reason, again = _reason(error, repository)
-        without_xet = "; one without Xet needs HF_HUB_DISABLE_XET=1" if sent and os.environ.get("HF_ENDPOINT") else ""
-        more = f"{without_xet if is_xet_available() else ''}{sent}" if again else ""
+        more = f"{_without_xet() if sent else ''}{sent}" if again else ""
         raise InputError(f"cannot push to {repository}: {reason}{more}") from None
     made.notes.extend(" ".join(printable(each.message).split()) for each in said if each.category is UserWarning)
     if done.oid == before.sha:
         made.notes.append("nothing has changed since the last commit")
     return done.oid
+
+
+def _without_xet() -> str:
+    """What to set for a server that plays the Hub and has no Xet, of which the Hub's library takes no notice."""
+    from huggingface_hub import constants
+
+    used = find_spec("hf_xet") is not None and not constants.HF_HUB_DISABLE_XET
+    return "; one without Xet needs HF_HUB_DISABLE_XET=1" if used and os.environ.get("HF_ENDPOINT") else ""
 
 
 def _version() -> str:
