@@ -67,7 +67,7 @@ def measure_size(job: MeasuredSize, folder: Path) -> dict[str, Any]:
     except (RuntimeError, MemoryError) as error:
         if isinstance(error, RuntimeError) and "memory" not in str(error).lower():
             raise InputError(next(iter(str(error).splitlines()), "it cannot be computed")) from None
-        left = "" if free is None else f", of which {free / 1e9:.1f} GB are free"
+        left = "" if free is None else f", of which {free / 1e9:.2g} GB are free"
         found["error"] = f"{f'a batch of {count}' if count else 'it'} does not fit into memory{left}"
     return found
 
