@@ -1,6 +1,7 @@
 """What tests share: small labelled folders, options for quick runs, the form of a failure, and waiting for a run."""
 
 import json
+import shutil
 import subprocess
 import time
 from pathlib import Path
@@ -111,6 +112,17 @@ def make_depths(root: Path, *, train: int = 8, val: int = 3) -> Path:
             Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(root / "images" / split / f"{i}.png")
             Image.fromarray(np.rint(1000 * depths).astype(np.uint16)).save(root / "depth" / split / f"{i}.png")
     return root
+
+
+def copied(run: Path, place: Path) -> Path:
+    """A run for a test to change."""
+    shutil.copytree(run, place)
+    return place
+
+
+def names_in(folder: Path) -> set[str]:
+    """Files in a folder and those below, by their paths within it."""
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
 
 
 def fails(capsys: pytest.CaptureFixture, *argv: object) -> str:

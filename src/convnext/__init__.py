@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from convnext.deploy.benchmark import benchmark
     from convnext.deploy.convert import convert
     from convnext.deploy.export.write import export
+    from convnext.deploy.push.upload import PushedRun, push
+    from convnext.deploy.sizes import SizeRow, measure_models
     from convnext.errors import ImageError, InputError, WeightsError
     from convnext.inference.base import Predictor
     from convnext.inference.classifier import ImageClassifier, Label
@@ -46,7 +48,9 @@ _HOME = {
     "InputError": "convnext.errors",
     "Label": "convnext.inference.classifier",
     "Predictor": "convnext.inference.base",
+    "PushedRun": "convnext.deploy.push.upload",
     "Segmenter": "convnext.inference.segmenter",
+    "SizeRow": "convnext.deploy.sizes",
     "TrainingResult": "convnext.api",
     "WeightsError": "convnext.errors",
     "benchmark": "convnext.deploy.benchmark",
@@ -61,7 +65,9 @@ _HOME = {
     "list_weights": "convnext.weights.zoo",
     "load": "convnext.tasks.load",
     "load_weights": "convnext.weights",
+    "measure_models": "convnext.deploy.sizes",
     "pretrain": "convnext.api",
+    "push": "convnext.deploy.push.upload",
     "save_weights": "convnext.weights",
     "train_classifier": "convnext.api",
     "train_depth_estimator": "convnext.api",
@@ -79,7 +85,9 @@ __all__ = [
     "InputError",
     "Label",
     "Predictor",
+    "PushedRun",
     "Segmenter",
+    "SizeRow",
     "TrainingResult",
     "WeightsError",
     "__version__",
@@ -95,7 +103,9 @@ __all__ = [
     "list_weights",
     "load",
     "load_weights",
+    "measure_models",
     "pretrain",
+    "push",
     "save_weights",
     "train_classifier",
     "train_depth_estimator",

@@ -259,6 +259,11 @@ def test_models_of_no_licence_and_no_task(capsys):
     assert "nearest: classify" in fails(capsys, "models", "--task", "clasify")
 
 
+def test_options_of_measuring_are_for_measuring(capsys):
+    assert "--image-size is for --measure" in fails(capsys, "models", "--image-size", "64")
+    assert "--licence lists published weights" in fails(capsys, "models", "--measure", "--licence", "MIT")
+
+
 def test_doctor_tells_versions_and_paths(capsys):
     assert cli.main(["doctor", "--json"]) == 0
     facts = json.loads(capsys.readouterr().out)

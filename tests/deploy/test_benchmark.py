@@ -16,6 +16,7 @@ import convnext
 from convnext import InputError, cli
 from convnext.deploy import benchmark as benchmarks
 from convnext.deploy import measure
+from convnext.deploy.apart import run_apart
 from convnext.deploy.benchmark import BenchmarkRow, benchmark
 from convnext.weights import save_weights
 
@@ -96,10 +97,10 @@ def test_a_row_that_fails_says_why_and_the_others_go_on(
 def test_a_process_that_fails_is_a_line(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     job = measure.MeasuredRow("nowhere", "torch", "fp32", [1], 1, None, None)
     with pytest.raises(InputError, match=r"^no published weights 'nowhere'"):
-        benchmarks._measured(job, made_inputs(tmp_path))
-    monkeypatch.setattr(benchmarks.sys, "executable", "/bin/false")
+        run_apart(measure.__name__, job, made_inputs(tmp_path), 1)
+    monkeypatch.setattr("sys.executable", "/bin/false")
     with pytest.raises(InputError, match="its process ended with status 1"):
-        benchmarks._measured(job, tmp_path)
+        run_apart(measure.__name__, job, tmp_path, 1)
 
 
 def made_inputs(folder: Path) -> Path:

@@ -3,7 +3,7 @@ import errno
 import pytest
 
 from convnext.errors import InputError
-from convnext.storage.files import whole_file
+from convnext.storage.files import whole_file, whole_folder
 
 
 def test_the_file_appears_whole(tmp_path):
@@ -20,3 +20,26 @@ def test_a_full_disk_leaves_the_old_file_and_one_line(tmp_path):
         raise OSError(errno.ENOSPC, "No space left on device")
     assert (tmp_path / "a").read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["a"]
+
+
+def test_a_folder_appears_whole(tmp_path):
+    with whole_folder(tmp_path / "a") as path:
+        (path / "new").touch()
+        assert not (tmp_path / "a").exists()
+    assert [p.name for p in tmp_path.rglob("*")] == ["a", "new"]
+    with pytest.raises(InputError, match="a exists already; name a new folder"), whole_folder(tmp_path / "a"):
+        pass
+    with whole_folder(tmp_path / "a", replace=True) as path:
+        (path / "other").touch()
+    assert [p.name for p in tmp_path.rglob("*")] == ["a", "other"]
+
+
+def test_a_full_disk_leaves_the_old_folder(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "old").touch()
+    with pytest.raises(InputError, match="a: No space left"), whole_folder(tmp_path / "a", replace=True):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert [p.name for p in tmp_path.rglob("*")] == ["a", "old"]
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="exists already"), whole_folder(tmp_path / "file", replace=True):
+        pass

@@ -50,6 +50,16 @@ def test_what_is_saved_is_read_back_with_its_metadata(state, tmp_path):
         assert meta == META == read_meta(source)
 
 
+def test_the_same_weights_are_the_same_bytes(state, tmp_path):
+    few = {name: state[name] for name in list(state)[:3]}
+    contents = set()
+    for number in range(8):
+        save_state(tmp_path / f"{number}.safetensors", few, META)
+        contents.add((tmp_path / f"{number}.safetensors").read_bytes())
+        assert read_meta(tmp_path / f"{number}.safetensors") == META
+    assert len(contents) == 1
+
+
 def test_a_file_others_may_read(state, tmp_path):
     path = tmp_path / "model.safetensors"
     save_state(path, state)

@@ -13,7 +13,7 @@ import convnext
 from convnext import cli
 from convnext.runs.summary import summarise_run
 from convnext.weights import are_trained, read_meta, read_state, save_state
-from convnext.weights.licences import inherited, licence_named, restriction_of
+from convnext.weights.licences import RESTRICTIONS, inherited, licence_named, licence_on_hub, restriction_of
 
 NON_COMMERCIAL = {"licence": "CC-BY-NC-4.0", "licence_from": "convnextv2_atto_1k_224"}
 SAID = "licensed CC-BY-NC-4.0, as convnextv2_atto_1k_224: not for commercial use"
@@ -165,3 +165,25 @@ def test_names_of_licences(said: object, name: str | None, asks: bool) -> None:
 
 def test_dinov3_s_terms() -> None:
     assert restriction_of("DINOv3").startswith("commercial use allowed; derivatives keep the licence; no military")
+
+
+@pytest.mark.parametrize(
+    ("licence", "kind", "name"),
+    [
+        ("CC-BY-NC-4.0", "cc-by-nc-4.0", None),
+        ("BSD-3-Clause", "bsd-3-clause", None),
+        ("cc-by-nc-sa-4.0", "cc-by-nc-sa-4.0", None),
+        ("DINOv3", "other", "dinov3-license"),
+        ("something-new", "other", "something-new"),
+    ],
+)
+def test_licences_on_the_hub(licence: str, kind: str, name: str | None) -> None:
+    metadata = licence_on_hub(licence)
+    assert (metadata["license"], metadata.get("license_name")) == (kind, name)
+
+
+@pytest.mark.parametrize("licence", RESTRICTIONS)
+def test_a_licence_comes_back_from_the_hub(licence: str) -> None:
+    metadata = licence_on_hub(licence)
+    assert licence_named(metadata.get("license_name") or metadata["license"]) == licence
+    assert licence_on_hub("") == {}

@@ -6,13 +6,15 @@ import argparse
 import dataclasses
 import json
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from convnext.cli.command import Command, Parser, add_json
 from convnext.errors import InputError, nearest
+from convnext.printing import say, to_json
 from convnext.variants import VARIANTS
 
 if TYPE_CHECKING:
+    from convnext.deploy.sizes import SizeRow
     from convnext.weights.published import PublishedWeights
 
 
@@ -22,12 +24,47 @@ def _options(command: Parser) -> None:
     )
     command.add_argument("--licence", metavar="NAME", help="only weights of this licence, such as MIT")
     command.add_argument("--task", metavar="NAME", help="only weights for this task: classify, embed, pretrain, ...")
+    command.add_argument(
+        "--measure",
+        nargs="*",
+        metavar="NAME",
+        help="measure speed and memory of these sizes on this machine, names or patterns; without a name, of all of V2",
+    )
+    command.add_argument(
+        "--image-size", type=int, metavar="PIXELS", help="with --measure: side of the images, else 224"
+    )
+    command.add_argument(
+        "--precision",
+        choices=["fp32", "bf16", "fp16"],
+        help="with --measure: type of weights and activations [fp32]",
+    )
+    command.add_argument("--threads", type=int, metavar="N", help="with --measure; without: all processors")
+    command.add_argument("--device", metavar="NAME", help="with --measure: cpu, cuda, cuda:1 or mps; without: the best")
     add_json(command, "one JSON list")
+
+
+COLUMNS = {
+    "latency_ms": ("ms at 1", ".1f"),
+    "images_per_s": ("images/s at 16", ".1f"),
+    "memory_mb": ("MB at 1", ".0f"),
+    "batch_memory_mb": ("MB at 16", ".0f"),
+}
+"""Measured columns of a size: title and form of a number, by a row's field."""
 
 
 def _run(args: argparse.Namespace) -> None:
     from convnext.weights.zoo import list_weights
 
+    how = {name: getattr(args, name) for name in ("image_size", "precision", "threads", "device")}
+    given = {name: value for name, value in how.items() if value is not None}
+    if args.measure is not None:
+        for name in ("weights", "licence", "task"):
+            if getattr(args, name):
+                raise InputError(f"--{name} lists published weights, and --measure measures sizes: take one of them")
+        _print_measured(args.measure, given, as_json=args.json)
+        return
+    if given:
+        raise InputError(f"--{next(iter(given)).replace('_', '-')} is for --measure")
     if args.weights or args.licence is not None or args.task is not None:
         _print_weights(_chosen(list_weights(), args.licence, args.task), as_json=args.json)
         return
@@ -45,6 +82,32 @@ def _run(args: argparse.Namespace) -> None:
     for names in published.values():
         if names:
             print("  " + "  ".join(names))
+
+
+def _print_measured(names: Sequence[str], how: dict[str, Any], *, as_json: bool) -> None:
+    from convnext.deploy.sizes import size_rows
+
+    rows: list[dict[str, Any]] = []
+    for row in size_rows(names, **how):
+        if not as_json:
+            if not rows:
+                where = f"{row.threads} threads of {row.hardware}" if row.device == "cpu" else row.hardware
+                say(f"{row.image_size} pixels, {row.precision}, {where}\n")
+                titles = "".join(f"  {title:>8}" for title, _ in COLUMNS.values())
+                say(f"{'model':<24}{'params':>9}{'MACs':>11}{titles}")
+            say(_measured_line(row))
+        rows.append(dataclasses.asdict(row))
+    if as_json:
+        print(to_json(rows))
+
+
+def _measured_line(row: SizeRow) -> str:
+    line = f"{row.model:<24}{row.parameters / 1e6:>7.1f} M{row.macs / 1e9:>9.2f} G"
+    if row.latency_ms is not None:
+        for field, (title, form) in COLUMNS.items():
+            number = getattr(row, field)
+            line += f"  {'-' if number is None else format(number, form):>{max(8, len(title))}}"
+    return line if row.error is None else f"{line}  {row.error}"
 
 
 def _chosen(entries: Sequence[PublishedWeights], licence: str | None, task: str | None) -> list[PublishedWeights]:

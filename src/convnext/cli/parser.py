@@ -19,6 +19,7 @@ from convnext.cli.index import INDEX_COMMAND
 from convnext.cli.models import MODELS
 from convnext.cli.pack import PACK
 from convnext.cli.predict import PREDICT
+from convnext.cli.push import PUSH
 from convnext.cli.recipes import RECIPES_COMMAND
 from convnext.cli.runs import RUNS
 from convnext.cli.schema import SCHEMA
@@ -35,6 +36,7 @@ COMMANDS: tuple[Command, ...] = (
     EXPORT,
     BENCHMARK,
     CARD,
+    PUSH,
     PACK,
     INDEX_COMMAND,
     *ANALYSES,

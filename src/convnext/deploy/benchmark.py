@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -20,6 +16,7 @@ from torch import Tensor
 
 from convnext.cores import usable_cores
 from convnext.deploy import measure
+from convnext.deploy.apart import run_apart
 from convnext.deploy.export.verify import made_up_images, share_of_range
 from convnext.deploy.export.write import export
 from convnext.errors import InputError, nearest
@@ -173,7 +170,7 @@ def _row(
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         np.save(folder / measure.INPUTS, inputs.numpy())
-        found |= _measured(job, folder)
+        found |= run_apart(measure.__name__, job, folder, job.threads)
         if expected is not None:
             with np.load(folder / measure.OUTPUTS) as outputs:
                 own = [torch.from_numpy(outputs[each]) for each in outputs.files]
@@ -185,24 +182,6 @@ def _exported(source: str, format: str, precision: str, calibrate: str | Path | 
     if format == "int8":
         return export(source, kept / "int8.xml", format="openvino", int8=calibrate).path
     return export(source, kept / f"{precision}{FORMATS[format]}", format=format, precision=precision).path
-
-
-def _measured(job: measure.MeasuredRow, folder: Path) -> dict[str, Any]:
-    """Measure a row in another process. `InputError` with the last line of its stderr where it fails."""
-    (folder / measure.JOB).write_text(json.dumps(job._asdict()))
-    done = subprocess.run(
-        [sys.executable, "-m", measure.__name__, str(folder)],
-        env={**os.environ, "OMP_NUM_THREADS": str(job.threads)},
-        capture_output=True,
-        text=True,
-        errors="replace",
-    )
-    if done.returncode < 0:
-        raise InputError(f"its process was ended by signal {-done.returncode}")
-    if done.returncode:
-        lines = done.stderr.strip().splitlines() or [f"its process ended with status {done.returncode}"]
-        raise InputError(lines[-1].removeprefix("convnext: "))
-    return json.loads((folder / measure.FOUND).read_text())
 
 
 def _formats(formats: Sequence[str] | None, calibrate: str | Path | None) -> list[str]:

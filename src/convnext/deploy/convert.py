@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +12,7 @@ import torch
 from convnext.deploy.exchange import Described, timm_config, transformers_config, transformers_processor
 from convnext.errors import InputError
 from convnext.inference.classifier import usage_of
+from convnext.storage.files import whole_folder
 from convnext.weights import Architecture, describe, save_state
 from convnext.weights.files import EMBEDS, RUN_FILE, locate, read_file, read_meta
 from convnext.weights.key_tables import STEM, State
@@ -71,7 +68,7 @@ def convert(source: str | Path, out: str | Path, layout: str) -> Conversion:
         raise InputError(f"transformers' processors give 3 channels, and this model takes {architecture.in_chans}")
     tensors = from_official(state, layout)
     if layout in FOLDERS or (layout == "timm" and out.suffix != ".safetensors"):
-        with _whole_folder(out) as folder:
+        with whole_folder(out) as folder:
             _write(folder / RUN_FILE, tensors, model, meta, layout)
     else:
         _write(out, tensors, model, meta, layout)
@@ -126,19 +123,3 @@ def _write(path: Path, tensors: State, model: Described, meta: dict[str, Any], l
             raise InputError(f"{place} exists already; name a new place")
         place.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     save_state(path, tensors, meta)
-
-
-@contextmanager
-def _whole_folder(folder: Path) -> Iterator[Path]:
-    """A temporary folder beside `folder`, which takes its place when the block ends well."""
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InputError(f"{folder} exists already; name a new folder")
-    temporary = folder.with_name(f".{folder.name[:64]}.{os.getpid()}.tmp")
-    try:
-        temporary.mkdir()
-        yield temporary
-        os.replace(temporary, folder)
-    except OSError as error:
-        raise InputError(f"cannot write {folder}: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)

@@ -1,25 +1,24 @@
-"""One row of `convnext benchmark`, measured in a process of its own: `python -m convnext.deploy.measure FOLDER`.
+"""One row of `convnext benchmark`, measured in a process of its own (`deploy.apart`).
 
-A fresh process has a memory and a loading time of its own. Imports nothing at its top that starts threads.
+Imports nothing at its top that starts threads.
 """
 
 from __future__ import annotations
 
-import json
-import os
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from convnext.deploy.apart import answer_job
+
 if TYPE_CHECKING:
     from torch import Tensor
 
-JOB, INPUTS, OUTPUTS, FOUND = "job.json", "inputs.npy", "outputs.npz", "found.json"
-"""Files of a row's folder: what is to be done and seen, the outputs, and what was measured."""
+INPUTS, OUTPUTS = "inputs.npy", "outputs.npz"
+"""Files of a row's folder, beside those of `deploy.apart`: what is to be seen, and the outputs."""
 WARM = 3
 """Calls before those that are timed: engines compile for a shape that comes again."""
 CALLS = {1: 9, 16: 5}
@@ -107,22 +106,5 @@ def median_seconds(call: Callable[[], object], least: int) -> float:
     return statistics.median(times)
 
 
-def measure_in(folder: Path) -> None:
-    """Measure the row whose job lies in `folder`; exits with status 2 and a line on stderr where it cannot be."""
-    job = MeasuredRow(**json.loads((folder / JOB).read_text()))
-    if hasattr(os, "sched_setaffinity"):  # every engine counts these, whatever its own option is called
-        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: job.threads])
-
-    from convnext.errors import InputError
-    from convnext.printing import complain, to_json
-
-    try:
-        found = measure(job, folder)
-    except InputError as error:
-        complain(error)
-        sys.exit(2)
-    (folder / FOUND).write_text(to_json(found))
-
-
 if __name__ == "__main__":
-    measure_in(Path(sys.argv[1]))
+    answer_job(MeasuredRow, measure)

@@ -10,6 +10,7 @@ unreadable.txt       training images that could not be read, and why; nonfinite.
 model.safetensors    the weights everything after uses: the last epoch's, averaged if EMA is on
 result.json          the final metrics; summary.json, the same in words
 README.md, *.png     what a person reads
+hub/                 what `convnext push --dry-run` writes
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ OWN = {
     "groups.csv",
     "groups.json",
     "groups.png",
+    "hub",
     "metrics.jsonl",
     "mistakes.png",
     "mlflow.json",
@@ -65,6 +67,8 @@ OWN = {
     "wandb.json",
 }
 """Files and folders that a run writes, beside `reconstructions-EPOCH.png`; --overwrite deletes no others."""
+CHARTS = {"confusion.png", "curves.png", "feature_distances.png", "precision_recall.png"}
+"""Pictures of a run that show no images of the data."""
 
 
 def refuse_occupied(path: Path, *, overwrite: bool) -> None:
@@ -188,8 +192,11 @@ class Run:
             lines = self.nonfinite.read_text(errors="replace").splitlines()
             kept = [line for line in lines if isinstance(at := parsed(line).get("step"), int) and at <= step]
             self.write_lines(self.nonfinite, kept)
-        for path in self.path.rglob(".*.tmp"):  # what was being written when the run was killed
-            path.unlink(missing_ok=True)
+        for path in list(self.path.rglob(".*.tmp")):  # what was being written when the run, or a push of it, was killed
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
         for path in self.checkpoints.glob(".epoch-*"):
             shutil.rmtree(path, ignore_errors=True)
 

@@ -43,6 +43,21 @@ class Memory:
         return _of_status("VmHWM") - _of_status("RssFile") + sum(map(_proportional, _children()))
 
 
+def bound_memory() -> int | None:
+    """From now on, let this process get no more memory of the CPU than there is, so that PyTorch says what does not fit
+    before the system ends a process for it; returns the bytes that are left, None where that cannot be told."""
+    try:
+        memory = Memory(torch.device("cpu"))
+    except InputError:
+        return None
+    import resource
+
+    free = memory.limit() - (_of_status("VmRSS") - _of_status("RssFile"))
+    most, hard = _of_status("VmData") + free, resource.getrlimit(resource.RLIMIT_DATA)[1]
+    resource.setrlimit(resource.RLIMIT_DATA, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
+    return free
+
+
 def address_space() -> int | None:
     """Most bytes of addresses that this process can have, as `ulimit -v` says; None for any number."""
     import resource

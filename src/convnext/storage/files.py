@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -54,3 +55,29 @@ def whole_file(path: str | Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # a folder that is gone or no folder
             temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_folder(folder: Path, *, replace: bool = False) -> Iterator[Path]:
+    """A temporary folder beside `folder`, which takes its place only when the block ends well.
+
+    Args:
+        folder: a new or empty folder.
+        replace: take the place of a folder that holds something too.
+
+    Raises:
+        InputError: the place is taken or cannot be written, or the disk is full.
+    """
+    if folder.exists() and not (folder.is_dir() and (replace or not any(folder.iterdir()))):
+        raise InputError(f"{folder} exists already; name a new folder")
+    temporary = folder.with_name(f".{short(folder.name, 64)}.{os.getpid()}.tmp")
+    try:
+        temporary.mkdir()
+        yield temporary
+        if folder.exists():
+            shutil.rmtree(folder)
+        os.replace(temporary, folder)
+    except OSError as error:
+        raise InputError(f"cannot write {folder}: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)

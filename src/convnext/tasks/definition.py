@@ -45,6 +45,10 @@ class TaskDefinition(ABC):
     """Options of `convnext predict` that the task's models take, beside those that all take."""
     answers: ClassVar[bool] = True
     """Whether its models answer with more than embeddings."""
+    pipeline_tag: ClassVar[str] = ""
+    """Name of the task on the Hugging Face Hub; empty where it has none."""
+    elsewhere: ClassVar[bool] = False
+    """Whether transformers and timm have a class for its networks."""
     sign: ClassVar[str] = ""
     """Option by which runs are known that do not store their task's name."""
 

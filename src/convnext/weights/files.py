@@ -264,7 +264,7 @@ def _read_content(path: Path) -> Any:
 
 
 def save_state(path: str | Path, state: State, meta: dict | None = None) -> None:
-    """Write `state` as safetensors with `meta` as JSON in its header, whole or not at all.
+    """Write `state` as safetensors with `meta` as JSON in its header, whole or not at all; the same bytes every time.
 
     Raises:
         InputError: the path does not end in `.safetensors`, or cannot be written (folder missing, disk full).
@@ -279,6 +279,7 @@ def save_state(path: str | Path, state: State, meta: dict | None = None) -> None
         mode = part.stat().st_mode
         try:
             save_file(tensors, part, header)
+            _sort_metadata(part)
         except SafetensorError as error:  # how safetensors reports a full disk
             raise OSError(str(error)) from error
         part.chmod(mode)  # safetensors makes files that only their owner can read
@@ -293,6 +294,19 @@ def store_meta(path: Path, changes: dict[str, Any]) -> None:
     if meta is None:
         raise WeightsError(f"{path} is not a weight file that convnext wrote: nothing can be stored with it")
     save_state(path, _read_safetensors(path), {**meta, **changes})
+
+
+def _sort_metadata(path: Path) -> None:
+    """Give a safetensors file the bytes that its content determines: the library writes metadata in random order, and
+    to whoever compares checksums that is another file."""
+    with open(path, "r+b") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+        if len(text) <= size:
+            file.seek(8)
+            file.write(text.ljust(size))
 
 
 def _open_safetensors(path: Path) -> safe_open:

@@ -32,6 +32,8 @@ RESTRICTIONS = {
 """By name, what a licence asks beyond naming the author; empty where that is all."""
 
 _FREE = {"bsd", "bsd-2-clause", "bsd-3-clause-clear", "isc", "unlicense", "cc0-1.0", "cc-by-4.0", "cc-by-3.0"}
+_HUB_NAMES = {"DINOv3": "dinov3-license", "FAIR-Noncommercial-Research": "fair-noncommercial-research-license"}
+"""What the Hugging Face Hub calls licences whose names there are others; to it their kind is "other"."""
 _NAMES = {name.lower(): name for name in RESTRICTIONS}
 _UNSAID = {"", "unknown", "none"}
 _said: set[tuple[str, str]] = set()
@@ -44,6 +46,19 @@ def licence_named(text: object) -> str:
     name = " ".join(printable(text).split())[:LONGEST_NAME]
     known = _NAMES.get(name.lower()) or _NAMES.get(name.lower().removesuffix("-license"))
     return "" if name.lower() in _UNSAID else known or name
+
+
+def licence_on_hub(licence: str) -> dict[str, str]:
+    """Metadata of a model card on the Hugging Face Hub for a licence; empty without one.
+
+    `licence_named` gives the licence again, from `license_name` or else `license`.
+    """
+    if not licence:
+        return {}
+    known = licence in RESTRICTIONS and licence not in _HUB_NAMES
+    if known or licence.lower() in _FREE or re.fullmatch(r"cc-by(-n[cd])?(-sa|-nd)?-[234]\.\d", licence.lower()):
+        return {"license": licence.lower()}
+    return {"license": "other", "license_name": _HUB_NAMES.get(licence, licence)}
 
 
 def restriction_of(licence: str) -> str:

@@ -53,6 +53,17 @@ def find(name: str) -> PublishedWeights:
     )
 
 
+def repository_holding(entry: PublishedWeights) -> str | None:
+    """The repository on the Hugging Face Hub, `ORG/NAME`, that holds an entry's file, or timm's copy of it; None where
+    there is none."""
+    if entry.url.startswith(hub.PREFIX):
+        return "/".join(entry.url.removeprefix(hub.PREFIX).split("/")[:2])
+    from timm.models import get_pretrained_cfg, list_pretrained
+
+    copies = {getattr(get_pretrained_cfg(name), "url", None): name for name in list_pretrained(f"{entry.variant}.*")}
+    return f"timm/{copies[entry.url]}" if entry.url in copies else None
+
+
 def address_of(entry: PublishedWeights) -> str:
     """Address that a published file is fetched from; `CONVNEXT_WEIGHTS_URL` names a mirror of the official server."""
     mirror = os.environ.get("CONVNEXT_WEIGHTS_URL", BASE_URL).rstrip("/")

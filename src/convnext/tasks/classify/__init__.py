@@ -31,6 +31,8 @@ class Classify(TaskDefinition):
     default_recipes = "small_data up to 20,000 images, else the paper's"
     config = ClassifyConfig
     answer_options = ("top_k",)
+    pipeline_tag = "image-classification"
+    elsewhere = True
     recipes = (
         small_data, small_data_finetune, digits,
         finetune_v2, intermediate_22k_v2, finetune_22k_v2,

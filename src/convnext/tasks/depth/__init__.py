@@ -26,6 +26,7 @@ class Depth(TaskDefinition):
     data_help = "folder with images/SPLIT and depth/SPLIT (16-bit PNGs of depths times --depth-scale, 0 for unknown)"
     default_recipes = "depth_small_data, or depth_small_data_finetune from weights that learnt from labels"
     config = DepthConfig
+    pipeline_tag = "depth-estimation"
     recipes = (depth_small_data, depth_small_data_finetune)
     reading_options = ("val_fraction", "hold_out_rule", "depth_scale")
 

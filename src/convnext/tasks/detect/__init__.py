@@ -34,6 +34,7 @@ class Detect(TaskDefinition):
     default_recipes = "detect_small_data up to 20,000 images, else a published one"
     config = DetectConfig
     answer_options = ("threshold", "tile", "out")
+    pipeline_tag = "object-detection"
     recipes = (detect_small_data, detect_small_data_finetune, mask_rcnn_v2, mask_rcnn_v1, cascade_v1)
     reading_options = ("val_fraction", "hold_out_rule")
     sign = "anchor_scale"

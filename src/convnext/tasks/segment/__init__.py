@@ -34,6 +34,7 @@ class Segment(TaskDefinition):
     data_help = "folder with images/SPLIT, annotations/SPLIT (index PNGs) and classes.txt"
     default_recipes = "segment_small_data up to 20,000 images, else a published one"
     config = SegmentConfig
+    pipeline_tag = "image-segmentation"
     recipes = (segment_small_data, segment_small_data_finetune, upernet_v2, upernet_640_v2, upernet_v1, upernet_640_v1)
     reading_options = ("val_fraction", "hold_out_rule", "ignore_index", "reduce_zero_label", "label_map")
     sign = "ignore_index"

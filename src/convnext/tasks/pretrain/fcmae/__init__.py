@@ -27,6 +27,7 @@ class Fcmae(TaskDefinition):
     config = PretrainConfig
     recipes = (fcmae, fcmae_small_data, fcmae_digits)
     answers = False
+    pipeline_tag = "image-feature-extraction"
     sign = "mask_ratio"
 
     def read(self, config: PretrainConfig) -> tuple[int, Any]:
