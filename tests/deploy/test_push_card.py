@@ -9,8 +9,9 @@ import pytest
 from huggingface_hub import ModelCard
 
 from convnext import InputError
-from convnext.deploy.push.card import base_model, hub_metadata, with_metadata
+from convnext.deploy.push.card import hub_metadata, with_metadata
 from convnext.runs.summary import summarise_run
+from convnext.tasks.card.metadata import base_model
 from convnext.tasks.registry import find_task
 from convnext.weights.zoo import list_weights, repository_holding
 

@@ -19,7 +19,7 @@ from convnext.tasks.card.write import write_card
 
 SECTIONS = ["Model", "Uses", "How to use it", "Data", "Training", "Results", "Known failures and limits",
             "Speed and size", "Energy", "Citation"]  # fmt: skip
-TAGS = {"classify": "image-classification", "detect": "image-segmentation", "segment": "image-segmentation"}
+TAGS = {"classify": "image-classification", "detect": "object-detection", "segment": "image-segmentation"}
 
 
 def sections(card: str) -> dict[str, str]:

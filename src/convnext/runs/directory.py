@@ -67,7 +67,16 @@ OWN = {
     "wandb.json",
 }
 """Files and folders that a run writes, beside `reconstructions-EPOCH.png`; --overwrite deletes no others."""
-CHARTS = {"confusion.png", "curves.png", "feature_distances.png", "precision_recall.png"}
+CHARTS = {
+    "class_curves.png",
+    "confusion.png",
+    "curves.png",
+    "feature_distances.png",
+    "groups.png",
+    "precision_recall.png",
+    "reliability.png",
+    "robustness.png",
+}
 """Pictures of a run that show no images of the data."""
 
 

@@ -10,14 +10,13 @@ from typing import Any
 
 from convnext.errors import InputError
 from convnext.printing import printable
-from convnext.runs.directory import CHARTS, is_run, parsed, read_text
+from convnext.runs.directory import CHARTS
 from convnext.runs.summary import RunSummary
+from convnext.tasks.card.metadata import base_model
+from convnext.tasks.card.write import CARD_FILE
 from convnext.tasks.definition import TaskDefinition
-from convnext.weights.hub import PREFIX
 from convnext.weights.licences import LICENCE, licence_named, licence_on_hub
-from convnext.weights.zoo import lookup, repository_holding
 
-CARD = "README.md"
 _PICTURE = re.compile(r"""!\[[^\]]*\]\(([^)\s]+)[^)]*\)|<img\b[^>]*?\bsrc=["']([^"']+)["'][^>]*>""")
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".svg", ".webp", ".gif")
 _FOLDERS = ("checkpoints", "tensorboard", "wandb", "hub")
@@ -43,19 +42,6 @@ def hub_metadata(run: RunSummary, task: TaskDefinition, meta: Mapping[str, Any],
     }
 
 
-def base_model(init: str) -> str | None:
-    """The repository on the Hub, `ORG/NAME`, of the weights that a run started from, or of a copy of theirs; None where
-    there is none. Of a run that started from another run, those of the first."""
-    for _ in range(10):  # runs that name each other end too
-        if not is_run(Path(init)):
-            break
-        init = str(parsed(read_text(Path(init) / "config.json")).get("init") or "")
-    entry = lookup(init)
-    if entry is not None:
-        return repository_holding(entry)
-    return init.removeprefix(PREFIX) if init.startswith(PREFIX) else None
-
-
 def with_metadata(text: str, known: Mapping[str, Any], notes: list[str]) -> str:
     """A card with metadata in front: its own, and of `known` what it does not say.
 
@@ -69,7 +55,7 @@ def with_metadata(text: str, known: Mapping[str, Any], notes: list[str]) -> str:
         card = ModelCard(text)
     except Exception as error:  # YAML's, and of values that it did not expect
         reason = " ".join(printable(error).split())[:200]
-        raise InputError(f"the metadata in front of {CARD} cannot be read: {reason}") from None
+        raise InputError(f"the metadata in front of {CARD_FILE} cannot be read: {reason}") from None
     data = card.data
     licence, said = _licence(known), _licence({name: data.get(name) for name in ("license", "license_name")})
     for name, value in known.items():

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from convnext.deploy.convert import convert
-from convnext.deploy.push.card import CARD, hub_metadata, is_gallery, pictures_shown, with_metadata, without_galleries
+from convnext.deploy.push.card import hub_metadata, is_gallery, pictures_shown, with_metadata, without_galleries
 from convnext.errors import InputError
 from convnext.printing import command_line, to_json
 from convnext.runs.directory import read_text
 from convnext.runs.summary import RunSummary, summarise_run
 from convnext.storage.files import whole_folder
+from convnext.tasks.card.write import CARD_FILE
 from convnext.tasks.definition import TaskDefinition
 from convnext.tasks.load import task_of_weights
 from convnext.weights import read_meta
@@ -56,13 +57,13 @@ def write_hub_folder(
     with whole_folder(folder, replace=replace) as place:
         layout, notes = _write_weights(run, place, task, layout)
         library = LIBRARIES.get(layout, OWN_LAYOUT)
-        text = read_text(run / CARD)
+        text = read_text(run / CARD_FILE)
         if shown := [name for name in pictures_shown(text, run) if is_gallery(name)]:
             what = f"{', '.join(shown)} {'shows' if len(shown) == 1 else 'show'} images of the data"
             notes.append(f"left out: {what}" if not galleries else f"{what}; --no-galleries leaves them out")
         text = text if galleries else without_galleries(text)
         known = hub_metadata(summary, task, read_meta(run), library)
-        (place / CARD).write_text(with_metadata(text, known, notes), encoding="utf-8")
+        (place / CARD_FILE).write_text(with_metadata(text, known, notes), encoding="utf-8")
         for name in pictures_shown(text, run):
             (place / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(run / name, place / name)

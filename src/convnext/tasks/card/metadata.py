@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import re
+from pathlib import Path
 from typing import Any
 
+from convnext.runs.directory import is_run, parsed, read_text
 from convnext.tasks.card.stored import Stored, shown_name
 from convnext.variants import find_variant
-from convnext.weights.licences import LICENCE
+from convnext.weights.hub import PREFIX
+from convnext.weights.licences import LICENCE, licence_named, licence_on_hub
+from convnext.weights.zoo import lookup, repository_holding
 
-HUB_LICENCES = {"mit", "apache-2.0", "bsd-3-clause", "bsd-2-clause", "cc-by-nc-4.0", "cc-by-4.0", "cc0-1.0"}
-"""The Hub's names of licences; others are "other", with their name beside."""
 METRIC_TYPES = {"top1": "accuracy", "mAP": "mean_average_precision", "mIoU": "mean_iou", "macro_f1": "f1"}
 """The Hub's types of metrics; others keep their names."""
 
@@ -23,13 +24,13 @@ def metadata_of(stored: Stored) -> dict[str, Any]:
     found: dict[str, Any] = {
         **licence_of(stored),
         "library_name": "convnext",
-        "pipeline_tag": words.pipeline_tag,
-        "tags": ["convnext", f"convnextv{find_variant(config.model).version}", words.pipeline_tag],
+        "pipeline_tag": stored.pipeline_tag,
+        "tags": ["convnext", f"convnextv{find_variant(config.model).version}", stored.pipeline_tag],
         "model_name": words.title,
         "co2_eq_emissions": emissions(stored),
         "eval_results": [
             EvalResult(
-                task_type=words.pipeline_tag,
+                task_type=stored.pipeline_tag,
                 dataset_type="imagefolder",
                 dataset_name=shown_name(config.data),
                 dataset_split=str(stored.facts.get("part", "validation")),
@@ -41,7 +42,7 @@ def metadata_of(stored: Stored) -> dict[str, Any]:
             if isinstance(value, int | float)
         ],
     }
-    if config.init and (base := hub_name(config.init)):
+    if config.init and (base := base_model(config.init)):
         found["base_model"] = base
     return {name: value for name, value in found.items() if value not in (None, [])}
 
@@ -49,10 +50,7 @@ def metadata_of(stored: Stored) -> dict[str, Any]:
 def licence_of(stored: Stored) -> dict[str, str]:
     """Licence of the weights: that which they inherited, else what the author states."""
     name = stored.meta.get(LICENCE) or stored.about.get("license")
-    if not name:
-        return {"license": "unknown"}
-    known = str(name).lower()
-    return {"license": known} if known in HUB_LICENCES else {"license": "other", "license_name": slug(known)}
+    return licence_on_hub(licence_named(name)) or {"license": "unknown"}
 
 
 def emissions(stored: Stored) -> dict[str, Any] | None:
@@ -65,18 +63,14 @@ def emissions(stored: Stored) -> dict[str, Any] | None:
     return {"emissions": energy["grams"], "source": "estimate", "training_type": kind, "hardware_used": hardware}
 
 
-def hub_name(init: str) -> str | None:
-    """`ORG/NAME` of first weights that are on the Hub; None for others."""
-    from convnext.weights import hub, zoo
-
-    if repository := hub.repository_of(init):
-        return repository
-    entry = zoo.lookup(init)
-    if entry is None or not entry.url.startswith(hub.PREFIX):
-        return None
-    return "/".join(entry.url.removeprefix(hub.PREFIX).split("/")[:2])
-
-
-def slug(name: str) -> str:
-    """A name of small letters, digits and dashes, as the Hub takes it."""
-    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "other"
+def base_model(init: str) -> str | None:
+    """The repository on the Hub, `ORG/NAME`, of the weights that a run started from, or of a copy of theirs; None where
+    there is none. Of a run that started from another run, those of the first."""
+    for _ in range(10):  # runs that name each other end too
+        if not is_run(Path(init)):
+            break
+        init = str(parsed(read_text(Path(init) / "config.json")).get("init") or "")
+    entry = lookup(init)
+    if entry is not None:
+        return repository_holding(entry)
+    return init.removeprefix(PREFIX) if init.startswith(PREFIX) else None

@@ -27,6 +27,7 @@ class Stored(NamedTuple):
     Args:
         run: the run.
         command: that trained it, after `convnext`.
+        pipeline_tag: the Hub's name of its task.
         measured: whether labels of validation images measure it.
         config: its options.
         words: the task's own.
@@ -44,6 +45,7 @@ class Stored(NamedTuple):
 
     run: Run
     command: str
+    pipeline_tag: str
     measured: bool
     config: TrainConfig
     words: CardWords
@@ -80,6 +82,7 @@ def read_stored(run: Run) -> Stored:
     return Stored(
         run=run,
         command=task.command,
+        pipeline_tag=task.pipeline_tag,
         measured=task.answers,
         config=config,
         words=task.card_words(config, classes),

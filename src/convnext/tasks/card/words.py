@@ -13,7 +13,6 @@ class CardWords:
     Args:
         title: heading.
         architecture: what is built on the network, after its name: "with a linear layer for 10 classes".
-        pipeline_tag: the Hub's name of the task.
         papers: names of `reports.citations.BIBTEX`.
         explained: what the metrics are.
         intended: use that follows from what it was trained on.
@@ -25,7 +24,6 @@ class CardWords:
 
     title: str
     architecture: str
-    pipeline_tag: str
     papers: Sequence[str]
     explained: str
     intended: str

@@ -28,7 +28,6 @@ def classification_words(config: ClassifyConfig, classes: Sequence[str]) -> Card
     return CardWords(
         title=f"{config.model}, {len(classes)} classes",
         architecture=f"with a linear layer of {len(classes)} {kind}",
-        pipeline_tag="image-classification",
         papers=(),
         explained=f"{explained}; ece is the expected calibration error in percent, brier the mean squared distance of "
         "the scores from the truth. Of the last epoch's weights, on validation images.",

@@ -17,7 +17,6 @@ def depth_words(config: DepthConfig) -> CardWords:
     return CardWords(
         title=f"Depth by {config.model}",
         architecture="as the backbone of UperNet with one output, the depth",
-        pipeline_tag="depth-estimation",
         papers=("upernet",),
         explained=f"Means over the validation images, of the pixels whose depth is known. abs_rel is the error as a "
         f"share of the depth, rmse and mae are in the unit of the depths (a depth map's number divided by "

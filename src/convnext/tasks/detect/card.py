@@ -22,7 +22,6 @@ def detection_words(config: DetectConfig, classes: Sequence[str]) -> CardWords:
     return CardWords(
         title=f"{kind} on {config.model}, {len(classes)} classes",
         architecture=f"as the backbone of {kind} for {len(classes)} classes",
-        pipeline_tag="image-segmentation" if config.masks else "object-detection",
         papers=("mask_rcnn", *(("cascade_rcnn",) if config.cascade else ())),
         explained="COCO's average precision and recall in percent, of the last epoch's weights on validation images; "
         "s, m and l are small, medium and large objects.",

@@ -20,7 +20,6 @@ def segmentation_words(config: SegmentConfig, classes: Sequence[str]) -> CardWor
     return CardWords(
         title=f"UperNet on {config.model}, {len(classes)} classes",
         architecture=f"as the backbone of UperNet for {len(classes)} classes",
-        pipeline_tag="image-segmentation",
         papers=("upernet",),
         explained="In percent, of the last epoch's weights on validation images, over all pixels that have a class: "
         "mIoU is the mean over the classes of intersection over union.",

@@ -22,7 +22,6 @@ def pretraining_words(config: PretrainConfig) -> CardWords:
         title=f"{config.model}, pre-trained",
         architecture=f"as the encoder of a masked autoencoder (FCMAE), {config.mask_ratio:.0%} of patches of "
         f"{config.patch_size} pixels hidden",
-        pipeline_tag="image-feature-extraction",
         papers=(),
         explained="`loss` is the last epoch's mean squared error on hidden patches; `feature_distance` the smallest "
         "mean cosine distance between channels over the blocks (near 0 is collapse); `knn` and `linear_probe`, where "
