@@ -206,10 +206,10 @@ def evaluate(
     data with fewer of their classes, else the model's. `calibrated` measures answers with the calibration that is
     stored with the weights; `calibrate` fits one to these images, and stores it with the weights. `costs` is a table of
     what decisions cost (`analysis.costs.read_costs`). `groups`, a table with a path and columns that divide the images,
-    and `by`, names of such columns, or of what images say themselves (`tasks.subgroups.IMAGE_COLUMNS`), measure groups
-    too: "groups" and "gaps" then hold what `tasks.subgroups.groups_stored` does. Under `torchrun`, each process sees
-    its share of the images, and all get the whole's metrics. `InputError` where the data has other classes, or the
-    model none: a kNN of embeddings is not measured.
+    and `by`, names of such columns or of `tasks.subgroups.COLUMNS_OF_IMAGES`, measure groups too: "groups" and "gaps"
+    then hold what `tasks.subgroups.groups_stored` does. Under `torchrun`, each process sees its share of the images,
+    and all get the whole's metrics. `InputError` where the data has other classes, or the model none: a kNN of
+    embeddings is not measured.
     """
     if calibrate and calibrated:
         raise InputError("--calibrate fits to the answers as they are, --calibrated changes them: give one of the two")

@@ -77,13 +77,13 @@ def group_columns(
         open_image: gives the image at a place.
         data: where it lies; a table's paths may be relative to it.
         table: CSV, TSV or Parquet with a column of paths; images without a row are left out.
-        by: columns of the table, or of `IMAGE_COLUMNS`; None: all of the table's.
+        by: columns of the table, or of `COLUMNS_OF_IMAGES`; None: all of the table's.
 
     Raises:
         InputError: no table and no column, an unknown one, or a table without a row for any image.
     """
     if table is None and not by:
-        raise InputError(f"--by names none of {', '.join(IMAGE_COLUMNS)}, and there is no table of groups")
+        raise InputError(f"--by names none of {', '.join(COLUMNS_OF_IMAGES)}, and there is no table of groups")
     rows = {} if table is None else rows_of_table(table, part.sources, data)
     places = list(range(len(part))) if table is None else sorted(rows)
     if table is not None and len(places) < len(part):
@@ -93,10 +93,10 @@ def group_columns(
     for name in by or known:
         if name in known:
             columns[name] = group_names([rows[place][name] for place in places])
-        elif name in IMAGE_COLUMNS:
-            columns[name] = IMAGE_COLUMNS[name](part, open_image, places)
+        elif name in COLUMNS_OF_IMAGES:
+            columns[name] = COLUMNS_OF_IMAGES[name](part, open_image, places)
         else:
-            raise InputError(f"--by {name}: no such column; there are {', '.join([*known, *IMAGE_COLUMNS])}")
+            raise InputError(f"--by {name}: no such column; there are {', '.join([*known, *COLUMNS_OF_IMAGES])}")
     return columns, places
 
 
@@ -191,7 +191,7 @@ def camera_of(source: str) -> str:
         return NONE
 
 
-IMAGE_COLUMNS = {"folder": by_folder, "size": by_size, "brightness": by_brightness, "camera": by_camera}
+COLUMNS_OF_IMAGES = {"folder": by_folder, "size": by_size, "brightness": by_brightness, "camera": by_camera}
 """Columns that the images themselves give."""
 
 

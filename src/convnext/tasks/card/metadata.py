@@ -7,7 +7,6 @@ from typing import Any
 
 from convnext.runs.directory import is_run, parsed, read_text
 from convnext.tasks.card.stored import Stored, shown_name
-from convnext.variants import find_variant
 from convnext.weights.hub import PREFIX
 from convnext.weights.licences import LICENCE, licence_named, licence_on_hub
 from convnext.weights.zoo import lookup, repository_holding
@@ -25,7 +24,7 @@ def metadata_of(stored: Stored) -> dict[str, Any]:
         **licence_of(stored),
         "library_name": "convnext",
         "pipeline_tag": stored.pipeline_tag,
-        "tags": ["convnext", f"convnextv{find_variant(config.model).version}", stored.pipeline_tag],
+        "tags": ["convnext", config.model],
         "model_name": words.title,
         "co2_eq_emissions": emissions(stored),
         "eval_results": [

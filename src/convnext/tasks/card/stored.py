@@ -87,7 +87,7 @@ def read_stored(run: Run) -> Stored:
         config=config,
         words=task.card_words(config, classes),
         meta=meta,
-        parameters=count_parameters(run.weights),
+        parameters=stored_parameters(run.weights),
         metrics=parsed(read_text(run.path / "result.json")),
         ending=read_ending(run.path),
         facts=read_facts(run.path),
@@ -99,7 +99,7 @@ def read_stored(run: Run) -> Stored:
     )
 
 
-def count_parameters(weights: Path) -> int:
+def stored_parameters(weights: Path) -> int:
     """How many numbers a weight file holds, by the shapes in its header."""
     with safe_open(weights, framework="pt") as file:
         return sum(math.prod(file.get_slice(key).get_shape()) for key in file.keys())  # noqa: SIM118 # not a mapping

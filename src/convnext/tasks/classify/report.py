@@ -64,7 +64,8 @@ def write_quality(folder: Path, predictions: Answers, classes: Sequence[str]) ->
         plot_class_curves(*binary_scores(predictions), classes, folder / "class_curves.png")
     if isinstance(predictions, MultiLabelPredictions):
         scores, truth = binary_scores(predictions)
-        plot_reliability(np.maximum(scores, 1 - scores), (scores > 0.5) == truth, folder / "reliability.png")
+        sure, right = np.maximum(scores, 1 - scores).ravel(), ((scores > 0.5) == truth).ravel()
+        plot_reliability(sure, right, folder / "reliability.png")
         return
     scores, right = scores_of(predictions)
     plot_reliability(scores, right, folder / "reliability.png")
