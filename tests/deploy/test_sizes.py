@@ -104,6 +104,16 @@ def test_what_does_not_fit_is_said_before_the_system_ends_a_process() -> None:
     assert not [name for name in MEASURED if name in base]
 
 
+@pytest.mark.heavy
+def test_the_memory_of_half_precision_has_no_copy_in_full() -> None:
+    """Base's weights are 354 MB in fp32."""
+    how: dict[str, Any] = {"image_size": 32, "threads": 1, "device": "cpu"}
+    full, half = (measure_models(["convnext_base"], precision=name, **how)[0] for name in ("fp32", "bf16"))
+    assert full.memory_mb is not None
+    assert half.memory_mb is not None
+    assert half.memory_mb < full.memory_mb - 100
+
+
 def test_bad_input_is_a_line(capsys: pytest.CaptureFixture) -> None:
     for options, said in (
         (["--image-size", "0"], "image_size must be at least 1"),

@@ -30,9 +30,7 @@ def _options(command: Parser) -> None:
         metavar="NAME",
         help="measure speed and memory of these sizes on this machine, names or patterns; without a name, of all of V2",
     )
-    command.add_argument(
-        "--image-size", type=int, metavar="PIXELS", help="with --measure: side of the images, else 224"
-    )
+    command.add_argument("--image-size", type=int, metavar="PIXELS", help="with --measure: side of the images [224]")
     command.add_argument(
         "--precision",
         choices=["fp32", "bf16", "fp16"],
