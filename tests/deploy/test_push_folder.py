@@ -18,6 +18,7 @@ import convnext
 from convnext import InputError, cli
 from convnext.runs.directory import OWN
 from convnext.runs.lock import locked
+from convnext.weights import read_meta
 
 NAME = "someone/colours"
 
@@ -43,6 +44,8 @@ def test_the_folder_holds_weights_their_use_the_card_and_its_pictures(run: Path,
         assert (folders["hf"] / name).read_bytes() == (run / name).read_bytes()
     config = json.loads((folders["timm"] / "config.json").read_text())
     assert (config["architecture"], config["label_names"]) == ("convnextv2_atto", ["blue", "green", "red"])
+    assert read_meta(run)["calibration"]
+    assert all(read_meta(folder)["calibration"] == read_meta(run)["calibration"] for folder in folders.values())
     assert {"input_size", "mean", "std", "crop_pct", "interpolation"} <= config["pretrained_cfg"].keys()
 
 
