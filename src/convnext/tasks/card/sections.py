@@ -177,9 +177,9 @@ def training(stored: Stored) -> str:
     ]
     different = differing(stored)
     if not different:
-        return f"{listed_facts(facts)}\n\nEvery option is the recipe's; all are in `config.json`."
+        return f"{listed_facts(facts)}\n\nEvery option is the recipe's."
     table = markdown_table(["option", "here", "in the recipe"], different)
-    return f"{listed_facts(facts)}\n\nOptions that differ from the recipe; all are in `config.json`:\n\n{table}"
+    return f"{listed_facts(facts)}\n\nOptions that differ from the recipe:\n\n{table}"
 
 
 def differing(stored: Stored) -> list[list[str]]:
@@ -214,7 +214,7 @@ def results(stored: Stored) -> str:
             head, [[escaped(words.get(row[n], row[n])) for n in head] for row in ordered[:MOST_ROWS]]
         )
         which = "The weakest classes first" + (f", {MOST_ROWS} of {len(ordered)}" if len(ordered) > MOST_ROWS else "")
-        parts.append(f"{which} (`per_class.csv`):\n\n{table}")
+        parts.append(f"{which}:\n\n{table}")
     parts.append(pictures_of(stored.run.path, stored.words.pictures))
     return "\n\n".join(part for part in parts if part)
 
