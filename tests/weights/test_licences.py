@@ -62,7 +62,7 @@ def test_a_run_says_the_licence_of_what_it_started_from(
     assert inherited(environment) == NON_COMMERCIAL
     assert json.loads((run / "summary.json").read_text())["licence"] == SAID
     assert summarise_run(run).licence == SAID
-    assert f"The weights are {SAID}." in (run / "README.md").read_text().replace("\\", "")
+    assert f"**Licence:** {SAID}\n" in (run / "README.md").read_text().replace("\\", "")
 
     # What is read and written again, in another layout or not, has it too.
     model = convnext.load(run, device="cpu").model
@@ -120,7 +120,7 @@ def test_other_licences_are_not_said_and_not_inherited(
     assert not warnings(caplog)
     assert "licence" not in read_meta(tmp_path / "run")
     assert summarise_run(tmp_path / "run").licence == ""
-    assert "The weights are" not in (tmp_path / "run" / "README.md").read_text()
+    assert "**Licence:** not stated by the author" in (tmp_path / "run" / "README.md").read_text()
 
 
 def test_the_command_ends_with_the_licence(
