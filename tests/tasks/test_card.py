@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from huggingface_hub import ModelCard
-from making import make_folder
+from making import fails, make_folder
 
 from convnext import cli
 from convnext.errors import InputError
@@ -134,6 +134,13 @@ def test_about_that_cannot_be_read(tmp_path: Path, text: str, said: str) -> None
     (tmp_path / "about.yaml").write_text(text)
     with pytest.raises(InputError, match=said):
         read_about(tmp_path, str(tmp_path))
+
+
+def test_an_about_that_cannot_be_read_is_said_before_training(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    data = make_folder(tmp_path / "data")
+    (data / "about.yaml").write_text("devloper: x\n")
+    assert "has a field 'devloper'" in fails(capsys, "train", "classify", data, "--out", tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_fields_of_about_are_in_the_how_to() -> None:

@@ -86,7 +86,7 @@ class ImageSet:
         return self.take(range(0, len(self), -(-len(self) // count)))
 
     def take(self, places: Sequence[int]) -> ImageSet:
-        """Those at some places, in that order; one may come several times."""
+        """The set of the images at some places, in that order; an image may come several times."""
         chosen = list(places)
         targets: list = [self.targets[place] for place in chosen]
         return replace(

@@ -38,7 +38,7 @@ class SizeRow:
     hardware: str
     """The processor or GPU."""
     threads: int
-    """Of the CPU."""
+    """Threads of the CPU that compute."""
     engine: str | None = None
     latency_ms: float | None = None
     """Median time of a call with one image, in milliseconds."""

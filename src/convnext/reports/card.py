@@ -49,7 +49,7 @@ def listed_facts(facts: Iterable[tuple[str, str]]) -> str:
 
 
 def pictures_of(folder: Path, names: Iterable[tuple[str, str]]) -> str:
-    """Those of the pictures (file name, text) that are in a folder, one below the other."""
+    """Pictures (file name, text) one below the other, of those that are in a folder."""
     return "\n\n".join(f"![{text}]({name})" for name, text in names if (folder / name).is_file())
 
 

@@ -31,10 +31,10 @@ class Energy(NamedTuple):
     how: str
 
 
-def estimate_energy(hours: float, cores: int, gpus: list[str], about: dict[str, Any]) -> Energy:
-    """Hours times power; `gpus` are names of those in use, `about` may state `watts` and `carbon_intensity` (g/kWh)."""
+def estimate_energy(hours: float, cores: int, gpus: int, about: dict[str, Any]) -> Energy:
+    """Hours times the power of cores and GPUs of one kind; `about` may state `watts` and `carbon_intensity` (g/kWh)."""
     stated, grams = number_in(about, "watts"), number_in(about, "carbon_intensity")
-    limits = [power_limit(place) or GPU_WATTS for place in range(len(gpus))]
+    limits = [power_limit() or GPU_WATTS] * gpus if gpus else []
     watts = cores * CORE_WATTS + sum(limits) if stated is None else stated
     if stated is not None:
         power = f"{watts:g} W, as the author states"
@@ -53,9 +53,9 @@ def number_in(values: dict[str, Any], name: str) -> float | None:
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) and value > 0 else None
 
 
-def power_limit(place: int) -> float | None:
-    """Power limit of a GPU in watts; None where the driver does not say."""
-    query = ["nvidia-smi", "--query-gpu=power.limit", "--format=csv,noheader,nounits", f"--id={place}"]
+def power_limit() -> float | None:
+    """Power limit of the first GPU in watts; None where the driver does not say."""
+    query = ["nvidia-smi", "--query-gpu=power.limit", "--format=csv,noheader,nounits", "--id=0"]
     try:
         return float(subprocess.run(query, capture_output=True, text=True, timeout=10, check=True).stdout)
     except (OSError, ValueError, subprocess.SubprocessError):

@@ -16,6 +16,7 @@ from convnext.runs.resume import resolve_resume
 from convnext.runtime import distributed
 from convnext.runtime.device import pick_device
 from convnext.tasks.base import Task
+from convnext.tasks.card.about import read_about
 from convnext.train.batch_size import find_batch_size
 from convnext.train.tracking import require_tracker
 from convnext.train.trainer import Trainer
@@ -55,6 +56,7 @@ def launch(
 def train_task(task: Task, out: Path, *, resume: bool, overwrite: bool, began: float | None = None) -> dict[str, float]:
     """Train `task` into the run directory `out`; returns the final metrics."""
     require_tracker(task.config.track)
+    read_about(out, task.config.data)  # what is wrong with it is said before hours of training, not after
     with ExitStack() as held:
         if resume:
             run = Run.reopen(out)

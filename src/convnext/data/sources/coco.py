@@ -88,7 +88,7 @@ class DetectionSet:
         return self.take(range(0, len(self), -(-len(self) // count)))
 
     def take(self, places: Sequence[int]) -> DetectionSet:
-        """Those at some places, in that order; one may come several times."""
+        """The set of the images at some places, in that order; an image may come several times."""
         return replace(self, images=tuple(self.images[place] for place in places))
 
 

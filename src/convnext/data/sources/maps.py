@@ -56,7 +56,7 @@ class MappedSet(ABC):
         return self.take(range(0, len(self), -(-len(self) // count)))
 
     def take(self, places: Sequence[int]) -> Self:
-        """Those at some places, in that order; one may come several times."""
+        """The set of the images at some places, in that order; an image may come several times."""
         changed: Any = replace(cast(Any, self), images=tuple(self.images[place] for place in places))
         return changed
 

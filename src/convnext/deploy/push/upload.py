@@ -28,7 +28,7 @@ _NETWORK_LIBRARIES = ("httpx", "httpx2", "httpcore", "requests", "urllib3")
 
 
 class PushedRun(NamedTuple):
-    """What `push` did.
+    """Result of a push to the Hub.
 
     Args:
         repository: on the Hub, `ORG/NAME`.
@@ -114,7 +114,7 @@ def _logged_in(repository: str) -> HfApi:
 
 @contextmanager
 def _place(run: Path, out: str | Path | None) -> Iterator[Path]:
-    """Where the folder is written: `out`, or in the run until the block ends."""
+    """A place to write the pushed folder to: `out`, or one in the run until the block ends."""
     if out is not None:
         yield Path(out)
         return
@@ -159,7 +159,7 @@ def _upload(api: HfApi, made: HubFolder, repository: str, private: bool) -> str:
 
 
 def _without_xet() -> str:
-    """What to set for a server that plays the Hub and has no Xet, of which the Hub's library takes no notice."""
+    """Advice for servers that play the Hub and have no Xet, which the Hub's library tries all the same."""
     from huggingface_hub import constants
 
     used = find_spec("hf_xet") is not None and not constants.HF_HUB_DISABLE_XET

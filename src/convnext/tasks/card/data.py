@@ -5,12 +5,10 @@ from __future__ import annotations
 import io
 import time
 from collections import Counter
-from collections.abc import Sequence
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from PIL import Image
 
 from convnext.data.image_set import ImageSet
@@ -77,8 +75,3 @@ def count_copies(train: Any, val: Any, seconds: float) -> int | None:
             own.add(digest)
         digests.append(own)
     return copies
-
-
-def counted_classes(classes: Sequence[str], counts: Sequence[int] | np.ndarray) -> dict[str, int]:
-    """Counts by class, of classes that there are any of."""
-    return {name: int(count) for name, count in zip(classes, counts, strict=True) if count}

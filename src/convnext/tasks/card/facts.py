@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import nn
 
 from convnext.config import TrainConfig
@@ -22,7 +21,7 @@ MOST_SECONDS = 10.0
 def common_facts(run: Run, config: TrainConfig, model: nn.Module) -> dict[str, Any]:
     """Date and energy."""
     device = next(model.parameters()).device
-    gpus = [torch.cuda.get_device_name(place) for place in range(distributed.count())] if device.type == "cuda" else []
+    gpus = distributed.count() if device.type == "cuda" else 0  # one a process, of which some may be elsewhere
     hours, about = training_seconds(run) / 3600, read_about(run.path, config.data)
     return {
         "ended": timestamp(),

@@ -32,7 +32,7 @@ def metadata_of(stored: Stored) -> dict[str, Any]:
                 task_type=stored.pipeline_tag,
                 dataset_type="imagefolder",
                 dataset_name=shown_name(config.data),
-                dataset_split=str(stored.facts.get("part", "validation")),
+                dataset_split="validation",
                 metric_type=METRIC_TYPES.get(name, name),
                 metric_name=name,
                 metric_value=value,

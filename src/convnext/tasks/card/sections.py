@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 
 from convnext.analysis.subgroups import LEAST_IMAGES
 from convnext.config import TrainConfig
@@ -40,21 +39,24 @@ def lead(stored: Stored) -> str:
     return f"ConvNeXt V{variant.version} {stored.words.architecture}, trained by `convnext {stored.command}`.{reached}"
 
 
-def all_of(stored: Stored) -> Iterator[Section]:
+def all_of(stored: Stored) -> list[Section]:
     """All sections in their order."""
-    yield Section("Model", model(stored))
-    yield Section("Uses", uses(stored))
-    yield Section("How to use it", how_to_use(stored))
-    yield Section("Data", data(stored))
-    yield Section("Training", training(stored))
-    yield Section("Results", results(stored))
-    yield Section("Calibration", calibration(stored))
-    yield Section("Results by group", by_group(stored))
-    yield Section("Robustness", under_corruptions(stored))
-    yield Section("Known failures and limits", failures(stored))
-    yield Section("Speed and size", speed(stored))
-    yield Section("Energy", energy(stored))
-    yield Section("Citation", citation(stored))
+    written = (
+        ("Model", model),
+        ("Uses", uses),
+        ("How to use it", how_to_use),
+        ("Data", data),
+        ("Training", training),
+        ("Results", results),
+        ("Calibration", calibration),
+        ("Results by group", by_group),
+        ("Robustness", under_corruptions),
+        ("Known failures and limits", failures),
+        ("Speed and size", speed),
+        ("Energy", energy),
+        ("Citation", citation),
+    )
+    return [Section(title, write(stored)) for title, write in written]
 
 
 def stated(stored: Stored, name: str) -> str:
