@@ -1,10 +1,10 @@
 """Classification of few images in equal minutes on one core: ours against timm's networks, all from random weights.
 
     python benchmarks/small_classification.py IMAGENETTE --work FOLDER [--minutes 10] [--per-class 300] [--core 0]
-        [--arms scratch fcmae ...] [--json FILE] [--plot FILE]
+        [--arms scratch fcmae ...] [--rates 1e-3 3e-3 9e-3] [--json FILE] [--plot FILE]
 
 Every arm has one core and the same wall-clock time, from the command's start to its end: `small_data` from random
-weights, the same after `fcmae_small_data` on the same images within that time, and timm's networks, each at three
+weights, the same after `fcmae_small_data` on the same images within that time, and timm's networks, each at some
 learning rates, of which the best counts. Peers see the batches of our loader (crops, flips, smoothing of `small_data`)
 at 128 pixels, compiled where that pays, in bf16 and channels-last memory, under AdamW. All are measured on the
 validation images, which are used for nothing else here. An arm whose result lies in FOLDER is not run again. Memory is
@@ -141,6 +141,7 @@ def main() -> None:
     parser.add_argument("--per-class", type=int, default=300)
     parser.add_argument("--core", type=int, default=0, help="the core that everything runs on")
     parser.add_argument("--arms", nargs="+", choices=list(NAMES), default=list(NAMES), help="what to train")
+    parser.add_argument("--rates", nargs="+", type=float, default=RATES, help="learning rates of timm's networks")
     parser.add_argument("--json", type=Path, help="write the figures and their origin too")
     parser.add_argument("--plot", type=Path, help="draw top-1 over the minutes")
     args = parser.parse_args()
@@ -160,7 +161,7 @@ def main() -> None:
                 args.work / f"{kept}-{name}-{rate:g}.json",
                 lambda rate=rate: alone(train_timm, name, rate, data, args.work, 60 * args.minutes),
             )
-            for rate in RATES
+            for rate in args.rates
         ]
         return max(found, key=lambda arm: arm["curve"][-1]["top1"])
 
