@@ -1,10 +1,12 @@
-"""What tests share: small labelled folders, options for quick runs, the form of a failure, and waiting for a run."""
+"""Small labelled folders, options for quick runs, a command's figures and failures, and waiting for a run."""
 
+import csv
 import json
 import shutil
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -123,6 +125,19 @@ def copied(run: Path, place: Path) -> Path:
 def names_in(folder: Path) -> set[str]:
     """Files in a folder and those below, by their paths within it."""
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+def rows_of(table: Path) -> list[dict[str, str]]:
+    """A CSV file's rows, by its first line's names."""
+    with open(table, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def evaluated(capsys: pytest.CaptureFixture, *arguments: object) -> dict[str, Any]:
+    """What `convnext evaluate --json` prints."""
+    capsys.readouterr()
+    assert cli.main(["evaluate", *map(str, arguments), "--workers", "0", "--json"]) == 0
+    return json.loads(capsys.readouterr().out.splitlines()[-1])
 
 
 def fails(capsys: pytest.CaptureFixture, *argv: object) -> str:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from pathlib import Path
 
 import pytest
-from making import FAST_SEGMENT, fails, make_folder, make_scenes
+from making import FAST_SEGMENT, fails, make_folder, make_scenes, rows_of
 
 import convnext
 from convnext import cli
@@ -21,11 +20,6 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("weights") / "bare.safetensors"
     save_weights(convnext.create_model("convnext_tiny", num_classes=0), path, meta={"task": "embed"})
     return path
-
-
-def rows_of(path: Path) -> list[dict[str, str]]:
-    with open(path, newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def test_collapse_of_two_networks(

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from making import FAST_DETECT, FAST_SEGMENT, fails, make_objects, make_scenes
+from making import FAST_DETECT, FAST_SEGMENT, fails, make_objects, make_scenes, rows_of
 
 import convnext
 from convnext import cli
@@ -19,11 +18,6 @@ from convnext.tasks.resolution import resolution
 from convnext.tasks.robustness import corrupted_folders, robustness
 
 SOME = ("gaussian_noise", "contrast", "glass_blur")
-
-
-def rows_of(path: Path) -> list[dict[str, str]]:
-    with open(path, newline="") as file:
-        return list(csv.DictReader(file))
 
 
 @pytest.fixture(scope="module")

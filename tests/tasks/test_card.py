@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from cards import check_card, photo_of, sections_of, snippet_of
 from huggingface_hub import ModelCard
 from making import fails, make_folder
 
@@ -17,53 +18,17 @@ from convnext.runs.directory import Run
 from convnext.tasks.card.about import FIELDS, read_about
 from convnext.tasks.card.write import write_card
 
-SECTIONS = ["Model", "Uses", "How to use it", "Data", "Training", "Results", "Known failures and limits",
-            "Speed and size", "Energy", "Citation"]  # fmt: skip
 TAGS = {"classify": "image-classification", "detect": "object-detection", "segment": "image-segmentation"}
-
-
-def sections(card: str) -> dict[str, str]:
-    """Text under each heading."""
-    parts = re.split(r"^## (.+)$", card, flags=re.M)
-    return dict(zip(parts[1::2], parts[2::2], strict=True))
-
-
-def check(run: Path, tag: str) -> dict[str, str]:
-    """Assert what holds of all cards; returns the sections."""
-    text = (run / "README.md").read_text()
-    card = ModelCard(text)
-    assert card.data.pipeline_tag == tag
-    assert card.data.library_name == "convnext"
-    stored = json.loads((run / "result.json").read_text())
-    assert {each.metric_name: each.metric_value for each in card.data.eval_results} == stored
-    found = sections(text)
-    assert set(SECTIONS) <= set(found)
-    for title, body in found.items():
-        assert body.strip(), title
-        for line in body.splitlines():
-            assert not re.fullmatch(r"- \*\*.*:\*\*\s*", line), (title, line)
-    for picture in re.findall(r"!\[.*?\]\((.*?)\)", text):
-        assert (run / picture).is_file()
-    assert str(run.parent) not in text, "folders of this machine"
-    return found
-
-
-def snippet_of(found: dict[str, str]) -> str:
-    return found["How to use it"].split("```python\n")[1].split("```")[0]
-
-
-def photo(data: Path) -> Path:
-    return next(path for path in sorted(data.rglob("*.png")) if "annotations" not in path.parts)
 
 
 def test_card_of_each_task(trained: tuple[str, Path, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     task, data, run = trained
-    found = check(run, TAGS[task])
+    found = check_card(run, TAGS[task])
     assert "not stated by the author (`developer` in `about.yaml`)" in found["Model"]
     assert ("Calibration" in found) == (task != "segment")
     assert "convnext evaluate . DATA --groups TABLE --out ." in found["Results by group"]
     shutil.copytree(run, tmp_path / "run")
-    shutil.copyfile(photo(data), tmp_path / "run" / "photo.jpg")
+    shutil.copyfile(photo_of(data), tmp_path / "run" / "photo.jpg")
     monkeypatch.chdir(tmp_path / "run")
     exec(snippet_of(found), {})
 
@@ -73,9 +38,9 @@ def test_card_of_pre_training(colours: Path, tmp_path: Path, monkeypatch: pytest
     small = ["--image-size", "64", "--decoder-dim", "16", "--epochs", "1", "--batch-size", "8", "--workers", "0"]
     argv = ["pretrain", str(colours / "train"), "--out", str(run), *small, "--muon-lr-scale", "none"]
     assert cli.main(argv) == 0
-    found = check(run, "image-feature-extraction")
+    found = check_card(run, "image-feature-extraction")
     assert "Calibration" not in found
-    shutil.copyfile(photo(colours), run / "photo.jpg")
+    shutil.copyfile(photo_of(colours), run / "photo.jpg")
     monkeypatch.chdir(run)
     exec(snippet_of(found), {})
 
@@ -89,14 +54,14 @@ def test_card_states_what_a_person_knows(run: Path, tmp_path: Path) -> None:
     write_card(Run(own))
     text = (own / "README.md").read_text()
     assert ModelCard(text).data.license == "mit"
-    found = sections(text)
+    found = sections_of(text)
     assert "**Developed by:** A. Person" in found["Model"]
     assert r"sorting \*colours\*" in found["Uses"]
     assert "@misc{colours}" in found["Citation"]
 
 
 def test_card_says_which_options_differ(run: Path) -> None:
-    training = sections((run / "README.md").read_text())["Training"]
+    training = sections_of((run / "README.md").read_text())["Training"]
     given = {name: json.loads((run / "config.json").read_text())[name] for name in ("epochs", "batch_size")}
     for name, value in given.items():
         assert f"| `{name}` | {value} |" in training
@@ -112,7 +77,7 @@ def test_card_holds_what_evaluate_and_analyze_wrote(
     assert cli.main(argv) == 0
     (own / "robustness-summary.csv").write_text("source,metric,clean,mean\nrun,top1,90.0,45.5\n")
     write_card(Run(own))
-    found = sections((own / "README.md").read_text())
+    found = sections_of((own / "README.md").read_text())
     assert "| folder | red |" in found["Results by group"]
     assert re.search(r"\| top1 \| [\d.]+ \| [\d.]+ to [\d.]+ \|", found["Results"])
     assert "| mean | 45.5 |" in found["Robustness"]

@@ -2,36 +2,21 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
-from making import fails, make_folder, make_objects, make_scenes
-
-from convnext import cli
+from making import evaluated, fails, make_folder, make_objects, make_scenes, rows_of
 
 COUNTS = {"classify": (24, 12), "detect": (6, 3), "segment": (8, 3)}  # images of training and validation
-
-
-def figures(capsys: pytest.CaptureFixture, *arguments: object) -> dict[str, Any]:
-    capsys.readouterr()
-    assert cli.main(["evaluate", *map(str, arguments), "--workers", "0", "--json"]) == 0
-    return json.loads(capsys.readouterr().out.splitlines()[-1])
-
-
-def table(path: Path) -> list[dict[str, str]]:
-    with open(path, newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def test_each_split_can_be_chosen(trained: tuple, capsys: pytest.CaptureFixture) -> None:
     task, data, run = trained
     train, val = COUNTS[task]
     for split, images in {"train": train, "val": val, "all": train + val}.items():
-        found = figures(capsys, run, data, "--split", split)
+        found = evaluated(capsys, run, data, "--split", split)
         assert (found["split"], found["images"]) == (split, images)
     assert "test" in fails(capsys, "evaluate", run, data, "--split", "test")
 
@@ -63,14 +48,14 @@ def test_a_folder_of_another_day_is_measured_whole(
             shutil.copy(data / "annotations" / "val" / "1.png", other / "annotations" / f"{name}.png")
     count = {"classify": 15, "detect": 5, "segment": 2}[task]
     for weights in (run, run / "model.safetensors"):
-        found = figures(capsys, weights, other)
+        found = evaluated(capsys, weights, other)
         assert (found["split"], found["images"]) == ("all", count)
 
 
 def test_a_row_for_each_image(trained: tuple, capsys: pytest.CaptureFixture, tmp_path: Path) -> None:
     task, data, run = trained
-    found = figures(capsys, run, data, "--out", tmp_path / "rows")
-    rows = table(tmp_path / "rows" / "images.csv")
+    found = evaluated(capsys, run, data, "--out", tmp_path / "rows")
+    rows = rows_of(tmp_path / "rows" / "images.csv")
     assert len(rows) == found["images"] == COUNTS[task][1]
     assert all(Path(row["path"]).is_file() for row in rows)
     if task == "classify":
@@ -80,7 +65,7 @@ def test_a_row_for_each_image(trained: tuple, capsys: pytest.CaptureFixture, tmp
         assert all(row["truth"] == Path(row["path"]).parent.name for row in rows)
         assert all(1 / 3 < float(row["score"]) <= 1 for row in rows)
     elif task == "detect":
-        objects = table(tmp_path / "rows" / "objects.csv")
+        objects = rows_of(tmp_path / "rows" / "objects.csv")
         for row in rows:
             outcomes = [each["outcome"] for each in objects if each["path"] == row["path"]]
             assert [outcomes.count(name) for name in ("matched", "missed", "false")] == [
@@ -96,13 +81,13 @@ def test_a_row_for_each_image(trained: tuple, capsys: pytest.CaptureFixture, tmp
 
 def test_another_size_is_said(trained: tuple, capsys: pytest.CaptureFixture) -> None:
     task, data, run = trained
-    own = figures(capsys, run, data)
-    larger = figures(capsys, run, data, "--image-size", "96")
+    own = evaluated(capsys, run, data)
+    larger = evaluated(capsys, run, data, "--image-size", "96")
     assert "image_size" not in own
     assert larger["image_size"] == 96
     assert {k: v for k, v in larger.items() if k in own} != own
     if task == "classify":
-        assert figures(capsys, run, data, "--crop", "1")["crop"] == 1
+        assert evaluated(capsys, run, data, "--crop", "1")["crop"] == 1
     else:
         assert "crop" in fails(capsys, "evaluate", run, data, "--crop", "1")
     assert "at least 1" in fails(capsys, "evaluate", run, data, "--image-size", "0")
@@ -110,12 +95,12 @@ def test_another_size_is_said(trained: tuple, capsys: pytest.CaptureFixture) -> 
 
 def test_another_precision_is_near(trained: tuple, capsys: pytest.CaptureFixture) -> None:
     _, data, run = trained
-    own, half = figures(capsys, run, data), figures(capsys, run, data, "--precision", "bf16")
+    own, half = evaluated(capsys, run, data), evaluated(capsys, run, data, "--precision", "bf16")
     assert half["images"] == own["images"]
     for name, value in own.items():
         if isinstance(value, float):
             assert half[name] == pytest.approx(value, abs=max(6.0, 0.3 * abs(value)))
-    assert figures(capsys, run, data, "--precision", "fp32") == own
+    assert evaluated(capsys, run, data, "--precision", "fp32") == own
 
 
 def test_rows_that_cannot_be_written_are_known_before(

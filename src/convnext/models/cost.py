@@ -21,14 +21,15 @@ def count_parameters(name: str, num_classes: int = 1000) -> int:
         return sum(parameter.numel() for parameter in create_model(name, num_classes=num_classes).parameters())
 
 
-def count_macs(name: str, image_size: int = 224) -> int:
-    """Multiply-accumulates of a network on one square image in colour, as published.
+def count_macs(name: str, image_size: int = 224, *, in_chans: int = 3, stem_patch: int = 4) -> int:
+    """Multiply-accumulates of a network on one square image, as published.
 
     Those of convolutions and linear layers without the head, and 5 for each element of a LayerNorm; GELU, GRN, biases
     and additions are not counted. `InputError` for an unknown name.
     """
     with torch.device("meta"):
-        model, images = create_model(name, num_classes=0), torch.zeros(1, 3, image_size, image_size)
+        model = create_model(name, num_classes=0, in_chans=in_chans, stem_patch=stem_patch)
+        images = torch.zeros(1, in_chans, image_size, image_size)
     count = {torch.ops.aten.native_layer_norm: _flops_of_norm}
     with FlopCounterMode(display=False, custom_mapping=count) as counter:
         model(images)

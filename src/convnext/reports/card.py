@@ -64,8 +64,10 @@ def code_span(text: str) -> str:
 
 
 def names(classes: Sequence[str]) -> str:
-    """The first classes by name, and how many more there are."""
-    return ", ".join(map(escaped, classes[:20])) + (f" and {len(classes) - 20} more" if len(classes) > 20 else "")
+    """The first classes by name, and how many more there are; between semicolons where a name holds a comma."""
+    first, more = classes[:20], len(classes) - 20
+    between = "; " if any("," in name for name in first) else ", "
+    return between.join(map(escaped, first)) + (f" and {more} more" if more > 0 else "")
 
 
 def escaped(name: str) -> str:

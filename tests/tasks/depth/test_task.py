@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from making import FAST_SEGMENT, fails, make_depths
+from cards import check_card, photo_of, snippet_of
+from making import FAST_SEGMENT, copied, fails, make_depths
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -59,6 +60,14 @@ def test_a_run_holds_figures_pictures_and_a_card(run: Path) -> None:
     assert set(json.loads((run / "result.json").read_text())) == names
     assert {"curves.png", "gallery.png", "README.md"} <= {path.name for path in run.iterdir()}
     assert [row["epoch"] for row in Run(run).rows() if "delta1" in row] == [13, 25]
+
+
+def test_the_cards_snippet_runs(run: Path, scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = copied(run, tmp_path / "run")
+    found = check_card(own, "depth-estimation")
+    shutil.copyfile(photo_of(scenes), own / "photo.jpg")
+    monkeypatch.chdir(own)
+    exec(snippet_of(found), {})
 
 
 def test_depths_are_learnt_and_measured_alike_everywhere(

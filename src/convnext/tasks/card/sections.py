@@ -6,6 +6,7 @@ import json
 
 from convnext.analysis.subgroups import LEAST_IMAGES
 from convnext.config import TrainConfig
+from convnext.models.cost import count_macs
 from convnext.printing import counted
 from convnext.reports.card import (
     NOT_STATED,
@@ -71,7 +72,7 @@ def model(stored: Stored) -> str:
     variant, classes = find_variant(config.model), stored.classes
     megabytes = stored.run.weights.stat().st_size / 1e6
     side = config.image_size
-    macs = variant.macs * (side / 224) ** 2 * (4 / config.stem_patch) ** 2
+    macs = count_macs(config.model, side, in_chans=config.in_chans, stem_patch=config.stem_patch)
     restricted = stored.ending.licence
     facts = [
         ("Network", f"`{config.model}`, ConvNeXt V{variant.version} {stored.words.architecture}"),
