@@ -99,7 +99,7 @@ def add_inputs(command: argparse.ArgumentParser) -> None:
         "inputs",
         metavar="INPUT",
         nargs="+",
-        help="files, folders, globs, or - for an image or a list of paths on stdin",
+        help="files, folders, globs, addresses (http, https), or - for an image or a list of paths on stdin",
     )
 
 

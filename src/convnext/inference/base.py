@@ -64,15 +64,15 @@ class Predictor(ABC):
         raise InputError(f"a {type(self).__name__} answers without scores: there is nothing to calibrate")
 
     def read(self, image: Any) -> Image.Image:
-        """An image in the form that the model sees: of a path, a binary file, a file's bytes, a PIL image, a uint8
-        array `[H, W, 3]` or tensor `[3, H, W]`. `ImageError` for one that cannot be read."""
+        """An image in the form that the model sees: of a path, an address, a binary file, a file's bytes, a PIL image,
+        a uint8 array `[H, W, 3]` or tensor `[3, H, W]`. `ImageError` for one that cannot be read."""
         return read_image(image, self.transform.mode, white=self.transform.white)
 
     def embed(self, images: Any, *, batch_size: int = BATCH) -> np.ndarray:
         """The embedding of one image, float32 `[width]`, or those of many, `[N, width]`.
 
-        An image is a path, a binary file, a file's bytes, a PIL image, or pixels as an array or tensor. `ImageError`
-        for an image that cannot be read.
+        An image is a path, an address, a binary file, a file's bytes, a PIL image, or pixels as an array or tensor.
+        `ImageError` for an image that cannot be read.
         """
         rows = self.each(images, batch_size, self.transform, self.embeddings)
         if not isinstance(images, list | tuple):

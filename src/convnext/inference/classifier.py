@@ -84,9 +84,9 @@ class ImageClassifier(SeesSquares):
     def __call__(self, images: Any, top_k: int = 5, *, batch_size: int = BATCH) -> Any:
         """Labels of one image, or a list of the labels of each of many.
 
-        An image is a path, a binary file, a file's bytes, a PIL image, or pixels as an array or tensor. Labels are
-        `[{"label", "score"}, ...]`, best first, at most `top_k` of them; of a calibrated model of several labels an
-        image, those that reach their threshold. `ImageError` for an image that cannot be read.
+        An image is a path, an address, a binary file, a file's bytes, a PIL image, or pixels as an array or tensor.
+        Labels are `[{"label", "score"}, ...]`, best first, at most `top_k` of them; of a calibrated model of several
+        labels an image, those that reach their threshold. `ImageError` for an image that cannot be read.
         """
         return self.each(images, batch_size, self.prepare, lambda inputs: self.labels(inputs, top_k))
 

@@ -52,9 +52,9 @@ class DepthEstimator(SeesWholeImages):
     def __call__(self, images: Any, *, batch_size: int = 1) -> Any:
         """The depths of one image, float32 `[H, W]` in the unit of the training data, or a list of those of many.
 
-        An image is a path, a binary file, a file's bytes, a PIL image, or pixels as an array or tensor. Images have
-        sizes of their own and go through the network one by one; `batch_size` is how many are read ahead, at least one
-        a core. `ImageError` for an image that cannot be read.
+        An image is a path, an address, a binary file, a file's bytes, a PIL image, or pixels as an array or tensor.
+        Images have sizes of their own and go through the network one by one; `batch_size` is how many are read ahead,
+        at least one a core. `ImageError` for an image that cannot be read.
         """
         return self.each(images, batch_size, self.prepare, lambda prepared: [self.estimate(*one) for one in prepared])
 

@@ -53,9 +53,9 @@ class Segmenter(SeesWholeImages):
         """The label map of one image, uint16 `[H, W]`, or a list of the label maps of each of many: positions among
         `classes`.
 
-        An image is a path, a binary file, a file's bytes, a PIL image, or pixels as an array or tensor. Images have
-        sizes of their own and go through the network one by one; `batch_size` is how many are read ahead, at least one
-        a core. `ImageError` for an image that cannot be read.
+        An image is a path, an address, a binary file, a file's bytes, a PIL image, or pixels as an array or tensor.
+        Images have sizes of their own and go through the network one by one; `batch_size` is how many are read ahead,
+        at least one a core. `ImageError` for an image that cannot be read.
         """
         return self.each(images, batch_size, self.prepare, lambda prepared: [self.label(*one) for one in prepared])
 

@@ -5,14 +5,24 @@ from __future__ import annotations
 import base64
 import http.client
 import io
+import math
+import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.parse import unquote_to_bytes, urlsplit
-from urllib.request import HTTPHandler, HTTPRedirectHandler, HTTPSHandler, Request, build_opener
+from urllib.request import (
+    HTTPHandler,
+    HTTPRedirectHandler,
+    HTTPSHandler,
+    OpenerDirector,
+    Request,
+    build_opener,
+)
 
 from convnext.errors import InputError
 from convnext.printing import printable, without_password
@@ -46,15 +56,16 @@ class _Redirects(HTTPRedirectHandler):
         found = urlsplit(newurl)
         if found.scheme not in ("http", "https") or (req.type == "https" and found.scheme != "https"):
             here, there = map(without_password, (req.full_url, newurl))
-            raise Refused(f"{here} leads to {_line(there)}, which is not followed")
+            raise Refused(f"{here} leads to {first_line(there)}, which is not followed")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
 class _Measured(io.RawIOBase):
-    """A socket's stream; reading it fails once less than `SLOWEST` bytes a second came for `PATIENCE` seconds."""
+    """A socket's stream; reading it fails once less than `SLOWEST` bytes a second came for `PATIENCE` seconds, and
+    after the time `until`, of `time.monotonic`."""
 
-    def __init__(self, socket: io.RawIOBase) -> None:
-        self._socket = socket
+    def __init__(self, socket: io.RawIOBase, until: float) -> None:
+        self._socket, self._until = socket, until
         self._since, self._received = time.monotonic(), 0
 
     def readable(self) -> bool:
@@ -63,11 +74,14 @@ class _Measured(io.RawIOBase):
     def readinto(self, buffer: Any) -> int | None:
         count = self._socket.readinto(buffer)
         self._received += count or 0
-        taken = time.monotonic() - self._since
+        now = time.monotonic()
+        if now > self._until:
+            raise TimeoutError("it takes too long")
+        taken = now - self._since
         if taken > PATIENCE and count:
             if self._received < SLOWEST * taken:
                 raise ConnectionError(f"{self._received} bytes came in {taken:.0f} seconds")
-            self._since, self._received = time.monotonic(), 0
+            self._since, self._received = now, 0
         return count
 
     def close(self) -> None:
@@ -78,28 +92,45 @@ class _Measured(io.RawIOBase):
 class _Answer(http.client.HTTPResponse):
     """An HTTP response that is read by `_Measured`, headers included."""
 
-    def __init__(self, *arguments: Any, **options: Any) -> None:
+    def __init__(self, *arguments: Any, until: float, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self.fp = io.BufferedReader(_Measured(self.fp.detach()))
+        self.fp = io.BufferedReader(_Measured(self.fp.detach(), until))
 
 
-def _measured(kind: Callable[..., Any]) -> Callable[..., Any]:
-    def connect(*arguments: Any, **options: Any) -> Any:
-        connection = kind(*arguments, **options)
-        connection.response_class = _Answer
-        return connection
-
-    return connect
+Connect = Callable[..., socket.socket]
+"""Function that connects to an address, as `socket.create_connection` does."""
 
 
-class _Http(HTTPHandler):
-    def do_open(self, http_class: Any, *arguments: Any, **options: Any) -> Any:
-        return super().do_open(_measured(http_class), *arguments, **options)
+def opener_of(connect: Connect = socket.create_connection, until: float = math.inf) -> OpenerDirector:
+    """What opens addresses of the web: by `connect`, until that time, along redirects that `_Redirects` follows."""
+
+    def measured(kind: Callable[..., Any]) -> Callable[..., Any]:
+        def connection_of(*arguments: Any, **options: Any) -> Any:
+            connection = kind(*arguments, **options)
+            connection.response_class = partial(_Answer, until=until)
+            connection._create_connection = connect
+            return connection
+
+        return connection_of
+
+    class Http(HTTPHandler):
+        def do_open(self, http_class: Any, *arguments: Any, **options: Any) -> Any:
+            return super().do_open(measured(http_class), *arguments, **options)
+
+    class Https(HTTPSHandler):
+        def do_open(self, http_class: Any, *arguments: Any, **options: Any) -> Any:
+            return super().do_open(measured(http_class), *arguments, **options)
+
+    return build_opener(_Redirects, Http, Https)
 
 
-class _Https(HTTPSHandler):
-    def do_open(self, http_class: Any, *arguments: Any, **options: Any) -> Any:
-        return super().do_open(_measured(http_class), *arguments, **options)
+def request_of(url: str) -> Request:
+    """The request for an address; a user and password in it are sent as basic authentication, to its host alone."""
+    user = urlsplit(url).netloc.rpartition("@")[0]
+    request = Request(without_password(url), headers={"User-Agent": "convnext"})
+    if user:
+        request.add_unredirected_header("Authorization", f"Basic {base64.b64encode(unquote_to_bytes(user)).decode()}")
+    return request
 
 
 def download(
@@ -133,28 +164,24 @@ def download(
         except HTTPError as error:
             error.close()
             kind = Refused if 400 <= error.code < 500 and error.code not in PASSING else InputError
-            raise kind(f"cannot download {said}: the server answers {error.code} {_line(error.reason)}") from None
+            raise kind(f"cannot download {said}: the server answers {error.code} {first_line(error.reason)}") from None
         except (URLError, TimeoutError, ConnectionError, http.client.HTTPException) as error:
             raise InputError(
-                f"cannot download {said}: no network? ({_line(getattr(error, 'reason', error))})"
+                f"cannot download {said}: no network? ({first_line(getattr(error, 'reason', error))})"
             ) from None
         except InputError:
             raise
         except ValueError as error:  # what is no address, here or in a redirect
-            raise Refused(f"cannot download {said}: {_line(error)}") from None
+            raise Refused(f"cannot download {said}: {first_line(error)}") from None
 
 
-def _line(problem: object) -> str:
+def first_line(problem: object) -> str:
     """The first line of a message of a server or a library, cut to 200 characters."""
     return printable(problem).split("\n")[0][:200]
 
 
 def _copy(url: str, path: Path, most: int, show: bool) -> None:
-    user = urlsplit(url).netloc.rpartition("@")[0]
-    request = Request(without_password(url), headers={"User-Agent": "convnext"})
-    if user:
-        request.add_unredirected_header("Authorization", f"Basic {base64.b64encode(unquote_to_bytes(user)).decode()}")
-    with build_opener(_Redirects, _Http, _Https).open(request, timeout=TIMEOUT) as response:
+    with opener_of().open(request_of(url), timeout=TIMEOUT) as response:
         text = response.headers.get("Content-Length") or "0"
         if not text.isdecimal():
             raise ConnectionError(f"the server names a length of '{text}'")

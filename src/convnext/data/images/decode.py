@@ -20,7 +20,10 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from convnext.data.images.costly import reason_to_refuse, refuse_large_tiles
-from convnext.errors import ImageError
+from convnext.errors import ImageError, InputError
+from convnext.printing import without_password
+from convnext.storage.cache import is_address
+from convnext.storage.fetch import fetch_public
 
 _SUFFIXES = {
     "AVIF": (".avif",),
@@ -81,12 +84,14 @@ _header_lock = threading.Lock()
 def read_image(source: Any, mode: str = "RGB", *, white: int = WHITE) -> Image.Image:
     """An image as 8-bit "RGB" or "L", upright as its EXIF says.
 
-    `source` is a path, a binary file, a file's bytes, a Pillow image, or pixels: a uint8 array `[H, W, 3]` or `[H, W]`,
-    or a uint8 tensor `[3, H, W]` or `[1, H, W]`. Of an animation it is the first frame. Conversions are those of
-    `as_mode`. A failure raises `ImageError`, one line with path and reason: missing or unreadable, zero bytes, not an
-    image, truncated or damaged, more than `MAX_BYTES`, or more than `MAX_PIXELS` pixels by its header (refused before
-    decoding).
+    `source` is a path, an address (fetched as of `storage.fetch`), a binary file, a file's bytes, a Pillow image, or
+    pixels: a uint8 array `[H, W, 3]` or `[H, W]`, or a uint8 tensor `[3, H, W]` or `[1, H, W]`. Of an animation it is
+    the first frame. Conversions are those of `as_mode`. A failure raises `ImageError`, one line with path and reason:
+    missing or unreadable, zero bytes, not an image, truncated or damaged, more than `MAX_BYTES`, or more than
+    `MAX_PIXELS` pixels by its header (refused before decoding).
     """
+    if isinstance(source, str) and is_address(source):
+        return decode_image(_fetched(source), mode, name=without_password(source), white=white)
     if isinstance(source, str | Path):
         return decode_image(read_bytes(source), mode, name=str(source), white=white)
     if isinstance(source, Image.Image):
@@ -104,6 +109,13 @@ _TAKEN = (
     "a path, a binary file, a file's bytes, a Pillow image, a uint8 array [H, W, 3] or [H, W], or a uint8 tensor "
     "[3, H, W]"
 )
+
+
+def _fetched(address: str) -> bytes:
+    try:
+        return fetch_public(address)
+    except InputError as error:
+        raise ImageError(str(error)) from None
 
 
 def _is_tensor(source: Any) -> bool:

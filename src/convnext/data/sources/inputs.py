@@ -1,4 +1,4 @@
-"""Images that a command line names: files, folders, patterns, or standard input."""
+"""Images that a command line names: files, folders, patterns, addresses, or standard input."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 
 from convnext.data.sources.image_files import describe_unread, find_images, say_unread
 from convnext.errors import InputError
+from convnext.storage.cache import is_address
 
 
 def expand(inputs: list[str]) -> Iterator[tuple[str, Any]]:
@@ -19,6 +20,8 @@ def expand(inputs: list[str]) -> Iterator[tuple[str, Any]]:
     for item in inputs:
         if item == "-":
             yield from read_stdin(sys.stdin.buffer.read())
+        elif is_address(item):
+            yield item, item
         elif Path(item).is_dir():
             unread = Counter[str]()
             found = find_images(Path(item), unread)
@@ -36,7 +39,7 @@ def expand(inputs: list[str]) -> Iterator[tuple[str, Any]]:
 
 
 def read_stdin(content: bytes) -> Iterator[tuple[str, Any]]:
-    """Standard input is one image, or the paths of images, one a line."""
+    """Standard input is one image, or the paths or addresses of images, one a line."""
     if not content.strip():
         raise InputError("standard input is empty: pipe an image or a list of paths into it")
     try:
