@@ -113,7 +113,7 @@ class PeerDetector(Detector):
     def find(self, inputs: list[Tensor], sizes: list[Size], *, least: float = 0.0) -> list[list[Found]]:
         answers = []
         for found, each, size in zip(self.model(inputs), inputs, sizes, strict=True):
-            objects = place(found, (each.shape[1], each.shape[2]), size, least=least)
+            objects = list(place(found, (each.shape[1], each.shape[2]), size, least=least))
             self.drawn_by_ours.append(objects)
             boxes = torch.tensor([o.box for o in objects]).reshape(-1, 4)
             masks = paste_masks_in_image(found.masks[: len(objects), None], boxes, size)[:, 0] > 0.5

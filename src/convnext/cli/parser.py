@@ -23,6 +23,7 @@ from convnext.cli.push import PUSH
 from convnext.cli.recipes import RECIPES_COMMAND
 from convnext.cli.runs import RUNS
 from convnext.cli.schema import SCHEMA
+from convnext.cli.serve import SERVE
 from convnext.cli.train import TRAINING
 
 COMMANDS: tuple[Command, ...] = (
@@ -34,6 +35,7 @@ COMMANDS: tuple[Command, ...] = (
     EMBED,
     CONVERT,
     EXPORT,
+    SERVE,
     BENCHMARK,
     CARD,
     PUSH,

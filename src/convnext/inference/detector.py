@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, NotRequired, TypedDict
 
 import numpy as np
@@ -106,8 +106,8 @@ class Detector(SeesWholeImages):
         """Objects of one image, or a list of the objects of each of many, with a score of at least `threshold`; without
         one, of at least 0.5, or of a calibrated detector that of their class.
 
-        An image is a path, a binary file, a file's bytes, a PIL image, or pixels as an array or tensor. Objects are
-        `DetectedObject`s, best first. `ImageError` for an image that cannot be read.
+        An image is a path, an address, a binary file, a file's bytes, a PIL image, or pixels as an array or tensor.
+        Objects are `DetectedObject`s, best first. `ImageError` for an image that cannot be read.
         """
         return self.each(images, batch_size, self.prepare, lambda prepared: self.objects(prepared, threshold))
 
@@ -135,25 +135,24 @@ class Detector(SeesWholeImages):
         """The objects of transformed images with at least that score, in the pixels of the images, of these sizes."""
         detections = self.model([each.to(self.device) for each in inputs])
         return [
-            place(found, (each.shape[1], each.shape[2]), size, least=least, padding=self.mask_padding)
+            list(place(found, (each.shape[1], each.shape[2]), size, least=least, padding=self.mask_padding))
             for found, each, size in zip(detections, inputs, sizes, strict=True)
         ]
 
 
 def place(
     found: Detections, inner: Size, size: Size, *, least: float = 0.0, padding: MaskPadding = "border"
-) -> list[Found]:
-    """Objects found in an image of `inner` height and width, in the pixels of the same image of another `size`."""
+) -> Iterator[Found]:
+    """Objects found in an image of `inner` height and width, one by one, in the pixels of the same image of another
+    `size`."""
     factor = torch.tensor([size[1] / inner[1], size[0] / inner[0]] * 2)
     boxes = found.boxes.float().cpu() * factor
     masks = found.masks.float().cpu()
-    objects = []
     for i, (label, score) in enumerate(zip(found.labels.tolist(), found.scores.tolist(), strict=True)):
         if score < least:
             break
         box = boxes[i].tolist()
-        objects.append(Found(label, score, box, paste(masks[i], box, size, padding) if len(masks) else None))
-    return objects
+        yield Found(label, score, box, paste(masks[i], box, size, padding) if len(masks) else None)
 
 
 def paste(mask: Tensor, box: Sequence[float], size: Size, padding: MaskPadding = "border") -> np.ndarray:

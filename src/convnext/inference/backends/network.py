@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import Any
 
@@ -79,6 +80,20 @@ def stop_engine(model: nn.Module) -> None:
         backbone.engine = None
     if isinstance(model, Classifier):
         model.whole_engine = None
+
+
+@contextmanager
+def without_engine(model: nn.Module) -> Iterator[None]:
+    """Inside, PyTorch computes a network that an engine computes before and after."""
+    parts: list[tuple[Any, str]] = [(backbone_of_model(model), "engine"), (model, "whole_engine")]
+    engines = [(part, name, getattr(part, name, None)) for part, name in parts]
+    stop_engine(model)
+    try:
+        yield
+    finally:
+        for part, name, engine in engines:
+            if engine is not None:
+                setattr(part, name, engine)
 
 
 def backbone_of_model(model: nn.Module) -> ConvNeXt | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -48,6 +48,9 @@ class CompiledModel:
         threads: at most; None leaves it to OpenVINO.
     """
 
+    makes_more: ClassVar[bool] = True
+    """Whether shapes that come again still get models of their own."""
+
     def __init__(self, model: Any, precision: str, threads: int | None = None) -> None:
         self.model = model
         half = precision == "bf16" or (precision == "int8" and "BF16" in computed_types())
@@ -67,7 +70,7 @@ class CompiledModel:
         """The compiled model for images of a shape."""
         if shape not in self.compiled:
             fixed = len(self.compiled.keys() - {ANY_SHAPE})
-            if shape not in self.seen or fixed >= self.most_fixed:
+            if shape not in self.seen or fixed >= self.most_fixed or not self.makes_more:
                 self.seen.add(shape)
                 shape = ANY_SHAPE
         if shape not in self.compiled:
@@ -77,6 +80,12 @@ class CompiledModel:
                 model.reshape(list(shape))
             self.compiled[shape] = core().compile_model(model, "CPU", self.settings)
         return self.compiled[shape]
+
+
+def make_no_more() -> None:
+    """Have this process make no more models for single shapes: which one computes an answer shows in its last digits,
+    and from now on no longer depends on what was answered before."""
+    CompiledModel.makes_more = False
 
 
 class OpenvinoEngine:

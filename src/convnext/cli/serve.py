@@ -1,0 +1,89 @@
+"""`convnext serve`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+from convnext.cli.command import Command, Parser, add_device, add_engine
+from convnext.errors import InputError
+
+
+def _options(command: Parser) -> None:
+    command.add_argument(
+        "sources",
+        metavar="SOURCE",
+        nargs="+",
+        help="runs, weight files, exports, published names or hf:ORG/NAME; NAME=SOURCE chooses what clients call one",
+    )
+    command.add_argument("--host", default="127.0.0.1", metavar="ADDRESS", help="address; 0.0.0.0 is open to others")
+    command.add_argument("--port", type=int, default=8000, metavar="N", help="port; 0 takes a free one, and says it")
+    command.add_argument(
+        "--workers",
+        type=int,
+        metavar="N",
+        help="processes that compute, each with all models and its share of the cores; without: one a core, at most 4, "
+        "and one on an accelerator",
+    )
+    command.add_argument(
+        "--max-batch", type=int, default=16, metavar="N", help="images that an accelerator computes together, at most"
+    )
+    command.add_argument(
+        "--max-wait-ms", type=float, default=5, metavar="MS", help="time that a batch waits for more images"
+    )
+    command.add_argument("--queue", type=int, default=256, metavar="N", help="images that wait; more get 503")
+    command.add_argument("--max-mb", type=float, default=32, metavar="MB", help="size of a request")
+    command.add_argument("--max-megapixels", type=float, default=50, metavar="N", help="size of an image")
+    command.add_argument("--max-images", type=int, default=64, metavar="N", help="images of a request")
+    command.add_argument(
+        "--timeout",
+        type=float,
+        default=30,
+        metavar="S",
+        help="seconds for a request to come, to be computed, and to be taken, each",
+    )
+    command.add_argument(
+        "--samples", type=Path, metavar="FOLDER", help="images that the page offers; without: those in RUN/samples"
+    )
+    add_device(command)
+    add_engine(command)
+
+
+def _run(args: argparse.Namespace) -> None:
+    from convnext.deploy.serve.limits import Limits
+
+    for name in ("workers", "max_batch", "queue", "max_mb", "max_megapixels", "max_images", "timeout"):
+        if (value := getattr(args, name)) is not None and not 0 < value < 10**6:
+            raise InputError(f"--{name.replace('_', '-')} must be more than 0, not {value}")
+    if not 0 <= args.max_wait_ms < 10**6:
+        raise InputError(f"--max-wait-ms must be 0 or more, not {args.max_wait_ms}")
+    if not 0 <= args.port < 2**16:
+        raise InputError(f"--port must lie between 0 and 65535, not {args.port}")
+    try:
+        from convnext.deploy.serve.server import TOKEN, Serving, named_sources, serve
+    except ImportError as error:
+        raise InputError(f"serving needs {error.name}: pip install 'convnext[serve]'") from None
+    serve(
+        Serving(
+            models=named_sources(args.sources),
+            host=args.host,
+            port=args.port,
+            workers=args.workers,
+            max_batch=args.max_batch,
+            max_wait=args.max_wait_ms / 1000,
+            how={"device": args.device, "backend": args.backend, "precision": args.precision},
+            samples=args.samples,
+            token=os.environ.get(TOKEN) or None,
+            limits=Limits(
+                body=round(args.max_mb * 2**20),
+                pixels=round(args.max_megapixels * 1e6),
+                images=args.max_images,
+                seconds=args.timeout,
+                queue=args.queue,
+            ),
+        )
+    )
+
+
+SERVE = Command("serve", "answer requests over http, with a page to try a model on", _options, _run)
