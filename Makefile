@@ -7,7 +7,7 @@ export PYTHONDONTWRITEBYTECODE =
 # uv from the PATH, else one of the project's own
 UV = $(shell command -v uv || echo .tools/bin/uv)
 
-.PHONY: setup demo test test-heavy test-oldest fuzz check bench docs lock clean
+.PHONY: setup demo test test-heavy test-oldest fuzz browser check bench docs lock clean
 
 setup: $(VENV)/.done ## virtual environment with the locked dependencies
 
@@ -40,8 +40,12 @@ test-oldest: setup ## the core tests with the oldest supported releases
 	$(UV) pip install --quiet --python .venv-oldest/bin/python "torch==2.11.*" "torchvision==0.26.*" --editable . --group test
 	OMP_NUM_THREADS=1 .venv-oldest/bin/python -m pytest -q -n auto --dist loadfile tests/nn tests/native tests/models tests/weights tests/data tests/train
 
-fuzz: setup ## files damaged and made up, 1,000 of each kind
+fuzz: setup ## files damaged and made up, 1,000 of each kind, and 100,000 bodies of requests
 	CONVNEXT_FUZZ=1000 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q tests/faults/test_fuzz.py tests/faults/test_resume.py::test_random_bytes_are_found --timeout 1800 --hypothesis-show-statistics
+	CONVNEXT_FUZZ=1000 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -s tests/deploy/serve/test_fuzz.py --timeout 7200
+
+browser: ## a browser for the tests of the page, which are skipped without one
+	@command -v chromium || command -v google-chrome || { apt-get update -qq && apt-get install -qq --yes chromium; }
 
 bench: setup ## speed against peers, as ratios
 	$(BIN)/python benchmarks/forward.py

@@ -1,0 +1,31 @@
+"""Models of every task, and one server of them all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from serving import TASKS, Server, train_quickly
+
+import convnext
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, list[Path]]]:
+    """A run of each task, and images of its data; and "embed", weights without a head."""
+    folder = tmp_path_factory.mktemp("served")
+    found = {task: train_quickly(task, folder) for task in TASKS}
+    embedder = folder / "embed.safetensors"
+    convnext.save_weights(convnext.create_model("convnextv2_atto", num_classes=0), embedder)
+    return {**found, "embed": (embedder, found["classify"][1])}
+
+
+@pytest.fixture(scope="session")
+def server(trained: dict[str, tuple[Path, list[Path]]]) -> Iterator[Server]:
+    """A server of all, with two workers."""
+    samples = trained["classify"][1][0].parent
+    sources = [str(run) for run, _ in trained.values()]
+    with Server(*sources, "--workers", 2, "--device", "cpu", "--samples", samples) as running:
+        running.wait_for_workers(2)
+        yield running
