@@ -22,7 +22,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from convnext.deploy.serve.bodies import Held, Question, question_of, read_body
 from convnext.deploy.serve.limits import Limits, Refusal
-from convnext.deploy.serve.logs import FIELDS
+from convnext.deploy.serve.logs import LOG_FIELDS
 from convnext.deploy.serve.metrics import Metrics
 from convnext.deploy.serve.openapi import openapi_document
 from convnext.deploy.serve.waiting import ImageJob, WaitingJobs
@@ -311,7 +311,7 @@ class Guard:
                 "client": client[0],
                 **state.get("asked", {}),
             }
-            log.info("request", extra={FIELDS: fields})
+            log.info("request", extra={LOG_FIELDS: fields})
 
     def _may(self, scope: Scope) -> bool:
         token = self.service.token

@@ -11,12 +11,12 @@ from datetime import UTC, datetime
 
 from convnext.printing import printable
 
-FIELDS = "fields"
+LOG_FIELDS = "fields"
 """Attribute of a log record that holds more entries for its line, by name."""
 
 
 class JsonFormatter(logging.Formatter):
-    """A log record as one line of JSON: time, level, process, message, what is under `FIELDS`, and a traceback."""
+    """A log record as one line of JSON: time, level, process, message, what is under `LOG_FIELDS`, and a traceback."""
 
     def format(self, record: logging.LogRecord) -> str:
         line = {
@@ -24,7 +24,7 @@ class JsonFormatter(logging.Formatter):
             "level": record.levelname.lower(),
             "process": os.getpid(),
             "message": printable(record.getMessage()),
-            **getattr(record, FIELDS, {}),
+            **getattr(record, LOG_FIELDS, {}),
         }
         if record.exc_info and record.exc_info[0] is not None:
             line["traceback"] = "".join(traceback.format_exception(*record.exc_info))

@@ -17,7 +17,7 @@ import uvicorn
 
 from convnext.deploy.serve.app import Service, create_app
 from convnext.deploy.serve.limits import GRACE, Limits
-from convnext.deploy.serve.logs import FIELDS, log_as_json
+from convnext.deploy.serve.logs import LOG_FIELDS, log_as_json
 from convnext.deploy.serve.metrics import Metrics
 from convnext.deploy.serve.protocol import LimitedProtocol
 from convnext.deploy.serve.supervisor import Supervisor
@@ -93,7 +93,7 @@ async def _serve(serving: Serving, place: socket.socket, samples: list[Path]) ->
         await Listener(create_app(service), serving.limits).serve(sockets=[place])
     finally:
         await supervisor.stop()
-    log.info("stopped", extra={FIELDS: {"waiting": len(jobs)}})
+    log.info("stopped", extra={LOG_FIELDS: {"waiting": len(jobs)}})
 
 
 class Listener(uvicorn.Server):

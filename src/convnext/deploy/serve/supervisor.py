@@ -13,7 +13,7 @@ from typing import Any
 from convnext.cores import usable_cores
 from convnext.deploy.serve.frames import Frame, pack_frame, receive_frame
 from convnext.deploy.serve.limits import Limits
-from convnext.deploy.serve.logs import FIELDS
+from convnext.deploy.serve.logs import LOG_FIELDS
 from convnext.deploy.serve.metrics import Metrics
 from convnext.deploy.serve.waiting import ImageJob, WaitingJobs
 from convnext.errors import InputError
@@ -110,7 +110,7 @@ class Supervisor:
                 if process is None:
                     process = await self._started(number)
                 self.jobs.workers += 1
-                log.info("worker ready", extra={FIELDS: {"worker": number, "worker_process": process.pid}})
+                log.info("worker ready", extra={LOG_FIELDS: {"worker": number, "worker_process": process.pid}})
                 try:
                     await self._feed(process)
                 finally:
@@ -122,7 +122,7 @@ class Supervisor:
             process = None
             pause = 0.1 if time.monotonic() - began > STEADY else min(2 * pause, LONGEST_PAUSE)
             self.metrics.restarts.inc()
-            log.error("worker lost", extra={FIELDS: {"worker": number, "reason": reason, "again_in": pause}})
+            log.error("worker lost", extra={LOG_FIELDS: {"worker": number, "reason": reason, "again_in": pause}})
             await asyncio.sleep(pause)
 
     async def _feed(self, process: asyncio.subprocess.Process) -> None:
@@ -144,7 +144,9 @@ class Supervisor:
                     await self._answer(process, batch)
                 except (EOFError, OSError, TimeoutError) as error:
                     late = isinstance(error, TimeoutError)
-                    log.error("batch lost", extra={FIELDS: {"images": len(batch), "reason": "time" if late else "end"}})
+                    log.error(
+                        "batch lost", extra={LOG_FIELDS: {"images": len(batch), "reason": "time" if late else "end"}}
+                    )
                     return
                 finally:  # also where this task is cancelled
                     for job in batch:
