@@ -14,7 +14,7 @@ from convnext.deploy.serve.waiting import ImageJob, WaitingJobs
 
 def within_a_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
     def run() -> None:
-        asyncio.run(test())
+        asyncio.run(asyncio.wait_for(test(), 30))
 
     run.__name__, run.__doc__ = test.__name__, test.__doc__
     return run
