@@ -41,7 +41,7 @@ def test_schemathesis_finds_no_fault(closed: Server, tmp_path: Path) -> None:
         EXAMPLES,
     ]
     command += ["--header", "Authorization: Bearer s3cret", "--exclude-checks", "positive_data_acceptance"]
-    command += ["--phases", "examples,coverage,fuzzing", "--seed", "0", "--no-color"]
+    command += ["--phases", "examples,coverage,fuzzing", "--request-timeout", 60, "--seed", 0, "--no-color"]
     done = subprocess.run(list(map(str, command)), cwd=tmp_path, capture_output=True, text=True, timeout=500)
     print(done.stdout[-3000:])
     assert done.returncode == 0, done.stdout + done.stderr
