@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from making import FAST, make_folder
+from matplotlib.figure import Figure
+from PIL import Image
 
 from convnext import cli
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _undrawn_charts() -> Iterator[None]:
+    """Charts are computed and not drawn, which takes a third of a small run's time; `charts_drawn` draws them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Figure, "savefig", lambda _, file, **how: Image.new("RGB", (1, 1)).save(file, how["format"]))
+        yield
 
 
 @pytest.fixture(scope="session")

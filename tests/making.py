@@ -5,11 +5,14 @@ import json
 import shutil
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image, ImageDraw
 
 from convnext import cli
@@ -114,6 +117,17 @@ def make_depths(root: Path, *, train: int = 8, val: int = 3) -> Path:
             Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(root / "images" / split / f"{i}.png")
             Image.fromarray(np.rint(1000 * depths).astype(np.uint16)).save(root / "depth" / split / f"{i}.png")
     return root
+
+
+_draw = Figure.savefig
+
+
+@contextmanager
+def charts_drawn() -> Iterator[None]:
+    """Charts are drawn, which tests otherwise leave out."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Figure, "savefig", _draw)
+        yield
 
 
 def copied(run: Path, place: Path) -> Path:

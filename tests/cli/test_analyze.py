@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from making import FAST_SEGMENT, fails, make_folder, make_scenes, rows_of
+from making import FAST_SEGMENT, charts_drawn, fails, make_folder, make_scenes, rows_of
 
 import convnext
 from convnext import cli
@@ -26,7 +26,8 @@ def test_collapse_of_two_networks(
     run: Path, bare: Path, colours: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     command = ["analyze", "collapse", str(run), str(bare), str(colours), "--out", str(tmp_path), "--workers", "0"]
-    assert cli.main([*command, "--json"]) == 0
+    with charts_drawn():
+        assert cli.main([*command, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert [(row["source"], row["block"]) for row in found] == [
         *((str(run), i) for i in range(1, 13)),

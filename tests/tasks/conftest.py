@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from making import FAST, FAST_DETECT, FAST_SEGMENT, make_folder, make_objects, make_scenes
+from making import FAST, FAST_DETECT, FAST_SEGMENT, charts_drawn, make_folder, make_objects, make_scenes
 from PIL import Image
 
 from convnext import cli
@@ -23,7 +23,8 @@ def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     make, options = TASKS[request.param]
     root = tmp_path_factory.mktemp(request.param)
     data = make(root / "data")
-    assert cli.main(["train", request.param, str(data), "--out", str(root / "run"), *options]) == 0
+    with charts_drawn():
+        assert cli.main(["train", request.param, str(data), "--out", str(root / "run"), *options]) == 0
     return request.param, data, root / "run"
 
 

@@ -23,10 +23,12 @@ TAGS = {"classify": "image-classification", "detect": "object-detection", "segme
 
 def test_card_of_each_task(trained: tuple[str, Path, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     task, data, run = trained
-    found = check_card(run, TAGS[task])
+    found, charts = check_card(run, TAGS[task]), sorted(run.glob("*.png"))
+    assert {"curves.png", "batches.png"} < {path.name for path in charts}
     assert "not stated by the author (`developer` in `about.yaml`)" in found["Model"]
     assert ("Calibration" in found) == (task != "segment")
     assert "convnext evaluate . DATA --groups TABLE --out ." in found["Results by group"]
+    assert all(path.stat().st_size > 2000 for path in charts), charts
     shutil.copytree(run, tmp_path / "run")
     shutil.copyfile(photo_of(data), tmp_path / "run" / "photo.jpg")
     monkeypatch.chdir(tmp_path / "run")

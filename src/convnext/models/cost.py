@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ def count_parameters(name: str, num_classes: int = 1000) -> int:
         return sum(parameter.numel() for parameter in create_model(name, num_classes=num_classes).parameters())
 
 
+@cache
 def count_macs(name: str, image_size: int = 224, *, in_chans: int = 3, stem_patch: int = 4) -> int:
     """Multiply-accumulates of a network on one square image, as published.
 
