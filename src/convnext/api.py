@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from convnext.tasks.card.facts import training_seconds
 from convnext.tasks.definition import TaskDefinition
 from convnext.tasks.registry import find_task
 from convnext.train.launch import launch
+
+log = logging.getLogger(__name__)
 
 LONG_FOR_CARD = 400.0
 """Seconds of training from which a model's speed is measured at its end: that takes a twentieth of them at most."""
@@ -80,7 +83,10 @@ def train(
     run = Run(Path(out))
     if metrics and training_seconds(run) >= LONG_FOR_CARD and run.read_config().get("hours") is None:
         # A process of its own, whose memory is the model's: of what training left behind nothing would be known.
-        subprocess.run([sys.executable, "-m", "convnext", "card", str(run.path)], capture_output=True, check=False)
+        command = [sys.executable, "-m", "convnext", "card", str(run.path)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            log.warning("the model's speed is not in its card: %s", (done.stderr.splitlines() or ["no reason"])[-1])
     ending = read_ending(run.path) if metrics else Ending()  # which the first process alone has written
     best = run.best if run.best.is_file() else None
     return TrainingResult(run.path, metrics, run.weights, best, **vars(ending))

@@ -37,6 +37,7 @@ def test_each_option_says_what_it_takes_and_means(command) -> None:
         if action.help == argparse.SUPPRESS:
             continue
         assert action.help, action.dest
+        assert action.dest not in ("execute", "parser"), "what the parser itself says of a command"
         if action.option_strings and action.nargs != 0 and action.choices is None:
             assert action.metavar, f"{action.dest} does not say what it takes"
 

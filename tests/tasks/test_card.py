@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 from cards import check_card, photo_of, sections_of, snippet_of
 from huggingface_hub import ModelCard
-from making import fails, make_folder
+from making import FAST, copied, fails, make_folder
 
-from convnext import cli
+from convnext import api, cli
 from convnext.errors import InputError
 from convnext.runs.directory import Run
 from convnext.tasks.card.about import FIELDS, read_about
@@ -45,6 +46,28 @@ def test_card_of_pre_training(colours: Path, tmp_path: Path, monkeypatch: pytest
     shutil.copyfile(photo_of(colours), run / "photo.jpg")
     monkeypatch.chdir(run)
     exec(snippet_of(found), {})
+
+
+def test_the_command_measures_the_speed(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    own = copied(run, tmp_path / "run")
+    assert "Not measured: `convnext card .`" in sections_of((own / "README.md").read_text())["Speed and size"]
+    capsys.readouterr()
+    assert cli.main(["card", str(own)]) == 0
+    assert capsys.readouterr().out.strip() == str(own / "README.md")
+    speed = sections_of((own / "README.md").read_text())["Speed and size"]
+    for what, unit in (("One image", "ms"), ("In batches of 16", "images a second"), ("Peak memory", "MB")):
+        assert re.search(rf"\*\*{what}:\*\* [\d.]+ {unit}", speed)
+    assert "is not a run" in fails(capsys, "card", tmp_path)
+
+
+def test_a_long_training_measures_the_speed_or_says_why_not(
+    colours: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(api, "LONG_FOR_CARD", 0.0)
+    done = subprocess.CompletedProcess([], 2, stderr="convnext: no memory")
+    monkeypatch.setattr(api.subprocess, "run", lambda *command, **how: done)
+    assert cli.main(["train", "classify", str(colours), "--out", str(tmp_path / "run"), *FAST]) == 0
+    assert "the model's speed is not in its card: convnext: no memory" in caplog.text
 
 
 def test_card_states_what_a_person_knows(run: Path, tmp_path: Path) -> None:

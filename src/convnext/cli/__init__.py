@@ -31,7 +31,7 @@ def execute(args: argparse.Namespace) -> int:
     try:
         if getattr(args, "slurm", None) is not None:
             return submit(args)
-        return args.run(args) or 0
+        return args.execute(args) or 0
     except InputError as error:
         complain(error)
         return 2

@@ -67,6 +67,6 @@ def build_parser() -> Parser:
         parser = places[group].add_parser(
             name, help=command.help, description=command.help, add_help=not command.own_help
         )
-        parser.set_defaults(run=command.run, parser=parser)
+        parser.set_defaults(execute=command.run, parser=parser)
         command.options(parser)
     return top
