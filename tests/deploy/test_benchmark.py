@@ -116,7 +116,9 @@ def test_medians_are_of_calls_after_the_first_ones(monkeypatch: pytest.MonkeyPat
         clock[0] += next(lengths)
 
     monkeypatch.setattr(measure.time, "perf_counter", lambda: clock[0])
-    assert measure.median_seconds(call, 5) == 3
+    assert measure.median_call(call, 5)[1] == 3
+    lengths = iter([9, 8])
+    assert measure.median_call(call, 5, 10)[1] == 8  # one of each where time is short
 
 
 @pytest.mark.heavy

@@ -9,13 +9,16 @@ import statistics
 import time
 from collections.abc import Callable
 from functools import partial
+from math import inf
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from convnext.deploy.apart import answer_job
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+_Result = TypeVar("_Result")
 
 INPUTS, OUTPUTS = "inputs.npy", "outputs.npz"
 """Files of a row's folder, beside those of `deploy.apart`: what is to be seen, and the outputs."""
@@ -31,6 +34,7 @@ class MeasuredRow(NamedTuple):
     """A row to measure.
 
     `source`, `backend`, `precision` and `image_size` are as of `load` and `evaluate`; `data` is labelled, or None.
+    `seconds` bounds the calls of each batch, and leaves out batches of which two would take longer; None does not.
     """
 
     source: str
@@ -40,13 +44,14 @@ class MeasuredRow(NamedTuple):
     threads: int
     image_size: int | None
     data: str | None
+    seconds: float | None = None
 
 
 def measure(job: MeasuredRow, folder: Path) -> dict[str, Any]:
     """Measured values of a row by name: seconds to load and of the first call, ms and images/s, memory in MB, metrics.
 
-    The outputs for the inputs in `folder` are written there. Memory is the process's own at its peak, before metrics
-    are measured.
+    The outputs for the inputs in `folder`, those of the last batch, are written there. Memory is the process's own at
+    its peak, before metrics are measured.
     """
     import numpy as np
     import torch
@@ -62,12 +67,15 @@ def measure(job: MeasuredRow, folder: Path) -> dict[str, Any]:
     predictor = load(job.source, device="cpu", backend=job.backend, precision=job.precision)  # type: ignore[arg-type] # read from JSON
     found: dict[str, Any] = {"engine": predictor.backend, "load_s": time.perf_counter() - start}
     start = time.perf_counter()
-    outputs_of(predictor, images[:1])
+    outputs = outputs_of(predictor, images[:1])
     found["first_s"] = time.perf_counter() - start
+    most, seconds = inf if job.seconds is None else job.seconds, 0.0
     for count in job.batches:
-        seconds = median_seconds(partial(outputs_of, predictor, images[:count]), CALLS[count])
+        if 2 * count * seconds > most:
+            break
+        outputs, seconds = median_call(partial(outputs_of, predictor, images[:count]), CALLS[count], most)
         found |= {"latency_ms": 1000 * seconds} if count == 1 else {"images_per_s": count / seconds}
-    np.savez(folder / OUTPUTS, *(each.numpy() for each in outputs_of(predictor, images[: job.batches[-1]])))
+    np.savez(folder / OUTPUTS, *(each.numpy() for each in outputs))
     try:
         found["memory_mb"] = Memory(torch.device("cpu")).peak() / 1e6
     except InputError:  # not on this system
@@ -94,16 +102,27 @@ def outputs_of(predictor: Any, images: Tensor) -> list[Tensor]:
         return [each.float() for each in outputs]
 
 
-def median_seconds(call: Callable[[], object], least: int) -> float:
-    """Median of the seconds that a call takes, of `least` calls or more, after some that are not timed."""
+def median_call(call: Callable[[], _Result], least: int, most: float = inf) -> tuple[_Result, float]:
+    """What a call returns, and the median of the seconds that it takes.
+
+    Args:
+        call: to be timed.
+        least: how many timed calls, at least, after `WARM` that are not.
+        most: seconds after which no further call is begun, but for a first timed one.
+    """
+    start, times = time.perf_counter(), list[float]()
     for _ in range(WARM):
-        call()
-    times: list[float] = []
+        result = call()
+        if time.perf_counter() - start > most / 2:
+            break
     while len(times) < least or sum(times) < DURING:
-        start = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times)
+        began = time.perf_counter()
+        result = call()
+        ended = time.perf_counter()
+        times.append(ended - began)
+        if ended - start > most:
+            break
+    return result, statistics.median(times)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from convnext.deploy.apart import answer_job
-from convnext.deploy.measure import CALLS, median_seconds
+from convnext.deploy.measure import CALLS, median_call
 
 
 class MeasuredSize(NamedTuple):
@@ -58,7 +58,7 @@ def measure_size(job: MeasuredSize, folder: Path) -> dict[str, Any]:
                     if device.type != "cpu":
                         torch.accelerator.synchronize()
 
-                seconds = median_seconds(call, least)
+                _, seconds = median_call(call, least)
                 peak = None if memory is None else memory.peak() / 1e6
                 if count == 1:
                     found |= {"latency_ms": 1000 * seconds, "memory_mb": peak}

@@ -309,9 +309,10 @@ def speed(stored: Stored) -> str:
     found = stored.facts.get("speed")
     if not found:
         return "Not measured: `convnext card .` does, in 20 seconds at most."
+    each = found.get("images_per_s")
     facts = [
         ("One image", f"{found['latency_ms']:.1f} ms"),
-        ("In batches of 16", f"{found['images_per_s']:.1f} images a second" if found.get("images_per_s") else ""),
+        ("In batches of 16", f"{each:.1f} images a second" if each else found.get("batches", "not measured")),
         ("Peak memory", f"{found['memory_mb']:.0f} MB" if found.get("memory_mb") else "not known on this system"),
         ("Measured on", f"{escaped(found['processor'])}, {found['threads']} threads, PyTorch in fp32, not compiled"),
     ]
