@@ -43,9 +43,9 @@ def quoted(name: object) -> str:
     return f"'{text if len(text) <= LONGEST_NAME else text[: LONGEST_NAME - 1] + '…'}'"
 
 
-def counted(count: int, thing: str) -> str:
-    """A number of things, such as "1 image" and "2,000 images"."""
-    return f"{count:,} {thing}{'' if count == 1 else 's'}"
+def counted(count: int, thing: str, things: str | None = None) -> str:
+    """A number of things, such as "1 image" and "2,000 images"; `things` where the plural has more than an s."""
+    return f"{count:,} {thing if count == 1 else things or f'{thing}s'}"
 
 
 def share(part: float, whole: float = 1) -> str:

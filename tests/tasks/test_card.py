@@ -43,6 +43,11 @@ def test_card_of_pre_training(colours: Path, tmp_path: Path, monkeypatch: pytest
     assert cli.main(argv) == 0
     found = check_card(run, "image-feature-extraction")
     assert "Calibration" not in found
+    config = json.loads((run / "config.json").read_text())
+    (run / "config.json").write_text(json.dumps({**config, "probe": str(tmp_path / "labelled")}))
+    write_card(Run(run))
+    found = check_card(run, "image-feature-extraction")  # which names no folder of this machine
+    assert '| `probe` | "labelled" | null |' in found["Training"]
     shutil.copyfile(photo_of(colours), run / "photo.jpg")
     monkeypatch.chdir(run)
     exec(snippet_of(found), {})

@@ -49,3 +49,12 @@ def descriptions_of(classes: Sequence[str]) -> dict[str, str]:
         found = classes_for(count)
         known |= found[1] if found else {}
     return {name: known[name] for name in classes if name in known}
+
+
+def short_names(classes: Sequence[str]) -> list[str]:
+    """Names of classes for charts: the first word that describes a WordNet id, with the id where two share it."""
+    descriptions = descriptions_of(classes)
+    if not descriptions:
+        return list(classes)
+    first = [descriptions.get(name, name).split(",")[0] for name in classes]
+    return [word if first.count(word) == 1 else f"{word} {name}" for word, name in zip(first, classes, strict=True)]

@@ -21,6 +21,7 @@ from convnext.tasks.classify.quality import (
     decide,
     quality,
 )
+from convnext.weights.class_names import short_names
 
 CPU = torch.device("cpu")
 
@@ -128,3 +129,10 @@ def test_costs_of_decisions() -> None:
     assert figures["cost_of_answers"] == pytest.approx(float((logits.argmax(1) != targets).double().mean()), abs=1e-6)
     with pytest.raises(InputError, match="too many to keep"):
         decide(answered(logits, targets, keep=False), costs)  # type: ignore[arg-type]
+
+
+def test_charts_say_what_ids_stand_for() -> None:
+    assert short_names(["n01440764", "n02102040"]) == ["tench", "English springer"]
+    cranes = ["n02012849", "n03126707"]  # the bird and the machine
+    assert short_names(cranes) == ["crane n02012849", "crane n03126707"]
+    assert short_names(["a, b", "c"]) == ["a, b", "c"]

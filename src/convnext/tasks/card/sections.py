@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 from convnext.analysis.subgroups import LEAST_IMAGES
 from convnext.config import TrainConfig
@@ -80,7 +81,7 @@ def model(stored: Stored) -> str:
         ("Multiply-adds", f"{macs / 1e9:.3g} billion for the backbone and an image of {side}×{side} pixels"),
         ("Weights", f"`model.safetensors`, {megabytes:.1f} MB"),
         ("Input", seen(stored)),
-        ("Output", f"{len(classes)} classes: {names(classes)}" if classes else ""),
+        ("Output", f"{counted(len(classes), 'class', 'classes')}: {names(classes)}" if classes else ""),
         ("Started from", first_weights(config)),
         ("Licence", escaped(restricted) if restricted else stated(stored, "license")),
         ("Developed by", stated(stored, "developer")),
@@ -193,9 +194,16 @@ def differing(stored: Stored) -> list[list[str]]:
     there = recipe(stored.config.model).to_dict()
     here = stored.config.to_dict()
     own = {name: value for name, value in here.items() if name not in MACHINE and value != there.get(name)}
-    return [
-        [f"`{name}`", escaped(json.dumps(value)), escaped(json.dumps(there.get(name)))] for name, value in own.items()
-    ]
+    return [[f"`{name}`", shown_value(value), shown_value(there.get(name))] for name, value in own.items()]
+
+
+def shown_value(value: Any) -> str:
+    """An option's value: of places the last part, of numbers six digits."""
+    if isinstance(value, str):
+        value = shown_name(value)
+    if isinstance(value, float):
+        value = float(f"{value:.6g}")
+    return escaped(json.dumps(value))
 
 
 def results(stored: Stored) -> str:
@@ -310,11 +318,15 @@ def speed(stored: Stored) -> str:
     if not found:
         return "Not measured: `convnext card .` does, in 20 seconds at most."
     each = found.get("images_per_s")
+    how = f"{counted(found['threads'], 'thread')}, PyTorch in fp32, not compiled"
     facts = [
         ("One image", f"{found['latency_ms']:.1f} ms"),
         ("In batches of 16", f"{each:.1f} images a second" if each else found.get("batches", "not measured")),
         ("Peak memory", f"{found['memory_mb']:.0f} MB" if found.get("memory_mb") else "not known on this system"),
-        ("Measured on", f"{escaped(found['processor'])}, {found['threads']} threads, PyTorch in fp32, not compiled"),
+        (
+            "Measured on",
+            f"{escaped(found['processor'])}, {how}",
+        ),
     ]
     return f"{listed_facts(facts)}\n\n`convnext benchmark .` compares formats and precisions."
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from convnext.printing import counted
 from convnext.reports.card import names
 from convnext.tasks.card.words import CardWords
 from convnext.tasks.classify.config import ClassifyConfig
@@ -17,8 +18,9 @@ for label in model("photo.jpg", top_k=3):
 
 def classification_words(config: ClassifyConfig, classes: Sequence[str]) -> CardWords:
     """The task's part of a card, for a model of these classes."""
+    count = counted(len(classes), "class", "classes")
     several = config.multi_label
-    kind = "independent outputs" if several else "outputs"
+    kind = "independent output" if several else "output"
     explained = (
         "mAP is the mean average precision in percent; macro_f1 counts a score above 0.5 as yes"
         if several
@@ -26,12 +28,12 @@ def classification_words(config: ClassifyConfig, classes: Sequence[str]) -> Card
         "balanced_accuracy is the mean over the classes"
     )
     return CardWords(
-        title=f"{config.model}, {len(classes)} classes",
-        architecture=f"with a linear layer of {len(classes)} {kind}",
+        title=f"{config.model}, {count}",
+        architecture=f"with a linear layer of {counted(len(classes), kind)}",
         papers=(),
         explained=f"{explained}; ece is the expected calibration error in percent, brier the mean squared distance of "
         "the scores from the truth. Of the last epoch's weights, on validation images.",
-        intended=f"Saying which of these {len(classes)} classes an image shows: {names(classes)}.",
+        intended=f"Saying which of these classes an image shows: {names(classes)}.",
         out_of_scope=(
             "An image that shows something else gets scores for these classes all the same."
             if several

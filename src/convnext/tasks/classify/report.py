@@ -23,6 +23,7 @@ from convnext.tasks.classify.metrics import (
 )
 from convnext.tasks.classify.quality import binary_scores, curve_figures, scores_of
 from convnext.tasks.classify.quality_plots import plot_class_curves, plot_reliability
+from convnext.weights.class_names import short_names
 
 MISTAKES = 24
 COVERAGE_COLUMNS = ("least_score", "answered", "right")
@@ -47,7 +48,7 @@ def write_report(
     if isinstance(predictions, Predictions):
         matrix = confusion_matrix(predictions, len(samples.classes))
         if matrix is not None:
-            plot_confusion(matrix, samples.classes, folder / "confusion.png")
+            plot_confusion(matrix, short_names(samples.classes), folder / "confusion.png")
         else:
             columns = ("true", "predicted", "images")
             Table(folder, "confusions.csv").write(confusions(predictions, samples.classes), columns)
@@ -61,7 +62,7 @@ def write_quality(folder: Path, predictions: Answers, classes: Sequence[str]) ->
     whole = [{**row, **own} for row, own in zip(table, figures, strict=True)] if figures else table
     Table(folder, "per_class.csv").write(whole)
     if figures:
-        plot_class_curves(*binary_scores(predictions), classes, folder / "class_curves.png")
+        plot_class_curves(*binary_scores(predictions), short_names(classes), folder / "class_curves.png")
     if isinstance(predictions, MultiLabelPredictions):
         scores, truth = binary_scores(predictions)
         sure, right = np.maximum(scores, 1 - scores).ravel(), ((scores > 0.5) == truth).ravel()
@@ -92,10 +93,10 @@ def plot_mistakes(predictions: Answers, samples: ImageSet, mode: str, white: int
     order = [int(i) for i in wrongness.masked_fill(~wrong, -1).argsort(descending=True)[: int(wrong.sum())]]
     if not order:
         return
-    images, captions = [], []
+    images, captions, names = [], [], short_names(samples.classes)
     for i in order[:MISTAKES]:
         images.append(samples.open(int(predictions.indices[i]), mode, white))
-        captions.append(_caption(predictions, i, samples.classes))
+        captions.append(_caption(predictions, i, names))
     plot_gallery(images, captions, f"the {len(images)} worst of {len(order)} mistakes", path)
 
 
@@ -107,11 +108,11 @@ def _wrongness(predictions: Answers) -> tuple[Tensor, Tensor]:
     return predictions.scores - predictions.true_scores, predictions.guesses != predictions.targets
 
 
-def _caption(predictions: Answers, place: int, classes: Sequence[str]) -> str:
+def _caption(predictions: Answers, place: int, names: Sequence[str]) -> str:
     """What was answered, and what is true."""
     if isinstance(predictions, MultiLabelPredictions):
         scores, targets = predictions.logits[place].sigmoid(), predictions.targets[place]
         worst = int((scores - targets).abs().argmax())
-        return f"{classes[worst]} {scores[worst]:.2f}\nis {'so' if targets[worst] else 'not so'}"
+        return f"{names[worst]} {scores[worst]:.2f}\nis {'so' if targets[worst] else 'not so'}"
     guess, target = int(predictions.guesses[place]), int(predictions.targets[place])
-    return f"{classes[guess]} {predictions.scores[place]:.2f}\nis {classes[target]}"
+    return f"{names[guess]} {predictions.scores[place]:.2f}\nis {names[target]}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from convnext.printing import counted
 from convnext.reports.card import names
 from convnext.tasks.card.words import CardWords
 from convnext.tasks.detect.config import DetectConfig
@@ -17,11 +18,12 @@ for found in model("photo.jpg"):
 
 def detection_words(config: DetectConfig, classes: Sequence[str]) -> CardWords:
     """The task's part of a card, for a model of these classes."""
+    count = counted(len(classes), "class", "classes")
     kind = ("Cascade " if config.cascade else "") + ("Mask R-CNN" if config.masks else "R-CNN")
     outlines = " and their outlines" if config.masks else ""
     return CardWords(
-        title=f"{kind} on {config.model}, {len(classes)} classes",
-        architecture=f"as the backbone of {kind} for {len(classes)} classes",
+        title=f"{kind} on {config.model}, {count}",
+        architecture=f"as the backbone of {kind} for {count}",
         papers=("mask_rcnn", *(("cascade_rcnn",) if config.cascade else ())),
         explained="COCO's average precision and recall in percent, of the last epoch's weights on validation images; "
         "s, m and l are small, medium and large objects.",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from convnext.printing import counted
 from convnext.reports.card import names
 from convnext.tasks.card.words import CardWords
 from convnext.tasks.segment.config import SegmentConfig
@@ -17,9 +18,10 @@ print(labels.shape, model.classes[labels[0, 0]])"""
 
 def segmentation_words(config: SegmentConfig, classes: Sequence[str]) -> CardWords:
     """The task's part of a card, for a model of these classes."""
+    count = counted(len(classes), "class", "classes")
     return CardWords(
-        title=f"UperNet on {config.model}, {len(classes)} classes",
-        architecture=f"as the backbone of UperNet for {len(classes)} classes",
+        title=f"UperNet on {config.model}, {count}",
+        architecture=f"as the backbone of UperNet for {count}",
         papers=("upernet",),
         explained="In percent, of the last epoch's weights on validation images, over all pixels that have a class: "
         "mIoU is the mean over the classes of intersection over union.",
