@@ -210,11 +210,12 @@ def results(stored: Stored) -> str:
     """Metrics with intervals, by class, and curves."""
     metrics = {name: value for name, value in stored.metrics.items() if isinstance(value, int | float)}
     intervals = intervals_of(stored)
-    rows = []
-    for name, value in metrics.items():
-        ends = intervals.get(name)
-        rows.append([name, f"{value:.4f}", f"{ends[0]:.4f} to {ends[1]:.4f}" if ends else ""])
-    parts = [markdown_table(["metric", "value", "95 % interval"], rows), stored.words.explained]
+    rows = [[name, f"{value:.4f}"] for name, value in metrics.items()]
+    if intervals:
+        ends = [intervals.get(name) for name in metrics]
+        rows = [[*row, f"{each[0]:.4f} to {each[1]:.4f}" if each else ""] for row, each in zip(rows, ends, strict=True)]
+    head = ["metric", "value", *(["95 % interval"] if intervals else [])]
+    parts = [markdown_table(head, rows), stored.words.explained]
     if not intervals and stored.measured:
         parts.append("Intervals were not computed: `convnext evaluate . DATA --by folder --out .` does.")
     if stored.by_class:
