@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 from pathlib import Path
 
 from convnext.cli.command import Command, Parser, add_device, add_engine
@@ -27,10 +28,18 @@ def _options(command: Parser) -> None:
         "and one on an accelerator",
     )
     command.add_argument(
-        "--max-batch", type=int, default=16, metavar="N", help="images that an accelerator computes together, at most"
+        "--max-batch",
+        type=int,
+        default=16,
+        metavar="N",
+        help="images that an accelerator computes together, at most; no effect on a CPU",
     )
     command.add_argument(
-        "--max-wait-ms", type=float, default=5, metavar="MS", help="time that a batch waits for more images"
+        "--max-wait-ms",
+        type=float,
+        default=5,
+        metavar="MS",
+        help="time that such a batch waits for more images; no effect on a CPU",
     )
     command.add_argument("--queue", type=int, default=256, metavar="N", help="images that wait; more get 503")
     command.add_argument("--max-mb", type=float, default=32, metavar="MB", help="size of a request")
@@ -46,6 +55,14 @@ def _options(command: Parser) -> None:
     command.add_argument(
         "--samples", type=Path, metavar="FOLDER", help="images that the page offers; without: those in RUN/samples"
     )
+    command.add_argument(
+        "--framed-by", metavar="ORIGIN", help="site that may show the page in a frame, as https://example.org"
+    )
+    command.add_argument(
+        "--calibrated",
+        action="store_true",
+        help="answer with the calibration that training fitted, as of `convnext predict`",
+    )
     add_device(command)
     add_engine(command)
 
@@ -60,6 +77,8 @@ def _run(args: argparse.Namespace) -> None:
         raise InputError(f"--max-wait-ms must be 0 or more, not {args.max_wait_ms}")
     if not 0 <= args.port < 2**16:
         raise InputError(f"--port must lie between 0 and 65535, not {args.port}")
+    if args.framed_by is not None and not re.fullmatch(r"https?://[a-z0-9.-]+(:\d+)?", args.framed_by, re.IGNORECASE):
+        raise InputError(f"--framed-by takes a site as https://example.org, not {args.framed_by}")
     try:
         from convnext.deploy.serve.server import TOKEN, Serving, named_sources, serve
     except ImportError as error:
@@ -72,7 +91,12 @@ def _run(args: argparse.Namespace) -> None:
             workers=args.workers,
             max_batch=args.max_batch,
             max_wait=args.max_wait_ms / 1000,
-            how={"device": args.device, "backend": args.backend, "precision": args.precision},
+            how={
+                "device": args.device,
+                "backend": args.backend,
+                "precision": args.precision,
+                "calibrated": args.calibrated,
+            },
             samples=args.samples,
             token=os.environ.get(TOKEN) or None,
             limits=Limits(
@@ -82,6 +106,7 @@ def _run(args: argparse.Namespace) -> None:
                 seconds=args.timeout,
                 queue=args.queue,
             ),
+            framed_by=args.framed_by,
         )
     )
 

@@ -153,7 +153,11 @@ def test_models_are_described(server: Server, trained) -> None:
     assert found["embed"]["answers"] == ["embed"]
     assert found["depth"]["answers"] == ["predict", "embed"]
     assert "labels" not in found["classify"]
-    assert server.client.get("/v1/models/classify").json()["labels"] == ["blue", "green", "red"]
+    assert "thresholds" not in found["detect"]
+    details = {name: server.client.get(f"/v1/models/{name}").json() for name in ("classify", "detect")}
+    assert details["classify"]["labels"] == ["blue", "green", "red"]
+    assert details["classify"]["thresholds"] == []
+    assert details["detect"]["thresholds"] == convnext.load(trained["detect"][0]).least() == [0.5, 0.5]
     card = server.client.get("/v1/models/classify/card")
     assert card.text == (trained["classify"][0] / "README.md").read_text()
     assert server.client.get("/v1/models/embed/card").status_code == 404

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 import shutil
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,8 @@ import pytest
 from serving import Server
 
 import convnext
+from convnext.weights import read_meta
+from convnext.weights.files import store_meta
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="no chromium or chrome: `make browser` installs one")
@@ -143,6 +147,48 @@ def test_a_detectors_boxes_and_masks_are_drawn(watched: Watched, trained) -> Non
     np.testing.assert_array_equal(watched.pixels()[..., :3], plain)
 
 
+@pytest.fixture(scope="module")
+def calibrated(trained, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Server]]:
+    """A detector with a threshold of its own for each class, and a server that answers by them."""
+    weights = tmp_path_factory.mktemp("calibrated") / "detect.safetensors"
+    shutil.copyfile(trained["detect"][0] / "model.safetensors", weights)
+    store_meta(weights, {"calibration": {**read_meta(weights)["calibration"], "thresholds": [0.04, 0.9]}})
+    with Server(weights, "--workers", 1, "--device", "cpu", "--calibrated") as running:
+        yield weights, running
+
+
+def test_the_slider_starts_from_what_the_server_answers(calibrated, browser: Any, trained) -> None:
+    weights, server = calibrated
+    path = max(trained["detect"][1], key=lambda image: len(convnext.load(weights)(image, threshold=0.04)))
+    expected = convnext.load(weights, calibrated=True)(path)
+    answered = server.post("/v1/predict", path.read_bytes()).json()["answers"][0]["objects"]
+    assert [each["score"] for each in answered] == [each["score"] for each in expected]
+    every = convnext.load(weights)(path, threshold=0.04)
+    assert len(every) > len(expected) > 0
+    context = browser["desktop"]()
+    opened = Watched(context, server.url)
+    opened.give(path)
+    page = opened.page
+    assert page.inner_text("#score-value") == "each class's own"
+    assert opened.status().startswith(f"{len(expected)} object")
+    assert not page.is_visible("#score-own")
+    page.fill("#score", "0.04")
+    assert opened.status().startswith(f"{len(every)} object")
+    assert page.inner_text("#score-value") == "0.04"
+    page.click("#score-own")
+    assert opened.status().startswith(f"{len(expected)} object")
+    assert page.inner_text("#score-value") == "each class's own"
+    context.close()
+    assert opened.faults == []
+
+
+def test_without_a_calibration_the_slider_starts_at_one_score(watched: Watched, trained) -> None:
+    watched.choose("detect")
+    watched.give(trained["detect"][1][0])
+    assert watched.page.inner_text("#score-value") == "0.50"
+    assert watched.page.input_value("#score") == "0.5"
+
+
 def test_a_segmenters_classes_are_painted(watched: Watched, trained) -> None:
     run, images = trained["segment"]
     segmenter: Any = convnext.load(run)
@@ -256,6 +302,41 @@ def test_a_token_is_asked_for_once(browser: Any, trained) -> None:
         page.wait_for_selector("#time:not(:empty)")
         assert not page.is_visible("#token-dialog")
         context.close()
+
+
+class Framing(BaseHTTPRequestHandler):
+    """A site whose page shows the address behind its "?" in a frame."""
+
+    def do_GET(self) -> None:
+        content = f'<!doctype html><iframe src="{self.path.partition("?")[2]}"></iframe>'.encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "text/html")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *args: Any) -> None:
+        pass
+
+
+def test_a_site_that_is_named_may_show_it_in_a_frame(browser: Any, server: Server, trained) -> None:
+    run, images = trained["classify"]
+    with ThreadingHTTPServer(("127.0.0.1", 0), Framing) as site:
+        threading.Thread(target=site.serve_forever, daemon=True).start()
+        origin = f"http://127.0.0.1:{site.server_port}"
+        with Server(run, "--workers", 1, "--device", "cpu", "--framed-by", origin) as open_to_it:
+            context = browser["desktop"]()
+            page = context.new_page()
+            page.goto(f"{origin}/?{server.url}/")  # which names no site
+            assert not [frame for frame in page.frames if frame.query_selector("#model")]
+            page.goto(f"{origin}/?{open_to_it.url}/")
+            (_, frame) = page.frames
+            frame.wait_for_selector("#model option", state="attached")
+            frame.set_input_files("#file", str(images[0]))
+            frame.wait_for_selector("#time:not(:empty)")
+            assert len(frame.query_selector_all("#labels li")) == 3
+            context.close()
+        site.shutdown()
 
 
 @pytest.mark.parametrize("task", ["classify", "detect", "segment"])

@@ -269,6 +269,8 @@ def test_wrong_commands_are_a_line(run: Path, tmp_path: Path, capsys: pytest.Cap
     assert "--workers must be more than 0" in fails(capsys, "serve", run, "--workers", 0)
     assert "--port must lie between" in fails(capsys, "serve", run, "--port", 70000)
     assert "no such folder" in fails(capsys, "serve", run, "--samples", tmp_path / "none")
+    for origin in ("example.org", "https://x.org; script-src *", "https://x.org/page", ""):
+        assert "--framed-by takes a site as https://example.org" in fails(capsys, "serve", run, "--framed-by", origin)
     assert "cannot listen on nowhere.invalid" in fails(capsys, "serve", run, "--host", "nowhere.invalid")
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

@@ -33,13 +33,8 @@ log = logging.getLogger("convnext.serve")
 
 OPEN = ("/", "/health", "/ready", "/openapi.json")
 """Routes that ask for no token."""
-PAGE_HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
-    "img-src 'self' data: blob:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-    "Cache-Control": "no-cache",
-    "Referrer-Policy": "no-referrer",
-}
-"""Headers of the page, by which a browser asks nobody else for anything."""
+DETAILS = ("labels", "thresholds")
+"""Facts with an item for each class, which the list of models leaves out."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +49,7 @@ class Service:
         limits: of requests.
         metrics: where requests are counted.
         token: what clients must show; None: nothing.
+        framed_by: origin of a site that may show the page in a frame; None: no site.
     """
 
     jobs: WaitingJobs
@@ -63,6 +59,7 @@ class Service:
     limits: Limits
     metrics: Metrics
     token: str | None
+    framed_by: str | None
     held: Held = field(init=False)
 
     def __post_init__(self) -> None:
@@ -85,9 +82,9 @@ class Service:
         return json_response({"models": [self._described(name) for name in self.facts]})
 
     async def model(self, request: Request) -> Response:
-        """`GET /v1/models/{name}`, with the classes' names."""
+        """`GET /v1/models/{name}`, with the classes' names, and a detector's least scores of them."""
         name = self._known(request.path_params["name"])
-        return json_response({**self._described(name), "labels": self.facts[name]["labels"]})
+        return json_response({**self._described(name), **{each: self.facts[name][each] for each in DETAILS}})
 
     async def card(self, request: Request) -> Response:
         """`GET /v1/models/{name}/card`, as text."""
@@ -127,10 +124,10 @@ class Service:
     async def page(self, request: Request) -> Response:
         """`GET /`."""
         content = files("convnext.deploy.serve").joinpath("page/index.html").read_bytes()
-        return Response(content, media_type="text/html; charset=utf-8", headers=PAGE_HEADERS)
+        return Response(content, media_type="text/html; charset=utf-8", headers=page_headers(self.framed_by))
 
     def _described(self, name: str) -> dict[str, Any]:
-        own = {key: value for key, value in self.facts[name].items() if key != "labels"}
+        own = {key: value for key, value in self.facts[name].items() if key not in DETAILS}
         return {"name": name, **own, "card": name in self.cards}
 
     def _known(self, name: str) -> str:
@@ -233,6 +230,18 @@ def create_app(service: Service) -> Starlette:
     app.router.redirect_slashes = False
     app.add_middleware(Guard, service=service)
     return app
+
+
+def page_headers(framed_by: str | None) -> dict[str, str]:
+    """Headers of the page, by which a browser asks nobody else for anything, and shows it in a frame of that site
+    alone."""
+    return {
+        "Content-Security-Policy": "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
+        "img-src 'self' data: blob:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
+        "frame-ancestors " + (framed_by or "'none'"),
+        "Cache-Control": "no-cache",
+        "Referrer-Policy": "no-referrer",
+    }
 
 
 def json_response(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:

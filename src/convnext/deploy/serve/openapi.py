@@ -51,7 +51,7 @@ def openapi_document(models: Sequence[str], *, needs_token: bool) -> dict[str, A
             "Class activation of an image", {"model": model, "label": label}, _result("explanations", _explanation())
         ),
         "/v1/models": _reading("The models", _object({"models": {"type": "array", "items": _model()}})),
-        "/v1/models/{name}": _reading("A model, with its classes", _model(labels=True), name=model),
+        "/v1/models/{name}": _reading("A model, with its classes", _model(details=True), name=model),
         "/v1/models/{name}/card": _reading("A model's card", None, name=model),
         "/health": _reading("The server runs", _object({"status": {"type": "string"}}), is_open=True),
         "/ready": _reading(
@@ -108,7 +108,7 @@ def _explanation() -> dict[str, Any]:
     return _object({**_SCORED, "picture": {"type": "string", "description": "PNG in base64."}})
 
 
-def _model(*, labels: bool = False) -> dict[str, Any]:
+def _model(*, details: bool = False) -> dict[str, Any]:
     text, texts = {"type": "string"}, {"type": "array", "items": {"type": "string"}}
     maybe = {"type": ["string", "null"]}
     properties: dict[str, Any] = {
@@ -116,7 +116,7 @@ def _model(*, labels: bool = False) -> dict[str, Any]:
         **{"answers": texts, "options": texts, "classes": {"type": "integer"}},
         **{"licence": maybe, "restriction": maybe, "card": {"type": "boolean"}},
     }
-    return _object({**properties, "labels": texts} if labels else properties)
+    return _object({**properties, "labels": texts, "thresholds": _NUMBERS} if details else properties)
 
 
 def _asking(summary: str, options: Mapping[str, Any], result: dict[str, Any]) -> dict[str, Any]:

@@ -70,20 +70,23 @@ class ServedModel:
         return [kind for kind, can in kinds.items() if can]
 
     def facts(self) -> dict[str, Any]:
-        """What clients are told of the model, and under "labels" its classes."""
+        """What clients are told of the model: under "labels" its classes, and under "thresholds" the score of each from
+        which an object counts, which detectors alone have."""
         meta, task = read_meta(self.source), task_of_weights(self.source)
         licence = licence_named(meta.get(LICENCE))
+        options = [] if self.is_embedder else [each for each in OPTIONS if each in task.answer_options]
         return {
             "name": self.name,
             "task": EMBEDS if self.is_embedder else task.name,
             "answers": self.kinds,
-            "options": [] if self.is_embedder else [each for each in OPTIONS if each in task.answer_options],
+            "options": options,
             "classes": len(self.labels),
             "engine": self.predictor.backend,
             "device": str(self.predictor.device),
             "licence": licence or None,
             "restriction": restriction_of(licence) or None,
             "labels": self.labels,
+            "thresholds": self.predictor.least() if "threshold" in options else [],
         }
 
     def warm_up(self) -> None:

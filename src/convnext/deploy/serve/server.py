@@ -20,6 +20,7 @@ from convnext.deploy.serve.limits import GRACE, Limits
 from convnext.deploy.serve.logs import LOG_FIELDS, log_as_json
 from convnext.deploy.serve.metrics import Metrics
 from convnext.deploy.serve.protocol import LimitedProtocol
+from convnext.deploy.serve.samples import MOST_SAMPLES, samples_in
 from convnext.deploy.serve.supervisor import Supervisor
 from convnext.deploy.serve.waiting import WaitingJobs
 from convnext.errors import InputError
@@ -30,9 +31,6 @@ log = logging.getLogger("convnext.serve")
 TOKEN = "CONVNEXT_TOKEN"
 """Environment variable of the token that clients must show."""
 MOST_CONNECTIONS = 512
-MOST_SAMPLES = 24
-SAMPLE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".avif")
-"""Of the files that browsers show, too."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +48,7 @@ class Serving:
         samples: folder of images that the page offers.
         token: what clients must show; None: nothing.
         limits: of requests.
+        framed_by: origin of a site that may show the page in a frame; None: no site.
     """
 
     models: Mapping[str, str]
@@ -62,6 +61,7 @@ class Serving:
     samples: Path | None
     token: str | None
     limits: Limits
+    framed_by: str | None = None
 
 
 def serve(serving: Serving) -> None:
@@ -83,7 +83,9 @@ async def _serve(serving: Serving, place: socket.socket, samples: list[Path]) ->
         log_as_json()
         cards = {name: Path(source) / "README.md" for name, source in serving.models.items()}
         cards = {name: path for name, path in cards.items() if path.is_file()}
-        service = Service(jobs, supervisor.facts, cards, samples, serving.limits, metrics, serving.token)
+        service = Service(
+            jobs, supervisor.facts, cards, samples, serving.limits, metrics, serving.token, serving.framed_by
+        )
         place.listen(1024)
         port = place.getsockname()[1]
         host = f"[{serving.host}]" if ":" in serving.host else serving.host
@@ -185,11 +187,5 @@ def samples_of(serving: Serving) -> list[Path]:
     if serving.samples is not None and not serving.samples.is_dir():
         raise InputError(f"no such folder: {serving.samples}")
     folders = [Path(source) / "samples" for source in serving.models.values()]
-    found = [
-        path
-        for folder in ([serving.samples] if serving.samples is not None else folders)
-        if folder.is_dir()
-        for path in sorted(folder.iterdir())
-        if path.suffix.lower() in SAMPLE_SUFFIXES and path.is_file()
-    ]
-    return found[:MOST_SAMPLES]
+    folders = [serving.samples] if serving.samples is not None else folders
+    return [path for folder in folders if folder.is_dir() for path in samples_in(folder)][:MOST_SAMPLES]
