@@ -45,14 +45,19 @@ class Server:
     """A running `convnext serve` on a free port.
 
     Args:
-        words: after `convnext serve`.
+        words: after the command.
+        command: that serves; None: `convnext serve`.
+        folder: that it runs in; None: that of this process.
         environment: variables beside those of this process.
     """
 
-    def __init__(self, *words: object, **environment: str) -> None:
+    def __init__(
+        self, *words: object, command: list[str] | None = None, folder: Path | None = None, **environment: str
+    ) -> None:
         self.log = tempfile.TemporaryFile("w+")  # noqa: SIM115 # until the server ends
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "convnext", "serve", *map(str, words), "--port", "0"],
+            [*(command or [sys.executable, "-m", "convnext", "serve"]), *map(str, words), "--port", "0"],
+            cwd=folder,
             stdout=subprocess.PIPE,
             stderr=self.log,
             text=True,

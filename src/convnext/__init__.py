@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from convnext.deploy.export.write import export
     from convnext.deploy.push.upload import PushedRun, push
     from convnext.deploy.sizes import SizeRow, measure_models
+    from convnext.deploy.space.folder import Space, write_space
     from convnext.errors import ImageError, InputError, WeightsError
     from convnext.inference.base import Predictor
     from convnext.inference.classifier import ImageClassifier, Label
@@ -51,6 +52,7 @@ _HOME = {
     "PushedRun": "convnext.deploy.push.upload",
     "Segmenter": "convnext.inference.segmenter",
     "SizeRow": "convnext.deploy.sizes",
+    "Space": "convnext.deploy.space.folder",
     "TrainingResult": "convnext.api",
     "WeightsError": "convnext.errors",
     "benchmark": "convnext.deploy.benchmark",
@@ -73,6 +75,7 @@ _HOME = {
     "train_depth_estimator": "convnext.api",
     "train_detector": "convnext.api",
     "train_segmenter": "convnext.api",
+    "write_space": "convnext.deploy.space.folder",
 }
 
 __all__ = [
@@ -88,6 +91,7 @@ __all__ = [
     "PushedRun",
     "Segmenter",
     "SizeRow",
+    "Space",
     "TrainingResult",
     "WeightsError",
     "__version__",
@@ -111,6 +115,7 @@ __all__ = [
     "train_depth_estimator",
     "train_detector",
     "train_segmenter",
+    "write_space",
 ]
 
 

@@ -71,6 +71,12 @@ def say(text: object) -> None:
     print(printable(text))
 
 
+def say_sizes(files: Mapping[str, int]) -> None:
+    """Print files with their sizes in bytes, a line each."""
+    for name, size in files.items():
+        say(f"  {name:<40}{size / 1000:>12,.1f} kB")
+
+
 def complain(problem: object) -> None:
     """Print a problem on stderr, as one line."""
     line = printable(problem).replace("\n", " ")

@@ -190,7 +190,7 @@ def test_what_transformers_cannot_open_is_for_timm_or_for_us(run: Path, tmp_path
 def test_only_a_run_that_has_ended_is_pushed(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     mine = copied(run, tmp_path / "mine")
     with locked(mine):
-        assert "mine is being trained; push it when it has ended" in fails(capsys, "push", mine, NAME, "--dry-run")
+        assert "mine is being trained; publish it when it has ended" in fails(capsys, "push", mine, NAME, "--dry-run")
     (mine / "README.md").unlink()
     assert "mine has not ended: end its training with --resume" in fails(capsys, "push", mine, NAME, "--dry-run")
     assert "is not a run" in fails(capsys, "push", tmp_path, NAME, "--dry-run")

@@ -24,6 +24,7 @@ from convnext.cli.recipes import RECIPES_COMMAND
 from convnext.cli.runs import RUNS
 from convnext.cli.schema import SCHEMA
 from convnext.cli.serve import SERVE
+from convnext.cli.space import SPACE
 from convnext.cli.train import TRAINING
 
 COMMANDS: tuple[Command, ...] = (
@@ -39,6 +40,7 @@ COMMANDS: tuple[Command, ...] = (
     BENCHMARK,
     CARD,
     PUSH,
+    SPACE,
     PACK,
     INDEX_COMMAND,
     *ANALYSES,

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from convnext.cli.command import Command, Parser, add_json, add_out
-from convnext.printing import complain, say, to_json
+from convnext.printing import complain, say, say_sizes, to_json
 
 OPENED_BY = {
     "hf": 'transformers.pipeline("image-classification", model="{}")',
@@ -46,8 +46,7 @@ def _run(args: argparse.Namespace) -> None:
         say(f"{done.folder}: what would be pushed to {done.repository}")
     else:
         say(f"{done.url}: commit {done.commit}")
-    for name, size in done.files.items():
-        say(f"  {name:<28}{size / 1000:>12,.1f} kB")
+    say_sizes(done.files)
     if done.url is not None:
         calls = [OPENED_BY[done.layout].format(done.repository)] if done.layout in OPENED_BY else []
         say("\n".join(f"  {call}" for call in [*calls, f'convnext.load("hf:{done.repository}")']))

@@ -51,35 +51,60 @@ def write_hub_folder(
         InputError: no run, or one that has not ended; a layout that cannot hold its network; or a place that is taken
             or cannot be written.
     """
-    summary, task = ended_run(run), task_of_weights(run)
+    ended_run(run)
     if layout is not None and layout not in LIBRARIES:
         raise InputError(f"unknown layout '{layout}'; known: {', '.join(LIBRARIES)}")
     with whole_folder(folder, replace=replace) as place:
-        layout, notes = _write_weights(run, place, task, layout)
-        library = LIBRARIES.get(layout, OWN_LAYOUT)
-        text = read_text(run / CARD_FILE)
-        if shown := [name for name in pictures_shown(text, run) if is_gallery(name)]:
-            what = f"{', '.join(shown)} {'shows' if len(shown) == 1 else 'show'} images of the data"
-            notes.append(f"left out: {what}" if not galleries else f"{what}; --no-galleries leaves them out")
-        text = text if galleries else without_galleries(text)
-        known = hub_metadata(summary, task, read_meta(run), library)
-        (place / CARD_FILE).write_text(with_metadata(text, known, notes), encoding="utf-8")
-        for name in pictures_shown(text, run):
-            (place / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(run / name, place / name)
-    found = sorted(path for path in folder.rglob("*") if path.is_file())
-    files = {path.relative_to(folder).as_posix(): path.stat().st_size for path in found}
-    return HubFolder(folder, layout, files, notes)
+        layout, notes = _write_weights(run, place, task_of_weights(run), layout)
+        notes += write_hub_card(run, place, LIBRARIES.get(layout, OWN_LAYOUT), galleries=galleries)
+    return HubFolder(folder, layout, sizes_in(folder), notes)
 
 
 def ended_run(run: Path) -> RunSummary:
     """The summary of a run that has ended. `InputError` for another."""
     summary = summarise_run(run)
     if summary.state == "training":
-        raise InputError(f"{run} is being trained; push it when it has ended")
+        raise InputError(f"{run} is being trained; publish it when it has ended")
     if summary.state == "stopped":
-        raise InputError(f"{run} has not ended: end its training with --resume, then push it")
+        raise InputError(f"{run} has not ended: end its training with --resume, then publish it")
     return summary
+
+
+def sizes_in(folder: Path) -> dict[str, int]:
+    """Sizes in bytes of the files in a folder and those below, by their paths within it."""
+    found = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.stat().st_size for path in found}
+
+
+def write_hub_card(run: Path, place: Path, library: str, *, galleries: bool) -> list[str]:
+    """Write a run's card into a folder, with the Hub's metadata in front, and the pictures that it shows; returns lines
+    on what was left out or changed.
+
+    Args:
+        run: a run that has ended.
+        place: the folder.
+        library: the one that opens the weights beside the card.
+        galleries: whether pictures that may show images of the data are among them.
+    """
+    notes: list[str] = []
+    text = read_text(run / CARD_FILE)
+    if shown := [name for name in pictures_shown(text, run) if is_gallery(name)]:
+        what = f"{', '.join(shown)} {'shows' if len(shown) == 1 else 'show'} images of the data"
+        notes.append(f"left out: {what}" if not galleries else f"{what}; --no-galleries leaves them out")
+    text = text if galleries else without_galleries(text)
+    known = hub_metadata(summarise_run(run), task_of_weights(run), read_meta(run), library)
+    (place / CARD_FILE).write_text(with_metadata(text, known, notes), encoding="utf-8")
+    for name in pictures_shown(text, run):
+        (place / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(run / name, place / name)
+    return notes
+
+
+def write_own(run: Path, place: Path) -> None:
+    """Write a run's weights into a folder in this project's own layout, and their metadata beside them."""
+    shutil.copyfile(run / RUN_FILE, place / RUN_FILE)
+    content = {"library_name": OWN_LAYOUT, **read_meta(run)}
+    (place / "config.json").write_text(to_json(content, 2) + "\n", encoding="utf-8")
 
 
 def _write_weights(run: Path, place: Path, task: TaskDefinition, layout: str | None) -> tuple[str, list[str]]:
@@ -91,7 +116,7 @@ def _write_weights(run: Path, place: Path, task: TaskDefinition, layout: str | N
                 f"it is pushed in this project's own; `{command_line('convert', run, 'OUT', '--to', layout)}` writes "
                 "the backbone"
             )
-        _write_own(run, place)
+        write_own(run, place)
         libraries = " and ".join(LIBRARIES.values())
         return OWN_LAYOUT, [f"{libraries} have no class for this network: pushed in this project's own layout"]
     notes: list[str] = []
@@ -102,11 +127,5 @@ def _write_weights(run: Path, place: Path, task: TaskDefinition, layout: str | N
             if layout is not None:
                 raise
             notes.append(f"{LIBRARIES[each]} cannot open it: {error}")
-    _write_own(run, place)
+    write_own(run, place)
     return OWN_LAYOUT, [*notes, "pushed in this project's own layout"]
-
-
-def _write_own(run: Path, place: Path) -> None:
-    shutil.copyfile(run / RUN_FILE, place / RUN_FILE)
-    content = {"library_name": OWN_LAYOUT, **read_meta(run)}
-    (place / "config.json").write_text(to_json(content, 2) + "\n", encoding="utf-8")

@@ -77,7 +77,7 @@ def push(
         InputError: no run, or one that has not ended; a layout that cannot hold its network; no network; a token that
             is refused; a public repository where `private` is asked for, or one that holds another model.
     """
-    path, name = Path(run), _repository(repository)
+    path, name = Path(run), named_repository(repository)
     ended_run(path)
     how: dict[str, Any] = {"layout": layout, "galleries": galleries}
     if dry_run:
@@ -91,7 +91,8 @@ def push(
     return PushedRun(name, f"{api.endpoint}/{name}", commit, made.layout, kept, made.files, made.notes)
 
 
-def _repository(text: str) -> str:
+def named_repository(text: str) -> str:
+    """The repository that `ORG/NAME` names. `InputError` for what names none."""
     try:
         found = repository_of(PREFIX + text.removeprefix(PREFIX))
     except WeightsError:
