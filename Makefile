@@ -7,7 +7,7 @@ export PYTHONDONTWRITEBYTECODE =
 # uv from the PATH, else one of the project's own
 UV = $(shell command -v uv || echo .tools/bin/uv)
 
-.PHONY: setup demo test test-heavy test-oldest fuzz browser check bench docs lock clean
+.PHONY: setup demo notebook test test-heavy test-oldest fuzz browser check bench docs lock clean
 
 setup: $(VENV)/.done ## virtual environment with the locked dependencies
 
@@ -21,6 +21,9 @@ $(VENV)/.done: requirements.txt pyproject.toml
 
 demo: setup ## the whole story on embedded data
 	$(BIN)/convnext demo
+
+notebook: setup ## run the notebook of the documentation, and store its outputs in it
+	$(BIN)/python docs/notebooks/execute.py
 
 test: check ## everything CI runs
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadfile # a thread each: tests side by side beat threads inside one
