@@ -84,6 +84,17 @@ def test_its_metadata_and_command_are_the_run_s(space: Path, colours: Path) -> N
     assert {path.name: path.read_bytes() for path in (space / "samples").iterdir()} == images
 
 
+def test_pictures_of_the_data_are_left_out(run: Path, tmp_path: Path) -> None:
+    mine = copied(run, tmp_path / "mine")
+    for name in ("mistakes.png", "curves.png"):
+        Image.new("RGB", (2, 2)).save(mine / name)
+    (mine / "README.md").write_text("# Card\n\n![a](mistakes.png) ![b](curves.png)\n")
+    done = convnext.write_space(mine, tmp_path / "out")
+    assert done.notes == ["left out: mistakes.png shows images of the data"]
+    assert {name for name in done.files if name.endswith(".png")} == {"model/curves.png"}
+    assert "mistakes" not in (tmp_path / "out" / "model" / "README.md").read_text()
+
+
 def test_a_licence_is_carried_over(run: Path, tmp_path: Path) -> None:
     mine = copied(run, tmp_path / "my run!")
     store_meta(mine / "model.safetensors", {"licence": LICENCE})
