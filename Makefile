@@ -44,7 +44,7 @@ test-oldest: setup ## the core tests with the oldest supported releases
 	OMP_NUM_THREADS=1 .venv-oldest/bin/python -m pytest -q -n auto --dist loadfile tests/nn tests/native tests/models tests/weights tests/data tests/train
 
 fuzz: setup ## files damaged and made up, 1,000 of each kind, and 100,000 bodies of requests
-	CONVNEXT_FUZZ=1000 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q tests/faults/test_fuzz.py tests/faults/test_resume.py::test_random_bytes_are_found --timeout 1800 --hypothesis-show-statistics
+	CONVNEXT_FUZZ=1000 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q tests/faults/test_fuzz.py tests/faults/test_fuzz_formats.py tests/faults/test_resume.py::test_random_bytes_are_found --timeout 1800 --hypothesis-show-statistics
 	CONVNEXT_FUZZ=1000 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -s tests/deploy/serve/test_fuzz.py --timeout 7200
 
 browser: ## a browser for the tests of the page, which are skipped without one

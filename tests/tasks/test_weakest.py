@@ -12,7 +12,7 @@ from torch import Tensor
 
 from convnext.data.loading import Batch
 from convnext.data.rle import from_mask
-from convnext.data.sources.coco import AnnotatedImage, Annotation, DetectionSet
+from convnext.data.sources.annotated import AnnotatedImage, Annotation, DetectionSet
 from convnext.printing import LONGEST_NAME, counted, quoted, share
 from convnext.tasks.classify.ending import accuracy_in_words, weakest_class
 from convnext.tasks.classify.metrics import Answers, classify_batches

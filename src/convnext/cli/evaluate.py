@@ -15,7 +15,7 @@ from convnext.printing import quoted, say, to_json
 
 PASSED = (
     "batch_size", "workers", "device", "backend", "precision", "image_size", "crop", "out", "classes", "flip",
-    "groups", "costs", "calibrated", "calibrate",
+    "groups", "costs", "calibrated", "calibrate", "format",
 )  # fmt: skip
 """Options that `evaluate` takes as they are."""
 
@@ -27,6 +27,9 @@ def _options(command: Parser) -> None:
         "--split",
         choices=["train", "val", "test", "all"],
         help="without: what DATA holds out, or was held out when SOURCE was trained on DATA; else all",
+    )
+    command.add_argument(
+        "--format", metavar="NAME", help="form of DATA, where there are annotations of several: coco, yolo, voc, ..."
     )
     command.add_argument("--batch-size", type=int, default=64, metavar="N", help="images that are measured together")
     command.add_argument("--workers", type=int, default=2, metavar="N", help="processes that load images")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from convnext.data.image_set import ImageSet
-from convnext.data.sources.coco import DetectionSet
+from convnext.data.sources.annotated import DetectionSet
 from convnext.data.sources.maps import MappedSet
 
 READERS = 16

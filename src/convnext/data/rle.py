@@ -62,3 +62,11 @@ def from_mask(mask: np.ndarray) -> dict[str, Any]:
     code = codes.encode(np.asfortranarray(mask, dtype=np.uint8))
     counts = code["counts"]
     return {"size": list(code["size"]), "counts": counts.decode() if isinstance(counts, bytes) else counts}
+
+
+def place_mask(mask: np.ndarray, x: int, y: int, width: int, height: int) -> dict[str, Any]:
+    """The code of an image of which a mask `[h, w]` of 0 and 1 covers what begins at column `x` and row `y`."""
+    whole = np.zeros((height, width), dtype=np.uint8)
+    x, y, mask = max(0, x), max(0, y), mask[max(0, -y) :, max(0, -x) :]
+    whole[y : y + mask.shape[0], x : x + mask.shape[1]] = mask[: max(0, height - y), : max(0, width - x)]
+    return from_mask(whole)

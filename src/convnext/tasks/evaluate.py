@@ -44,6 +44,16 @@ class Evaluator(ABC):
     """Resamples of a group's images from which its intervals are."""
     tables: ClassVar[tuple[str, ...]] = ("images.csv",)
     """Files that `rows` fills."""
+    has_formats: ClassVar[bool] = False
+    """Whether data may be of several forms at once, and `--format` says which is read."""
+    format: str | None = None
+    """Form of the data that is measured; None: what there is."""
+
+    def choose_format(self, form: str | None) -> None:
+        """Read data of this form alone; before `held_out`. `InputError` for a task that has none."""
+        if form is not None and not self.has_formats:
+            raise InputError("--format is for detectors and segmenters")
+        self.format = form
 
     def choose_classes(self, predictor: Any, data: str, choice: ClassChoice | None) -> None:
         """Compare the answers among the model's classes, or those of `data` alone; before `held_out`.
@@ -163,6 +173,7 @@ def open_measurement(
     backend: str | None = None,
     classes: ClassChoice | None = None,
     calibrated: bool = False,
+    format: str | None = None,
 ) -> Measurement:
     """A trained model and the part of `data` that it is measured on; arguments and errors are those of `evaluate`."""
     where = pick_device(device)
@@ -171,6 +182,7 @@ def open_measurement(
     own: Precision = "fp32" if backend == "torch" else precision  # PyTorch computes as in training, by autocast
     predictor = load_answering(source, device=where, backend=backend, precision=own, calibrated=calibrated)
     evaluator = task_of_weights(source).evaluator()
+    evaluator.choose_format(format)
     evaluator.choose_classes(predictor, data, classes)
     part, name = evaluator.held_out(source, predictor, data, split)
     return Measurement(source, predictor, evaluator, part, name, where, precision if backend == "torch" else "fp32")
@@ -195,6 +207,7 @@ def evaluate(
     costs: Path | None = None,
     groups: Path | None = None,
     by: Sequence[str] | None = None,
+    format: str | None = None,
     **views: Any,
 ) -> dict[str, Any]:
     """Metrics of a trained model on a part of `data`, with its name and the count of images.
@@ -207,13 +220,15 @@ def evaluate(
     stored with the weights; `calibrate` fits one to these images, and stores it with the weights. `costs` is a table of
     what decisions cost (`analysis.costs.read_costs`). `groups`, a table with a path and columns that divide the images,
     and `by`, names of such columns or of `tasks.subgroups.COLUMNS_OF_IMAGES`, measure groups too: "groups" and "gaps"
-    then hold what `tasks.subgroups.groups_stored` does. Under `torchrun`, each process sees its share of the images,
+    then hold what `tasks.subgroups.groups_stored` does. `format` is the form of the data, where they are of several.
+    Under `torchrun`, each process sees its share of the images,
     and all get the whole's metrics. `InputError` where the data has other classes, or the model none: a kNN of
     embeddings is not measured.
     """
     if calibrate and calibrated:
         raise InputError("--calibrate fits to the answers as they are, --calibrated changes them: give one of the two")
-    how: dict[str, Any] = {"device": device, "precision": precision, "backend": backend, "classes": classes}
+    how: dict[str, Any] = {"device": device, "precision": precision, "backend": backend}
+    how |= {"classes": classes, "format": format}
     measured = open_measurement(source, data, split, calibrated=calibrated, **how)
     predictor, evaluator, part = measured.predictor, measured.evaluator, measured.part
     changed = predictor.see(image_size, crop, **views)

@@ -13,8 +13,10 @@ from PIL import Image
 
 from convnext.data.problems import Problems
 from convnext.data.rle import to_masks
-from convnext.data.sources.coco import DetectionSet, find_coco_parts, read_annotated, read_coco
+from convnext.data.sources.annotated import DetectionSet
+from convnext.data.sources.coco import find_coco_parts, read_coco
 from convnext.data.sources.coco_fields import is_code, read_id
+from convnext.data.sources.detection import read_annotated
 from convnext.errors import InputError
 
 

@@ -12,7 +12,8 @@ from torchvision.ops import masks_to_boxes
 import convnext
 from convnext.data.images.whole_image import WholeImage
 from convnext.data.problems import Problems
-from convnext.data.sources.coco import DetectionSet, read_coco
+from convnext.data.sources.annotated import DetectionSet
+from convnext.data.sources.coco import read_coco
 from convnext.inference.detector import Detector, paste, place
 from convnext.inference.tiles import tile_starts
 from convnext.models.detection.mask_head import mask_targets

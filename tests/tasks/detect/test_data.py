@@ -13,7 +13,8 @@ from torchvision.ops import masks_to_boxes
 
 from convnext.data.images.whole_image import WholeImage, fit_size
 from convnext.data.problems import Problems
-from convnext.data.sources.coco import AnnotatedImage, Annotation, DetectionSet, read_coco
+from convnext.data.sources.annotated import AnnotatedImage, Annotation, DetectionSet
+from convnext.data.sources.coco import read_coco
 from convnext.errors import ImageError
 from convnext.tasks.detect import data as annotated
 from convnext.tasks.detect.data import (

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from convnext.data.sources.coco import AnnotatedImage, Annotation, DetectionSet
+from convnext.data.sources.annotated import AnnotatedImage, Annotation, DetectionSet
 from convnext.tasks.detect.matching import matched
 from convnext.tasks.detect.metrics import Result
 

@@ -16,7 +16,8 @@ from pycocotools.cocoeval import COCOeval
 from convnext.data.images.whole_image import WholeImage
 from convnext.data.problems import Problems
 from convnext.data.rle import from_mask, to_masks
-from convnext.data.sources.coco import DetectionSet, read_coco
+from convnext.data.sources.annotated import DetectionSet
+from convnext.data.sources.coco import read_coco
 from convnext.inference.detector import Detector
 from convnext.models.detection.rcnn import create_detector
 from convnext.tasks.detect.data import DetectionBatch

@@ -187,11 +187,24 @@ def decode_image(
 
 def upright_size(content: bytes, *, name: str) -> tuple[int, int]:
     """Width and height of the image in a file's content, from its header. `ImageError` if it is none."""
-    _ignore_pillow_warnings()
     try:
-        image = Image.open(BytesIO(content), formats=_FORMATS)
+        return _upright_size(BytesIO(content))
     except Exception:  # damaged headers raise nearly anything; what is wrong, `decode_image` says
         return decode_image(content, "RGB", name=name).size
+
+
+def upright_size_of_file(path: str | Path) -> tuple[int, int]:
+    """Width and height of the image in a file, of which no more than the header is read. `ImageError` if it is none."""
+    try:
+        with open(path, "rb") as file:
+            return _upright_size(file)
+    except Exception:  # as above
+        return upright_size(read_bytes(path), name=str(path))
+
+
+def _upright_size(file: BinaryIO) -> tuple[int, int]:
+    _ignore_pillow_warnings()
+    image = Image.open(file, formats=_FORMATS)
     width, height = image.size
     swapped = image.format != "TIFF" and _lies_on_its_side(image)  # of a TIFF Pillow says the upright size
     return (height, width) if swapped else (width, height)

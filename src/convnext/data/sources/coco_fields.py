@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -9,6 +10,7 @@ from convnext.data.rle import to_code
 
 LARGEST_NUMBER = 1e6  # of a number that is a position; the length of an outline is memory when it is drawn
 LARGEST_SIDE = 2**31 - 1
+ELLIPSE_CORNERS = 32
 MOST_GROUPS = 13  # of five bits in a run's length: more are beyond 64 bits
 
 Id = int | str
@@ -67,6 +69,12 @@ def read_outline(value: Any, width: int, height: int) -> Outline:
         return Outline(None, malformed=True)
     kept = [polygon for polygon in polygons if len(polygon) >= 6 and len(polygon) % 2 == 0]
     return Outline(kept or None, scraps=any(polygon and polygon not in kept for polygon in polygons))
+
+
+def ellipse_polygon(x: float, y: float, rx: float, ry: float) -> list[float]:
+    """The polygon x, y, x, y, ... of an ellipse around a centre, with radii along the axes."""
+    turns = [2 * math.pi * n / ELLIPSE_CORNERS for n in range(ELLIPSE_CORNERS)]
+    return [value for turn in turns for value in (x + rx * math.cos(turn), y + ry * math.sin(turn))]
 
 
 def is_code(code: dict[str, Any], width: int, height: int) -> bool:

@@ -30,13 +30,13 @@ class Detect(TaskDefinition):
     name = "detect"
     command = "train detect"
     help = "train a detector of objects and their outlines"
-    data_help = "folder of images with COCO's JSON: train.json beside train/"
+    data_help = "folder of images with boxes: COCO, YOLO, VOC, Labelme, CVAT, Open Images; or the file that lists them"
     default_recipes = "detect_small_data up to 20,000 images, else a published one"
     config = DetectConfig
     answer_options = ("threshold", "tile", "out")
     pipeline_tag = "object-detection"
     recipes = (detect_small_data, detect_small_data_finetune, mask_rcnn_v2, mask_rcnn_v1, cascade_v1)
-    reading_options = ("val_fraction", "hold_out_rule")
+    reading_options = ("val_fraction", "hold_out_rule", "format")
     sign = "anchor_scale"
 
     def read(self, config: DetectConfig) -> tuple[int, Any]:

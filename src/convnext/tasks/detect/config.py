@@ -20,6 +20,11 @@ class DetectConfig(SupervisedConfig):
     val_fraction: float = option(
         0.2, "share held out for validation where the data has no split of its own", group="data", common=True
     )
+    format: str | None = option(
+        None,
+        "form of the data, where there are several: coco, yolo, voc, labelme, cvat, open_images; none: what there is",
+        group="data",
+    )
     masks: bool = option(True, "draw outlines too; false: boxes alone", group="model", common=True)
     negatives: bool = option(False, "train on images without objects too", group="data")
     cascade: bool = option(False, "Cascade R-CNN's three stages, with GIoU, instead of one", group="model")

@@ -23,7 +23,7 @@ from convnext.data.images.decode import WHITE, decode_image, read_bytes
 from convnext.data.images.whole_image import WholeImage, fit_size, normalise
 from convnext.data.loading import Batches, Items, Loader, mix
 from convnext.data.rle import to_masks
-from convnext.data.sources.coco import AnnotatedImage, DetectionSet
+from convnext.data.sources.annotated import AnnotatedImage, DetectionSet
 from convnext.errors import ImageError
 from convnext.models.detection.objects import Objects
 from convnext.runtime import distributed as share

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from convnext.data.sources.coco import DetectionSet
+from convnext.data.sources.annotated import DetectionSet
 from convnext.printing import counted, quoted
 from convnext.tasks.detect.metrics import KINDS, coco_metrics, has_objects, per_category
 from convnext.tasks.weakest import unmeasured, well_measured

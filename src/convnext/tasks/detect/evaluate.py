@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
-from convnext.data.sources.coco import DetectionSet, find_coco_parts, read_annotated
+from convnext.data.sources.annotated import DetectionSet
+from convnext.data.sources.detection import find_detection, read_annotated
 from convnext.data.splits import Split, measured_images, measured_parts
 from convnext.inference.detector import Detector
 from convnext.tasks.detect.config import DetectConfig
@@ -38,10 +38,11 @@ class DetectionEvaluator(Evaluator):
     config = DetectConfig
     tables = ("images.csv", "objects.csv")
     resamples = 200
+    has_formats = True
 
     def held_out(self, source: str, predictor: Detector, data: str, split: Split | None) -> tuple[DetectionSet, str]:
-        only = measured_parts(data, find_coco_parts(Path(data)), split)
-        read = read_annotated(data, only=only, classes=predictor.classes)
+        only = measured_parts(data, find_detection(data, self.format).parts, split)
+        read = read_annotated(data, only=only, classes=predictor.classes, form=self.format)
         log_problems(data, read.faults)
         part, name = measured_images(data, read.parts, split, origin_of_model(source, self.config))
         if not has_objects(part):

@@ -11,7 +11,7 @@ import torch
 from torchvision.ops import box_iou
 
 from convnext.analysis.calibration import best_threshold, thresholds_stored
-from convnext.data.sources.coco import AnnotatedImage, DetectionSet
+from convnext.data.sources.annotated import AnnotatedImage, DetectionSet
 from convnext.inference.detector import THRESHOLD
 from convnext.tasks.detect.metrics import Result
 

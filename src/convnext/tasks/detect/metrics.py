@@ -14,7 +14,7 @@ import torch
 from faster_coco_eval import COCO, COCOeval_faster
 
 from convnext.data.rle import from_mask, to_code
-from convnext.data.sources.coco import DetectionSet
+from convnext.data.sources.annotated import DetectionSet
 from convnext.inference.detector import Detector
 from convnext.tasks.detect.data import DetectionBatch
 

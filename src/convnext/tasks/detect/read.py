@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from dataclasses import replace
-from pathlib import Path
 from typing import NamedTuple
 
 from convnext.data.images.decode import orientation, read_bytes
 from convnext.data.problems import Problems
-from convnext.data.sources.coco import AnnotatedImage, DetectionSet, find_coco_parts, read_annotated
+from convnext.data.sources.annotated import AnnotatedImage, DetectionSet
+from convnext.data.sources.detection import find_detection, read_annotated
 from convnext.data.splits import (
     HoldOut,
     Origin,
@@ -35,8 +35,8 @@ class DetectionData(NamedTuple):
 
 def read_detection_data(config: DetectConfig) -> DetectionData:
     """What a run is trained on, and what it holds out. `InputError` for data of another form."""
-    only = training_parts(config.data, find_coco_parts(Path(config.data)))
-    read = read_annotated(config.data, only=only)
+    only = training_parts(config.data, find_detection(config.data, config.format).parts)
+    read = read_annotated(config.data, only=only, form=config.format)
     train, val, origin = divide_images(read.parts, HoldOut(config.val_fraction, config.hold_out_rule))
     if not len(val):
         raise InputError(f"{config.data}: one image alone cannot be divided into training and validation")

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from convnext.data.rle import to_masks
-from convnext.data.sources.coco import AnnotatedImage, DetectionSet
+from convnext.data.sources.annotated import AnnotatedImage, DetectionSet
 from convnext.errors import ImageError
 from convnext.inference.detector import THRESHOLD
 from convnext.inference.draw import Drawn, draw_objects

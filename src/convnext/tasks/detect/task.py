@@ -16,7 +16,7 @@ from convnext.config import fit_batch
 from convnext.data.fingerprint import of_annotated
 from convnext.data.images.preprocessing import picture_of
 from convnext.data.images.whole_image import WholeImage
-from convnext.data.sources.coco import DetectionSet
+from convnext.data.sources.annotated import DetectionSet
 from convnext.data.splits import Origin
 from convnext.inference.detector import Detector
 from convnext.inference.draw import Drawn, draw_objects

@@ -1,0 +1,114 @@
+"""Every format of images with boxes and outlines of objects, recognised by what lies in the data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from convnext.data.problems import Problems
+from convnext.data.sources.annotated import DetectionSet, with_classes
+from convnext.data.sources.coco import find_coco_parts, read_coco_part
+from convnext.data.sources.cvat import find_cvat_parts, read_cvat
+from convnext.data.sources.labelme import find_labelme_parts, read_labelme
+from convnext.data.sources.open_images import find_open_images_parts, read_open_images
+from convnext.data.sources.voc import find_voc_parts, read_voc
+from convnext.data.sources.yolo import find_yolo_parts, read_yolo
+from convnext.errors import InputError, nearest
+
+
+@dataclass(frozen=True)
+class DetectionFormat:
+    """One form of data.
+
+    Args:
+        find: parts of a folder or file by name ("train", "val", "test", or "" alone where nothing says what is held
+            out), as `read` takes them; none for data of another form.
+        read: images of a part, with its own classes.
+        lists_classes: whether data of this form list their classes. Where they do not, classes are those of all parts.
+    """
+
+    find: Callable[[Path], dict[str, Any]]
+    read: Callable[[Any, Problems], DetectionSet]
+    lists_classes: bool = False
+
+
+DETECTION_FORMATS: dict[str, DetectionFormat] = {
+    "coco": DetectionFormat(find_coco_parts, read_coco_part, lists_classes=True),
+    "yolo": DetectionFormat(find_yolo_parts, read_yolo, lists_classes=True),
+    "voc": DetectionFormat(find_voc_parts, read_voc),
+    "labelme": DetectionFormat(find_labelme_parts, read_labelme),
+    "cvat": DetectionFormat(find_cvat_parts, read_cvat),
+    "open_images": DetectionFormat(find_open_images_parts, read_open_images),
+}
+
+
+class FoundFormat(NamedTuple):
+    """A form of data, and the parts that data of it have."""
+
+    name: str
+    parts: dict[str, Any]
+
+
+class DetectionParts(NamedTuple):
+    """The parts of a data set by name ("train", "val", "test", or "" alone where it does not say what is held out), and
+    what was found wrong in reading them."""
+
+    parts: dict[str, DetectionSet]
+    faults: Problems
+
+
+def find_detection(data: str | Path, form: str | None = None) -> FoundFormat:
+    """The form of some data and its parts. `InputError` for data of no form that is read, or of several."""
+    path = Path(data)
+    if not path.exists():
+        raise InputError(f"{data}: no such folder or file")
+    if form is not None:
+        if form not in DETECTION_FORMATS:
+            raise InputError(f"no format '{form}' of detection; {nearest(form, list(DETECTION_FORMATS))}")
+        parts = DETECTION_FORMATS[form].find(path)
+        if not parts:
+            raise InputError(f"{data}: no annotations found in the form of {form}")
+        return FoundFormat(form, parts)
+    found = [FoundFormat(name, parts) for name, each in DETECTION_FORMATS.items() if (parts := each.find(path))]
+    if not found:
+        raise InputError(
+            f"{data}: no annotations found in any of the forms {', '.join(DETECTION_FORMATS)}: such as train.json "
+            "beside train/, data.yaml, Annotations/*.xml, or a JSON file an image"
+        )
+    if len(found) > 1:
+        names = ", ".join(each.name for each in found)
+        raise InputError(f"{data}: annotations in several forms, {names}: --format {found[0].name} takes one of them")
+    return found[0]
+
+
+def read_annotated(
+    data: str | Path,
+    *,
+    only: Collection[str] | None = None,
+    classes: Sequence[str] | None = None,
+    form: str | None = None,
+) -> DetectionParts:
+    """The parts of some data, or `only` some of them.
+
+    Classes are matched by name, to those of a model, `classes`, or else to those of the part read first, which is
+    train; where a form lists none, they are those of all parts. Objects of classes that the model has not are left out.
+    `InputError` for a part that cannot be read, has an object of another class, or in which no object can be used.
+    """
+    found, faults = find_detection(data, form), Problems()
+    reader = DETECTION_FORMATS[found.name]
+    parts = {}
+    for part, place in found.parts.items():
+        if only is None or part in only:
+            parts[part] = reader.read(place, faults)
+    first = next(iter(parts.values()), None)
+    if classes is None and first is not None:
+        if not any(image.annotations for image in first.images):
+            raise InputError(f"{data}: no usable annotation; {'; '.join(faults.lines()) or 'there is none'}")
+        every = {name for part in parts.values() for name in part.classes}
+        known = first.classes if reader.lists_classes else tuple(sorted(every))
+        matched = {name: with_classes(part, known, f"{data} ({name})") for name, part in parts.items()}
+    else:
+        matched = {name: with_classes(part, classes or (), f"{data}", faults) for name, part in parts.items()}
+    return DetectionParts(matched, faults)

@@ -1,0 +1,413 @@
+"""One set of annotated images, written in every form that people have: the same objects, classes and parts are read."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from annotating import BOXES, as_coco, as_cvat, as_labelme, as_voc, as_yolo, coco_content, link, make_truth
+from PIL import Image
+
+from convnext.data.rle import to_masks
+from convnext.data.sources.annotated import AnnotatedImage, DetectionSet
+from convnext.data.sources.detection import DETECTION_FORMATS, find_detection, read_annotated
+from convnext.errors import InputError
+from convnext.tasks.detect.config import DetectConfig
+from convnext.tasks.detect.read import read_detection_data
+
+Parts = dict[str, DetectionSet]
+
+
+@pytest.fixture(scope="module")
+def truth(tmp_path_factory: pytest.TempPathFactory) -> Parts:
+    return make_truth(tmp_path_factory.mktemp("truth") / "native")
+
+
+def objects_of(data: DetectionSet, image: AnnotatedImage) -> list[tuple[str, bool, tuple[float, ...]]]:
+    return sorted((data.classes[a.label], a.crowd, a.box) for a in image.annotations)
+
+
+def assert_same(found: Parts, truth: Parts, *, within: float = 1.0) -> None:
+    """The same images in each part, with objects of the same classes in the same places."""
+    assert found.keys() == truth.keys()
+    for part, data in truth.items():
+        theirs = {image.key: image for image in found[part].images}
+        assert sorted(theirs) == sorted(image.key for image in data.images)
+        for image in data.images:
+            left = objects_of(found[part], theirs[image.key])
+            assert theirs[image.key].left_out == 0
+            for name, crowd, box in objects_of(data, image):
+                same = [row for row in left if row[:2] == (name, crowd) and row[2] == pytest.approx(box, abs=within)]
+                assert same, (image.key, name, box, left)
+                left.remove(same[0])
+            assert not left
+            assert (theirs[image.key].width, theirs[image.key].height) == (image.width, image.height)
+
+
+@pytest.mark.parametrize("form", BOXES)
+def test_boxes_of_every_form_are_the_same(form: str, truth: Parts, tmp_path: Path) -> None:
+    BOXES[form](tmp_path / "data", truth)
+    if form == "open_images":  # a row is an object: it cannot say that an image shows none
+        truth = {part: replace(d, images=tuple(i for i in d.images if i.annotations)) for part, d in truth.items()}
+    assert find_detection(tmp_path / "data").name == form
+    found = read_annotated(tmp_path / "data")
+    assert_same(found.parts, truth, within=0.6)
+    assert not found.faults.lines()
+    if DETECTION_FORMATS[form].lists_classes:
+        assert found.parts["train"].classes == truth["train"].classes
+    alone = {"": truth["train"]}
+    BOXES[form](tmp_path / "alone", alone)
+    assert_same(read_annotated(tmp_path / "alone").parts, alone, within=0.6)
+
+
+@pytest.mark.parametrize("write", [as_coco, *(partial(each, polygons=True) for each in (as_yolo, as_labelme, as_cvat))])
+def test_outlines_of_every_form_are_the_same(write: Any, truth: Parts, tmp_path: Path) -> None:
+    write(tmp_path / "data", truth)
+    found = read_annotated(tmp_path / "data").parts
+    assert_same(found, truth, within=0.6)
+    theirs = {image.key: image for image in found["val"].images}
+    for image in truth["val"].images:
+        size, other = (image.width, image.height), theirs[image.key]
+        for own, their in zip(
+            sorted(image.annotations, key=lambda a: truth["val"].classes[a.label]),
+            sorted(other.annotations, key=lambda a: found["val"].classes[a.label]),
+            strict=True,
+        ):
+            a, b = to_masks([own.outline], *size), to_masks([their.outline], *size)
+            assert (a & b).sum() >= 0.98 * (a | b).sum()
+
+
+@pytest.mark.parametrize("form", BOXES)
+def test_real_objects_are_the_same(form: str, real_images: Path, tmp_path: Path) -> None:
+    """Only COCO, Open Images and VOC know crowds or what stands for them; only COCO, images without objects and
+    objects without a whole pixel."""
+    native = read_annotated(real_images / "coco100").parts[""]
+    kept = tuple(
+        replace(image, key=image.file.name, annotations=tuple(a for a in image.annotations if not a.crowd))
+        for image in native.images
+    )
+    truth = {"": replace(native, images=tuple(image for image in kept if image.annotations))}
+    BOXES[form](tmp_path / "data", truth)
+    found = read_annotated(tmp_path / "data", classes=native.classes)
+    assert_same(found.parts, truth)
+    assert found.parts[""].classes == native.classes
+
+
+def test_the_same_images_are_held_out_whatever_the_form(truth: Parts, tmp_path: Path) -> None:
+    whole = {"": replace(truth["train"], images=tuple(i for i in truth["train"].images if i.annotations))}
+    held = {}
+    for form, write in BOXES.items():
+        write(tmp_path / form, whole)
+        held[form] = {i.key for i in read_detection_data(DetectConfig(data=str(tmp_path / form))).val.images}
+    assert held["coco"]
+    assert all(keys == held["coco"] for keys in held.values())
+
+
+def test_crowds_are_ignored_in_the_forms_that_know_them(truth: Parts, tmp_path: Path) -> None:
+    """Of VOC, objects marked as difficult."""
+    data = truth["val"]
+    images = [replace(i, annotations=tuple(replace(a, crowd=True) for a in i.annotations[:1])) for i in data.images]
+    crowded = {"": replace(data, images=tuple(image for image in images if image.annotations))}
+    for form in ("coco", "voc", "open_images"):
+        BOXES[form](tmp_path / form, crowded)
+        parts = read_annotated(tmp_path / form).parts
+        assert_same(parts, crowded)
+        assert all(a.crowd for image in parts[""].images for a in image.annotations)
+
+
+# COCO as people have it
+
+
+@pytest.mark.parametrize(
+    ("json_name", "images", "name"),
+    [
+        ("trainval.json", "images", "{}"),
+        ("labels.json", "data", "{}"),  # FiftyOne
+        ("result.json", "images", "images\\{}"),  # Label Studio
+        ("my export (1).json", "photos/deep", "C:\\Users\\me\\{}"),
+        ("annotations/all.json", "images", "../../upload/1/{}"),
+        ("annotations.json", ".", "{}"),
+    ],
+)
+@pytest.mark.parametrize("named", [False, True])
+def test_one_json_of_any_name_and_place(
+    json_name: str, images: str, name: str, named: bool, truth: Parts, tmp_path: Path
+) -> None:
+    data = truth["train"]
+    for image in data.images:
+        link(image, tmp_path / images)
+    path = tmp_path / json_name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(coco_content(data, lambda key: name.format(key))))
+    found = read_annotated(path if named else tmp_path).parts
+    assert list(found) == [""]
+    assert sorted(image.file.name for image in found[""].images) == sorted(image.key for image in data.images)
+    assert sum(len(image.annotations) for image in found[""].images) == sum(len(i.annotations) for i in data.images)
+
+
+def test_several_jsons_are_one_part_or_are_the_parts_that_they_name(truth: Parts, tmp_path: Path) -> None:
+    for number, data in enumerate(truth.values()):
+        for image in data.images:
+            link(image, tmp_path / "images")
+        numbered = replace(data, images=tuple(replace(i, id=f"{number}-{i.id}") for i in data.images))
+        (tmp_path / f"batch_{number}.json").write_text(json.dumps(coco_content(numbered)))
+    found = read_annotated(tmp_path).parts
+    assert {part: len(data) for part, data in found.items()} == {"": sum(map(len, truth.values()))}
+    (tmp_path / "batch_0.json").rename(tmp_path / "My_Train_set.json")
+    (tmp_path / "batch_1.json").rename(tmp_path / "My_Valid_set.json")
+    assert {part: len(data) for part, data in read_annotated(tmp_path).parts.items()} == {"train": 6, "val": 3}
+    shutil.copy(tmp_path / "My_Train_set.json", tmp_path / "copy_train.json")
+    with pytest.raises(InputError, match="is in 2 files of annotations; give one of them as DATA"):
+        read_annotated(tmp_path)
+
+
+def test_an_image_of_another_part_is_not_taken_for_one_that_is_missing(truth: Parts, tmp_path: Path) -> None:
+    as_coco(tmp_path / "data", truth)
+    lost = next(iter((tmp_path / "data" / "images" / "train").iterdir()))
+    lost.rename(tmp_path / "data" / "images" / "val" / lost.name)
+    found = read_annotated(tmp_path / "data")
+    assert len(found.parts["train"]) == 5
+    assert "images that are not in" in found.faults.lines()[0]
+
+
+# YOLO as people have it
+
+
+@pytest.mark.parametrize("case", ["roboflow", "lists", "no yaml", "darknet", "upper case", "same val", "names list"])
+def test_yolo_in_its_forms(case: str, truth: Parts, tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    as_yolo(root, truth, yaml=case != "no yaml")
+    names = "[square, circle]"
+    expected = truth
+    if case == "roboflow":  # whose paths are wrong, from where the file lies
+        for part, name in (("train", "train"), ("val", "valid")):
+            (root / name).mkdir()
+            for kind in ("images", "labels"):
+                (root / kind / part).rename(root / name / kind)
+        (root / "data.yaml").write_text(
+            f"train: ../train/images\nval: ../valid/images\ntest: ../test/images\n\nnames: {names}\nroboflow: {{}}"
+        )
+    elif case == "lists":
+        for part in truth:
+            files = [path.relative_to(root) for path in (root / "images" / part).iterdir()]
+            (root / f"{part}.txt").write_text("".join(f"./{path}\n" for path in files))
+        (root / "data.yaml").write_text(f"train: train.txt\nval: [val.txt]\nnames: {names}\n")
+    elif case == "darknet":
+        (root / "data.yaml").unlink()
+        (root / "obj.names").write_text("square\ncircle\n")
+        for part in truth:
+            for path in (root / "images" / part).iterdir():
+                path.rename(root / path.name)
+            for path in (root / "labels" / part).iterdir():
+                path.rename(root / path.name)
+            (root / f"{part}.txt").write_text(
+                "".join(f"data/obj/{image.key}\r\n" for image in truth[part].images)  # where they were
+            )
+        shutil.rmtree(root / "images")
+    elif case == "upper case":
+        for kind in ("images", "labels"):
+            (root / kind / "train").rename(root / kind / "Train")
+            (root / kind).rename(root / kind.upper())
+        (root / "data.yaml").write_text(f"train: IMAGES/Train\nval: IMAGES/val\nnames: {names}\n")
+    elif case == "same val":
+        (root / "data.yaml").write_text(f"train: images/train\nval: images/train\nnames: {names}\n")
+        expected = {"": truth["train"]}
+    elif case == "names list":
+        (root / "data.yaml").write_text(f"path: {root}\ntrain: images/train\nval: images/val\nnames: {names}\n")
+    assert_same(read_annotated(root).parts, expected)
+    if case not in ("no yaml", "darknet"):
+        assert_same(read_annotated(root / "data.yaml").parts, expected)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("2 0.5 0.5 0.1 0.1", "objects of classes that are not among the 2 names: 1"),
+        ("-1 0.5 0.5 0.1 0.1", "objects of classes that are not among the 2 names: 1"),
+        ("0.5 0.5 0.5 0.1 0.1", "objects of classes that are not among the 2 names: 1"),
+        ("0 0.5 0.5 0.1", "lines of 4 numbers, where an object has a class and at least four: 1"),
+        ("0 20 20 10 10", "objects whose numbers are not parts of the image, 0 to 1: 1"),
+        ("0 nan 0.5 0.1 0.1", "objects whose numbers are not parts of the image, 0 to 1: 1"),
+        ("square 0.5 0.5 0.1 0.1", "lines that are not numbers: 1"),
+        ("0 0.5 0.5 0 0.1", "boxes of no area: 1"),
+        ("0 .1 .1 .2 .2 .3 .3 .4", "lines of 8 numbers, where an object has a class and at least four: 1"),
+    ],
+)
+def test_a_bad_line_of_yolo_is_left_out_and_counted(line: str, said: str, truth: Parts, tmp_path: Path) -> None:
+    as_yolo(tmp_path, truth)
+    file = next((tmp_path / "labels" / "train").glob("*0.txt"), sorted((tmp_path / "labels" / "train").iterdir())[0])
+    count = len(file.read_text().split("\n"))
+    with open(file, "a") as out:
+        out.write(f"\n{line}\n\n")
+    found = read_annotated(tmp_path)
+    assert found.faults.lines()[0].startswith(f"{said} ("), found.faults.lines()
+    image = next(i for i in found.parts["train"].images if i.file.stem == file.stem)
+    assert len(image.annotations) == count
+
+
+def test_scores_and_keypoints_of_yolo_are_passed_over(truth: Parts, tmp_path: Path) -> None:
+    as_yolo(tmp_path, truth)
+    for path in (tmp_path / "labels").rglob("*.txt"):
+        path.write_text("\n".join(f"{line} 0.9" for line in path.read_text().splitlines()))
+    assert_same(read_annotated(tmp_path).parts, truth)
+    for path in (tmp_path / "labels").rglob("*.txt"):
+        path.write_text("\n".join(f"{line} 0.1 2 0.3 0.3 1" for line in path.read_text().splitlines()))
+    (tmp_path / "data.yaml").write_text((tmp_path / "data.yaml").read_text() + "kpt_shape: [2, 3]\n")
+    assert_same(read_annotated(tmp_path).parts, truth)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("names: {1000000: a}\ntrain: images", "'names' are not numbered from 0"),
+        ("names: []\ntrain: images", "'names' is no list of classes"),
+        ("names: [a]\ntrain: nowhere", "'train' names nowhere, which is not there"),
+        ("a: [", "not YAML"),
+        ("- 1", "it has no 'names'"),
+        ("names: [a, b]\ntrain: empty", "no label file of its 0 images"),
+    ],
+)
+def test_a_data_yaml_that_makes_no_sense_is_refused(content: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "data.yaml").write_text(content)
+    with pytest.raises(InputError, match=said):
+        read_annotated(tmp_path / "data.yaml")
+
+
+# VOC, Labelme and CVAT as people have them
+
+
+def test_voc_among_its_images(truth: Parts, tmp_path: Path) -> None:
+    """Roboflow's export: no ImageSets, XML beside the images."""
+    as_voc(tmp_path / "voc", truth)
+    for part, data in truth.items():
+        folder = tmp_path / "flat" / {"val": "valid"}.get(part, part)
+        folder.mkdir(parents=True)
+        for image in data.images:
+            shutil.copy(image.file, folder / image.key)
+            shutil.copy(tmp_path / "voc" / "Annotations" / f"{Path(image.key).stem}.xml", folder)
+    assert_same(read_annotated(tmp_path / "flat").parts, truth, within=0.6)
+
+
+def test_pixels_of_voc_are_counted_from_1(tmp_path: Path) -> None:
+    Image.new("RGB", (10, 8)).save(tmp_path / "a.png")
+    (tmp_path / "a.xml").write_text(
+        "<annotation><filename>other.jpg</filename><size><width>10</width><height>8</height></size><object><name>x"
+        "</name><bndbox><xmin>1</xmin><ymin>2</ymin><xmax>10</xmax><ymax>8</ymax></bndbox></object></annotation>"
+    )
+    assert read_annotated(tmp_path).parts[""].images[0].annotations[0].box == (0, 1, 10, 8)
+
+
+def test_entities_are_refused(truth: Parts, tmp_path: Path) -> None:
+    as_cvat(tmp_path, truth)
+    bomb = '<?xml version="1.0"?><!DOCTYPE x [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;">]><annotations>&b;</annotations>'
+    (tmp_path / "annotations.xml").write_text(bomb)
+    with pytest.raises(InputError, match="declares entities"):
+        read_annotated(tmp_path)
+    outside = '<!DOCTYPE x [<!ENTITY a SYSTEM "file:///etc/passwd">]><annotations>&a;</annotations>'
+    (tmp_path / "annotations.xml").write_text(outside)
+    with pytest.raises(InputError, match="declares entities"):
+        read_annotated(tmp_path)
+
+
+def test_a_bad_xml_is_left_out_and_counted(truth: Parts, tmp_path: Path) -> None:
+    as_voc(tmp_path, truth)
+    files = sorted((tmp_path / "Annotations").glob("train*.xml"))
+    files[0].write_text("<annotation><object>")
+    files[1].unlink()
+    found = read_annotated(tmp_path)
+    assert len(found.parts["train"]) == 4
+    assert {line.split(":")[0] for line in found.faults.lines()} == {
+        "XML files that cannot be read",
+        "images that are listed and have no XML",
+    }
+
+
+def test_polygons_of_one_group_are_one_object(tmp_path: Path) -> None:
+    Image.new("RGB", (40, 40)).save(tmp_path / "a.png")
+    corner = [[2, 2], [8, 2], [8, 8]]
+    shapes: list[Any] = [
+        {"label": "x", "points": corner, "group_id": 1, "shape_type": "polygon"},
+        {"label": "x", "points": [[x + 20, y] for x, y in corner], "group_id": 1, "shape_type": "polygon"},
+        {"label": "x", "points": [[10, 10], [13, 14]], "shape_type": "circle"},
+        {"label": "y", "points": [[30, 30], [20, 20]], "shape_type": "rectangle"},
+        {"label": "y", "points": [[1, 1], [2, 2]], "shape_type": "polygon"},
+        {"label": "y", "points": "?"},
+    ]
+    (tmp_path / "a.json").write_text(json.dumps({"shapes": shapes, "imagePath": "a.png"}))
+    found = read_annotated(tmp_path)
+    boxes = [(found.parts[""].classes[a.label], a.box) for a in found.parts[""].images[0].annotations]
+    assert boxes == [("x", (2, 2, 28, 8)), ("x", pytest.approx((5, 5, 15, 15))), ("y", (20, 20, 30, 30))]
+    assert found.faults.lines() == ["outlines that are none: 1 (a.png, object 4)"]
+
+
+def test_masks_of_labelme_and_cvat(tmp_path: Path) -> None:
+    import base64
+    import io
+
+    import numpy as np
+
+    mask = np.array([[0, 1, 1], [1, 1, 0]], dtype=np.uint8)
+    whole = np.zeros((9, 12), dtype=np.uint8)
+    whole[4:6, 5:8] = mask
+    file = io.BytesIO()
+    Image.fromarray(mask.astype(bool)).save(file, format="PNG")
+    for form in ("labelme", "cvat"):
+        (tmp_path / form).mkdir()
+        Image.new("RGB", (12, 9)).save(tmp_path / form / "a.png")
+    shape = {"label": "x", "points": [[5, 4], [7, 5]], "shape_type": "mask", "mask": base64.b64encode(file.getvalue())}
+    content = {"shapes": [{**shape, "mask": shape["mask"].decode()}], "imageWidth": 12, "imageHeight": 9}
+    (tmp_path / "labelme" / "a.json").write_text(json.dumps(content))
+    (tmp_path / "cvat" / "annotations.xml").write_text(
+        '<annotations><image name="a.png" width="12" height="9"><mask label="x" rle="1,4,1" left="5" top="4" width="3" '
+        'height="2"/><box label="x" xtl="2" ytl="3" xbr="8" ybr="5" rotation="90"/></image></annotations>'
+    )
+    for form in ("labelme", "cvat"):
+        objects = read_annotated(tmp_path / form).parts[""].images[0].annotations
+        assert (to_masks([objects[0].outline], 12, 9)[0].numpy() == whole).all()
+        assert objects[0].box == (5, 4, 8, 6)
+    assert objects[1].box == pytest.approx((4, 1, 6, 7))
+
+
+# Which form it is, and classes of other models
+
+
+def test_several_forms_are_said_and_one_can_be_named(truth: Parts, tmp_path: Path) -> None:
+    as_yolo(tmp_path, truth)
+    (tmp_path / "annotations").mkdir()
+    for part, data in truth.items():
+        (tmp_path / "annotations" / f"instances_{part}.json").write_text(json.dumps(coco_content(data)))
+    with pytest.raises(InputError, match="annotations in several forms, coco, yolo: --format coco takes one of them"):
+        read_annotated(tmp_path)
+    assert_same(read_annotated(tmp_path, form="yolo").parts, truth)
+    assert read_detection_data(DetectConfig(data=str(tmp_path), format="coco")).faults.lines() == []
+    with pytest.raises(InputError, match="no annotations found in the form of voc"):
+        read_annotated(tmp_path, form="voc")
+    with pytest.raises(InputError, match="no format 'jolo'"):
+        read_annotated(tmp_path, form="jolo")
+
+
+def test_classes_of_a_model_are_matched_by_name(truth: Parts, tmp_path: Path) -> None:
+    as_labelme(tmp_path, truth)
+    found = read_annotated(tmp_path, only=["val"], classes=["owl", "square"])
+    assert found.parts["val"].classes == ("owl", "square")
+    kept = {a.label for image in found.parts["val"].images for a in image.annotations}
+    assert kept == {1}
+    assert found.faults.lines()[0].startswith("classes that the model has not, with all their objects: 1 (circle: ")
+    assert found.faults.notes() == ["classes of the model that the data do not have: 1 (owl)"]
+    with pytest.raises(InputError, match="objects of classes that are not among the others': circle, square"):
+        read_annotated(tmp_path, classes=["owl"])
+
+
+def test_a_class_of_one_part_alone_is_a_class(truth: Parts, tmp_path: Path) -> None:
+    """Where the form has no list of them."""
+    data = truth["train"]
+    few = tuple(replace(i, annotations=tuple(a for a in i.annotations if a.label == 0)) for i in data.images)
+    as_voc(tmp_path, {"train": replace(data, images=few), "val": truth["val"]})
+    found = read_annotated(tmp_path).parts
+    assert found["train"].classes == found["val"].classes == ("circle", "square")
