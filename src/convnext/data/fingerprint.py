@@ -12,6 +12,7 @@ from typing import Any
 
 from convnext.data.image_set import ImageSet
 from convnext.data.sources.annotated import DetectionSet
+from convnext.data.sources.label_maps import SegmentationSet
 from convnext.data.sources.maps import MappedSet
 
 READERS = 16
@@ -32,8 +33,10 @@ def of_annotated(data: str, images: DetectionSet) -> dict[str, Any]:
 
 
 def of_maps(data: str, images: MappedSet) -> dict[str, Any]:
-    """Fingerprint of images and their maps, each of which counts by its size in bytes."""
-    maps = _sizes([str(image.map) for image in images.images])
+    """Fingerprint of images and their maps, each of which counts by its size in bytes, or by the outlines in it."""
+    maps: Iterable[Any] = _sizes([str(image.map) for image in images.images])
+    if isinstance(images, SegmentationSet) and (drawn := images.objects) is not None:
+        maps = ([(a.label, *a.box, a.area) for a in drawn[image.file].annotations] for image in images.images)
     return _fingerprint(data, [str(image.file) for image in images.images], maps, images.classes, True)
 
 

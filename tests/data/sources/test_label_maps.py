@@ -22,9 +22,9 @@ from convnext.data.sources.label_maps import (
     examine_label_maps,
     look_up,
     missing_classes,
-    read_label_maps,
     read_map,
 )
+from convnext.data.sources.segmentation import read_label_maps
 from convnext.data.splits import HoldOut, divide_images
 from convnext.errors import ImageError, InputError
 
@@ -224,7 +224,7 @@ def test_folders_in_another_layout(scenes: Path, tmp_path: Path) -> None:
 def test_train_alone_and_parts_by_any_name(scenes: Path) -> None:
     for kind in ("images", "annotations"):
         (scenes / kind / "val").rename(scenes / kind / "Testing")
-    assert list(read_label_maps(scenes, LabelRules(9)).parts) == ["test", "train"]
+    assert list(read_label_maps(scenes, LabelRules(9)).parts) == ["train", "test"]
     assert list(read_label_maps(scenes, LabelRules(9), only=("test",)).parts) == ["test"]
     shutil.rmtree(scenes / "images" / "Testing")
     parts = read_label_maps(scenes, LabelRules(9)).parts

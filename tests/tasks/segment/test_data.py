@@ -13,7 +13,8 @@ from PIL import Image
 
 from convnext.data.images.whole_image import WholeImage
 from convnext.data.maps import map_eval_loader, map_train_loader
-from convnext.data.sources.label_maps import IGNORED, LabelRules, SegmentationSet, read_label_maps
+from convnext.data.sources.label_maps import IGNORED, LabelRules, SegmentationSet
+from convnext.data.sources.segmentation import read_label_maps
 from convnext.tasks.segment.data import SegmentationTransform
 
 CROP = SegmentationTransform(48, 48, 200, (0.5, 2.0), most=0.75, hflip=0.5, photometric=False)

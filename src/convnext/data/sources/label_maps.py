@@ -1,19 +1,12 @@
-"""Images with a label map each: a picture of the same size whose numbers are classes.
-
-    LABEL_FOLDER/images/train/a/1.jpg   LABEL_FOLDER/annotations/train/a/1.png   LABEL_FOLDER/classes.txt, a name a line
-
-Folders called train, val or test (or training, valid, validation, dev, testing) in both are parts; that is ADE20K's
-layout too, whose classes lie in objectInfo150.txt. Without any, and of train alone, nothing says what is held out.
-"""
+"""Images with a label map each: a picture of the same size whose numbers are classes, or outlines drawn as one."""
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,13 +15,15 @@ from PIL import Image
 
 from convnext.data.images.decode import WHITE, decode_image, read_bytes
 from convnext.data.problems import Problems
-from convnext.data.sources.maps import MappedImage, MappedSet, check_sizes, find_map_parts, find_pairs, size_of_file
-from convnext.data.sources.records import read_class_names
+from convnext.data.rle import to_masks
+from convnext.data.sources.annotated import AnnotatedImage
+from convnext.data.sources.documents import read_json
+from convnext.data.sources.maps import MappedImage, MappedSet, check_sizes, size_of_file
 from convnext.errors import ImageError, InputError
 from convnext.models.segmentation.losses import IGNORED
 
-LABEL_FOLDER, LABEL_KIND = "annotations", "label map"
-"""Folder of the label maps, and what a map is called."""
+LABEL_KIND = "label map"
+"""What a map is called."""
 
 UNKNOWN = -2
 
@@ -53,7 +48,7 @@ class LabelRules:
     @classmethod
     def read(cls, ignore_index: int, reduce_zero_label: bool, label_map: str | Path | None) -> LabelRules:
         """The rules with the content of a JSON file. `InputError` if it cannot be read."""
-        return cls(ignore_index, reduce_zero_label, None if label_map is None else _read_json(Path(label_map)))
+        return cls(ignore_index, reduce_zero_label, None if label_map is None else _read_rules(Path(label_map)))
 
 
 @dataclass(frozen=True)
@@ -64,6 +59,14 @@ class SegmentationSet(MappedSet):
     classes: tuple[str, ...]
     table: np.ndarray
     images: tuple[MappedImage, ...]
+    colours: Mapping[int, int] | None = field(default=None, compare=False)
+    """Number of each colour, where maps are coloured pictures (`class_lists.ClassList`)."""
+    objects: Mapping[Path, AnnotatedImage] | None = field(default=None, compare=False)
+    """What is in each image, by its file, where outlines are drawn as maps."""
+
+    def numbers(self, image: MappedImage) -> np.ndarray:
+        """The numbers in an image's label map, `[H, W]`. `ImageError` if it cannot be read."""
+        return read_map(image.map, self.colours) if self.objects is None else draw_map(self.objects[image.file])
 
     def open(self, index: int, white: int = WHITE) -> tuple[Image.Image, np.ndarray]:
         """Image `index` and its classes, int16 `[H, W]`.
@@ -72,54 +75,9 @@ class SegmentationSet(MappedSet):
         """
         image = self.images[index]
         picture = decode_image(read_bytes(image.file), "RGB", name=str(image.file), white=white)
-        labels = labels_of(image, read_map(image.map), self.table)
+        labels = labels_of(image, self.numbers(image), self.table)
         check_sizes(image, picture.size, labels, kind=LABEL_KIND)
         return picture, labels
-
-
-class SegmentationParts(NamedTuple):
-    """The parts of a folder by name ("train", "val", "test", or "" alone where it does not say what is held out), and
-    what was found wrong in listing them."""
-
-    parts: dict[str, SegmentationSet]
-    faults: Problems
-
-
-def read_label_maps(data: str | Path, rules: LabelRules, *, only: Collection[str] | None = None) -> SegmentationParts:
-    """The parts of a folder, or `only` some of them; images without a map are left out.
-
-    `InputError` for a folder in another layout, without classes, or with a part of which nothing can be used.
-    """
-    folder, found = Path(data), find_map_parts(data, LABEL_FOLDER)
-    classes = read_classes(folder)
-    table = class_table(classes, rules)
-    faults = Problems()
-    parts = {}
-    for part, name in found.items():
-        if only is None or part in only:
-            images = find_pairs(folder, name, LABEL_FOLDER, faults, kind=LABEL_KIND)
-            if not images:
-                raise InputError(f"{folder / 'images' / name}: no image with a label map; {_reason(faults)}")
-            parts[part] = SegmentationSet(classes, table, tuple(images))
-    return SegmentationParts(parts, faults)
-
-
-def _reason(faults: Problems) -> str:
-    return "; ".join(faults.lines()) or "there are none"
-
-
-def read_classes(folder: Path) -> tuple[str, ...]:
-    """The names in classes.txt, or in ADE20K's objectInfo150.txt. `InputError` if there are none."""
-    if (folder / "classes.txt").is_file():
-        names = read_class_names(folder / "classes.txt")
-    elif (folder / "objectInfo150.txt").is_file():
-        rows = read_class_names(folder / "objectInfo150.txt")[1:]  # Idx, Ratio, Train, Val, Name, by tabs
-        names = tuple(row.split("\t")[-1].split(",")[0].strip() for row in rows)
-    else:
-        raise InputError(f"{folder}: no classes.txt in it, which names the classes, one a line, from number 0 on")
-    if not names:
-        raise InputError(f"{folder}: its list of classes is empty")
-    return names
 
 
 def class_table(classes: Sequence[str], rules: LabelRules) -> np.ndarray:
@@ -139,13 +97,8 @@ def class_table(classes: Sequence[str], rules: LabelRules) -> np.ndarray:
     return table
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_bytes())
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {(error.strerror or str(error)).lower()}") from None
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: not JSON: {error}") from None
+def _read_rules(path: Path) -> dict[str, Any]:
+    content = read_json(path)
     if not isinstance(content, dict):
         raise InputError(f"{path}: expected an object of numbers and classes")
     return content
@@ -167,17 +120,42 @@ def _class_of(number: str, label: Any, classes: Sequence[str]) -> int:
     raise InputError(f"label map: {number} is said to be {label!r}, which is none of the {len(classes)} classes")
 
 
-def read_map(path: Path) -> np.ndarray:
+def read_map(path: Path, colours: Mapping[int, int] | None = None) -> np.ndarray:
     """The numbers in a label map, `[H, W]`; of a palette's picture, its indices.
 
-    `ImageError` for one that cannot be read, or that has colours.
+    With `colours`, those of a coloured picture or a palette are the numbers; other colours become numbers below those
+    of any class (`colour_number`). `ImageError` for one that cannot be read, or that has colours without a table.
     """
     image = decode_image(read_bytes(path), None, name=str(path))
+    if colours is not None and image.mode in ("P", "RGB", "RGBA"):
+        pixels = np.asarray(image.convert("RGB")).astype(np.int32)
+        codes, places = np.unique(pixels[..., 0] << 16 | pixels[..., 1] << 8 | pixels[..., 2], return_inverse=True)
+        numbers = np.array([colours.get(code, colour_number(code)) for code in codes.tolist()], dtype=np.int32)
+        return numbers[places.reshape(pixels.shape[:2])]
     if image.mode not in ("P", "L", "1", "I", "I;16", "I;16B"):
         raise ImageError(
-            f"{path}: colours ({image.mode}), not class numbers; save it as a grey or palette PNG of class indices"
+            f"{path}: colours ({image.mode}), not class numbers; save it as a grey or palette PNG of class indices, or "
+            "say what the colours are: in classes.txt, a line '128 128 128 sky' a class"
         )
     return np.asarray(image)
+
+
+def colour_number(colour: int) -> int:
+    """The number, below all others, that stands for a colour that is no class."""
+    return LOWEST - 1 - colour
+
+
+def draw_map(image: AnnotatedImage) -> np.ndarray:
+    """The label map of an image's outlines, int32 `[H, W]`: one more than the object's label, and 0 around them.
+
+    Smaller objects lie over larger ones.
+    """
+    numbers = np.zeros((image.height, image.width), dtype=np.int32)
+    for each in sorted(image.annotations, key=lambda each: -each.area):
+        if each.outline is not None:
+            mask = to_masks([each.outline], image.width, image.height)[0].numpy()
+            numbers[mask > 0] = each.label + 1
+    return numbers
 
 
 def labels_of(image: MappedImage, numbers: np.ndarray, table: np.ndarray) -> np.ndarray:
@@ -205,8 +183,12 @@ def _counted(numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.unique(numbers, return_counts=True)
 
 
+def _said(number: int) -> str:
+    return str(number) if number >= LOWEST else f"#{LOWEST - 1 - number:06x}"
+
+
 def _listed(values: Sequence[int]) -> str:
-    return ", ".join(map(str, values[:10])) + (f" and {len(values) - 10} more" if len(values) > 10 else "")
+    return ", ".join(map(_said, values[:10])) + (f" and {len(values) - 10} more" if len(values) > 10 else "")
 
 
 class Examined(NamedTuple):
@@ -218,6 +200,18 @@ class Examined(NamedTuple):
     ignored: Counter[int]
 
 
+def with_model_classes(data: SegmentationSet, classes: Sequence[str], where: str) -> tuple[SegmentationSet, list[str]]:
+    """A set with its classes found by name among a model's, and the names of those that are not, which are ignored.
+
+    `InputError` if none is.
+    """
+    labels = np.array([classes.index(name) if name in classes else IGNORED for name in data.classes], dtype=np.int16)
+    if not (labels >= 0).any():
+        raise InputError(f"{where}: its classes are not the model's ({', '.join(classes[:5])})")
+    table = np.where(data.table >= 0, labels[np.maximum(data.table, 0)], data.table).astype(np.int16)
+    return replace(data, classes=tuple(classes), table=table), [n for n in data.classes if n not in classes]
+
+
 def examine_label_maps(data: SegmentationSet, faults: Problems, *, decode: bool = False) -> Examined:
     """Reads every label map of a split, and the size of every image (with `decode`, its pixels).
 
@@ -227,7 +221,7 @@ def examine_label_maps(data: SegmentationSet, faults: Problems, *, decode: bool 
 
     def one(image: MappedImage) -> tuple[np.ndarray, np.ndarray] | str:
         try:
-            numbers = read_map(image.map)
+            numbers = data.numbers(image)
             check_sizes(image, size_of_file(image.file, decode=decode), numbers, kind=LABEL_KIND)
         except ImageError as error:
             return str(error)
@@ -246,14 +240,16 @@ def examine_label_maps(data: SegmentationSet, faults: Problems, *, decode: bool 
             for number in numbers[look_up(data.table, numbers) == UNKNOWN].tolist():
                 unknown.setdefault(number, image.map)
     if unknown:
-        said = ", ".join(f"{n} ({total[n]:,} pixels, first in {path})" for n, path in sorted(unknown.items())[:5])
+        said = ", ".join(
+            f"{_said(n)} ({total[n]:,} pixels, first in {path})" for n, path in sorted(unknown.items())[:5]
+        )
         raise InputError(
             f"label maps have numbers that are none of the {len(data.classes)} classes: {said}"
             f"{' and more' if len(unknown) > 5 else ''}; --ignore-index N ignores one, --reduce-zero-label true counts "
             "classes from 1, --label-map FILE says what each number is"
         )
     if not kept:
-        raise InputError(f"no image can be used; {_reason(faults)}")
+        raise InputError(f"no image can be used; {'; '.join(faults.lines()) or 'there are none'}")
     pixels, ignored = np.zeros(len(data.classes), dtype=np.int64), Counter[int]()
     for number, count in total.items():
         label = look_up(data.table, np.array([number])).item()

@@ -43,12 +43,10 @@ def find_voc_parts(data: Path) -> dict[str, VocPart]:
     """The parts of a folder by name, from ImageSets/Main or from folders; none for no VOC."""
     if not data.is_dir():
         return {}
-    kit = child(data, ("vocdevkit",)) or data
-    years = [path for path in children(kit) if path.name.lower().startswith("voc2") and path.is_dir()]
-    root = years[-1] if years else kit
+    root = voc_root(data)
     annotations = child(root, ("annotations", "labels", "xml", "xmls"))
     images = child(root, IMAGE_FOLDERS)
-    if annotations is not None and annotations.is_dir() and (sets := _image_sets(root)):
+    if annotations is not None and annotations.is_dir() and (sets := image_sets(root, "main")):
         named = {part: tuple(annotations / f"{name}.xml" for name in names) for part, names in sets.items()}
         some = next((file for files in named.values() for file in files if file.is_file()), None)
         if some is not None and _is_voc(some):
@@ -74,9 +72,17 @@ def _folders(root: Path, annotations: Path | None, images: Path | None) -> dict[
     return parts or {UNDIVIDED: (root, images or root)}
 
 
-def _image_sets(root: Path) -> dict[str, list[str]]:
+def voc_root(data: Path) -> Path:
+    """The folder of the last year's data, where there is one below `VOCdevkit/`; else the folder itself."""
+    kit = child(data, ("vocdevkit",)) or data
+    years = [path for path in children(kit) if path.name.lower().startswith("voc2") and path.is_dir()]
+    return years[-1] if years else kit
+
+
+def image_sets(root: Path, kind: str) -> dict[str, list[str]]:
+    """The names of the images of each part, from the lists in ImageSets/Main or another kind's; none without them."""
     sets = child(root, ("imagesets",))
-    main = sets and (child(sets, ("main",)) or sets)
+    main = sets and (child(sets, (kind,)) or sets)
     lists = {path.stem.lower(): path for path in children(main) if path.suffix == ".txt"} if main else {}
     found = {}
     for stem in ("train", "val", "test", "trainval"):

@@ -20,6 +20,11 @@ class SegmentConfig(SupervisedConfig):
     val_fraction: float = option(
         0.2, "share held out for validation where the data has no split of its own", group="data", common=True
     )
+    format: str | None = option(
+        None,
+        "form of the data, where there are several: maps, coco, yolo, labelme, cvat; none: maps, else what there is",
+        group="data",
+    )
     ignore_index: int = option(255, "number of pixels in a label map that are ignored", group="data", common=True)
     reduce_zero_label: bool = option(False, "0 in a label map is ignored, and 1 the first class (ADE20K)", group="data")
     label_map: str | None = option(

@@ -9,15 +9,13 @@ from typing import Any
 
 from convnext.data.maps import WholeBatch, map_eval_loader
 from convnext.data.sources.label_maps import (
-    LABEL_FOLDER,
     LabelRules,
     SegmentationSet,
     examine_label_maps,
-    read_label_maps,
+    with_model_classes,
 )
-from convnext.data.sources.maps import find_map_parts
+from convnext.data.sources.segmentation import find_label_parts, read_label_maps
 from convnext.data.splits import Split, measured_images, measured_parts
-from convnext.errors import InputError
 from convnext.inference.segmenter import Segmenter
 from convnext.tasks.evaluate import Evaluator, Rows
 from convnext.tasks.origin import config_beside, origin_of_model
@@ -41,15 +39,17 @@ class SegmentationEvaluator(Evaluator):
     """Mean intersection over union, and accuracy, in percent."""
 
     config = SegmentConfig
+    has_formats = True
 
     def held_out(
         self, source: str, predictor: Segmenter, data: str, split: Split | None
     ) -> tuple[SegmentationSet, str]:
-        only = measured_parts(data, find_map_parts(data, LABEL_FOLDER), split)
-        parts, faults = read_label_maps(data, label_rules_of_model(source), only=only)
+        only = measured_parts(data, find_label_parts(data, self.format)[1], split)
+        parts, faults = read_label_maps(data, label_rules_of_model(source), only=only, form=self.format)
         part, name = measured_images(data, parts, split, origin_of_model(source, self.config))
-        if list(part.classes) != predictor.classes:
-            raise InputError(f"{data}: its classes are not the model's ({', '.join(predictor.classes[:5])})")
+        part, other = with_model_classes(part, predictor.classes, data)
+        if other:
+            log.warning("%s: classes that the model has not, whose pixels are ignored: %s", data, ", ".join(other))
         examined = examine_label_maps(part, faults)
         for line in faults.lines():
             log.warning("%s: left out %s", data, line)

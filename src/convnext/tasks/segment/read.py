@@ -7,15 +7,13 @@ from typing import NamedTuple
 
 from convnext.data.problems import Problems
 from convnext.data.sources.label_maps import (
-    LABEL_FOLDER,
     Examined,
     LabelRules,
     SegmentationSet,
     examine_label_maps,
     missing_classes,
-    read_label_maps,
 )
-from convnext.data.sources.maps import find_map_parts
+from convnext.data.sources.segmentation import find_label_parts, read_label_maps
 from convnext.data.splits import (
     HoldOut,
     Origin,
@@ -45,8 +43,8 @@ class SegmentationData(NamedTuple):
 
 def read_segmentation_data(config: SegmentConfig, rules: LabelRules) -> SegmentationData:
     """What a run is trained on, and what it holds out. `InputError` for data of another form."""
-    only = training_parts(config.data, find_map_parts(config.data, LABEL_FOLDER))
-    read = read_label_maps(config.data, rules, only=only)
+    only = training_parts(config.data, find_label_parts(config.data, config.format)[1])
+    read = read_label_maps(config.data, rules, only=only, form=config.format)
     train, val, origin = divide_images(read.parts, HoldOut(config.val_fraction, config.hold_out_rule))
     if not len(val):
         raise InputError(f"{config.data}: one image alone cannot be divided into training and validation")

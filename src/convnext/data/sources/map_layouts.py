@@ -1,0 +1,125 @@
+"""Where images and their label maps lie.
+
+    images/train/a.jpg  masks/train/a.png       images|image|img|imgs|JPEGImages|leftImg8bit, and
+                                                annotations|masks|labels|SegmentationClass|gtFine|...
+    train/images/a.jpg  train/masks/a.png       the same inside the parts
+    train/a.png         trainannot/a.png        also train_labels, train_masks
+    a.jpg               a_mask.png              also _label, _L, _gt, _seg
+
+The map of an image has the same path but for its suffix, and perhaps such an end. Pascal VOC's lists of parts, in
+`ImageSets/Segmentation`, count.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections import Counter
+from pathlib import Path
+from typing import NamedTuple
+
+from convnext.data.problems import Problems
+from convnext.data.sources.finder import child, part_folders, settled_parts
+from convnext.data.sources.image_files import find_images, say_unread
+from convnext.data.sources.maps import MappedImage
+from convnext.data.sources.voc import image_sets, voc_root
+from convnext.data.splits import UNDIVIDED, part_of_name
+
+_IMAGES = ("images", "image", "img", "imgs", "jpegimages", "leftimg8bit", "701_stillsraw_full")
+_MAPS = (
+    "annotations", "masks", "labels", "segmentationclass", "gtfine", "mask", "label", "annots", "annotation", "gt",
+    "labeledapproved_full", "segmentation", "segmentations",
+)  # fmt: skip
+_ENDS = (
+    ("", ""),
+    ("_leftImg8bit", "_gtFine_labelTrainIds"),
+    ("_leftImg8bit", "_gtFine_labelIds"),
+    *(("", end) for end in ("_mask", "_masks", "_label", "_labels", "_L", "_gt", "_seg", "_segmentation")),
+    ("_sat", "_mask"),
+)
+"""What names of images and of their maps end with."""
+
+
+class MapPart(NamedTuple):
+    """One part: the folders of its images and maps, which may be one, and the names that it has of them, or all."""
+
+    images: Path
+    maps: Path
+    names: frozenset[str] | None = None
+
+
+def find_map_layout(data: Path) -> dict[str, MapPart]:
+    """The parts of a folder by name; none where no image has a label map."""
+    root = voc_root(data)
+    if (images := child(root, _IMAGES)) is not None and (maps := _folder_of_maps(root)) is not None:
+        if sets := image_sets(root, "segmentation"):
+            return settled_parts({part: MapPart(images, maps, frozenset(names)) for part, names in sets.items()})
+        own, theirs = part_folders(images), part_folders(maps)
+        found = {part: MapPart(path, theirs[part]) for part, path in own.items() if part in theirs}
+        return settled_parts(found) if found else {UNDIVIDED: MapPart(images, maps)}
+    found = {}
+    for part, path in part_folders(root).items():
+        inside, maps = child(path, _IMAGES), _folder_of_maps(path)
+        if inside is not None and maps is not None:
+            found[part] = MapPart(inside, maps)
+        else:
+            ends = ("annot", "_annot", "_labels", "_masks", "_label", "_mask")
+            if (beside := child(root, [f"{path.name.lower()}{end}" for end in ends])) is not None:
+                found[part] = MapPart(path, beside)
+    if found:
+        return settled_parts(found)
+    together = {part: MapPart(path, path) for part, path in (part_folders(root) or {UNDIVIDED: root}).items()}
+    return settled_parts({part: each for part, each in together.items() if find_map_pairs(each, Problems())})
+
+
+def _folder_of_maps(folder: Path) -> Path | None:
+    """The folder of maps in a folder: one with pictures in it."""
+    there = (child(folder, (name,)) for name in _MAPS)
+    return next((path for path in there if path is not None and path.is_dir() and find_images(path)), None)
+
+
+def find_map_pairs(part: MapPart, faults: Problems) -> list[MappedImage]:
+    """The images of a part that have a label map, sorted; others, and maps without an image, are added to `faults`."""
+    unread = Counter[str]()
+    images = {_stem(path, part.images): path for path in find_images(part.images, unread)}
+    maps = images if part.images == part.maps else {_stem(path, part.maps): path for path in find_images(part.maps)}
+    counts = {ends: sum(_stem_of_map(stem, ends) in maps for stem in images) for ends in _ENDS}
+    if part.images == part.maps:
+        counts[_ENDS[0]] = 0
+    ends = max(_ENDS, key=lambda each: counts[each])
+    if not counts[ends]:
+        return []
+    pairs, used = [], set()
+    for stem, path in images.items():
+        if part.names is not None and stem not in part.names:
+            continue
+        if ends[1] and (stem.endswith(ends[1]) or (ends[0] and not stem.endswith(ends[0]))) and images is maps:
+            continue  # a map itself
+        found = _stem_of_map(stem, ends)
+        if found in maps:
+            pairs.append(MappedImage(path, maps[found], path.relative_to(part.images).as_posix()))
+            used.add(found)
+        else:
+            faults.add("images without a label map", str(path))
+    if ends == _ENDS[0] and part.names is None:  # else other pictures lie among the maps
+        for stem, path in maps.items():
+            if stem not in used:
+                faults.add("label maps without an image", str(path))
+    say_unread(unread)
+    return sorted(pairs, key=lambda pair: pair.file)
+
+
+def _stem(path: Path, folder: Path) -> str:
+    return unicodedata.normalize("NFC", path.relative_to(folder).with_suffix("").as_posix())
+
+
+def _stem_of_map(stem: str, ends: tuple[str, str]) -> str:
+    return stem.removesuffix(ends[0]) + ends[1] if stem.endswith(ends[0]) else "\0"
+
+
+def layout_name(part: MapPart) -> str:
+    """The published set whose folders these look like: "voc", "cityscapes", "camvid", or ""."""
+    if part.maps.name.lower() == "segmentationclass":
+        return "voc"
+    if any(path.name.lower() == "gtfine" for path in (part.maps, part.maps.parent)):
+        return "cityscapes"
+    return "camvid" if part.maps.name.lower().endswith("annot") and part_of_name(part.images.name) else ""

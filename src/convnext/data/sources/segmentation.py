@@ -1,0 +1,131 @@
+"""Every form of images with a class for each pixel, recognised by what lies in the data: label maps of numbers or
+colours (`map_layouts`, `class_lists`), or outlines of objects (`detection`), which are drawn as label maps."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from convnext.data.problems import Problems
+from convnext.data.sources.annotated import DetectionSet
+from convnext.data.sources.class_lists import ClassList, find_class_list
+from convnext.data.sources.detection import DETECTION_FORMATS, find_detection, read_annotated
+from convnext.data.sources.known_classes import CAMVID_CLASSES, CITYSCAPES_CLASSES, CITYSCAPES_NUMBERS, VOC_CLASSES
+from convnext.data.sources.label_maps import IGNORED, LOWEST, LabelRules, SegmentationSet, class_table
+from convnext.data.sources.map_layouts import MapPart, find_map_layout, find_map_pairs, layout_name
+from convnext.data.sources.maps import MappedImage
+from convnext.data.sources.voc import voc_root
+from convnext.errors import InputError, nearest
+
+MAPS = "maps"
+"""Name of the form that is label maps."""
+BACKGROUND = ("background", "_background_", "__background__")
+"""Names of the class of pixels that no outline covers."""
+
+
+class SegmentationParts(NamedTuple):
+    """The parts of a data set by name ("train", "val", "test", or "" alone where it does not say what is held out), and
+    what was found wrong in listing them."""
+
+    parts: dict[str, SegmentationSet]
+    faults: Problems
+
+
+def find_label_parts(data: str | Path, form: str | None = None) -> tuple[str, dict[str, Any]]:
+    """The form of some data and its parts: label maps where there are any, else outlines of objects.
+
+    `InputError` for data of no form that is read.
+    """
+    folder = Path(data)
+    if not folder.exists():
+        raise InputError(f"{data}: no such folder or file")
+    if form is not None and form not in (MAPS, *DETECTION_FORMATS):
+        raise InputError(f"no format '{form}' of segmentation; {nearest(form, [MAPS, *DETECTION_FORMATS])}")
+    found = find_map_layout(folder) if folder.is_dir() and form in (None, MAPS) else {}
+    if found:
+        return MAPS, found
+    if form != MAPS and (form is not None or _has_objects(folder)):
+        return find_detection(data, form)
+    for name, kind in (("images", "images lie in images/"), ("annotations", "their label maps in annotations/")):
+        if not (folder / name).is_dir():
+            raise InputError(
+                f"{data}: no folder '{name}' in it; {kind}, or as docs/data.md says; nor are there outlines"
+            )
+    raise InputError(f"{data}: no image in images/ has a label map of its name in annotations/")
+
+
+def _has_objects(data: Path) -> bool:
+    return any(each.find(data) for each in DETECTION_FORMATS.values())
+
+
+def read_label_maps(
+    data: str | Path, rules: LabelRules, *, only: Collection[str] | None = None, form: str | None = None
+) -> SegmentationParts:
+    """The parts of some data, or `only` some of them; images without a map are left out.
+
+    `InputError` for data in no known layout, without classes, or with a part of which nothing can be used.
+    """
+    name, found = find_label_parts(data, form)
+    wanted = [part for part in found if only is None or part in only]
+    if name != MAPS:
+        read = read_annotated(data, only=wanted, form=name)
+        drawn = {part: drawn_set(each, rules, read.faults) for part, each in read.parts.items()}
+        if not any(each.objects[i.file].annotations for each in drawn.values() if each.objects for i in each.images):
+            raise InputError(f"{data}: there are no outlines, but boxes alone, which are no label maps")
+        return SegmentationParts(drawn, read.faults)
+    layout = layout_name(next(iter(found.values())))
+    listed, rules = _classes(Path(data), layout, rules, found)
+    faults, parts = Problems(), {}
+    table = class_table(listed.names, rules)
+    if listed.colours is not None:
+        table[-1 - LOWEST] = IGNORED
+    for part in wanted:
+        images = find_map_pairs(found[part], faults)
+        if not images:
+            reason = "; ".join(faults.lines()) or "there are none"
+            raise InputError(f"{found[part].images}: no image with a label map; {reason}")
+        parts[part] = SegmentationSet(listed.names, table, tuple(images), listed.colours)
+    return SegmentationParts(parts, faults)
+
+
+def _classes(folder: Path, layout: str, rules: LabelRules, found: dict[str, MapPart]) -> tuple[ClassList, LabelRules]:
+    """The list in the folder; else that of a published set, with what its numbers mean, unless `rules` say that."""
+    listed = next((each for at in (folder, voc_root(folder)) if (each := find_class_list(at)) is not None), None)
+    if listed is not None:
+        return listed, rules
+    own = rules == LabelRules()
+    if layout == "voc":
+        return ClassList(VOC_CLASSES), rules
+    if layout == "camvid":
+        return ClassList(CAMVID_CLASSES), LabelRules(ignore_index=len(CAMVID_CLASSES)) if own else rules
+    if layout == "cityscapes":
+        names = tuple(CITYSCAPES_CLASSES.values())
+        first = find_map_pairs(next(iter(found.values())), Problems())
+        if own and first and not first[0].map.stem.endswith("TrainIds"):
+            rules = LabelRules(label_map={str(n): CITYSCAPES_CLASSES.get(n) for n in CITYSCAPES_NUMBERS})
+        return ClassList(names), rules
+    raise InputError(f"{folder}: no classes.txt in it, which names the classes, one a line, from number 0 on")
+
+
+def drawn_set(data: DetectionSet, rules: LabelRules, faults: Problems) -> SegmentationSet:
+    """Annotated images whose outlines are drawn as label maps; pixels that none covers are of the class "background".
+
+    An `ignore_index` of 0 ignores them instead. Images with an object without outline are left out and added to
+    `faults`: it would be taught as background.
+    """
+    names, table = data.classes, class_table((), LabelRules())
+    around = next((name for name in names if name.lower() in BACKGROUND), None)
+    if rules.ignore_index != 0 and around is None:
+        around = BACKGROUND[0]
+        names = (around, *names)
+    for label, name in enumerate(data.classes):
+        table[label + 1 - LOWEST] = names.index(name)
+    table[-LOWEST] = IGNORED if rules.ignore_index == 0 or around is None else names.index(around)
+    kept = []
+    for image in data.images:
+        if any(each.outline is None for each in image.annotations) or image.left_out:
+            faults.add("images with an object without outline", str(image.file))
+        else:
+            kept.append(MappedImage(image.file, image.file, image.key))
+    return SegmentationSet(names, table, tuple(kept), objects={image.file: image for image in data.images})
