@@ -26,6 +26,7 @@ def _options(command: Parser) -> None:
         help="make images smaller whose shorter side is longer, which training reads faster; without: copy files as "
         "they are",
     )
+    command.add_argument("--format", metavar="NAME", help="pack the boxes of detection data: coco, yolo, voc, ...")
     command.add_argument("--seed", type=int, default=0, metavar="N", help="of the images' order")
     add_json(command, "one JSON object: folder, images, shards, and lines on what was left out")
 
@@ -42,6 +43,7 @@ def _run(args: argparse.Namespace) -> int:
         multi_label=args.multi_label,
         val_fraction=args.val_fraction,
         seed=args.seed,
+        form=args.format,
     )
     for failure in failures:
         complain(failure)

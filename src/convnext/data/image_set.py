@@ -16,10 +16,14 @@ from PIL import Image
 from convnext.data.images.decode import WHITE, decode_image, read_bytes
 from convnext.data.images.encoded import DecodedImage, EncodedImage
 from convnext.data.shards.prefetch import ReadAhead
-from convnext.data.shards.read import ShardMembers, is_sharded, read_shards
+from convnext.data.shards.read import is_sharded, read_shards
+from convnext.data.sources.columns import find_column_files, read_column_images
+from convnext.data.sources.crops import LISTS, read_crops
+from convnext.data.sources.detection import read_annotated
 from convnext.data.sources.digits import read_digits
 from convnext.data.sources.folders import read_folder, read_unlabelled
-from convnext.data.sources.records import DataListing
+from convnext.data.sources.metadata import find_metadata, read_metadata
+from convnext.data.sources.records import DataListing, ImageRecord, Members
 from convnext.data.sources.tables import TABLE_SUFFIXES, read_table, read_unlabelled_table
 from convnext.data.splits import (
     UNDIVIDED,
@@ -49,7 +53,7 @@ class ImageSet:
     multi_label: bool
     sources: list[str]
     images: np.ndarray | None = field(default=None, repr=False, compare=False)
-    members: ShardMembers | None = field(default=None, repr=False, compare=False)
+    members: Members | None = field(default=None, repr=False, compare=False)
     part: str = field(default="", compare=False)
 
     def __len__(self) -> int:
@@ -113,15 +117,15 @@ def read_split(
     classes: Sequence[str] | None = None,
     multi_label: bool = False,
     origin: Origin | None = None,
+    form: str | None = None,
 ) -> ImageSet:
     """The images of one part of `data` in a stable order, for measuring (`splits.measured_parts`).
 
-    `data` is a folder (`folders.read_folder`), a folder of tar shards or its address (`shards.read`), a CSV, TSV or
-    Parquet table (`tables.read_table`), or the word "digits" for scikit-learn's (a folder of that name is
-    "./digits"). With `classes`, those of a model, targets are positions in it and a part may lack some; without, the
-    data are checked to be fit for training. `origin` is the model's. Every fault raises `InputError`.
+    `data` is what `read_listing` takes, of the form `form`. With `classes`, those of a model, targets are positions in
+    it and a part may lack some; without, the data are checked to be fit for training. `origin` is the model's. Every
+    fault raises `InputError`.
     """
-    listing = read_listing(data, classes, multi_label)
+    listing = read_listing(data, classes, multi_label, form)
     if classes is None and not multi_label:
         _check_classes(data, listing)
     wanted = measured_parts(data, dict.fromkeys(entry.part for entry in listing.entries), split)
@@ -140,12 +144,13 @@ def read_train_val(
     classes: Sequence[str] | None = None,
     hold_out: HoldOut | None = None,
     multi_label: bool = False,
+    form: str | None = None,
 ) -> TrainingData:
     """What is trained on and what is held out of `data` (`read_split`), with the same classes in the same order.
 
     `hold_out` divides data that do not say what is held out.
     """
-    listing = read_listing(data, classes, multi_label)
+    listing = read_listing(data, classes, multi_label, form)
     divided, settled = divide_listing(listing, hold_out or HoldOut(), multi_label)
     if classes is None and not multi_label:
         _check_classes(data, divided)
@@ -158,12 +163,11 @@ def read_train_val(
 
 
 def _identity(listing: DataListing, index: int) -> bytes:
-    """Bytes that tell an image from another of the same name: the file's content, or in shards its size, so that no
-    shard is fetched."""
+    """Bytes that tell an image from another of the same name: the file's content, or what its `Members` say."""
     if listing.images is not None:
         return listing.images[index].tobytes()
     if listing.members is not None:
-        return str(listing.members.size[index]).encode()
+        return listing.members.identity(index)
     try:
         return read_bytes(listing.entries[index].source)
     except ImageError:
@@ -184,33 +188,58 @@ def _groups(listing: DataListing, multi_label: bool) -> list[str] | None:
 
 
 def read_images(data: str | Path) -> ImageSet:
-    """All images under a folder, flat or nested, whatever their folders say; of "digits", a table and shards, those of
-    "train".
+    """All images under a folder, flat or nested, whatever their folders say, but for label maps; of "digits", a table
+    and shards, those of "train"; of a file of annotations, all that it lists.
 
     They have no classes, and a target of 0. `InputError` for a folder that is not there or holds no image.
     """
-    if data == "digits":
-        listing = read_digits()
-    elif is_sharded(data):
-        listing = read_shards(data)
-    else:
-        table = Path(data).suffix.lower() in TABLE_SUFFIXES and not Path(data).is_dir()
-        listing = read_unlabelled_table(Path(data)) if table else read_unlabelled(Path(data))
+    listing = read_unlabelled_listing(data)
     chosen = [i for i, entry in enumerate(listing.entries) if entry.part in ("train", UNDIVIDED)]
     samples = _select(data, listing, chosen, None, True, "train")
     return replace(samples, classes=(), targets=[0] * len(samples), multi_label=False)
 
 
-def read_listing(data: str | Path, classes: Sequence[str] | None, multi_label: bool) -> DataListing:
-    """All images of `data` (`read_split`), perhaps undivided; without `classes`, to train on."""
+def read_unlabelled_listing(data: str | Path) -> DataListing:
+    """All images of `data` without labels, as `read_images` has them. `InputError` as there."""
     path = Path(data)
+    if data == "digits":
+        return read_digits()
+    if is_sharded(data):
+        return read_shards(data)
+    if tables := find_column_files(path):
+        return read_column_images(path, tables, labels=False)
+    if not path.is_file():
+        return read_unlabelled(path)
+    if path.suffix.lower() in LISTS:
+        images = (image for part in read_annotated(path).parts.values() for image in part.images)
+        return DataListing([ImageRecord(str(image.file), (), "train", image.key) for image in images], ())
+    return read_unlabelled_table(path)
+
+
+def read_listing(
+    data: str | Path, classes: Sequence[str] | None, multi_label: bool, form: str | None = None
+) -> DataListing:
+    """All images of `data` with their labels, perhaps undivided; without `classes`, to train on.
+
+    `data` is a folder (`folders.read_folder`), perhaps with a table (`metadata`), a folder of tar shards or its address
+    (`shards.read`), a table (`tables.read_table`), tables that hold the images themselves (`columns`), or the word
+    "digits" for scikit-learn's (a folder of that name is "./digits"). Of a file of annotations, and with the name of a
+    form of detection data, boxes are the images (`crops`).
+    """
+    path = Path(data)
+    if form is not None or (path.suffix.lower() in LISTS and path.is_file()):
+        return read_crops(data, form)
     if data == "digits":
         return read_digits()
     if is_sharded(data):
         listing = read_shards(data)
         _check_labels(data, listing, multi_label)
         return listing
+    if tables := find_column_files(path):
+        return read_column_images(path, tables, labels=True, multi_label=multi_label)
     if path.is_dir():
+        if metadata := find_metadata(path):
+            return read_metadata(metadata, classes, multi_label)
         return read_folder(path, training=classes is None)
     if not path.exists():
         raise InputError(f"{data}: no such folder or table")

@@ -52,7 +52,7 @@ class Evaluator(ABC):
     def choose_format(self, form: str | None) -> None:
         """Read data of this form alone; before `held_out`. `InputError` for a task that has none."""
         if form is not None and not self.has_formats:
-            raise InputError("--format is for detectors and segmenters")
+            raise InputError("--format is for detectors, segmenters and classifiers")
         self.format = form
 
     def choose_classes(self, predictor: Any, data: str, choice: ClassChoice | None) -> None:

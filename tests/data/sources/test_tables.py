@@ -126,7 +126,7 @@ def test_parquet(tmp_path: Path):
 def test_parquet_faults(tmp_path: Path):
     (tmp_path / "t.parquet").write_bytes(b"not parquet at all")
     assert refusal(tmp_path / "t.parquet").startswith("not a readable Parquet file (")
-    rows = {"image": [{"bytes": b"1"}], "label": [1]}
+    rows = {"image": [{"size": 1}], "label": [1]}
     parquet.write_table(pyarrow.table(rows), tmp_path / "hub.parquet")
     assert refusal(tmp_path / "hub.parquet") == "row 2: column 'image' holds dict, not a path"
     parquet.write_table(pyarrow.table({"path": [None], "label": [1]}), tmp_path / "none.parquet")
@@ -136,10 +136,10 @@ def test_parquet_faults(tmp_path: Path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "no column path or file or filename or image; found nothing"),
+        ("", "no column path or file or filename or image or file_name; found nothing"),
         ("path,label\n", "no rows under the header"),
-        ("name,label\na,b\n", "no column path or file or filename or image; found name, label"),
-        ("path,class\na,b\n", "no column label or labels; found path, class"),
+        ("name,label\na,b\n", "no column path or file or filename or image or file_name; found name, label"),
+        ("path,kind\na,b\n", "no column label or labels or class or category; found path, kind"),
         ("path,label,path\na,b,c\n", "column 'path' appears twice in the header"),
         ("path,label\na,x\n,y\n", "row 3: empty path"),
         ("path,label\na,x\n\nb,\n", "row 4: no labels, expected one (or a multi-label task)"),
@@ -169,7 +169,10 @@ def test_labels_outside_classes_txt(tmp_path: Path):
 
 
 def test_files_that_are_no_table(tmp_path: Path):
-    assert refusal(write(tmp_path, "hello", "t.txt")) == "neither a folder nor a table (.csv, .tsv, .parquet)"
+    assert (
+        refusal(write(tmp_path, "hello", "t.txt"))
+        == "neither a folder nor a table (.csv, .tsv, .parquet, .jsonl, .ndjson)"
+    )
     (tmp_path / "t.csv").write_bytes(b"\xff\xd8\xff\xe0 a JPEG")
     assert refusal(tmp_path / "t.csv").startswith("not a table in UTF-8 text (")
 

@@ -16,18 +16,18 @@ from pathlib import Path
 import numpy as np
 
 from convnext.cores import usable_cores
-from convnext.data.image_set import divide_listing, read_listing
+from convnext.data.image_set import divide_listing, read_listing, read_unlabelled_listing
 from convnext.data.images.decode import IMAGE_SUFFIXES, read_bytes, stored_mode
 from convnext.data.shards.read import FORMAT, INDEX, PLACES, PLACES_DIGEST, is_sharded
 from convnext.data.shards.shrink import shrink
-from convnext.data.sources.folders import read_unlabelled
-from convnext.data.sources.records import ImageRecord, in_class_order, read_class_names
+from convnext.data.sources.records import DataListing, ImageRecord, in_class_order, read_class_names
 from convnext.data.splits import HoldOut, part_of_name
 from convnext.errors import ImageError, InputError
 from convnext.printing import progress, without_password
 from convnext.storage.files import sha256_of, whole_file
 
 TAR_BLOCK = 512  # bytes; tar files are made of these
+_STARTS = {b"\x89PNG": ".png", b"\xff\xd8\xff": ".jpg", b"RIFF": ".webp", b"GIF8": ".gif", b"BM": ".bmp"}
 MOST_CLASS = 4096  # bytes of the name of a class
 
 
@@ -60,13 +60,14 @@ def pack_shards(
     multi_label: bool = False,
     val_fraction: float = 0.2,
     seed: int = 0,
+    form: str | None = None,
 ) -> tuple[list[Shard], list[str]]:
     """Copy images into shards in the new folder `out`, those of each split in a random order, and write the index.
 
-    `data` is what is trained on; without `labels`, a folder of images, flat or nested. Files are copied as they are, if
-    they begin like images; training reports those that are damaged, by their names. With `short_side`, in pixels, they
-    are decoded, and larger ones made so small (`data.shards.shrink`). Returns the shards, and a line for each file that
-    was left out. `InputError` for data that cannot be read, or a folder that is in use.
+    `data` is what is trained on, of the form `form`; without `labels`, what is pre-trained on. Files are copied as they
+    are, if they begin like images; training reports those that are damaged, by their names. With `short_side`, in
+    pixels, they are decoded, and larger ones made so small (`data.shards.shrink`). Returns the shards, and a line for
+    each file that was left out. `InputError` for data that cannot be read, or a folder that is in use.
     """
     if shard_bytes < 1:
         raise InputError(f"a shard must have a size, not {shard_bytes} bytes")
@@ -75,9 +76,9 @@ def pack_shards(
     if is_sharded(data):
         raise InputError(f"{without_password(data)} is packed already")
     if labels:
-        listing, _ = divide_listing(read_listing(data, None, multi_label), HoldOut(val_fraction), multi_label)
+        listing, _ = divide_listing(read_listing(data, None, multi_label, form), HoldOut(val_fraction), multi_label)
     else:
-        listing = read_unlabelled(Path(data))
+        listing = read_unlabelled_listing(data)
     if listing.images is not None:
         raise InputError(f"{data} are no files; train on them as they are")
     try:
@@ -92,9 +93,9 @@ def pack_shards(
     failures: list[str] = []
     with progress("packing", len(listing.entries)) as done:
         for split in ("train", "val", "test"):
-            entries = [entry for entry in listing.entries if entry.part == split]
-            order = np.random.default_rng(seed).permutation(len(entries))
-            readable = _readable([entries[at] for at in order], short_side, failures, done)
+            places = [place for place, entry in enumerate(listing.entries) if entry.part == split]
+            order = np.random.default_rng(seed).permutation(len(places))
+            readable = _readable(listing, [places[at] for at in order], short_side, failures, done)
             for number, first in enumerate(readable):
                 shard = Shard(out / f"{split}-{number:06}.tar", split)
                 _write_shard(shard, chain([first], readable), position, root, shard_bytes)
@@ -106,15 +107,15 @@ def pack_shards(
 
 
 def _readable(
-    entries: list[ImageRecord], short_side: int | None, failures: list[str], done: Callable[[], None]
+    listing: DataListing, places: list[int], short_side: int | None, failures: list[str], done: Callable[[], None]
 ) -> Iterator[tuple[ImageRecord, bytes]]:
     """Entries with their files' contents, but those that cannot be read; some are read before their turn."""
-    cores, left = len(usable_cores()), iter(entries)
+    cores, left = len(usable_cores()), iter(places)
     waiting: deque[tuple[ImageRecord, Future[bytes]]] = deque()
     with ThreadPoolExecutor(cores) as pool:
         while True:
-            for entry in islice(left, 2 * cores - len(waiting)):
-                waiting.append((entry, pool.submit(_read, entry.source, short_side)))
+            for place in islice(left, 2 * cores - len(waiting)):
+                waiting.append((listing.entries[place], pool.submit(_read, listing, place, short_side)))
             if not waiting:
                 return
             entry, reading = waiting.popleft()
@@ -127,9 +128,10 @@ def _readable(
                 yield entry, content
 
 
-def _read(source: str, short_side: int | None) -> bytes:
-    """A file to pack. `ImageError` if it cannot be read, or does not begin like an image."""
-    content = read_bytes(source)
+def _read(listing: DataListing, place: int, short_side: int | None) -> bytes:
+    """An image to pack. `ImageError` if it cannot be read, or does not begin like an image."""
+    source = listing.entries[place].source
+    content = read_bytes(source) if listing.members is None else listing.members.read(place)
     if not stored_mode(content):  # a table may name any file that this user can read, and shards are to be handed on
         raise ImageError(f"{source}: not an image in a format that is read")
     return content if short_side is None else shrink(content, short_side, name=source)
@@ -143,7 +145,8 @@ def _write_shard(
             entry, content = found
             source = Path(entry.source)
             key = f"{shard.path.stem}-{len(shard.names):06}"
-            suffix = ".png" if content.startswith(b"\x89PNG") else source.suffix.lower()  # it may have been shrunk
+            suffix = source.suffix.lower()  # of what has been shrunk, or was no file, that of what it is now
+            suffix = next((own for start, own in _STARTS.items() if content.startswith(start)), suffix)
             offset = _add(tar, key + suffix, content)
             _add_labels(tar, key, [position[label] for label in entry.labels])
             name = source.relative_to(root).as_posix() if source.is_relative_to(root) else entry.source

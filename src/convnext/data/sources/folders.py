@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 from convnext.data.sources.image_files import describe_unread, find_images, is_hidden, say_unread
+from convnext.data.sources.map_layouts import without_label_maps
 from convnext.data.sources.records import DataListing, ImageRecord, class_name, in_class_order
 from convnext.data.splits import PART_NAMES, UNDIVIDED, held_out_part, part_of_name
 from convnext.errors import InputError
@@ -67,11 +68,11 @@ def _parts(folder: Path) -> dict[str, Path]:
 
 
 def read_unlabelled(folder: Path) -> DataListing:
-    """All images under `folder`, flat or nested, without labels, to train on."""
+    """All images under `folder`, flat or nested, without labels, to train on; label maps of others are left out."""
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder of images")
     unread = Counter[str]()
-    found = find_images(folder, unread)
+    found = without_label_maps(folder, find_images(folder, unread))
     entries = [ImageRecord(str(path), (), "train", path.relative_to(folder).as_posix()) for path in found]
     if not entries:
         what = f": {describe_unread(unread)}" if unread else ""

@@ -1,4 +1,5 @@
-"""Images that a command line names: files, folders, patterns, addresses, or standard input."""
+"""Images that a command line names: files, folders, patterns, lists (tables, annotations), addresses, or standard
+input."""
 
 from __future__ import annotations
 
@@ -10,7 +11,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from convnext.data.sources.columns import find_column_files
+from convnext.data.sources.crops import LISTS
+from convnext.data.sources.detection import read_annotated
 from convnext.data.sources.image_files import describe_unread, find_images, say_unread
+from convnext.data.sources.map_layouts import without_label_maps
+from convnext.data.sources.tables import TABLE_SUFFIXES, read_columns
 from convnext.errors import InputError
 from convnext.storage.cache import is_address
 
@@ -24,11 +30,13 @@ def expand(inputs: list[str]) -> Iterator[tuple[str, Any]]:
             yield item, item
         elif Path(item).is_dir():
             unread = Counter[str]()
-            found = find_images(Path(item), unread)
+            found = without_label_maps(Path(item), find_images(Path(item), unread))
             if not found:
                 raise InputError(f"no images in {item}{': ' + describe_unread(unread) if unread else ''}")
             say_unread(unread)
             yield from ((str(path), path) for path in found)
+        elif Path(item).suffix.lower() in (*LISTS, *TABLE_SUFFIXES) and Path(item).is_file():
+            yield from ((str(path), path) for path in _listed(Path(item)))
         elif Path(item).exists() or Path(item).is_symlink():
             yield item, item
         else:
@@ -36,6 +44,15 @@ def expand(inputs: list[str]) -> Iterator[tuple[str, Any]]:
             if not matches:
                 raise InputError(f"no such file, folder or pattern: {item}")
             yield from expand(matches)
+
+
+def _listed(path: Path) -> list[Path]:
+    """The files that a table or a file of annotations names. `InputError` for a table that holds the images itself."""
+    if path.suffix.lower() in LISTS:
+        return [image.file for part in read_annotated(path).parts.values() for image in part.images]
+    if find_column_files(path):
+        raise InputError(f"{path} holds images, not paths: `train`, `evaluate`, `pretrain` and `pack` take it")
+    return [path.parent / name for name, _ in read_columns(path)]
 
 
 def read_stdin(content: bytes) -> Iterator[tuple[str, Any]]:

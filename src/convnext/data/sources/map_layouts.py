@@ -12,6 +12,8 @@ The map of an image has the same path but for its suffix, and perhaps such an en
 
 from __future__ import annotations
 
+import logging
+import os
 import unicodedata
 from collections import Counter
 from pathlib import Path
@@ -23,6 +25,8 @@ from convnext.data.sources.image_files import find_images, say_unread
 from convnext.data.sources.maps import MappedImage
 from convnext.data.sources.voc import image_sets, voc_root
 from convnext.data.splits import UNDIVIDED, part_of_name
+
+log = logging.getLogger("convnext")
 
 _IMAGES = ("images", "image", "img", "imgs", "jpegimages", "leftimg8bit", "701_stillsraw_full")
 _MAPS = (
@@ -69,6 +73,26 @@ def find_map_layout(data: Path) -> dict[str, MapPart]:
         return settled_parts(found)
     together = {part: MapPart(path, path) for part, path in (part_folders(root) or {UNDIVIDED: root}).items()}
     return settled_parts({part: each for part, each in together.items() if find_map_pairs(each, Problems())})
+
+
+def without_label_maps(folder: Path, images: list[Path]) -> list[Path]:
+    """The images of a folder that are no label maps of others of them; how many are is said in the log."""
+    maps = {str(part.maps) + os.sep for part in find_map_layout(folder).values() if part.maps != part.images}
+    known = set(images)
+    kept = [path for path in images if not str(path).startswith(tuple(maps))] if maps else images
+    if not maps:
+        ends = tuple(end for start, end in _ENDS if end and not start)
+        kept = [path for path in images if not _is_map_beside(path, ends, known)]
+    if len(kept) < len(images):
+        log.info("%s: left out: %d label maps", folder, len(images) - len(kept))
+    return kept
+
+
+def _is_map_beside(path: Path, ends: tuple[str, ...], images: set[Path]) -> bool:
+    if not path.stem.endswith(ends):
+        return False
+    stems = (path.stem.removesuffix(end) for end in ends if path.stem.endswith(end))
+    return any(path.with_name(stem + suffix) in images for stem in stems for suffix in (path.suffix, ".jpg", ".png"))
 
 
 def _folder_of_maps(folder: Path) -> Path | None:

@@ -3,17 +3,34 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Any, NamedTuple, Protocol, Self
 
 import numpy as np
 
 from convnext.errors import InputError
 
-if TYPE_CHECKING:
-    from convnext.data.shards.read import ShardMembers
+
+class Members(Protocol):
+    """N images that are no files of their own: in tar shards, columns of tables, or boxes of other images."""
+
+    def take(self, chosen: Any) -> Self:
+        """The chosen images alone."""
+
+    def read(self, index: int) -> bytes:
+        """An image's bytes. `ImageError` if they cannot be read."""
+
+    def identity(self, index: int) -> bytes:
+        """Bytes that tell an image from another of its name."""
+
+    def shuffled(self, rng: np.random.Generator) -> np.ndarray:
+        """All positions in a random order, in which little is fetched or decoded twice."""
+
+    def read_ahead(self, order: Sequence[int]) -> AbstractContextManager[Any]:
+        """Inside, what has to be fetched is fetched before its turn, if anything has to be."""
 
 
 class ImageRecord(NamedTuple):
@@ -35,12 +52,12 @@ class ImageRecord(NamedTuple):
 @dataclass(frozen=True)
 class DataListing:
     """All entries of some data, the names of its classes in order, and its images if they are not files: embedded
-    (uint8 `[N, H, W]`), or in tar shards."""
+    (uint8 `[N, H, W]`), or parts of other files."""
 
     entries: list[ImageRecord]
     classes: tuple[str, ...]
     images: np.ndarray | None = None
-    members: ShardMembers | None = None
+    members: Members | None = None
 
 
 def class_name(text: str) -> str:

@@ -1,21 +1,24 @@
-"""Tables of path, label and split: CSV, TSV or Parquet."""
+"""Tables of path, label and split: CSV (with commas or semicolons), TSV, JSONL or Parquet."""
 
 from __future__ import annotations
 
 import csv
+import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from convnext.data.sources.documents import read_text_file
 from convnext.data.sources.records import DataListing, ImageRecord, class_name, in_class_order, read_class_names
 from convnext.data.splits import PART_NAMES, UNDIVIDED, part_of_name
 from convnext.errors import InputError
 
-TABLE_SUFFIXES = (".csv", ".tsv", ".parquet")
-_PATH_COLUMNS = ("path", "file", "filename", "image")
-_LABEL_COLUMNS = ("label", "labels")
-_COLUMNS = (*_PATH_COLUMNS, *_LABEL_COLUMNS, "split")
+TABLE_SUFFIXES = (".csv", ".tsv", ".parquet", ".jsonl", ".ndjson")
+_PATH_COLUMNS = ("path", "file", "filename", "image", "file_name")
+_LABEL_COLUMNS = ("label", "labels", "class", "category")
+_COLUMNS = (*_PATH_COLUMNS, *_LABEL_COLUMNS[:2], "split")
+"""Columns that have small letters here, however they are written; of others, case is kept."""
 _NUMBER = re.compile(r"-?\d{1,18}")
 
 MOST_ROWS_A_BYTE = 10
@@ -23,9 +26,11 @@ MOST_ROWS_A_BYTE = 10
 
 
 def read_table(table: Path, classes: Sequence[str] | None, multi_label: bool) -> DataListing:
-    """The rows of `table`: columns path (or file, filename, image), label (or labels), and optionally split.
+    """The rows of `table`: columns path (or file, filename, image, file_name), label (or labels, class, category), and
+    optionally split.
 
-    Paths are relative to the table's folder. Several labels of a row stand between `|` or `;`, or in a Parquet list.
+    Paths are relative to the table's folder, with slashes of either kind. Several labels of a row stand between `|` or
+    `;`, or in a Parquet list.
     Labels are names of `classes.txt` beside the table (one per line), else of `classes`; if they are not and all are
     integers, they are positions in that list. Without a list, integers are names like others. Split is the name of a
     part (`splits.PART_NAMES`); without the column, and where all rows are of train, rows are undivided. Errors name the
@@ -69,7 +74,13 @@ def _read(table: Path, *, every_column: bool = False) -> tuple[list[str], list[t
     """The header, and the rows with their numbers, at least one; of Parquet, the columns that are known or all."""
     if not table.is_file():
         raise InputError(f"{table} is not a file that can be read as a table")
-    header, rows = _read_parquet(table, every_column) if table.suffix.lower() == ".parquet" else _read_csv(table)
+    match table.suffix.lower():
+        case ".parquet":
+            header, rows = _read_parquet(table, every_column)
+        case ".jsonl" | ".ndjson":
+            header, rows = _read_jsonl(table)
+        case _:
+            header, rows = _read_csv(table)
     _column(table, header, _PATH_COLUMNS)
     if not rows:
         raise InputError(f"{table}: no rows under the header")
@@ -87,13 +98,44 @@ def _paths(table: Path, header: list[str], rows: list[tuple[int, dict[str, Any]]
             raise InputError(f"{table}: row {number}: empty path")
         if "\0" in path:
             raise InputError(f"{table}: row {number}: a path cannot hold the character NUL")
-    return [row[column] for _, row in rows]
+    return [_there(table, row[column]) for _, row in rows]
+
+
+def _there(table: Path, path: str) -> str:
+    """A path as it is written, or as Windows writes it where only that leads to a file."""
+    other = path.replace("\\", "/")
+    return path if other == path or (table.parent / path).exists() else other
+
+
+def has_labels(table: Path) -> bool:
+    """Whether a table has a column of labels. `InputError` for what is no table."""
+    header, _ = _read(table)
+    return any(name.lower() in _LABEL_COLUMNS for name in header)
+
+
+def _read_jsonl(table: Path) -> tuple[list[str], list[tuple[int, dict[str, Any]]]]:
+    header: dict[str, None] = {}
+    rows = []
+    for number, line in enumerate(read_text_file(table).splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
+            row = None
+        if not isinstance(row, dict):
+            raise InputError(f"{table}: row {number}: not an object of JSON")
+        rows.append((number, {_known_name(name): value for name, value in row.items()}))
+        header |= dict.fromkeys(rows[-1][1])
+    return list(header), [(number, {name: row.get(name) for name in header}) for number, row in rows]
 
 
 def _read_csv(table: Path) -> tuple[list[str], list[tuple[int, dict[str, Any]]]]:
     try:
         with open(table, newline="", encoding="utf-8-sig") as file:
-            lines = list(csv.reader(file, delimiter="\t" if table.suffix.lower() == ".tsv" else ","))
+            first = file.readline()
+            file.seek(0)
+            lines = list(csv.reader(file, delimiter=_delimiter(table, first)))
     except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{table}: not a table in UTF-8 text ({error})") from None
     header = [_known_name(name) for name in lines[0]] if lines else []
@@ -106,6 +148,13 @@ def _read_csv(table: Path) -> tuple[list[str], list[tuple[int, dict[str, Any]]]]
             raise InputError(f"{table}: row {number}: {len(line)} fields under a header of {len(header)}")
         rows.append((number, dict(zip(header, map(str.strip, line), strict=True))))
     return header, rows
+
+
+def _delimiter(table: Path, first: str) -> str:
+    """What stands between the columns, by the first line: of CSV, a comma, if there is one."""
+    if table.suffix.lower() == ".tsv":
+        return "\t"
+    return next((each for each in ",;\t" if each in first), ",")
 
 
 def _read_parquet(table: Path, every_column: bool) -> tuple[list[str], list[tuple[int, dict[str, Any]]]]:
@@ -121,7 +170,8 @@ def _read_parquet(table: Path, every_column: bool) -> tuple[list[str], list[tupl
                 raise InputError(
                     f"{table}: {file.metadata.num_rows} rows in {table.stat().st_size} bytes are no images"
                 )
-            wanted = [name for name, known in zip(names, header, strict=True) if every_column or known in _COLUMNS]
+            read = (*_COLUMNS, *_LABEL_COLUMNS)
+            wanted = [n for n, known in zip(names, header, strict=True) if every_column or known.lower() in read]
             rows = file.read(columns=wanted).to_pylist()
             return header, [(n, {_known_name(k): v for k, v in row.items()}) for n, row in enumerate(rows, start=2)]
     except InputError:
@@ -144,8 +194,8 @@ def _refuse_twins(table: Path, header: list[str]) -> None:
 
 def _column(table: Path, header: list[str], names: tuple[str, ...]) -> str:
     for name in names:
-        if name in header:
-            return name
+        if found := [each for each in header if each.lower() == name]:
+            return found[0]
     raise InputError(f"{table}: no column {' or '.join(names)}; found {', '.join(header) or 'nothing'}")
 
 

@@ -27,7 +27,7 @@ class Classify(TaskDefinition):
     name = "classify"
     command = "train classify"
     help = "train an image classifier"
-    data_help = "folder of class folders, CSV or Parquet table, shards, or 'digits'"
+    data_help = "folder of class folders, table (CSV, JSONL, Parquet), data set saved to disk, shards, or 'digits'"
     default_recipes = "small_data up to 20,000 images, else the paper's"
     config = ClassifyConfig
     answer_options = ("top_k",)
@@ -38,14 +38,14 @@ class Classify(TaskDefinition):
         finetune_v2, intermediate_22k_v2, finetune_22k_v2,
         scratch_v1, finetune_384_v1, scratch_22k_v1, finetune_22k_v1,
     )  # fmt: skip
-    reading_options = ("val_fraction", "hold_out_rule", "multi_label")
+    reading_options = ("val_fraction", "hold_out_rule", "multi_label", "format")
 
     def read(self, config: ClassifyConfig) -> tuple[int, Any]:
         from convnext.data.image_set import read_train_val
         from convnext.data.splits import HoldOut
 
         hold_out = HoldOut(config.val_fraction, config.hold_out_rule)
-        read = read_train_val(config.data, hold_out=hold_out, multi_label=config.multi_label)
+        read = read_train_val(config.data, hold_out=hold_out, multi_label=config.multi_label, form=config.format)
         return len(read.train), read
 
     def build(self, config: ClassifyConfig, data: Any) -> Task:

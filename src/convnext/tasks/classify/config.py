@@ -18,6 +18,9 @@ class ClassifyConfig(SupervisedConfig):
     val_fraction: float = option(
         0.2, "share held out for validation where the data has no split of its own", group="data", common=True
     )
+    format: str | None = option(
+        None, "take the boxes of detection data as images: coco, yolo, voc, labelme, cvat, open_images", group="data"
+    )
     multi_label: bool = option(False, "images of a table may have several labels", group="data")
     crop: float | None = option(
         None,

@@ -53,6 +53,7 @@ class ClassificationEvaluator(Evaluator):
     real_labels: Sequence[set[int]] | None = None
     costs: Costs | None = None
     config = ClassifyConfig
+    has_formats = True
 
     def choose_classes(self, predictor: ImageClassifier, data: str, choice: ClassChoice | None) -> None:
         """Compare the answers among the classes of data that have fewer than the model.
@@ -66,7 +67,7 @@ class ClassificationEvaluator(Evaluator):
             raise InputError("--classes data is for models of one label an image")
         if choice == "model" or predictor.multi_label or not (choice or by_itself):
             return
-        entries = read_listing(data, predictor.classes, False).entries
+        entries = read_listing(data, predictor.classes, False, self.format).entries
         images = Counter(label for entry in entries for label in entry.labels)
         known, wanted = set(predictor.classes), in_class_order(images)
         shared = known.intersection(wanted)
@@ -89,7 +90,8 @@ class ClassificationEvaluator(Evaluator):
         origin = origin_of_model(source, self.config)
         self.real_labels = find_real_labels(data)
         names = numbered_classes(predictor.classes, data) or predictor.classes
-        part = read_split(data, split, classes=names, multi_label=predictor.multi_label, origin=origin)
+        how: dict[str, Any] = {"multi_label": predictor.multi_label, "origin": origin, "form": self.format}
+        part = read_split(data, split, classes=names, **how)
         return replace(part, classes=tuple(predictor.classes)), part.part
 
     def batches(

@@ -1,0 +1,82 @@
+"""Boxes of objects as images of their own, to classify: any form of detection data, read as a set of crops."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from convnext.data.images.decode import decode_image, read_bytes
+from convnext.data.sources.detection import read_annotated
+from convnext.data.sources.records import DataListing, ImageRecord
+from convnext.errors import ImageError, InputError
+
+LISTS = (".json", ".yaml", ".yml", ".xml")
+"""Suffixes of files that list images with their objects."""
+
+
+@dataclass(frozen=True)
+class Crops:
+    """N boxes of objects, each in an image file: int `[N, 4]`, x0, y0, x1, y1 in pixels."""
+
+    files: tuple[str, ...]
+    boxes: np.ndarray
+
+    def take(self, chosen: list[int] | slice) -> Crops:
+        """The chosen boxes alone."""
+        places = range(len(self.files))[chosen] if isinstance(chosen, slice) else chosen
+        return Crops(tuple(self.files[place] for place in places), self.boxes[chosen])
+
+    def read(self, index: int) -> bytes:
+        """What is in a box, as a file of its own without loss. `ImageError` if the image cannot be read."""
+        image = decode_image(read_bytes(self.files[index]), None, name=self.files[index])
+        box = tuple(self.boxes[index].tolist())
+        if box[2] > image.width or box[3] > image.height:
+            raise ImageError(f"{self.files[index]}: {image.width}×{image.height} pixels, which end before its boxes do")
+        file = io.BytesIO()
+        image.crop(box).save(file, format="PNG", compress_level=1)
+        return file.getvalue()
+
+    def read_ahead(self, order: Sequence[int]) -> AbstractContextManager[None]:
+        """Nothing has to be fetched."""
+        return nullcontext()
+
+    def shuffled(self, rng: np.random.Generator) -> np.ndarray:
+        """All positions in a random order."""
+        return rng.permutation(len(self.files))
+
+    def identity(self, index: int) -> bytes:
+        """Bytes that tell an image from another of its name; its crops, which are held out together, have the same."""
+        try:
+            return str(Path(self.files[index]).stat().st_size).encode()
+        except OSError:
+            return b""
+
+
+def read_crops(data: str | Path, form: str | None) -> DataListing:
+    """Every object of detection data, but crowds, as an image with its class; those of one image have its name as key.
+
+    `InputError` for data of no form that is read, or without objects.
+    """
+    parts, _ = read_annotated(data, form=form)
+    entries, files, boxes = [], [], []
+    for part, images in parts.items():
+        for image in images.images:
+            for number, each in enumerate(image.annotations):
+                if each.crowd:
+                    continue
+                x0, y0, x1, y1 = each.box
+                name = images.classes[each.label]
+                entries.append(ImageRecord(f"{image.file}#{number}", (name,), part, image.key))
+                files.append(str(image.file))
+                boxes.append((int(x0), int(y0), max(int(x0) + 1, round(x1)), max(int(y0) + 1, round(y1))))
+    if not entries:
+        raise InputError(f"{data}: no objects in its annotations")
+    used = {entry.labels[0] for entry in entries}
+    listed = tuple(name for name in next(iter(parts.values())).classes if name in used)
+    members = Crops(tuple(files), np.array(boxes, dtype=np.int64).reshape(-1, 4))
+    return DataListing(entries, listed, members=members)
