@@ -12,7 +12,7 @@ from convnext.errors import InputError
 if TYPE_CHECKING:
     from convnext.tasks.definition import TaskDefinition
 
-GIVEN = ("top_k", "threshold", "tile", "out")
+GIVEN = ("top_k", "threshold", "tile", "out", "format")
 """Options that only some tasks' models take (`TaskDefinition.answer_options`)."""
 
 
@@ -27,7 +27,14 @@ def _options(command: Parser) -> None:
         "--out",
         type=Path,
         metavar="FOLDER",
-        help="all but classifiers: where drawings and results go",
+        help="where drawings and results go; of classifiers, with --format",
+        **suppressed,
+    )
+    command.add_argument(
+        "--format",
+        metavar="NAME",
+        help="write answers to FOLDER for an annotation program to import, instead of drawings: coco, yolo, voc or "
+        "labelme of detectors, csv or parquet of detectors and classifiers",
         **suppressed,
     )
     command.add_argument(

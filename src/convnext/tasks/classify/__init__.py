@@ -30,7 +30,7 @@ class Classify(TaskDefinition):
     data_help = "folder of class folders, table (CSV, JSONL, Parquet), data set saved to disk, shards, or 'digits'"
     default_recipes = "small_data up to 20,000 images, else the paper's"
     config = ClassifyConfig
-    answer_options = ("top_k",)
+    answer_options = ("top_k", "out", "format")
     pipeline_tag = "image-classification"
     elsewhere = True
     recipes = (

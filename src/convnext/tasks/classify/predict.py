@@ -12,6 +12,8 @@ from convnext.inference.reading import BATCH, read_ahead
 from convnext.printing import complain, printable, to_json
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from convnext.inference.classifier import ImageClassifier, Label
     from convnext.inference.portable import PortableClassifier
 
@@ -23,15 +25,21 @@ def label_inputs(
     as_json: bool,
     single: bool,
     top_k: int = 5,
+    out: Path | None = None,
+    format: str | None = None,
 ) -> int:
     """Print the labels of every image, in order; returns 0, 1 if some image was unreadable, 2 if all were.
+
+    With a folder `out` and a `format`, csv or parquet, the first label of each is written too (`reports.prelabels`).
 
     With `as_json`, a single named file gives a line `[{"label", "score"}, ...]`; anything else gives a
     line `{"image", "labels"}` for each image, and `{"image", "error"}` for an unreadable one.
     """
     if top_k < 1:
         raise InputError(f"--top-k must be at least 1, not {top_k}")
-    bad = 0
+    if (out is None) != (format is None):
+        raise InputError("a classifier's labels are written with --out FOLDER and --format csv or parquet, both")
+    bad, rows = 0, []
     with closing(answers(predictor, images, top_k)) as answered:
         for name, answer in answered:
             if isinstance(answer, ImageError):
@@ -39,11 +47,17 @@ def label_inputs(
                 complain(answer)
                 if as_json and not single:
                     print(to_json({"image": name, "error": str(answer)}))
-            elif as_json:
+                continue
+            rows.append((name, answer[0]["label"], answer[0]["score"]))
+            if as_json:
                 print(to_json(answer if single else {"image": name, "labels": answer}), flush=True)
             else:
                 lines = "".join(f"  {label['score']:.4f}  {label['label']}\n" for label in answer)
                 print(printable(f"{name}\n{lines}"), end="")
+    if out is not None and format is not None:
+        from convnext.reports.prelabels import write_classes  # which imports PyTorch
+
+        write_classes(format, out, rows)
     if bad and not single:
         complain(f"{bad} of {len(images)} images could not be read")
     return 0 if not bad else 2 if bad == len(images) else 1

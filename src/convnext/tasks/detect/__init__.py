@@ -33,7 +33,7 @@ class Detect(TaskDefinition):
     data_help = "folder of images with boxes: COCO, YOLO, VOC, Labelme, CVAT, Open Images; or the file that lists them"
     default_recipes = "detect_small_data up to 20,000 images, else a published one"
     config = DetectConfig
-    answer_options = ("threshold", "tile", "out")
+    answer_options = ("threshold", "tile", "out", "format")
     pipeline_tag = "object-detection"
     recipes = (detect_small_data, detect_small_data_finetune, mask_rcnn_v2, mask_rcnn_v1, cascade_v1)
     reading_options = ("val_fraction", "hold_out_rule", "format")

@@ -15,6 +15,7 @@ from convnext.inference.detector import Detector, Found
 from convnext.inference.draw import Drawn, draw_objects
 from convnext.inference.tiles import find_in_tiles
 from convnext.printing import printable, to_json
+from convnext.reports.prelabels import OBJECT_FORMS, PredictedImage, write_objects
 from convnext.storage.files import whole_file
 from convnext.tasks.predicting import Outputs, Readable
 
@@ -27,8 +28,10 @@ def detect_inputs(
     out: Path | None = None,
     threshold: float | None = None,
     tile: int | None = None,
+    format: str | None = None,
 ) -> int:
-    """Print the objects of every image, and write drawings and `detections.json` to `out`.
+    """Print the objects of every image, and write drawings and `detections.json` to `out`; with a `format`, what an
+    annotation program imports instead (`reports.prelabels`).
 
     Returns 0, 1 if some image was unreadable, 2 if all were. With `as_json`, a line `{"image", "objects"}` an image.
     """
@@ -36,7 +39,10 @@ def detect_inputs(
         raise InputError(f"--threshold must lie between 0 and 1, not {threshold}")
     if tile is not None and tile < 32:
         raise InputError(f"--tile must be at least 32 pixels, not {tile}")
+    if format is not None and (out is None or format not in OBJECT_FORMS):
+        raise InputError(f"--format is one of {', '.join(OBJECT_FORMS)}, and --out FOLDER says where it is written")
     outputs = Outputs(out, images) if out is not None else None
+    found_in: list[PredictedImage] = []
     rows: list[dict[str, Any]] = []
     least = detector.least(threshold)
     prepare = partial(_prepared, detector, tile=tile, least=min(least))
@@ -50,13 +56,17 @@ def detect_inputs(
             else:
                 lines = (f"  {each.score:.4f}  {detector.classes[each.label]}  {_box(each)}\n" for each in found)
                 print(printable(f"{name}\n{''.join(lines)}"), end="")
-            if outputs is not None:
+            if format is not None:
+                found_in.append(PredictedImage(name, image.width, image.height, own))
+            elif outputs is not None:
                 drawing = f"{outputs.stem(name)}.png"
                 rows += [{"image_id": number, "file_name": name, "drawing": drawing, **row} for row in own]
                 shown = [Drawn(detector.classes[each.label], each.score, each.box, each.mask) for each in found]
                 with whole_file(outputs.folder / drawing) as temporary:
                     draw_objects(image, shown).save(temporary, format="PNG")
-    if outputs is not None:
+    if outputs is not None and format is not None:
+        write_objects(format, outputs.folder, detector.classes, found_in)
+    elif outputs is not None:
         with whole_file(outputs.folder / "detections.json") as path:
             path.write_text(to_json(rows))
     return readable.status()
