@@ -178,7 +178,9 @@ def test_an_image_of_another_part_is_not_taken_for_one_that_is_missing(truth: Pa
 # YOLO as people have it
 
 
-@pytest.mark.parametrize("case", ["roboflow", "lists", "no yaml", "darknet", "upper case", "same val", "names list"])
+@pytest.mark.parametrize(
+    "case", ["roboflow", "lists", "no yaml", "darknet", "upper case", "same val", "names list", "names alone"]
+)
 def test_yolo_in_its_forms(case: str, truth: Parts, tmp_path: Path) -> None:
     root = tmp_path / "data"
     as_yolo(root, truth, yaml=case != "no yaml")
@@ -217,6 +219,8 @@ def test_yolo_in_its_forms(case: str, truth: Parts, tmp_path: Path) -> None:
     elif case == "same val":
         (root / "data.yaml").write_text(f"train: images/train\nval: images/train\nnames: {names}\n")
         expected = {"": truth["train"]}
+    elif case == "names alone":  # as supervision writes it
+        (root / "data.yaml").write_text(f"nc: 2\nnames: {names}\n")
     elif case == "names list":
         (root / "data.yaml").write_text(f"path: {root}\ntrain: images/train\nval: images/val\nnames: {names}\n")
     assert_same(read_annotated(root).parts, expected)

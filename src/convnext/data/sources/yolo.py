@@ -51,7 +51,7 @@ def find_yolo_parts(data: Path) -> dict[str, YoloPart]:
                 if path.stem.lower() in ("data", "dataset"):
                     raise
                 continue
-            if isinstance(content, dict) and {"names", "nc"} & content.keys() and {"train", "val"} & content.keys():
+            if isinstance(content, dict) and {"names", "nc"} & content.keys():
                 return _of_yaml(path, content)
     return _of_folders(data)
 
@@ -81,9 +81,11 @@ def _of_yaml(path: Path, content: Any) -> dict[str, YoloPart]:
                     continue
                 raise InputError(f"{path}: '{key}' names {missing[0]}, which is not there")
             found[part] = tuple(place for place in places if place is not None)
+    names, keypoints = tuple(map(str, names)), "kpt_shape" in content
+    if not found:  # supervision writes the names alone
+        return _of_folders(path.parent, names)
     if found.get("val") == found.get("train"):
         found.pop("val", None)  # what is trained on would be measured
-    names, keypoints = tuple(map(str, names)), "kpt_shape" in content
     return {part: YoloPart(places, names, keypoints) for part, places in settled_parts(found).items()}
 
 
@@ -94,17 +96,18 @@ def _place(name: str, bases: list[Path]) -> Path | None:
     return next((path for path in tried if path.exists()), None)
 
 
-def _of_folders(folder: Path) -> dict[str, YoloPart]:
-    """Without data.yaml: there must be a list of the names, and label files."""
+def _of_folders(folder: Path, names: tuple[str, ...] = ()) -> dict[str, YoloPart]:
+    """Parts that no data.yaml names: there must be label files, and a list of the `names` unless they are known."""
     images, labels = child(folder, ("images",)), child(folder, ("labels",))
     listed = next((path for at in (folder, labels) if at and (path := child(at, _NAMES)) and path.is_file()), None)
-    if listed is None:
+    if listed is not None and not names:
+        names = read_class_names(listed)
+    if not names:
         return {}
     lists = {part: (path,) for path in children(folder) if path.suffix == ".txt" and (part := part_of_name(path.stem))}
     above = images if images is not None and part_folders(images) else folder
     inside = {part: (child(path, ("images",)) or path,) for part, path in part_folders(above).items()}
     found = settled_parts(inside or lists) or {UNDIVIDED: (images or child(folder, ("obj_train_data",)) or folder,)}
-    names = read_class_names(listed)
     parts = {part: YoloPart(places, names, False) for part, places in found.items()}
     few = [path for part in parts.values() for path in islice(_images(part, Problems()), _FEW)]
     return parts if any(path is not None and path.is_file() for path in map(_label_file, few)) else {}

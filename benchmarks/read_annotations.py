@@ -1,0 +1,97 @@
+"""Time and memory of reading large annotations: YOLO's label files, and one COCO JSON, beside pycocotools.
+
+    python benchmarks/read_annotations.py [IMAGES]
+
+Each reading is a process of its own, on files that were just written (and so are in memory). Images are links to one
+small JPEG, so that what is measured is the annotations, and for YOLO the images' headers.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import re
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from PIL import Image
+
+SIDE = 640
+OBJECTS = 8
+LINKS = 30_000
+"""Links to one file: file systems have a limit."""
+
+
+def write(root: Path, count: int) -> None:
+    """So many images with `OBJECTS` each, as YOLO's files and as one COCO JSON with polygons of 20 points."""
+    for folder in ("images", "labels"):
+        (root / "yolo" / folder).mkdir(parents=True)
+    (root / "yolo" / "data.yaml").write_text("train: images\nnames: [a, b]\n")
+    (root / "coco").mkdir()
+    line = "0 0.512345 0.498765 0.250000 0.125000\n"
+    images, annotations = [], []
+    for n in range(count):
+        name = f"{n:06}.jpg"
+        if n % LINKS == 0:
+            first = root / "yolo" / "images" / name
+            Image.new("RGB", (SIDE, SIDE)).save(first)
+        else:
+            os.link(first, root / "yolo" / "images" / name)
+        (root / "yolo" / "labels" / f"{n:06}.txt").write_text(line * OBJECTS)
+        images.append({"id": n, "file_name": name, "width": SIDE, "height": SIDE})
+        for each in range(OBJECTS):
+            points = [round(100 + each + 0.37 * k, 2) for k in range(40)]
+            row = {"id": len(annotations), "image_id": n, "category_id": 1, "bbox": [100 + each, 100, 15.2, 15.2]}
+            annotations.append({**row, "area": 231.04, "iscrowd": 0, "segmentation": [points]})
+    (root / "coco" / "images").symlink_to(root / "yolo" / "images")
+    content = {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "a"}]}
+    (root / "coco" / "all.json").write_text(json.dumps(content))
+
+
+def ours(path: str) -> int:
+    from convnext.data.sources.detection import read_annotated
+
+    return sum(len(image.annotations) for part in read_annotated(path).parts.values() for image in part.images)
+
+
+def pycocotools(path: str) -> int:
+    from pycocotools.coco import COCO
+
+    return len(COCO(f"{path}/all.json").anns)
+
+
+def measured(read: Callable[[str], int], path: Path, out: multiprocessing.Queue) -> None:
+    """Put objects, seconds, and the most memory that the process took, in MB."""
+    begin = time.perf_counter()
+    count = read(str(path))
+    seconds = time.perf_counter() - begin
+    status = Path("/proc/self/status").read_text()
+    out.put((count, seconds, int(re.search(r"VmHWM:\s+(\d+)", status)[1]) / 1024))
+
+
+def main() -> None:
+    count = int(sys.argv[1]) if len(sys.argv) > 1 else 100_000
+    spawn = multiprocessing.get_context("spawn")
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        write(root, count)
+        size = (root / "coco" / "all.json").stat().st_size / 10**6
+        for name, read, path in (
+            (f"{count:,} YOLO label files", ours, root / "yolo"),
+            (f"COCO, {size:.0f} MB", ours, root / "coco"),
+            (f"COCO, {size:.0f} MB, pycocotools", pycocotools, root / "coco"),
+        ):
+            out = spawn.Queue()
+            process = spawn.Process(target=measured, args=(read, path, out))
+            process.start()
+            objects, seconds, memory = out.get()
+            process.join()
+            print(f"{name:40} {objects:9,} objects {seconds:7.1f} s {memory:7.0f} MB")
+
+
+if __name__ == "__main__":
+    main()
