@@ -12,12 +12,16 @@ from functools import partial
 from pathlib import Path
 from xml.etree.ElementTree import Element, fromstring, tostring
 
+import pyarrow
 import pytest
 from annotating import BOXES, Parts, as_cvat, as_labelme, as_yolo, make_truth
 from fuzzing import changed, damaged, damages, ends_well, fuzzed, odd
 from hypothesis import given
 from hypothesis import strategies as st
+from pyarrow import parquet
 
+from convnext.data.image_set import read_split
+from convnext.data.sources.class_lists import parse_class_list
 from convnext.data.sources.detection import read_annotated
 
 pytestmark = pytest.mark.filterwarnings("ignore:Generating overly large repr")
@@ -95,3 +99,22 @@ def test_annotations(form: str, written: Path, data: st.DataObject) -> None:
 def test_what_will_be_damaged_is_read(form: str, written: Path) -> None:
     parts = read_annotated(written / form).parts
     assert [sum(len(image.annotations) for image in data.images) for data in parts.values()] == [4, 2]
+
+
+@fuzzed
+@given(
+    lines=st.lists(st.text(max_size=20) | st.sampled_from(["1 2 3 a", "a,1,2,3", "#010203 b", "c:9,9,9::"]), max_size=6)
+)
+def test_lists_of_classes(lines: list[str], written: Path) -> None:
+    ends_well(lambda: parse_class_list(tuple(lines), written))
+
+
+@fuzzed
+@given(data=st.data())
+def test_tables_that_hold_images(data: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:
+    path = tmp_path_factory.getbasetemp() / "t.parquet"
+    cells = [{"bytes": b"1", "path": "a"}, None, {"bytes": None, "path": None}]
+    table = pyarrow.table({"image": pyarrow.array(cells), "label": ["x", "y", "x"]})
+    parquet.write_table(table, path)
+    path.write_bytes(damaged(path.read_bytes(), data.draw(damages)))
+    ends_well(lambda: read_split(path, "all"))

@@ -44,6 +44,14 @@ def is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < LARGEST_NUMBER  # nor nan
 
 
+def are_numbers(values: list[Any]) -> bool:
+    """Whether every value `is_number`, of lists that are long and many."""
+    if not values:
+        return True
+    near = set(map(type, values)) <= {int, float} and min(values) > -LARGEST_NUMBER and max(values) < LARGEST_NUMBER
+    return near and sum(values) == sum(values)  # of nan it is not
+
+
 class Outline(NamedTuple):
     """The outline of an object: `usable` holds polygons or a run-length code, or None; `scraps` says that polygons of
     fewer than three points were dropped, `malformed` that the value is no outline."""
@@ -64,8 +72,8 @@ def read_outline(value: Any, width: int, height: int) -> Outline:
         return Outline(value) if is_code(value, width, height) else Outline(None, malformed=True)
     if not isinstance(value, list):
         return Outline(None, malformed=True)
-    polygons = [value] if all(map(is_number, value)) else value
-    if not all(isinstance(polygon, list) and all(map(is_number, polygon)) for polygon in polygons):
+    polygons = [value] if are_numbers(value) else value
+    if not all(isinstance(polygon, list) and are_numbers(polygon) for polygon in polygons):
         return Outline(None, malformed=True)
     kept = [polygon for polygon in polygons if len(polygon) >= 6 and len(polygon) % 2 == 0]
     return Outline(kept or None, scraps=any(polygon and polygon not in kept for polygon in polygons))
@@ -113,7 +121,7 @@ def _runs(code: str) -> list[int] | None:
 
 def read_box(value: Any) -> PixelBox | None:
     """A box as x, y, width and height in pixels; None if the value is not four numbers."""
-    if isinstance(value, list) and len(value) == 4 and all(map(is_number, value)):
+    if isinstance(value, list) and len(value) == 4 and are_numbers(value):
         return (float(value[0]), float(value[1]), float(value[2]), float(value[3]))
     return None
 

@@ -134,7 +134,10 @@ def _label_file(image: Path) -> Path:
     beside = image.with_suffix(".txt")
     for at in range(len(image.parts) - 2, -1, -1):
         if image.parts[at].lower() == "images":
-            labels = child(Path(*image.parts[:at]), ("labels",))
+            above = Path(*image.parts[:at])
+            if (usual := above.joinpath("labels", *beside.parts[at + 1 :])).is_file():
+                return usual
+            labels = child(above, ("labels",))
             if labels is not None and (path := labels.joinpath(*beside.parts[at + 1 :])).is_file():
                 return path
     labels = image.parent / "labels" / beside.name
