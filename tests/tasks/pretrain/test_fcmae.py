@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from making import FAST, fails, make_folder
+from making import FAST, charts_drawn, fails, make_folder
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -26,7 +26,8 @@ OPTIONS = ["--image-size", "64", "--epochs", "2", "--batch-size", "8", "--worker
 def pretrained(colours, tmp_path_factory):
     out = tmp_path_factory.mktemp("runs") / "pretrained"
     command = ["pretrain", str(colours / "train"), "--out", str(out), "--probe", str(colours), "--probe-every", "1"]
-    assert cli.main([*command, *OPTIONS]) == 0
+    with charts_drawn():
+        assert cli.main([*command, *OPTIONS]) == 0
     return out
 
 
