@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import Element, ElementTree, SubElement
 
+import pytest
 from making import make_objects
 
 from convnext.data.sources.annotated import AnnotatedImage, DetectionSet
@@ -215,3 +216,25 @@ BOXES: dict[str, Callable[[Path, Parts], None]] = {
     "open_images": as_open_images,
 }
 """Writers of boxes."""
+
+
+def objects_of(data: DetectionSet, image: AnnotatedImage) -> list[tuple[str, bool, tuple[float, ...]]]:
+    """Class, whether it is a crowd, and box of each object, sorted."""
+    return sorted((data.classes[a.label], a.crowd, a.box) for a in image.annotations)
+
+
+def assert_same(found: Parts, truth: Parts, *, within: float = 1.0) -> None:
+    """The same images in each part, with objects of the same classes in the same places."""
+    assert found.keys() == truth.keys()
+    for part, data in truth.items():
+        theirs = {image.key: image for image in found[part].images}
+        assert sorted(theirs) == sorted(image.key for image in data.images)
+        for image in data.images:
+            left = objects_of(found[part], theirs[image.key])
+            assert theirs[image.key].left_out == 0
+            for name, crowd, box in objects_of(data, image):
+                same = [row for row in left if row[:2] == (name, crowd) and row[2] == pytest.approx(box, abs=within)]
+                assert same, (image.key, name, box, left)
+                left.remove(same[0])
+            assert not left
+            assert (theirs[image.key].width, theirs[image.key].height) == (image.width, image.height)

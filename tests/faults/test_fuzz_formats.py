@@ -24,7 +24,7 @@ from convnext.data.image_set import read_split
 from convnext.data.sources.class_lists import parse_class_list
 from convnext.data.sources.detection import read_annotated
 
-pytestmark = pytest.mark.filterwarnings("ignore:Generating overly large repr")
+pytestmark = pytest.mark.filterwarnings("ignore:Generating overly large repr")  # one of long made-up names
 
 FORMS: dict[str, Callable[[Path, Parts], None]] = {
     **BOXES,

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import base64
 import io
-import threading
 import time
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from urllib.request import Request
 
@@ -65,32 +64,6 @@ def asking(request: BaseHTTPRequestHandler) -> None:
     expected = "Basic " + base64.b64encode(b"ann:se@cret").decode()
     request.send_response(200 if request.headers.get("Authorization") == expected else 401)
     request.end_headers()
-
-
-@pytest.fixture
-def serve() -> Iterator[Callable[..., str]]:
-    """Starts a server that answers so; gives its address."""
-    servers = []
-
-    def start(answer: Callable[[BaseHTTPRequestHandler], None]) -> str:
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                try:
-                    answer(self)
-                except (BrokenPipeError, ConnectionResetError):  # the client has had enough
-                    self.close_connection = True
-
-            def log_message(self, *arguments: object) -> None: ...
-
-        http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=http.serve_forever, daemon=True).start()
-        servers.append(http)
-        return f"http://127.0.0.1:{http.server_port}/file"
-
-    yield start
-    for http in servers:
-        http.shutdown()
-        http.server_close()
 
 
 def refusal(url: str, path: Path, **options: int) -> str:

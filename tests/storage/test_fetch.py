@@ -4,49 +4,25 @@ from __future__ import annotations
 
 import json
 import socket
-import threading
 import time
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
 import pytest
+from answering import Answer
 
 import convnext
 from convnext import ImageError, InputError, cli
 from convnext.storage import fetch as module
 from convnext.storage.fetch import PRIVATE, fetch_public, is_public
 
-Answer = Callable[[BaseHTTPRequestHandler], None]
 
-
-@pytest.fixture
-def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Answer], str]]:
-    """Starts a server on this machine, which may be asked; gives its address."""
-    servers = []
+@pytest.fixture(autouse=True)
+def _private_addresses_are_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The servers of these tests are on this machine."""
     monkeypatch.setenv(PRIVATE, "1")
     monkeypatch.setenv("no_proxy", "*")
-
-    def start(answer: Answer) -> str:
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                try:
-                    answer(self)
-                except (BrokenPipeError, ConnectionResetError):  # the client has had enough
-                    self.close_connection = True
-
-            def log_message(self, *arguments: object) -> None: ...
-
-        http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=http.serve_forever, daemon=True).start()
-        servers.append(http)
-        return f"http://127.0.0.1:{http.server_port}/file.png"
-
-    yield start
-    for http in servers:
-        http.shutdown()
-        http.server_close()
 
 
 def giving(content: bytes, status: int = 200) -> Answer:

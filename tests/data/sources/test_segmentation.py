@@ -30,7 +30,7 @@ COLOURS = {0: (10, 20, 200), 1: (0, 128, 0), 2: (220, 0, 0), 9: (0, 0, 0)}
 
 
 @pytest.fixture(scope="module")
-def truth(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_scenes(tmp_path_factory.mktemp("data") / "scenes", train=3, val=2)
 
 
@@ -40,14 +40,14 @@ def labels_of_all(folder: Path, rules: LabelRules) -> dict[str, dict[str, np.nda
     return {part: {data.images[n].key: data.open(n)[1] for n in range(len(data))} for part, data in parts.items()}
 
 
-def moved(truth: Path, root: Path, name: Callable[[str, str, str], tuple[str, str]]) -> Path:
+def moved(scenes: Path, root: Path, name: Callable[[str, str, str], tuple[str, str]]) -> Path:
     """The files at the places that `name` gives, for the part, the stem and the suffix."""
     for part in ("train", "val"):
-        for image in (truth / "images" / part).iterdir():
+        for image in (scenes / "images" / part).iterdir():
             for source, target in zip(("images", "annotations"), name(part, image.stem, image.suffix), strict=True):
                 (root / target).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy(truth / source / part / image.name, root / target)
-    shutil.copy(truth / "classes.txt", root)
+                shutil.copy(scenes / source / part / image.name, root / target)
+    shutil.copy(scenes / "classes.txt", root)
     return root
 
 
@@ -65,9 +65,9 @@ LAYOUTS: dict[str, Callable[[str, str, str], tuple[str, str]]] = {
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_layouts(layout: str, truth: Path, tmp_path: Path) -> None:
-    root = moved(truth, tmp_path, LAYOUTS[layout])
-    expected, found = labels_of_all(truth, LabelRules(9)), labels_of_all(root, LabelRules(9))
+def test_layouts(layout: str, scenes: Path, tmp_path: Path) -> None:
+    root = moved(scenes, tmp_path, LAYOUTS[layout])
+    expected, found = labels_of_all(scenes, LabelRules(9)), labels_of_all(root, LabelRules(9))
     assert list(found) == ["train", "val"]
     for part, images in expected.items():
         assert [Path(key).stem.split("_")[0] for key in found[part]] == [Path(key).stem for key in images]
@@ -75,16 +75,16 @@ def test_layouts(layout: str, truth: Path, tmp_path: Path) -> None:
             assert np.array_equal(own, other)
 
 
-def test_masks_beside_their_images_without_parts(truth: Path, tmp_path: Path) -> None:
-    moved(truth, tmp_path, lambda part, stem, _: (f"{part}-{stem}.png", f"{part}-{stem}_mask.png"))
+def test_masks_beside_their_images_without_parts(scenes: Path, tmp_path: Path) -> None:
+    moved(scenes, tmp_path, lambda part, stem, _: (f"{part}-{stem}.png", f"{part}-{stem}_mask.png"))
     assert list(labels_of_all(tmp_path, LabelRules(9))[""]) == [
         "train-0.png", "train-1.png", "train-2.png", "val-0.png", "val-1.png",
     ]  # fmt: skip
 
 
-def test_vocs_layout_and_lists(truth: Path, tmp_path: Path) -> None:
+def test_vocs_layout_and_lists(scenes: Path, tmp_path: Path) -> None:
     root = tmp_path / "VOCdevkit" / "VOC2012"
-    moved(truth, root, lambda part, stem, _: (f"JPEGImages/{part}-{stem}.png", f"SegmentationClass/{part}-{stem}.png"))
+    moved(scenes, root, lambda part, stem, _: (f"JPEGImages/{part}-{stem}.png", f"SegmentationClass/{part}-{stem}.png"))
     (root / "classes.txt").unlink()
     (root / "ImageSets" / "Segmentation").mkdir(parents=True)
     for part in ("train", "val"):
@@ -96,8 +96,8 @@ def test_vocs_layout_and_lists(truth: Path, tmp_path: Path) -> None:
     assert parts["train"].open(0)[1].max() == 9  # a boat, by VOC's own numbers
 
 
-def test_classes_of_published_sets(truth: Path, tmp_path: Path) -> None:
-    camvid = moved(truth, tmp_path / "camvid", LAYOUTS["trainannot"])
+def test_classes_of_published_sets(scenes: Path, tmp_path: Path) -> None:
+    camvid = moved(scenes, tmp_path / "camvid", LAYOUTS["trainannot"])
     (camvid / "classes.txt").unlink()
     for path in camvid.rglob("*annot/*.png"):
         numbers = np.asarray(Image.open(path))
@@ -105,7 +105,7 @@ def test_classes_of_published_sets(truth: Path, tmp_path: Path) -> None:
     data = read_label_maps(camvid, LabelRules()).parts["train"]
     assert data.classes[:3] == ("sky", "building", "pole")
     assert set(np.unique(data.open(0)[1])) == {IGNORED, 0, 1, 2}
-    streets = moved(truth, tmp_path / "cityscapes", LAYOUTS["cityscapes"])
+    streets = moved(scenes, tmp_path / "cityscapes", LAYOUTS["cityscapes"])
     (streets / "classes.txt").unlink()
     for path in streets.rglob("*labelIds.png"):
         numbers = np.asarray(Image.open(path))
@@ -132,19 +132,19 @@ LISTS = {
 
 
 @pytest.mark.parametrize("name", LISTS)
-def test_colours_are_classes(name: str, truth: Path, tmp_path: Path) -> None:
-    root = shutil.copytree(truth, tmp_path / "data")
+def test_colours_are_classes(name: str, scenes: Path, tmp_path: Path) -> None:
+    root = shutil.copytree(scenes, tmp_path / "data")
     coloured(root)
     (root / "classes.txt").unlink()
     (root / name).write_text(LISTS[name])
-    expected, found = labels_of_all(truth, LabelRules(9)), labels_of_all(root, LabelRules())
+    expected, found = labels_of_all(scenes, LabelRules(9)), labels_of_all(root, LabelRules())
     assert read_label_maps(root, LabelRules()).parts["train"].classes == ("sky", "ground", "box")
     for part, images in expected.items():
         assert all(np.array_equal(labels, found[part][key]) for key, labels in images.items())
 
 
-def test_a_colour_that_is_no_class_is_named(truth: Path, tmp_path: Path) -> None:
-    root = shutil.copytree(truth, tmp_path / "data")
+def test_a_colour_that_is_no_class_is_named(scenes: Path, tmp_path: Path) -> None:
+    root = shutil.copytree(scenes, tmp_path / "data")
     coloured(root)
     (root / "classes.txt").write_text("10 20 200 sky\n0 128 0 ground\n220 0 0 box\n")
     data = read_label_maps(root, LabelRules()).parts["train"]
@@ -232,8 +232,8 @@ def test_camvid_as_published_is_camvid(real_images: Path, tmp_path: Path) -> Non
     assert [name.lower() for name in native["train"].classes][:2] == list(found["train"].classes[:2])
 
 
-def test_classes_of_a_model_are_matched_by_name(truth: Path) -> None:
-    data = read_label_maps(truth, LabelRules(9)).parts["val"]
+def test_classes_of_a_model_are_matched_by_name(scenes: Path) -> None:
+    data = read_label_maps(scenes, LabelRules(9)).parts["val"]
     matched, other = with_model_classes(data, ["box", "tree", "sky"], "data")
     assert other == ["ground"]
     own, theirs = data.open(0)[1], matched.open(0)[1]
