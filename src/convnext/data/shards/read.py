@@ -64,7 +64,7 @@ def _fetched(path: str, size: int, digest: str | None, kept: Path) -> int:
 
 @dataclass(frozen=True)
 class ShardMembers:
-    """Where N images lie in tar files."""
+    """Places of N images in tar files."""
 
     files: tuple[str, ...]
     """Path or address of each tar file."""

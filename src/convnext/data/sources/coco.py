@@ -26,7 +26,7 @@ from convnext.errors import InputError
 
 _LISTS = re.compile(rb'"(images|annotations|categories)"\s*:\s*\[')
 _OF_OTHER_KINDS = ("captions", "panoptic", "person_keypoints", "image_info", "stuff")
-"""What names of COCO's own files begin with that hold no objects, or not those of all classes."""
+"""Beginnings of the names of COCO's own files that hold no objects, or not those of all classes."""
 
 
 class CocoPart(NamedTuple):

@@ -29,7 +29,7 @@ GROUPS_KEPT = 4
 
 @dataclass(frozen=True)
 class ColumnImages:
-    """Where N images lie in tables: `files`, the column, and of each image its file, its group of rows and its row."""
+    """Places of N images in tables: `files`, the column, and of each image its file, its group of rows and its row."""
 
     files: tuple[str, ...]
     column: str
@@ -229,7 +229,7 @@ def _open_parquet(path: str) -> Any:
 
 
 _kept_arrow, _kept_parquet = (lru_cache(maxsize=64)(each) for each in (_open_arrow, _open_parquet))
-"""What reading images keeps open."""
+"""Open tables of this process, which reading the next image of one needs again."""
 
 
 @contextmanager

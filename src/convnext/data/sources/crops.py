@@ -32,7 +32,7 @@ class Crops:
         return Crops(tuple(self.files[place] for place in places), self.boxes[chosen])
 
     def read(self, index: int) -> bytes:
-        """What is in a box, as a file of its own without loss. `ImageError` if the image cannot be read."""
+        """Pixels inside a box, as a PNG file. `ImageError` if the image cannot be read."""
         image = decode_image(read_bytes(self.files[index]), None, name=self.files[index])
         box = tuple(self.boxes[index].tolist())
         if box[2] > image.width or box[3] > image.height:

@@ -1,4 +1,4 @@
-"""Where the images and the parts of a data set lie, however its annotations and folders name them."""
+"""Finding the images and the parts of a data set, however its annotations and folders name them."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def child(folder: Path, names: Sequence[str]) -> Path | None:
 
 
 def children(folder: Path) -> list[Path]:
-    """What lies in a folder, sorted, but for hidden files; nothing if it cannot be listed."""
+    """Files and folders in a folder, sorted, but for hidden ones; none if it cannot be listed."""
     try:
         return sorted(path for path in folder.iterdir() if not is_hidden(path.name))
     except (OSError, ValueError):

@@ -23,7 +23,7 @@ from convnext.errors import ImageError, InputError
 from convnext.models.segmentation.losses import IGNORED
 
 LABEL_KIND = "label map"
-"""What a map is called."""
+"""Name of a map in messages."""
 
 UNKNOWN = -2
 
@@ -62,7 +62,7 @@ class SegmentationSet(MappedSet):
     colours: Mapping[int, int] | None = field(default=None, compare=False)
     """Number of each colour, where maps are coloured pictures (`class_lists.ClassList`)."""
     objects: Mapping[Path, AnnotatedImage] | None = field(default=None, compare=False)
-    """What is in each image, by its file, where outlines are drawn as maps."""
+    """Objects of each image, by its file, where maps are drawn from their outlines."""
 
     def numbers(self, image: MappedImage) -> np.ndarray:
         """The numbers in an image's label map, `[H, W]`. `ImageError` if it cannot be read."""

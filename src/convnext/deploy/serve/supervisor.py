@@ -136,7 +136,7 @@ class Supervisor:
                 finally:
                     taking.cancel()
                 if ended.done():
-                    with suppress(asyncio.CancelledError):
+                    with suppress(asyncio.CancelledError):  # it took nothing before it was cancelled
                         await self.jobs.put_back(await taking)
                     return
                 batch = await taking
@@ -184,6 +184,6 @@ async def _end(process: asyncio.subprocess.Process) -> None:
         async with asyncio.timeout(ENDING):
             await process.wait()
     except TimeoutError:
-        with suppress(ProcessLookupError):
+        with suppress(ProcessLookupError):  # it has ended in the meantime
             process.kill()
         await process.wait()

@@ -110,7 +110,7 @@ class WaitingJobs:
                 batch = list(islice(same, most))
                 left = first.since + self.max_wait - time.monotonic()
                 if len(batch) < most and left > 0:
-                    with suppress(TimeoutError):
+                    with suppress(TimeoutError):  # no more has come, and the batch leaves as it is
                         await asyncio.wait_for(self._changed.wait(), left)
                     continue
                 for job in batch:
