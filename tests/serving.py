@@ -11,23 +11,14 @@ import sys
 import tempfile
 import time
 import zlib
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import httpx
 import psutil
-from making import FAST, FAST_DETECT, FAST_SEGMENT, make_depths, make_folder, make_objects, make_scenes
+from making import TASKS
 
 from convnext import cli
-
-TASKS: dict[str, tuple[Callable[[Path], Path], list[str]]] = {
-    "classify": (make_folder, FAST),
-    "detect": (make_objects, [*FAST_DETECT, "--base-lr", "3e-3", "--epochs", "4"]),
-    "segment": (make_scenes, [*FAST_SEGMENT, "--ignore-index", "9"]),
-    "depth": (make_depths, FAST_SEGMENT),
-}
-"""What makes a task's data, and options that make its training quick."""
 
 
 def train_quickly(task: str, folder: Path) -> tuple[Path, list[Path]]:

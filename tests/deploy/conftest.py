@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from serving import TASKS, Server, train_quickly
+from making import TASKS
+from serving import Server, train_quickly
 
 import convnext
 

@@ -6,19 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from making import FAST, FAST_DETECT, FAST_SEGMENT, charts_drawn, make_folder, make_objects, make_scenes
+from making import TASKS, charts_drawn
 from PIL import Image
 
 from convnext import cli
 
-TASKS = {
-    "classify": (make_folder, FAST),
-    "detect": (make_objects, [*FAST_DETECT, "--base-lr", "3e-3", "--epochs", "4"]),
-    "segment": (make_scenes, [*FAST_SEGMENT, "--ignore-index", "9"]),
-}
+MEASURED = ("classify", "detect", "segment")
 
 
-@pytest.fixture(scope="session", params=TASKS)
+@pytest.fixture(scope="session", params=MEASURED)
 def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path, Path]:
     make, options = TASKS[request.param]
     root = tmp_path_factory.mktemp(request.param)
