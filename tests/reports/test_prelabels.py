@@ -17,7 +17,7 @@ from convnext.data.image_set import read_split
 from convnext.data.rle import from_mask, to_masks
 from convnext.data.sources.detection import read_annotated
 from convnext.errors import InputError
-from convnext.reports.prelabels import PredictedImage, mask_polygons, write_classes, write_objects
+from convnext.reports.prelabels import PredictedImage, check_image_names, mask_polygons, write_classes, write_objects
 
 
 @pytest.fixture(scope="module")
@@ -104,6 +104,14 @@ def test_images_of_one_name_in_two_folders_keep_their_own(tmp_path: Path) -> Non
     (tmp_path / "in").rename(tmp_path / "out" / "images")
     read = read_annotated(tmp_path / "out").parts[""].images
     assert [round(image.annotations[0].box[0]) for image in read] == [1, 2]
+
+
+@pytest.mark.parametrize("form", ["yolo", "voc", "labelme"])
+def test_images_that_would_share_a_file_are_refused(form: str) -> None:
+    with pytest.raises(InputError, match=r"one file for both in/x.png and in/x.jpg"):
+        check_image_names(form, ["in/x.png", "in/y.png", "in/x.jpg"])
+    check_image_names(form, ["in/a/x.png", "in/b/x.jpg"])
+    check_image_names("coco", ["in/x.png", "in/x.jpg"])
 
 
 def test_predict_writes_them(run: Path, colours: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

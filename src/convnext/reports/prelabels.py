@@ -30,6 +30,17 @@ class PredictedImage(NamedTuple):
     rows: list[dict[str, Any]]
 
 
+def check_image_names(form: str, paths: Sequence[str]) -> None:
+    """`InputError` for two images that differ in their suffix alone, where a form has a file an image, named as it."""
+    if form not in ("yolo", "voc", "labelme"):
+        return
+    seen: dict[PurePosixPath, str] = {}
+    for name, path in zip(_names(paths), paths, strict=True):
+        other = seen.setdefault(PurePosixPath(name).with_suffix(""), path)
+        if other != path:
+            raise InputError(f"--format {form} has one file for both {other} and {path}: give one of them another name")
+
+
 def write_objects(form: str, folder: Path, classes: Sequence[str], images: Sequence[PredictedImage]) -> None:
     """Write the objects of all images into a folder, in a form of `OBJECT_FORMS`. `InputError` for another form."""
     if form not in OBJECT_FORMS:

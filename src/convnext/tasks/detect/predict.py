@@ -15,7 +15,7 @@ from convnext.inference.detector import Detector, Found
 from convnext.inference.draw import Drawn, draw_objects
 from convnext.inference.tiles import find_in_tiles
 from convnext.printing import printable, to_json
-from convnext.reports.prelabels import OBJECT_FORMS, PredictedImage, write_objects
+from convnext.reports.prelabels import OBJECT_FORMS, PredictedImage, check_image_names, write_objects
 from convnext.storage.files import whole_file
 from convnext.tasks.predicting import Outputs, Readable
 
@@ -41,6 +41,8 @@ def detect_inputs(
         raise InputError(f"--tile must be at least 32 pixels, not {tile}")
     if format is not None and (out is None or format not in OBJECT_FORMS):
         raise InputError(f"--format is one of {', '.join(OBJECT_FORMS)}, and --out FOLDER says where it is written")
+    if format is not None:
+        check_image_names(format, [name for name, _ in images])
     outputs = Outputs(out, images) if out is not None else None
     found_in: list[PredictedImage] = []
     rows: list[dict[str, Any]] = []
