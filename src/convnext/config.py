@@ -1,4 +1,4 @@
-"""What a training run is: one flat, immutable record, returned whole by a recipe and stored in the run.
+"""Configuration of a training run: one flat, immutable record, returned whole by a recipe and stored in the run.
 
 Every field is a flag of the command line (`base_lr` is `--base-lr`), with the help given here.
 """
@@ -58,7 +58,7 @@ def option(
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """What every task's training needs; the loop reads these and nothing else."""
+    """Options of every task's training; the loop reads these and nothing else."""
 
     TASK: ClassVar[str]
     OLD_RULE: ClassVar[int] = 1

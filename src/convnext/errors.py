@@ -1,4 +1,4 @@
-"""What a user did that cannot work: one clear line, never a traceback.
+"""Errors of the user's making: one clear line, never a traceback.
 
 The command line prints an `InputError` as one line on stderr and exits with status 2.
 """

@@ -1,1 +1,1 @@
-"""What a network has learned, in figures and pictures."""
+"""Analyses of what a network has learned, in figures and pictures."""

@@ -1,4 +1,4 @@
-"""What frozen features are worth: nearest neighbours and a linear classifier on them."""
+"""Probes of frozen features: nearest neighbours and a linear classifier on them."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ SLURM_OPTIONS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "qos": ("slurm_qos", str),
     "constraint": ("slurm_constraint", str),
 }
-"""What `--slurm` takes: submitit's name for it, and its type."""
+"""Settings of `--slurm`: submitit's name for each, and its type."""
 NOTICE = 300
 """Seconds before the end of its time at which a job is told."""
 REQUEUES = 10_000
@@ -43,7 +43,7 @@ REQUEUES = 10_000
 
 
 class Job:
-    """What runs on the cluster, in each process: a command, as `execute` takes it, which returns an exit status."""
+    """Job of each process on the cluster: a command, as `execute` takes it, which returns an exit status."""
 
     def __init__(self, execute: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> None:
         self.execute, self.args = execute, args
@@ -62,7 +62,7 @@ class Job:
             sys.exit(status)
 
     def checkpoint(self) -> Any:
-        """What is queued again: the same."""
+        """The job to queue again: this one."""
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self)

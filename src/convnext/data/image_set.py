@@ -146,7 +146,7 @@ def read_train_val(
     multi_label: bool = False,
     form: str | None = None,
 ) -> TrainingData:
-    """What is trained on and what is held out of `data` (`read_split`), with the same classes in the same order.
+    """Training and held-out images of `data` (`read_split`), with the same classes in the same order.
 
     `hold_out` divides data that do not say what is held out.
     """

@@ -258,7 +258,7 @@ class Items(Dataset[Item], ABC):
 
     @abstractmethod
     def source(self, index: int) -> str:
-        """Where an image lies."""
+        """Place of an image."""
 
     @abstractmethod
     def read(self, index: int) -> Any:
@@ -266,7 +266,7 @@ class Items(Dataset[Item], ABC):
 
     @abstractmethod
     def batch(self, readable: list[tuple[int, Any]], unreadable: list[tuple[int, str]]) -> Any:
-        """What `read` gave, with the indices, as a batch; `readable` may be empty."""
+        """Results of `read`, with the indices, as a batch; `readable` may be empty."""
 
     def __getitem__(self, key: tuple[int, int]) -> Item:
         epoch, index = key

@@ -1,4 +1,4 @@
-"""Which images are trained on and which are measured: by the data's own parts, or by a hash of each image's name.
+"""Division of images into training and measuring: by the data's own parts, or by a hash of each image's name.
 
 A model's weights carry its `Origin`: the rule by which images were held out, and a sample of those it was trained on.
 So whoever measures it, from a run or from a copied file, on moved data or with files added, holds out the same images,

@@ -103,7 +103,7 @@ def outputs_of(predictor: Any, images: Tensor) -> list[Tensor]:
 
 
 def median_call(call: Callable[[], _Result], least: int, most: float = inf) -> tuple[_Result, float]:
-    """What a call returns, and the median of the seconds that it takes.
+    """Result of a call, and the median of the seconds that it takes.
 
     Args:
         call: to be timed.

@@ -156,7 +156,7 @@ def place(
 
 
 def paste(mask: Tensor, box: Sequence[float], size: Size, padding: MaskPadding = "border") -> np.ndarray:
-    """Where an image of `size` shows an object, bool `[H, W]`: whose mask `[side, side]`, over the box, exceeds a half.
+    """Pixels of an image of `size` where an object's mask `[side, side]`, over its box, exceeds a half, bool `[H, W]`.
 
     The box is not rounded: torchvision's `paste_masks_in_image` takes whole pixels, up to one off on each side.
     """

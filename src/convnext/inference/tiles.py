@@ -14,7 +14,7 @@ OVERLAP = 0.25
 
 
 def tile_starts(length: int, side: int) -> list[int]:
-    """Where squares of `side` begin: evenly, all is covered, and each overlaps the next by `OVERLAP` at least."""
+    """Even positions at which squares of `side` begin: all is covered, with overlaps of `OVERLAP` at least."""
     if length <= side:
         return [0]
     count = -(-(length - side) // max(1, int(side * (1 - OVERLAP)))) + 1

@@ -4,6 +4,6 @@ from __future__ import annotations
 
 
 def starts(length: int, window: int, stride: int) -> list[int]:
-    """Where windows begin that cover a length; the last ends with it."""
+    """Positions at which windows begin that cover a length; the last ends with it."""
     last = max(0, length - window)
     return [*range(0, last, stride), last]

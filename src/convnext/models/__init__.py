@@ -1,1 +1,1 @@
-"""What a task runs: a backbone and what the task puts on it."""
+"""Models of the tasks: a backbone and what the task puts on it."""

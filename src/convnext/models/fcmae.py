@@ -24,7 +24,7 @@ from convnext.nn.visible_patches import VisiblePatches
 from convnext.variants import find_variant
 
 Mask = Tensor | VisiblePatches | None
-"""Which patches are hidden: bool `[N, h, w]`, True where hidden; or the visible ones; None draws some."""
+"""Hidden patches: bool `[N, h, w]`, True where hidden; or the visible ones; None draws some."""
 
 TARGET_EPS = 1e-6  # added to the variance of a patch's pixels
 
@@ -142,7 +142,7 @@ class FCMAE(nn.Module):
         return patches.fill(self.encoder.forward_stages(images, patches)[-1]).permute(0, 3, 1, 2)
 
     def encode_masked_dense(self, images: Tensor, mask: Mask = None) -> Tensor:
-        """What `encode` gives, by the reference method: convolve whole maps, multiply by the mask."""
+        """Result of `encode` by the reference method: convolve whole maps, multiply by the mask."""
         patches = self.patches(images, mask)
         return forward_masked_dense(self.encoder, images, patches).permute(0, 3, 1, 2)
 
@@ -160,7 +160,7 @@ class FCMAE(nn.Module):
         return x.unflatten(-1, (stride, stride, self.in_chans)).transpose(3, 4).flatten(2)
 
     def target(self, images: Tensor, hidden: VisiblePatches) -> Tensor:
-        """What is to be predicted, fp32 `[N, M, patch_size²·in_chans]`."""
+        """Targets of the prediction, fp32 `[N, M, patch_size²·in_chans]`."""
         pixels = hidden.cut(images.permute(0, 2, 3, 1)).flatten(2).float()
         if self.norm_pix_loss:
             mean, deviation = pixel_statistics(pixels)

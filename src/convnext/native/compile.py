@@ -47,7 +47,7 @@ def is_on() -> bool:
 
 @functools.cache
 def library(source: Path) -> ctypes.CDLL | None:
-    """What a C file holds, or None where it cannot be built or is switched off. Building takes a second or two."""
+    """Library of a C file, or None where it cannot be built or is switched off. Building takes a second or two."""
     if not is_on():
         return None
     flags = ["-O3", *VECTORS.get(torch.backends.cpu.get_cpu_capability(), []), "-fopenmp", "-shared", "-fPIC"]

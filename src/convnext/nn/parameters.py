@@ -1,4 +1,4 @@
-"""What an optimizer needs to know of a network's parameters: which take weight decay, which are matrices that Muon may
+"""A network's parameters as an optimizer needs to know them: which take weight decay, which are matrices that Muon may
 take, and to which layer each belongs. Every network says so in its `parameter_rules`."""
 
 from __future__ import annotations

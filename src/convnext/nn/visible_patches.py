@@ -1,4 +1,4 @@
-"""Where the visible patches of masked images lie (ConvNeXt V2, section 3.1).
+"""Places of the visible patches of masked images (ConvNeXt V2, section 3.1).
 
 A mask hides whole patches, decided on a grid of h×w; every image keeps V of them. Inside the network the visible
 patches are `[N, V, p, p, C]`, whatever p a stage has, and all layers but the depthwise convolution treat them like
@@ -42,7 +42,7 @@ class VisiblePatches:
         return cls(visible.nonzero()[:, 1].view(-1, fewest), (hidden.shape[1], hidden.shape[2]))
 
     def tables(self, key: Hashable, build: Callable[[], list[Tensor]]) -> list[Tensor]:
-        """What `build` gives, built once: an operator's own tables of where these patches lie."""
+        """Result of `build`, built once: an operator's own tables of the places of these patches."""
         if key not in self._tables:
             self._tables[key] = build()
         return self._tables[key]

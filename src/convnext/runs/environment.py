@@ -1,4 +1,4 @@
-"""What a result may depend on beside the config: versions and machine."""
+"""Versions and machine, on which a result may depend beside the config."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def timestamp() -> str:
 
 
 def environment() -> dict[str, Any]:
-    """What a result may depend on: versions, processor, threads, devices."""
+    """Facts on which a result may depend: versions, processor, threads, devices."""
     import numpy
     import PIL
     import timm

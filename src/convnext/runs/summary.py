@@ -19,7 +19,7 @@ BESIDE = {"epoch", "step", "lr", "seconds", "images_per_second"}
 
 @dataclass(frozen=True)
 class RunSummary:
-    """What is known of a run.
+    """Summary of a run.
 
     Args:
         run: its folder.
@@ -95,7 +95,7 @@ def find_runs(folder: Path) -> list[Path]:
 
 
 def compare_runs(first: Path, second: Path) -> dict[str, dict[str, tuple[Any, Any]]]:
-    """What two runs differ in: "options" and "metrics" by name, with both values, None where one run has none."""
+    """Differences of two runs: "options" and "metrics" by name, with both values, None where one run has none."""
     one, other = summarise_run(first), summarise_run(second)
     return {
         "options": _differences(one.options, other.options, all=False),

@@ -1,1 +1,1 @@
-"""What the machine offers: devices, and the processes of one run."""
+"""The machine: devices, and the processes of one run."""

@@ -24,7 +24,7 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def choose_precision(device: torch.device, precision: Precision | Literal["auto"]) -> Precision:
-    """What "auto" means on a device: bf16 on GPUs that multiply it fast (from compute capability 8.0 on), else fp32."""
+    """Precision that "auto" stands for: bf16 on GPUs that are fast in it (compute capability 8.0), else fp32."""
     if precision != "auto":
         return precision
     fast = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
@@ -130,10 +130,10 @@ def pins_memory() -> bool:
 
 
 def process_backend(device: torch.device) -> str:
-    """What processes talk by: gloo for tensors of the CPU, and for a device's what is its own."""
+    """Backends of torch.distributed: gloo for tensors of the CPU, and the device's own for its tensors."""
     return "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
 
 
 def device_ids(device: torch.device) -> list[int] | None:
-    """What DistributedDataParallel is told of a process's device."""
+    """Arguments of DistributedDataParallel for a process's device."""
     return [device.index] if device.type == "cuda" and device.index is not None else None

@@ -28,7 +28,7 @@ def count() -> int:
 
 
 def rank() -> int:
-    """Which of them this is; 0 alone writes the run."""
+    """Number of this process among those of the run; 0 alone writes the run."""
     return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
 
 

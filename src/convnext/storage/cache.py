@@ -31,7 +31,7 @@ def is_address(path: str | Path) -> bool:
 
 
 def download_cache() -> Path:
-    """Where the files lie."""
+    """Folder of the files."""
     return cache_folder() / "shards"
 
 

@@ -102,7 +102,7 @@ Connect = Callable[..., socket.socket]
 
 
 def opener_of(connect: Connect = socket.create_connection, until: float = math.inf) -> OpenerDirector:
-    """What opens addresses of the web: by `connect`, until that time, along redirects that `_Redirects` follows."""
+    """Opener of web addresses: by `connect`, until that time, along redirects that `_Redirects` follows."""
 
     def measured(kind: Callable[..., Any]) -> Callable[..., Any]:
         def connection_of(*arguments: Any, **options: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Where files are kept, and writing them whole or not at all."""
+"""Folders for files, and writing files whole or not at all."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from convnext.errors import InputError
 
 
 def cache_folder() -> Path:
-    """What can be fetched or made again lies here: `CONVNEXT_CACHE`, or ~/.cache/convnext."""
+    """Folder of files that can be fetched or made again: `CONVNEXT_CACHE`, or ~/.cache/convnext."""
     return Path(os.environ.get("CONVNEXT_CACHE") or Path.home() / ".cache" / "convnext")
 
 

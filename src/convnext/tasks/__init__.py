@@ -1,1 +1,1 @@
-"""What a run trains for: each task turns batches into a loss and a model into metrics; the loop is one for all."""
+"""Tasks of a run: each turns batches into a loss and a model into metrics; the loop is one for all."""

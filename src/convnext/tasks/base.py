@@ -1,4 +1,4 @@
-"""What the training loop asks of a task."""
+"""The interface of a task to the training loop."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ class Task(ABC):
         return [(sources[index], reason) for index, reason in batch.unreadable]
 
     def sources(self, batch: Any) -> list[str]:
-        """Where the batch's images come from."""
+        """Sources of the batch's images."""
         sources = self.train.sources
         return [sources[int(index)] for index in batch.indices]
 
@@ -121,7 +121,7 @@ class Task(ABC):
 
     @abstractmethod
     def meta(self) -> dict[str, Any]:
-        """What is stored with the weights, for everything after."""
+        """Metadata stored with the weights, for everything after."""
 
     @abstractmethod
     def finish(self, run: Run, device: torch.device, model: nn.Module) -> dict[str, float]:

@@ -36,7 +36,7 @@ class TaskDefinition(ABC):
     data_help: ClassVar[str]
     """Forms of data that the command takes."""
     default_recipes: ClassVar[str]
-    """Which recipe is taken where none is named, for the command's help."""
+    """Rule by which a recipe is chosen where none is named, for the command's help."""
     config: ClassVar[type[TrainConfig]]
     recipes: ClassVar[tuple[Recipe, ...]]
     reading_options: ClassVar[tuple[str, ...]] = ()
@@ -66,7 +66,7 @@ class TaskDefinition(ABC):
 
     @abstractmethod
     def next_commands(self, config: Any, data: str, out: Path) -> Sequence[str]:
-        """What can follow a training on `data` into `out`: commands to paste, with a word in capitals for what is
+        """Next steps after a training on `data` into `out`: commands to paste, with a word in capitals for what is
         not known."""
 
     def card_words(self, config: Any, classes: Sequence[str]) -> CardWords:
@@ -74,7 +74,7 @@ class TaskDefinition(ABC):
         raise InputError(f"`convnext {self.command}` has no words for a model card")
 
     def check(self, config: Any) -> tuple[list[str], list[str]]:
-        """What is in a data set, line by line, and what is wrong with it. `InputError` for a task that cannot say."""
+        """Contents of a data set, line by line, and faults. `InputError` for a task that cannot say."""
         raise InputError(f"`convnext {self.command}` has no --check")
 
     def predictor(self, source: str | Path, meta: dict[str, Any]) -> Any:

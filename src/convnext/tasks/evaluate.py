@@ -75,7 +75,7 @@ class Evaluator(ABC):
 
     @abstractmethod
     def answer(self, predictor: Any, batches: Iterable[Any], part: Any) -> Any:
-        """What the predictor says of all batches. Images that cannot be read are named in the log."""
+        """Answers of the predictor about all batches. Images that cannot be read are named in the log."""
 
     @abstractmethod
     def merge(self, answers: Sequence[Any]) -> Any:
@@ -106,7 +106,7 @@ class Evaluator(ABC):
         """Write pictures and further tables into a folder."""
 
     def calibration(self, predictor: Any, answers: Any, part: Any) -> dict[str, Any] | None:
-        """What `Predictor.calibrate` takes, fitted to answers about held-out images; None where there is nothing to
+        """A calibration for `Predictor.calibrate`, fitted to answers on held-out images; None where there is nothing to
         fit."""
         return None
 

@@ -1,4 +1,4 @@
-"""What a model was trained on, stored with its weights; of older runs, in the `config.json` beside them."""
+"""Data that a model was trained on, stored with its weights; of older runs, in the `config.json` beside them."""
 
 from __future__ import annotations
 

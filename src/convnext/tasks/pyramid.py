@@ -1,4 +1,4 @@
-"""What detection, segmentation and depth share: networks on the pyramid of a backbone."""
+"""Common to detection, segmentation and depth: networks on the pyramid of a backbone."""
 
 from __future__ import annotations
 

@@ -176,7 +176,7 @@ def short_side(models: Sequence[Measurement]) -> int | None:
 
 
 def digest_of(model: Measurement) -> list[str]:
-    """What is told apart: the source's name, and its weights' content."""
+    """Key of a source's measurements: its name, and its weights' content."""
     return [model.source, sha256_of(locate(model.source))]
 
 

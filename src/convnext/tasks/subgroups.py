@@ -215,7 +215,7 @@ def rows_of(found: Subgroups) -> list[dict[str, Any]]:
 
 
 def groups_stored(found: Subgroups) -> dict[str, Any]:
-    """What `groups.json` holds."""
+    """Content of `groups.json`."""
     groups = [
         {
             "by": group.by,

@@ -1,4 +1,4 @@
-"""What tasks with labels share: measuring on validation images while training, and what a run ends with."""
+"""Common to tasks with labels: measuring on validation images while training, and what a run ends with."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class SupervisedTask(Task):
 
     @abstractmethod
     def own_meta(self) -> dict[str, Any]:
-        """What it takes to build the model again, and to see images as it does."""
+        """Metadata to build the model again, and to see images as it does."""
 
     def advice(self) -> str | None:
         """Published weights to start from, where weights are random, images few, and channels and stem are theirs."""
@@ -127,7 +127,7 @@ class SupervisedTask(Task):
         return metrics
 
     def facts(self, run: Run, model: nn.Module, predictor: Any, answers: Any) -> dict[str, Any]:
-        """What the card says beside metrics, within a fortieth of the time that training took."""
+        """Facts for the card beside metrics, found within a fortieth of the time that training took."""
         seconds = min(MOST_SECONDS, training_seconds(run) / 40)
         counts = self.class_counts(answers)
         parts = {"train": self.train, "val": self.val}

@@ -45,7 +45,7 @@ log = logging.getLogger("convnext")
 def tensors_of(
     model: nn.Module, beside: Mapping[str, nn.Module], optimizers: Iterable[torch.optim.Optimizer]
 ) -> dict[str, Tensor]:
-    """What a checkpoint holds of a model, of modules beside it and of optimizers, by name; the tensors themselves, so
+    """Content of a checkpoint for a model, of modules beside it and of optimizers, by name; the tensors themselves, so
     that loading fills them."""
     tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
     for prefix, module in beside.items():

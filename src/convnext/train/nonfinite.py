@@ -20,7 +20,7 @@ class NonFinite:
         self.run.append(self.run.nonfinite, to_json(row))
 
     def advice(self) -> str:
-        """What to tell who started the run."""
+        """Message for the one who started the run."""
         where = f" (their images are in {self.run.nonfinite})" if self.run.nonfinite.is_file() else ""
         return (
             f"the loss or its gradient was not finite in {self.in_a_row} steps in a row{where}: "

@@ -1,4 +1,4 @@
-"""What a person watches while a run trains: a bar, a line an epoch, and curves."""
+"""Progress of a run for a person who watches: a bar, a line an epoch, and curves."""
 
 from __future__ import annotations
 

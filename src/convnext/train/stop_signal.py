@@ -1,4 +1,4 @@
-"""What can go wrong while training: being told to stop, and steps whose loss or gradient is not finite."""
+"""Signals that tell a training to stop."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a run's curves go: TensorBoard always, and the tracker that `--track` names."""
+"""Curves of a run for other programs: TensorBoard always, and the tracker that `--track` names."""
 
 from __future__ import annotations
 

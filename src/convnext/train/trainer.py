@@ -158,7 +158,7 @@ class Trainer:
         return (self.length.is_over and self.ended == self.step) or (patience is not None and self.waited >= patience)
 
     def train_epoch(self, progress: Progress) -> None:
-        """What is left of a pass over the training images."""
+        """Train on the rest of a pass over the training images."""
         self.model.train()
         done = self.step - self.ended
         self.loader.set_epoch(self.epoch, done)

@@ -1,4 +1,4 @@
-"""Which published weights a training from random ones could start from."""
+"""Published weights that a training from random ones could start from."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which member of the family a state dict is, from its shapes alone."""
+"""The family's member that a state dict is of, by its shapes alone."""
 
 from __future__ import annotations
 

@@ -139,7 +139,7 @@ def are_trained(source: str | Path | None) -> bool:
 
 
 def read_meta(source: str | Path) -> dict:
-    """What is known of the use of these weights, without reading them: classes, preprocessing, task, licence.
+    """Facts for the use of these weights, without reading them: classes, preprocessing, task, licence.
 
     It comes from the file's own metadata, from the shapes of a detector or segmenter of `weights.openmmlab`, from the
     table of published files, or from a `config.json` of transformers or timm beside it; empty if there is none of
@@ -168,7 +168,7 @@ def _published(path: Path) -> zoo.PublishedWeights | None:
 
 
 def read_own_meta(source: str | Path) -> dict | None:
-    """What this project wrote into the header of a weight file; None if it did not write it."""
+    """Metadata that this project wrote into the header of a weight file; None if it did not write it."""
     path = locate(source)
     if path.suffix != ".safetensors":
         return None

@@ -24,7 +24,7 @@ LISTED = 20  # keys of one kind named in a message
 
 @dataclass
 class LoadReport:
-    """What `load_weights` did beyond copying: one sentence each in `notes`."""
+    """Changes that `load_weights` made beyond copying: one sentence each in `notes`."""
 
     notes: list[str] = field(default_factory=list)
 

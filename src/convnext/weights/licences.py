@@ -33,7 +33,7 @@ RESTRICTIONS = {
 
 _FREE = {"bsd", "bsd-2-clause", "bsd-3-clause-clear", "isc", "unlicense", "cc0-1.0", "cc-by-4.0", "cc-by-3.0"}
 _HUB_NAMES = {"DINOv3": "dinov3-license", "FAIR-Noncommercial-Research": "fair-noncommercial-research-license"}
-"""What the Hugging Face Hub calls licences whose names there are others; to it their kind is "other"."""
+"""Names at the Hugging Face Hub of licences whose kind there is "other"."""
 _NAMES = {name.lower(): name for name in RESTRICTIONS}
 _UNSAID = {"", "unknown", "none"}
 _said: set[tuple[str, str]] = set()
@@ -73,8 +73,8 @@ def restriction_of(licence: str) -> str:
 
 
 def inherited(meta: Mapping[str, Any]) -> dict[str, str]:
-    """Of weights' metadata, what everything made from them carries on: a licence that restricts use, and whose it is;
-    else nothing."""
+    """Metadata that everything made from weights carries on: a licence that restricts use, and whose it is; else
+    nothing."""
     licence, source = licence_named(meta.get(LICENCE)), meta.get(LICENCE_FROM)
     if not restriction_of(licence):
         return {}

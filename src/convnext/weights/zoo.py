@@ -100,7 +100,7 @@ def download_published(entry: PublishedWeights) -> Path:
 
 
 def published_meta(entry: PublishedWeights) -> dict:
-    """What is known of these weights' use: variant, task, licence, the image size they were trained at, preprocessing
+    """Facts for the use of these weights: variant, task, licence, the image size they were trained at, preprocessing
     where it is not the papers', and classes."""
     known = {
         "variant": entry.variant,

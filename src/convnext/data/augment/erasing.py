@@ -13,7 +13,7 @@ from torch import Tensor
 
 
 class Rectangle(NamedTuple):
-    """What is erased of an image; its noise is drawn by `seed`."""
+    """Erased rectangle of an image; its noise is drawn by `seed`."""
 
     top: int
     left: int

@@ -197,7 +197,7 @@ def random_operations(step: Any, image: Image.Image) -> Image.Image:
 
 
 def operations(steps: Iterable[Any]) -> Iterator[Any]:
-    """Those of RandAugment."""
+    """Operations of RandAugment."""
     return (operation for step in steps for operation in getattr(step, "ops", ()))
 
 

@@ -162,7 +162,7 @@ def _add(tar: tarfile.TarFile, name: str, content: bytes) -> int:
 
 
 def _add_labels(tar: tarfile.TarFile, key: str, labels: list[int]) -> None:
-    """What other readers of WebDataset's form look for; ours reads the index."""
+    """Add labels under the names that other readers of WebDataset's form look for; ours reads the index."""
     if len(labels) == 1:
         _add(tar, f"{key}.cls", str(labels[0]).encode())
     elif labels:

@@ -161,7 +161,7 @@ def _digest_of_places(content: bytes) -> str | None:
 
 @dataclass(frozen=True)
 class _Index:
-    """What the index says: of each file, and of each image."""
+    """Content of the index: of each file, and of each image."""
 
     classes: tuple[str, ...]
     files: tuple[str, ...]

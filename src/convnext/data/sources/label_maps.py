@@ -33,7 +33,7 @@ LOWEST, HIGHEST = -(2**15), 2**16 - 1
 
 @dataclass(frozen=True)
 class LabelRules:
-    """What numbers in label maps mean, as stored with the weights of a segmenter.
+    """Meaning of the numbers in label maps, as stored with the weights of a segmenter.
 
     Args:
         ignore_index: the number of pixels that are ignored.

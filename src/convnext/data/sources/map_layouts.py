@@ -1,4 +1,4 @@
-"""Where images and their label maps lie.
+"""Layouts of images and their label maps.
 
     images/train/a.jpg  masks/train/a.png       images|image|img|imgs|JPEGImages|leftImg8bit, and
                                                 annotations|masks|labels|SegmentationClass|gtFine|...
@@ -40,7 +40,7 @@ _ENDS = (
     *(("", end) for end in ("_mask", "_masks", "_label", "_labels", "_L", "_gt", "_seg", "_segmentation")),
     ("_sat", "_mask"),
 )
-"""What names of images and of their maps end with."""
+"""Endings of the names of images and of their maps."""
 
 
 class MapPart(NamedTuple):

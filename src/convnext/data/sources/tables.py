@@ -151,7 +151,7 @@ def _read_csv(table: Path) -> tuple[list[str], list[tuple[int, dict[str, Any]]]]
 
 
 def _delimiter(table: Path, first: str) -> str:
-    """What stands between the columns, by the first line: of CSV, a comma, if there is one."""
+    """Separator of the columns, by the first line: of CSV, a comma, if there is one."""
     if table.suffix.lower() == ".tsv":
         return "\t"
     return next((each for each in ",;\t" if each in first), ",")

@@ -1,4 +1,4 @@
-"""What is said of whole images, as JSON: every number as the predictor gives it. Importing this takes seconds."""
+"""Answers about whole images, as JSON: every number as the predictor gives it. Importing this takes seconds."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 MOST_SAMPLES = 24
 SAMPLE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".avif")
-"""Of the files that browsers show, too."""
+"""Suffixes of image files that browsers show too."""
 
 
 def samples_in(folder: Path) -> list[Path]:

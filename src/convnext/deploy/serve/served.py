@@ -70,8 +70,8 @@ class ServedModel:
         return [kind for kind, can in kinds.items() if can]
 
     def facts(self) -> dict[str, Any]:
-        """What clients are told of the model: under "labels" its classes, and under "thresholds" the score of each from
-        which an object counts, which detectors alone have."""
+        """Description of the model for clients: under "labels" its classes, and under "thresholds", of detectors
+        alone, the score of each from which an object counts."""
         meta, task = read_meta(self.source), task_of_weights(self.source)
         licence = licence_named(meta.get(LICENCE))
         options = [] if self.is_embedder else [each for each in OPTIONS if each in task.answer_options]
@@ -100,7 +100,7 @@ class ServedModel:
             self.answer(self.kinds[0], [square.getvalue()], {})
 
     def answer(self, kind: str, contents: list[bytes], options: dict[str, Any]) -> list[Reply]:
-        """What the model says of each of the images, in their order.
+        """Answers about images, in their order.
 
         Args:
             kind: one of `kinds`.

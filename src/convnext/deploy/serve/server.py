@@ -35,7 +35,7 @@ MOST_CONNECTIONS = 512
 
 @dataclass(frozen=True)
 class Serving:
-    """What is served, and how.
+    """Settings of a server: its models, address and limits.
 
     Args:
         models: sources by name.

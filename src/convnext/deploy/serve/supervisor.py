@@ -55,7 +55,7 @@ class Supervisor:
         self.workers = workers or min(len(usable_cores()), MOST_DEFAULT_WORKERS)
         self.jobs, self.limits, self.metrics = jobs, limits, metrics
         self.facts: dict[str, dict[str, Any]] = {}
-        """What each model says of itself, by name."""
+        """Facts of each model, by its name."""
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:

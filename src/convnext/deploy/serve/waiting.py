@@ -40,7 +40,7 @@ class ImageJob:
     done: asyncio.Future[JobResult] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
     since: float = field(default_factory=time.monotonic)
     group: tuple[Any, ...] = field(init=False)
-    """What jobs of one batch have in common."""
+    """Key that jobs of one batch have in common."""
 
     def __post_init__(self) -> None:
         self.group = (self.kind, self.model, tuple(sorted(self.options.items())))

@@ -127,7 +127,7 @@ def _copy(offered: list[Path], folder: Path) -> list[str]:
 
 
 def _command(name: str, has_samples: bool) -> list[str]:
-    """What runs in the Space."""
+    """The Space's command."""
     plain = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-") or "model"
     words = ["convnext", "serve", f"{plain}=model", "--host", "0.0.0.0", "--port", str(PORT)]
     words += ["--framed-by", "https://huggingface.co"]  # whose page shows a Space in a frame

@@ -46,7 +46,7 @@ def _package() -> dict[str, bytes]:
 
 
 def _description(own: Distribution, about: str) -> dict[str, bytes]:
-    """What an installer reads of a wheel: requirements, commands, licence."""
+    """A wheel's metadata for installers: requirements, commands, licence."""
     wheel = "Wheel-Version: 1.0\nGenerator: convnext\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
     texts = {name: own.read_text(name) for name in ("METADATA", "entry_points.txt", "licenses/LICENSE")}
     return {f"{about}/{name}": (text or "").encode() for name, text in {**texts, "WHEEL": wheel}.items()}

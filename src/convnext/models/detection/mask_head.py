@@ -55,7 +55,7 @@ def mask_loss(
 
 
 def mask_targets(regions: list[Tensor], matches: list[Tensor], masks: list[Tensor], side: int) -> Tensor:
-    """What a mask head should answer, `[R, side, side]`: how much of each cell of a region its object covers."""
+    """Targets of a mask head, `[R, side, side]`: how much of each cell of a region its object covers."""
     return torch.cat(
         [
             roi_align(

@@ -1,4 +1,4 @@
-"""What a detector learns from."""
+"""Objects of an image, from which a detector learns."""
 
 from __future__ import annotations
 

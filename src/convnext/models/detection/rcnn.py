@@ -244,7 +244,7 @@ class RCNN(nn.Module):
         return losses
 
     def detect(self, groups: list[Group], regions: list[Tensor], sizes: list[tuple[int, int]]) -> list[Detections]:
-        """What is in each image, from its proposed regions."""
+        """Detections in each image, from its proposed regions."""
         counts = [len(boxes) for boxes in regions]
         answers: list[Tensor] = []
         for i, stage in enumerate(self.box_stages):
@@ -312,7 +312,7 @@ def padded(image: Tensor, divisor: int) -> Tensor:
 
 
 def share_of_regions(boxes: list[Tensor]) -> Tensor:
-    """What each region counts in a mean over images of their means over regions, `[R]`; `boxes` are of each image."""
+    """Weight of each region in a mean over images of their means over regions, `[R]`; `boxes` are of each image."""
     counts = torch.tensor([len(own) for own in boxes], device=boxes[0].device)
     return (1 / (len(boxes) * counts.float())).repeat_interleave(counts)
 

@@ -21,9 +21,9 @@ from convnext.native import SOURCES
 from convnext.native import compile as build
 
 LEVELS = ("0", "1", "2", "3")
-"""Of the pyramid, that regions are pooled from."""
+"""Levels of the pyramid that regions are pooled from."""
 STRIDES = (4, 8, 16, 32)
-"""Of those levels."""
+"""Strides of those levels."""
 SAMPLES = 2  # as in roi_align.c
 """Sampling points of a cell, on each side."""
 ROI_ALIGN_SOURCE = SOURCES / "roi_align.c"
@@ -59,7 +59,7 @@ class RegionPool(nn.Module):
 def torchvision_pool(
     side: int, regions: Tensor, image: Tensor, level: Tensor, maps: list[Tensor], samples: int = SAMPLES
 ) -> Tensor:
-    """The same by torchvision: R regions `[R, 4]` with their image and level to `[R, C, side, side]`."""
+    """Pooling by torchvision: R regions `[R, 4]` with their image and level to `[R, C, side, side]`."""
     regions = torch.nan_to_num(regions, 0, 0, 0)  # of which torchvision's kernel for CPUs dies
     places = torch.cat([image[:, None].to(regions.dtype), regions], 1)
     pooled = maps[0].new_zeros(regions.shape[0], maps[0].shape[1], side, side)

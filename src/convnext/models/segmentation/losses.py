@@ -1,4 +1,4 @@
-"""What a segmenter learns by: cross-entropy of all pixels or of the hard ones, and Dice."""
+"""Losses of a segmenter: cross-entropy of all pixels or of the hard ones, and Dice."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ def visible_depthwise_conv(x: Tensor, weight: Tensor, bias: Tensor | None, patch
 
 
 def place_tables(x: Tensor, patches: VisiblePatches) -> list[Tensor] | None:
-    """What the operators of `x`'s device look places up in, built once for a batch and a patch size; or None."""
+    """Tables of places for the operators of `x`'s device, built once for a batch and a patch size; or None."""
     if x.device.type == "cpu" and x.dtype in native.COMPILED_DTYPES and native.depthwise_available():
         return tile_tables(patches, x.shape[2])
     return slot_tables(patches) if x.device.type == "cuda" and gpu.triton_available() else None
@@ -81,7 +81,7 @@ def tile_tables(patches: VisiblePatches, p: int) -> list[Tensor]:
 
 
 def slot_tables(patches: VisiblePatches) -> list[Tensor]:
-    """What the CUDA kernels look neighbours up in: the visible patches' places, and the patch at each place."""
+    """Tables of neighbours for the CUDA kernels: the visible patches' places, and the patch at each place."""
 
     def build() -> list[Tensor]:
         from convnext.nn.triton.visible_depthwise import slot_table

@@ -113,7 +113,7 @@ def depthwise_weight_gradient(x: Tensor, grad: Tensor) -> Tensor:
 
 @functools.lru_cache(maxsize=64)
 def tile_table(height: int, width: int) -> Tensor:
-    """What each tile of a map sees, as `native.depthwise` takes it; those at its end may reach beyond it."""
+    """Input of each tile of a map, as `native.depthwise` takes it; tiles at the map's end may reach beyond it."""
     th, tw = (-(-size // -(-size // native.MAX_SIDE)) for size in (height, width))  # as equal as can be
     rows = torch.arange(1, height * width + 1, dtype=torch.int32, device="cpu").view(height, width)
     rows = F.pad(rows, (PADDING, PADDING + -width % tw, PADDING, PADDING + -height % th))

@@ -309,7 +309,7 @@ def _place(positions, chunks, WIDE: tl.constexpr, RUN: tl.constexpr, BLOCK: tl.c
 
 @triton.jit
 def _tile(row, last, image, positions, c, there, WIDE: tl.constexpr, ROWS: tl.constexpr):
-    """Where in memory ROWS positions of the channels lie, and which of them are there."""
+    """Addresses of ROWS positions of the channels, and which of them are there."""
     rows = row + tl.arange(0, ROWS)
     places = (image.to(tl.int64) * positions + rows)[:, None] * WIDE + c[None, :]
     return places, (rows < last)[:, None] & there[None, :]

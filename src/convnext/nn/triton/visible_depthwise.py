@@ -212,7 +212,7 @@ def _find_row(slots, image, row, column, h, w, TILES: tl.constexpr, RINGS: tl.co
 
 @triton.jit
 def _offset(patch, row, column, P: tl.constexpr, C: tl.constexpr, T: tl.constexpr):
-    """Where in memory a tile begins, given its patch and its row and column on the grid of tiles."""
+    """Address at which a tile begins, given its patch and its row and column on the grid of tiles."""
     return ((patch.to(tl.int64) * P + row % (P // T) * T) * P + column % (P // T) * T) * C
 
 
@@ -260,7 +260,7 @@ def _correlate(totals, values, grads, dy: tl.constexpr, dx: tl.constexpr, T: tl.
 
 @triton.constexpr_function
 def _source(k, tap, dy, dx, T):
-    """Which position of the tile (dy, dx) away the output at position k reads through a tap; -1 if none."""
+    """Position in the tile (dy, dx) away that the output at position k reads through a tap; -1 if none."""
     i, j = k // T + tap // 7 - 3 - dy * T, k % T + tap % 7 - 3 - dx * T
     return i * T + j if 0 <= i < T and 0 <= j < T else -1
 

@@ -1,4 +1,4 @@
-"""What only a person knows of a model: `about.yaml` beside its data or in its run."""
+"""Facts of a model that only a person knows: `about.yaml` beside its data or in its run."""
 
 from __future__ import annotations
 

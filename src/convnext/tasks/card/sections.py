@@ -34,7 +34,7 @@ MACHINE = {"recipe", "init", "data", "model", "device", "workers", "track", "kee
 
 
 def lead(stored: Stored) -> str:
-    """What the model is and reached, in two sentences."""
+    """The model and its result, in two sentences."""
     config = stored.config
     variant = find_variant(config.model)
     reached = f" Result: {escaped(stored.ending.reached)}." if stored.ending.reached else ""
@@ -62,7 +62,7 @@ def all_of(stored: Stored) -> list[Section]:
 
 
 def stated(stored: Stored, name: str) -> str:
-    """What a person stated, or that they did not, and where."""
+    """A person's statement, or that there is none, and where it would stand."""
     value = stored.about.get(name)
     return f"{NOT_STATED} (`{name}` in `{ABOUT}`)" if value in (None, "") else escaped(str(value))
 
@@ -93,7 +93,7 @@ def model(stored: Stored) -> str:
 
 
 def first_weights(config: TrainConfig) -> str:
-    """What training began with, and what of it stayed fixed."""
+    """First weights of the training, and what of them stayed fixed."""
     weights = code_span(shown_name(config.init)) if config.init else "random weights"
     return f"{weights}, the backbone frozen" if config.freeze_backbone else weights
 
@@ -303,7 +303,7 @@ def under_corruptions(stored: Stored) -> str:
 
 
 def failures(stored: Stored) -> str:
-    """Where the model is weakest, and what is not known of it."""
+    """Weakest classes and groups, and what is not known."""
     facts = [("Weakest", escaped(stored.ending.weakest) or "not known")]
     for gap in stored.groups.get("gaps", ()):
         if gap["low"] > 0:

@@ -1,4 +1,4 @@
-"""What is stored of a run: everything that its card is written from."""
+"""Everything of a run that its card is written from."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Stored(NamedTuple):
 
 
 def read_stored(run: Run) -> Stored:
-    """What is stored of a run that has ended."""
+    """Read a run that has ended."""
     task = task_of_run(run.path)
     config = task.config.from_dict(run.read_config())
     meta = read_own_meta(run.weights) or {}

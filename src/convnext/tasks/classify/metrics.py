@@ -31,7 +31,7 @@ LARGEST_MATRIX = 2000
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a model answered on M images with one label each.
+    """Answers of a model about M images with one label each.
 
     Args:
         indices: the images' places in the set `[M]`.
@@ -62,7 +62,7 @@ class Predictions:
 
 @dataclass(frozen=True)
 class MultiLabelPredictions:
-    """What a model answered on M images with any number of labels each.
+    """Answers of a model about M images with any number of labels each.
 
     Args:
         indices: the images' places in the set `[M]`.

@@ -41,7 +41,7 @@ def quality(predictions: Answers, thresholds: Sequence[float] | None = None) -> 
 
 
 def counts_of(predictions: Predictions) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of each class, the images that are right, that are answered with it, and that show it `[K]` each."""
+    """Images of each class that are right, that are answered with it, and that show it, `[K]` each."""
     right = predictions.targets[predictions.guesses == predictions.targets]
     columns = (right, predictions.guesses, predictions.targets)
     right_counts, answered, images = (np.bincount(c.numpy(), minlength=predictions.classes) for c in columns)

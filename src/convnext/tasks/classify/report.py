@@ -109,7 +109,7 @@ def _wrongness(predictions: Answers) -> tuple[Tensor, Tensor]:
 
 
 def _caption(predictions: Answers, place: int, names: Sequence[str]) -> str:
-    """What was answered, and what is true."""
+    """Answer and truth, for the caption of an image."""
     if isinstance(predictions, MultiLabelPredictions):
         scores, targets = predictions.logits[place].sigmoid(), predictions.targets[place]
         worst = int((scores - targets).abs().argmax())

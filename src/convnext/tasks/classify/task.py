@@ -154,7 +154,7 @@ class Classification(SupervisedTask):
         return ImageClassifier(model, self.train.classes, self.preprocessing, multi_label=self.config.multi_label)
 
     def own_meta(self) -> dict[str, Any]:
-        """What classes mean where their names are codes, whether there may be several, and the preprocessing."""
+        """Meanings of classes whose names are codes, whether there may be several, and the preprocessing."""
         return {
             "descriptions": descriptions_of(self.train.classes),
             "multi_label": self.config.multi_label,
@@ -181,7 +181,7 @@ class Classification(SupervisedTask):
 
 
 def preprocessing(config: ClassifyConfig) -> Preprocessing:
-    """What the network sees of an image: the paper's rule."""
+    """Preprocessing of an image for the network: the paper's rule."""
     standard = Preprocessing.standard(config.image_size, config.in_chans, config.white)
     if config.crop is not None:
         standard = replace(standard, crop=config.crop)

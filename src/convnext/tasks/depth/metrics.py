@@ -22,7 +22,7 @@ BINS = 16
 
 
 class MeasuredDepths(NamedTuple):
-    """What was measured on a set of images.
+    """Measurements on a set of images.
 
     Args:
         images: of each image its place in the set, the number of its known depths, and its errors.
@@ -63,7 +63,7 @@ def errors_by_depth(truth: np.ndarray, depths: np.ndarray) -> dict[int, tuple[in
 
 
 def estimate_batches(estimator: DepthEstimator, batches: Iterable[WholeBatch]) -> MeasuredDepths:
-    """What a depth estimator makes of all batches. Unreadable images are named in the log."""
+    """Measurements of a depth estimator on all batches. Unreadable images are named in the log."""
     measured = MeasuredDepths([], {})
     for batch in batches:
         for _, reason in batch.unreadable:

@@ -95,7 +95,7 @@ def read_depth_maps(data: str, scale: float, only: Collection[str]) -> tuple[dic
 
 
 def read_depth_data(config: DepthConfig) -> DepthData:
-    """What a run is trained on, and what it holds out. `InputError` for data of another form."""
+    """Training and validation data of a run. `InputError` for data of another form."""
     only = training_parts(config.data, find_map_parts(config.data, DEPTH_FOLDER))
     parts, faults = read_depth_maps(config.data, config.depth_scale, only)
     train, val, origin = divide_images(parts, HoldOut(config.val_fraction, config.hold_out_rule))
@@ -157,7 +157,7 @@ def usable_images(config: DepthConfig, data: DepthData) -> tuple[tuple[DepthSet,
 
 
 def check_depth_data(config: DepthConfig) -> tuple[list[str], list[str]]:
-    """What there is in a data set, line by line, and what is wrong with it; every image is opened.
+    """Contents of a data set, line by line, and what is wrong with them; every image is opened.
 
     `InputError` for what training would refuse.
     """

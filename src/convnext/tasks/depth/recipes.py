@@ -26,7 +26,7 @@ def depth_small_data_finetune(model: str) -> DepthConfig:
 
 
 def depth_values(model: str) -> DepthConfig:
-    """What both share."""
+    """Values that the recipes of this module share."""
     return DepthConfig(
         model=model,
         image_size=256,

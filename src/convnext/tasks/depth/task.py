@@ -110,7 +110,7 @@ class DepthEstimation(SupervisedTask):
         return DepthEstimator(model, self.transform, self.unit, depth_scale=self.config.depth_scale)
 
     def own_meta(self) -> dict[str, Any]:
-        """What it takes to build the model again, to see images as it does, and to read depth maps."""
+        """Metadata to build the model again, to see images as it does, and to read depth maps."""
         return {
             "model": self.config.model,
             "parts": upernet_parts(self.config),

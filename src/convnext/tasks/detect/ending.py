@@ -50,7 +50,7 @@ def weakest_objects(evaluations: Mapping[str, Any], data: DetectionSet) -> str:
 
 
 def _weakest_class(rows: list[dict[str, Any]], figure: str, *, classes: int) -> str:
-    """Of the rows of the table of classes."""
+    """The weakest class of the table's rows, in words."""
     if len(rows) == 1:
         only = "the only class" if classes == 1 else "the only class with validation objects"
         return f"{quoted(rows[0]['category'])} is {only}: {figure} {rows[0]['AP']:.3g} %"

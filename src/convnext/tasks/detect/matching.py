@@ -1,4 +1,4 @@
-"""Which objects of a set a detector found: each found box with the object it fits, image by image."""
+"""Matching of detections and objects: each found box with the object it fits, image by image."""
 
 from __future__ import annotations
 

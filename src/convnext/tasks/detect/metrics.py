@@ -71,7 +71,7 @@ class Result(NamedTuple):
 
 @torch.no_grad()
 def detect_batches(detector: Detector, batches: Iterable[DetectionBatch], data: DetectionSet) -> list[Result]:
-    """What a detector finds in all batches of `data`.
+    """Detections in all batches of `data`.
 
     Images that cannot be read are named in the log, and their objects count as missed.
     """
@@ -90,12 +90,12 @@ def detect_batches(detector: Detector, batches: Iterable[DetectionBatch], data: 
 
 
 def merge_results(parts: Sequence[list[Result]]) -> list[Result]:
-    """What several processes found in parts of a set, in the set's order: equal scores are ranked by it."""
+    """Detections of several processes in parts of a set, in the set's order: equal scores are ranked by it."""
     return sorted((row for part in parts for row in part), key=lambda row: row.image)
 
 
 def take_results(results: Sequence[Result], places: Sequence[int]) -> list[Result]:
-    """What was found in the images at some places of a set, numbered anew; one may come several times."""
+    """Detections in the images at some places of a set, numbered anew; one may come several times."""
     known: dict[int, list[Result]] = {}
     for row in results:
         known.setdefault(row.image, []).append(row)

@@ -34,7 +34,7 @@ class DetectionData(NamedTuple):
 
 
 def read_detection_data(config: DetectConfig) -> DetectionData:
-    """What a run is trained on, and what it holds out. `InputError` for data of another form."""
+    """Training and validation data of a run. `InputError` for data of another form."""
     only = training_parts(config.data, find_detection(config.data, config.format).parts)
     read = read_annotated(config.data, only=only, form=config.format)
     train, val, origin = divide_images(read.parts, HoldOut(config.val_fraction, config.hold_out_rule))
@@ -82,7 +82,7 @@ def training_images(train: DetectionSet, config: DetectConfig) -> tuple[Detectio
 
 
 def check_detection_data(config: DetectConfig) -> tuple[list[str], list[str]]:
-    """What there is in a data set and what was assumed of it, line by line, and what is left out.
+    """Contents of a data set and assumptions about it, line by line, and what is left out.
 
     Every image is opened. `InputError` for what training would refuse.
     """

@@ -109,7 +109,7 @@ def detect_small_data_finetune(model: str) -> DetectConfig:
 
 
 def detection_values(model: str) -> DetectConfig:
-    """What both share."""
+    """Values that the recipes of this module share."""
     return DetectConfig(
         model=model,
         image_size=320,

@@ -44,7 +44,7 @@ INHERITED = ("round_anchors", "code_weights", "roi_samples", "size_divisor", "av
 
 
 def inherited_parts(init: str | None) -> dict[str, Any]:
-    """Those that the detector `init` has; empty for first weights of another kind, or none."""
+    """Classes of the detector `init`; empty for first weights of another kind, or none."""
     parts = {} if init is None else read_meta(init).get("parts", {})
     return {name: parts[name] for name in INHERITED if name in parts}
 
@@ -167,7 +167,7 @@ class Detection(SupervisedTask):
         return Detector(model, self.val.classes, self.val.category_ids, self.transform)
 
     def own_meta(self) -> dict[str, Any]:
-        """What it takes to build the model again, and to see images as it does."""
+        """Metadata to build the model again, and to see images as it does."""
         return {
             "model": self.config.model,
             "category_ids": list(self.train.category_ids),

@@ -45,7 +45,7 @@ class Measured(NamedTuple):
 
 
 def segment_batches(segmenter: Segmenter, batches: Iterable[WholeBatch]) -> Measured:
-    """What a segmenter makes of all batches. Unreadable images are named in the log."""
+    """Measurements of a segmenter on all batches. Unreadable images are named in the log."""
     classes = len(segmenter.classes)
     matrix = np.zeros((classes, classes), dtype=np.int64)
     images = []
@@ -69,7 +69,7 @@ def merge_measured(parts: Sequence[Measured]) -> Measured:
 
 
 def take_measured(measured: Measured, places: Sequence[int]) -> Measured:
-    """What was measured of the images at some places of a set, numbered anew; one may come several times."""
+    """Measurements of the images at some places of a set, numbered anew; one may come several times."""
     known = {image.place: image for image in measured.images}
     images = [known[place]._replace(place=new) for new, place in enumerate(places) if place in known]
     matrix = np.zeros(measured.matrix.size, dtype=np.int64)

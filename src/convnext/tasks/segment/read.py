@@ -28,7 +28,7 @@ log = logging.getLogger("convnext")
 
 
 def rules_of(config: SegmentConfig) -> LabelRules:
-    """What numbers in the label maps of a run mean."""
+    """Meaning of the numbers in a run's label maps."""
     return LabelRules.read(config.ignore_index, config.reduce_zero_label, config.label_map)
 
 
@@ -42,7 +42,7 @@ class SegmentationData(NamedTuple):
 
 
 def read_segmentation_data(config: SegmentConfig, rules: LabelRules) -> SegmentationData:
-    """What a run is trained on, and what it holds out. `InputError` for data of another form."""
+    """Training and validation data of a run. `InputError` for data of another form."""
     only = training_parts(config.data, find_label_parts(config.data, config.format)[1])
     read = read_label_maps(config.data, rules, only=only, form=config.format)
     train, val, origin = divide_images(read.parts, HoldOut(config.val_fraction, config.hold_out_rule))
@@ -67,7 +67,7 @@ def examined(config: SegmentConfig, data: SegmentationData) -> tuple[Examined, S
 
 
 def check_segmentation_data(config: SegmentConfig) -> tuple[list[str], list[str]]:
-    """What there is in a data set, line by line, and what is wrong with it; every image is opened.
+    """Contents of a data set, line by line, and what is wrong with them; every image is opened.
 
     `InputError` for what training would refuse.
     """

@@ -108,7 +108,7 @@ def segment_small_data_finetune(model: str) -> SegmentConfig:
 
 
 def segmentation_values(model: str) -> SegmentConfig:
-    """What both share."""
+    """Values that the recipes of this module share."""
     return SegmentConfig(
         model=model,
         image_size=256,

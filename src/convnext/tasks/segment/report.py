@@ -35,7 +35,7 @@ def write_segmentation_report(
 
 
 def _percent(share: float) -> float | str:
-    """Of a class that has no figure, nothing."""
+    """A figure of a class as text; nothing for one that has none."""
     return "" if np.isnan(share) else round(100 * float(share), 2)
 
 

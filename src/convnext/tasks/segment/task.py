@@ -142,7 +142,7 @@ class Segmentation(SupervisedTask):
         return Segmenter(model, self.train.classes, self.transform, **self.testing())
 
     def own_meta(self) -> dict[str, Any]:
-        """What it takes to build the model again, to see images as it does, and to read label maps."""
+        """Metadata to build the model again, to see images as it does, and to read label maps."""
         return {
             "model": self.config.model,
             "parts": upernet_parts(self.config),

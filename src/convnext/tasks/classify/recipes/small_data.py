@@ -35,7 +35,7 @@ def small_data_finetune(model: str) -> ClassifyConfig:
 
 
 def small_data_values(model: str) -> ClassifyConfig:
-    """What both share."""
+    """Values that the recipes of this module share."""
     return ClassifyConfig(
         model=model,
         batch_size=32,

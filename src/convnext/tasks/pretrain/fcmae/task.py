@@ -165,7 +165,7 @@ class Pretraining(Task):
         return eval_loader(samples, self.preprocessing, batch_size=batch_size, workers=self.config.workers)
 
     def meta(self) -> dict[str, Any]:
-        """What it takes to build the model again, and to see images as it does."""
+        """Metadata to build the model again, and to see images as it does."""
         config = self.config
         return {
             "task": "pretrain",
