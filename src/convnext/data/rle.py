@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from faster_coco_eval.core import mask as codes
-from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def to_code(outline: Any, width: int, height: int) -> dict[str, Any]:
@@ -51,6 +52,8 @@ def bounded(polygon: list[float], width: int, height: int) -> list[float]:
 
 def to_masks(outlines: Sequence[Any], width: int, height: int) -> Tensor:
     """uint8 `[n, height, width]` of 0 and 1."""
+    import torch  # here, since forms of data are told apart without it
+
     if not outlines:
         return torch.zeros(0, height, width, dtype=torch.uint8)
     decoded = codes.decode([to_code(outline, width, height) for outline in outlines])  # [height, width, n]

@@ -153,7 +153,8 @@ def calibrated(trained, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tu
     weights = tmp_path_factory.mktemp("calibrated") / "detect.safetensors"
     shutil.copyfile(trained["detect"][0] / "model.safetensors", weights)
     store_meta(weights, {"calibration": {**read_meta(weights)["calibration"], "thresholds": [0.04, 0.9]}})
-    with Server(weights, "--workers", 1, "--device", "cpu", "--calibrated") as running:
+    # Of one thread a worker, as this process has: sums of several round otherwise.
+    with Server(weights, "--workers", 2, "--device", "cpu", "--calibrated") as running:
         yield weights, running
 
 
