@@ -69,7 +69,7 @@ class Classify(TaskDefinition):
         return classification_words(config, classes)
 
     def check(self, config: ClassifyConfig) -> tuple[list[str], list[str]]:
-        from convnext.data.check import check_images
+        from convnext.data.check.images import check_images
 
         data = self.read(config)[1]
         train = check_images("train", data.train, workers=config.workers)

@@ -55,7 +55,7 @@ class Fcmae(TaskDefinition):
         return pretraining_words(config)
 
     def check(self, config: PretrainConfig) -> tuple[list[str], list[str]]:
-        from convnext.data.check import check_images
+        from convnext.data.check.images import check_images
 
         return check_images("train", self.read(config)[1], workers=config.workers)
 

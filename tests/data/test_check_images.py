@@ -10,7 +10,7 @@ import pytest
 from making import fails
 
 from convnext import cli
-from convnext.data.check import class_lines
+from convnext.data.check.images import class_lines
 from convnext.data.image_set import ImageSet
 
 

@@ -1,0 +1,1 @@
+"""Checks of a data set: what is in it, and what is wrong with it."""
