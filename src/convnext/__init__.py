@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from convnext.models.detection.rcnn import create_detector
     from convnext.models.fcmae import create_fcmae
     from convnext.models.segmentation.upernet import create_segmenter
+    from convnext.tasks.check import DataCheck, check
     from convnext.tasks.evaluate import evaluate
     from convnext.tasks.load import load
     from convnext.variants import list_models
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
+    "DataCheck": "convnext.tasks.check",
     "DepthEstimator": "convnext.inference.depth",
     "DetectedObject": "convnext.inference.detector",
     "Detector": "convnext.inference.detector",
@@ -56,6 +58,7 @@ _HOME = {
     "TrainingResult": "convnext.api",
     "WeightsError": "convnext.errors",
     "benchmark": "convnext.deploy.benchmark",
+    "check": "convnext.tasks.check",
     "convert": "convnext.deploy.convert",
     "create_detector": "convnext.models.detection.rcnn",
     "create_fcmae": "convnext.models.fcmae",
@@ -79,6 +82,7 @@ _HOME = {
 }
 
 __all__ = [
+    "DataCheck",
     "DepthEstimator",
     "DetectedObject",
     "Detector",
@@ -96,6 +100,7 @@ __all__ = [
     "WeightsError",
     "__version__",
     "benchmark",
+    "check",
     "convert",
     "create_detector",
     "create_fcmae",

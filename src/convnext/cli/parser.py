@@ -6,6 +6,7 @@ from convnext import __version__
 from convnext.cli.analyze import ANALYSES
 from convnext.cli.benchmark import BENCHMARK
 from convnext.cli.card import CARD
+from convnext.cli.check import CHECK
 from convnext.cli.command import Command, Parser
 from convnext.cli.compare import COMPARE
 from convnext.cli.completion import COMPLETION
@@ -30,6 +31,7 @@ from convnext.cli.train import TRAINING
 COMMANDS: tuple[Command, ...] = (
     DEMO,
     MODELS,
+    CHECK,
     *TRAINING,
     EVALUATE,
     PREDICT,

@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
+from convnext.cli.check import print_check
 from convnext.cli.command import Command, Parser, add_json
 from convnext.config import RENAMED, TrainConfig
 from convnext.errors import InputError
@@ -163,16 +164,14 @@ def _run(task: TaskDefinition, args: argparse.Namespace) -> int | None:
     began = time.monotonic()  # importing torch takes its seconds of --hours
     from convnext.api import train
     from convnext.runs.directory import Run
+    from convnext.tasks.check import check_config
 
     given = given_options(args, task.config)
     if args.check:
         chosen = {name: value for name, value in given.items() if name != "batch_size"}  # which may be "auto"
-        summary, faults = task.check(task.config().override({**chosen, "data": args.data}))
-        if args.json:
-            print(to_json({"found": summary, "left_out": faults}))
-        else:
-            say("\n".join([*summary, *(f"left out {line}" for line in faults)]))
-        return 1 if faults else 0
+        workers = int(chosen["workers"]) if "workers" in chosen else None
+        found = check_config(task, task.config().override({**chosen, "data": args.data}), workers)
+        return print_check(found, as_one_object=args.json)
     if args.out is None:
         raise InputError("--out says where the run goes")
     how = {"recipe": args.recipe, "resume": args.resume, "overwrite": args.overwrite, "began": began}

@@ -26,6 +26,7 @@ from convnext.data.sources.metadata import find_metadata, read_metadata
 from convnext.data.sources.records import DataListing, ImageRecord, Members
 from convnext.data.sources.tables import TABLE_SUFFIXES, read_table, read_unlabelled_table
 from convnext.data.splits import (
+    HELD_OUT,
     UNDIVIDED,
     HoldOut,
     Origin,
@@ -160,6 +161,20 @@ def read_train_val(
     trained = chosen["train"]
     keys = [divided.entries[i].key for i in trained]
     return TrainingData(train, val, origin_of(settled, keys, lambda i: _identity(divided, trained[i])))
+
+
+def read_all_parts(
+    data: str | Path, *, hold_out: HoldOut, multi_label: bool = False, form: str | None = None
+) -> list[ImageSet]:
+    """The images of every part of `data`, for a check: as `read_train_val` has them, and those of test."""
+    divided, _ = divide_listing(read_listing(data, None, multi_label, form), hold_out, multi_label)
+    if not multi_label:
+        _check_classes(data, divided)
+    chosen: dict[str, list[int]] = {}
+    for index, entry in enumerate(divided.entries):
+        chosen.setdefault(entry.part, []).append(index)
+    parts = [part for part in ("train", *HELD_OUT) if part in chosen]
+    return [_select(data, divided, chosen[part], None, multi_label, part) for part in parts]
 
 
 def _identity(listing: DataListing, index: int) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 EXAMPLES_NAMED = 3
+EXAMPLES_KEPT = 1000
 
 
 @dataclass
@@ -16,11 +17,13 @@ class _Counted:
 
     def add(self, kind: str, example: str) -> None:
         self.counts[kind] = self.counts.get(kind, 0) + 1
-        if self.counts[kind] <= EXAMPLES_NAMED:
+        if self.counts[kind] <= EXAMPLES_KEPT:
             self.found.setdefault(kind, []).append(example)
 
     def lines(self) -> list[str]:
-        return [f"{kind}: {self.counts[kind]} ({', '.join(found)})" for kind, found in self.found.items()]
+        return [
+            f"{kind}: {self.counts[kind]} ({', '.join(found[:EXAMPLES_NAMED])})" for kind, found in self.found.items()
+        ]
 
 
 @dataclass

@@ -297,6 +297,19 @@ def divide_images(parts: Mapping[str, Part], hold_out: HoldOut) -> tuple[Part, P
     return train, val, origin_of(settled, [image.key for image in train.images], partial(_file_of, train.images))
 
 
+def divided_parts(data: object, parts: Mapping[str, Part], hold_out: HoldOut) -> dict[str, Part]:
+    """All parts of a data set by name, those that are undivided as training divides them.
+
+    `InputError` where nothing is to train on, or nothing can be held out.
+    """
+    trained = {name: parts[name] for name in training_parts(data, parts)}
+    train, val, _ = divide_images(trained, hold_out)
+    if not len(val.images):
+        raise InputError(f"{data}: one image alone cannot be divided into training and validation")
+    others = {name: part for name, part in parts.items() if name not in trained}
+    return {"train": train, held_out_part(trained) or "val": val, **others}
+
+
 def measured_images(
     data: object, parts: Mapping[str, Part], split: Split | None, origin: Origin | None
 ) -> tuple[Part, str]:

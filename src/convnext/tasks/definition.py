@@ -14,6 +14,7 @@ from convnext.config import TrainConfig
 from convnext.errors import InputError, WeightsError
 
 if TYPE_CHECKING:
+    from convnext.data.check.part import CheckedData
     from convnext.tasks.base import Task
     from convnext.tasks.card.words import CardWords
     from convnext.tasks.evaluate import Evaluator
@@ -73,8 +74,12 @@ class TaskDefinition(ABC):
         """Words of the task in a model card. `InputError` for a task that has none."""
         raise InputError(f"`convnext {self.command}` has no words for a model card")
 
-    def check(self, config: Any) -> tuple[list[str], list[str]]:
-        """Contents of a data set, line by line, and faults. `InputError` for a task that cannot say."""
+    def recognises(self, data: str) -> bool:
+        """Whether data are of a form that this task alone trains on, or this one before others."""
+        return False
+
+    def checked_data(self, config: Any) -> CheckedData:
+        """All parts of a data set, for `convnext check`. `InputError` for what training would refuse."""
         raise InputError(f"`convnext {self.command}` has no --check")
 
     def predictor(self, source: str | Path, meta: dict[str, Any]) -> Any:

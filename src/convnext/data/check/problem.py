@@ -1,4 +1,4 @@
-"""One thing that is wrong with a data set, whoever found it: the form that pages, tables and `exclude.csv` are made of."""
+"""The form of what is wrong with a data set, whoever found it: pages, tables and `exclude.csv` are made of it."""
 
 from __future__ import annotations
 

@@ -13,12 +13,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from convnext.data.images.decode import WHITE, decode_image, read_bytes
+from convnext.data.images.decode import WHITE, decode_image, read_bytes, upright_size_of_file
 from convnext.data.problems import Problems
 from convnext.data.rle import to_masks
 from convnext.data.sources.annotated import AnnotatedImage
 from convnext.data.sources.documents import read_json
-from convnext.data.sources.maps import MappedImage, MappedSet, check_sizes, size_of_file
+from convnext.data.sources.maps import MappedImage, MappedSet, check_sizes
 from convnext.errors import ImageError, InputError
 from convnext.models.segmentation.losses import IGNORED
 
@@ -212,8 +212,8 @@ def with_model_classes(data: SegmentationSet, classes: Sequence[str], where: str
     return replace(data, classes=tuple(classes), table=table), [n for n in data.classes if n not in classes]
 
 
-def examine_label_maps(data: SegmentationSet, faults: Problems, *, decode: bool = False) -> Examined:
-    """Reads every label map of a split, and the size of every image (with `decode`, its pixels).
+def examine_label_maps(data: SegmentationSet, faults: Problems) -> Examined:
+    """Reads every label map of a split, and the size of every image.
 
     Images that cannot be used are left out and added to `faults`. Numbers that are no class say that the classes, not
     some images, are wrong: they raise `InputError`, as does a split of which nothing is left or all is ignored.
@@ -222,7 +222,7 @@ def examine_label_maps(data: SegmentationSet, faults: Problems, *, decode: bool 
     def one(image: MappedImage) -> tuple[np.ndarray, np.ndarray] | str:
         try:
             numbers = data.numbers(image)
-            check_sizes(image, size_of_file(image.file, decode=decode), numbers, kind=LABEL_KIND)
+            check_sizes(image, upright_size_of_file(image.file), numbers, kind=LABEL_KIND)
         except ImageError as error:
             return str(error)
         return _counted(numbers)

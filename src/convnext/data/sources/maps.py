@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, Self, cast
 import numpy as np
 from PIL import Image
 
-from convnext.data.images.decode import WHITE, decode_image, read_bytes, upright_size
+from convnext.data.images.decode import WHITE
 from convnext.data.problems import Problems
 from convnext.data.sources.image_files import find_images, say_unread
 from convnext.data.splits import UNDIVIDED, held_out_part, part_of_name
@@ -93,12 +93,6 @@ def find_pairs(folder: Path, split: str, maps: str, faults: Problems, *, kind: s
         faults.add(f"{kind}s without an image", str(path))
     say_unread(unread)
     return tuple(pairs)
-
-
-def size_of_file(path: Path, *, decode: bool) -> tuple[int, int]:
-    """Width and height of an image, upright: from its header, or with `decode` from its pixels."""
-    content = read_bytes(path)
-    return decode_image(content, "RGB", name=str(path)).size if decode else upright_size(content, name=str(path))
 
 
 def check_sizes(image: MappedImage, size: tuple[int, int], values: np.ndarray, *, kind: str) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from convnext.errors import InputError
 from convnext.printing import command_line
 from convnext.tasks.classify.config import ClassifyConfig
 from convnext.tasks.classify.recipes.digits import digits
@@ -16,6 +17,7 @@ from convnext.tasks.definition import SMALL, TaskDefinition
 from convnext.variants import find_variant
 
 if TYPE_CHECKING:
+    from convnext.data.check.part import CheckedData
     from convnext.tasks.base import Task
     from convnext.tasks.card.words import CardWords
     from convnext.tasks.evaluate import Evaluator
@@ -68,13 +70,18 @@ class Classify(TaskDefinition):
 
         return classification_words(config, classes)
 
-    def check(self, config: ClassifyConfig) -> tuple[list[str], list[str]]:
-        from convnext.data.check.images import check_images
+    def recognises(self, data: str) -> bool:
+        from convnext.data.image_set import read_listing
 
-        data = self.read(config)[1]
-        train = check_images("train", data.train, workers=config.workers)
-        val = check_images(data.val.part, data.val, workers=config.workers)
-        return train[0] + val[0], train[1] + val[1]
+        try:
+            return len(read_listing(data, None, multi_label=True).classes) > 1
+        except InputError:
+            return False
+
+    def checked_data(self, config: ClassifyConfig) -> CheckedData:
+        from convnext.tasks.classify.check import checked_images
+
+        return checked_images(config)
 
     def predictor(self, source: str | Path, meta: dict[str, Any]) -> Any:
         from convnext.inference.classifier import build_classifier

@@ -12,6 +12,7 @@ from convnext.tasks.depth.config import DepthConfig
 from convnext.tasks.depth.recipes import depth_small_data, depth_small_data_finetune
 
 if TYPE_CHECKING:
+    from convnext.data.check.part import CheckedData
     from convnext.tasks.base import Task
     from convnext.tasks.card.words import CardWords
     from convnext.tasks.evaluate import Evaluator
@@ -56,10 +57,15 @@ class Depth(TaskDefinition):
 
         return depth_words(config)
 
-    def check(self, config: DepthConfig) -> tuple[list[str], list[str]]:
-        from convnext.tasks.depth.read import check_depth_data
+    def recognises(self, data: str) -> bool:
+        from convnext.tasks.depth.read import DEPTH_FOLDER
 
-        return check_depth_data(config)
+        return all((Path(data) / name).is_dir() for name in ("images", DEPTH_FOLDER))
+
+    def checked_data(self, config: DepthConfig) -> CheckedData:
+        from convnext.tasks.depth.check import checked_depths
+
+        return checked_depths(config)
 
     def predictor(self, source: str | Path, meta: dict[str, Any]) -> Any:
         from convnext.inference.depth import build_depth_estimator

@@ -17,9 +17,9 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from convnext.data.images.decode import WHITE, decode_image, read_bytes
+from convnext.data.images.decode import WHITE, decode_image, read_bytes, upright_size_of_file
 from convnext.data.problems import Problems
-from convnext.data.sources.maps import MappedImage, MappedSet, check_sizes, find_map_parts, find_pairs, size_of_file
+from convnext.data.sources.maps import MappedImage, MappedSet, check_sizes, find_map_parts, find_pairs
 from convnext.data.splits import HoldOut, Origin, divide_images, training_parts
 from convnext.errors import ImageError, InputError
 from convnext.tasks.depth.config import DepthConfig
@@ -104,8 +104,8 @@ def read_depth_data(config: DepthConfig) -> DepthData:
     return DepthData(train, val, origin, faults)
 
 
-def examine_depths(data: DepthSet, faults: Problems, *, decode: bool = False) -> tuple[DepthSet, Depths]:
-    """Reads every depth map of a part, and the size of every image (with `decode`, its pixels).
+def examine_depths(data: DepthSet, faults: Problems) -> tuple[DepthSet, Depths]:
+    """Reads every depth map of a part, and the size of every image.
 
     Images that cannot be used are left out and added to `faults`. `InputError` where nothing is left.
     """
@@ -113,7 +113,7 @@ def examine_depths(data: DepthSet, faults: Problems, *, decode: bool = False) ->
     def one(image: MappedImage) -> np.ndarray | str:
         try:
             depths = read_depths(image.map, data.scale)
-            check_sizes(image, size_of_file(image.file, decode=decode), depths, kind=DEPTH_KIND)
+            check_sizes(image, upright_size_of_file(image.file), depths, kind=DEPTH_KIND)
         except ImageError as error:
             return str(error)
         known = depths[depths > 0].astype(np.float64)
@@ -154,22 +154,6 @@ def usable_images(config: DepthConfig, data: DepthData) -> tuple[tuple[DepthSet,
     for line in data.faults.lines():
         log.warning("%s: left out %s", config.data, line)
     return (train, spread), val
-
-
-def check_depth_data(config: DepthConfig) -> tuple[list[str], list[str]]:
-    """Contents of a data set, line by line, and what is wrong with them; every image is opened.
-
-    `InputError` for what training would refuse.
-    """
-    train, val, _, faults = read_depth_data(config)
-    summary = []
-    for name, part in (("train", train), ("val", val)):
-        data, spread = examine_depths(part, faults, decode=True)
-        summary.append(
-            f"{name}: {len(data)} of {len(part)} images can be used, {spread.pixels:,} known depths from "
-            f"{spread.least:g} to {spread.most:g}, {spread.mean:.4g} on average"
-        )
-    return summary, faults.lines()
 
 
 def _first(faults: Problems) -> str:

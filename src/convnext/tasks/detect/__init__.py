@@ -19,6 +19,7 @@ from convnext.tasks.detect.recipes import (
 from convnext.variants import find_variant
 
 if TYPE_CHECKING:
+    from convnext.data.check.part import CheckedData
     from convnext.tasks.base import Task
     from convnext.tasks.card.words import CardWords
     from convnext.tasks.evaluate import Evaluator
@@ -68,10 +69,15 @@ class Detect(TaskDefinition):
 
         return detection_words(config, classes)
 
-    def check(self, config: DetectConfig) -> tuple[list[str], list[str]]:
-        from convnext.tasks.detect.read import check_detection_data
+    def recognises(self, data: str) -> bool:
+        from convnext.data.sources.detection import DETECTION_FORMATS
 
-        return check_detection_data(config)
+        return any(form.find(Path(data)) for form in DETECTION_FORMATS.values())
+
+    def checked_data(self, config: DetectConfig) -> CheckedData:
+        from convnext.tasks.detect.check import checked_objects
+
+        return checked_objects(config)
 
     def predictor(self, source: str | Path, meta: dict[str, Any]) -> Any:
         from convnext.inference.detector import build_detector

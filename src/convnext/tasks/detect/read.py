@@ -7,7 +7,6 @@ from collections import Counter
 from dataclasses import replace
 from typing import NamedTuple
 
-from convnext.data.images.decode import orientation, read_bytes
 from convnext.data.problems import Problems
 from convnext.data.sources.annotated import AnnotatedImage, DetectionSet
 from convnext.data.sources.detection import find_detection, read_annotated
@@ -17,9 +16,8 @@ from convnext.data.splits import (
     divide_images,
     training_parts,
 )
-from convnext.errors import ImageError, InputError
+from convnext.errors import InputError
 from convnext.tasks.detect.config import DetectConfig
-from convnext.tasks.detect.data import open_annotated
 
 log = logging.getLogger("convnext")
 
@@ -79,35 +77,3 @@ def training_images(train: DetectionSet, config: DetectConfig) -> tuple[Detectio
         advice = "; --masks false takes boxes alone" if counts["with an object without outline"] else ""
         raise InputError(f"{config.data}: no image with objects to train on: {'; '.join(unused) or 'none'}{advice}")
     return used, unused
-
-
-def check_detection_data(config: DetectConfig) -> tuple[list[str], list[str]]:
-    """Contents of a data set and assumptions about it, line by line, and what is left out.
-
-    Every image is opened. `InputError` for what training would refuse.
-    """
-    train, val, _, faults = read_detection_data(config)
-    _, unused = training_images(train, config)
-    summary = []
-    for name, part in (("train", train), ("val", val)):
-        objects = [a for image in part.images for a in image.annotations]
-        empty = sum(not image.annotations for image in part.images)
-        crowds, drawn = sum(a.crowd for a in objects), sum(a.outline is not None for a in objects)
-        summary.append(
-            f"{name}: {len(part)} images ({empty} without objects), {len(objects)} objects ({crowds} crowds, "
-            f"{drawn} with outlines)"
-        )
-        for image in part.images:
-            try:
-                open_annotated(image)
-                if orientation(read_bytes(image.file)) in (2, 3, 4):
-                    faults.note("images that EXIF turns or mirrors (were boxes drawn on them so?)", str(image.file))
-            except ImageError as error:
-                faults.add("images that cannot be used", str(error))
-    there = {a.label for image in train.images for a in image.annotations}
-    lacking = [name for label, name in enumerate(train.classes) if label not in there]
-    summary.append(f"{len(train.classes)} classes: {', '.join(train.classes[:20])}")
-    if lacking:
-        more = f" and {len(lacking) - 20} more" if len(lacking) > 20 else ""
-        summary.append(f"{len(lacking)} classes without an object in train: {', '.join(lacking[:20])}{more}")
-    return [*summary, *unused, *faults.notes()], faults.lines()

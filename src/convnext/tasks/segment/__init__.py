@@ -20,6 +20,7 @@ from convnext.tasks.segment.recipes import (
 from convnext.variants import find_variant
 
 if TYPE_CHECKING:
+    from convnext.data.check.part import CheckedData
     from convnext.tasks.base import Task
     from convnext.tasks.card.words import CardWords
     from convnext.tasks.evaluate import Evaluator
@@ -67,10 +68,15 @@ class Segment(TaskDefinition):
 
         return segmentation_words(config, classes)
 
-    def check(self, config: SegmentConfig) -> tuple[list[str], list[str]]:
-        from convnext.tasks.segment.read import check_segmentation_data
+    def recognises(self, data: str) -> bool:
+        from convnext.data.sources.map_layouts import find_map_layout
 
-        return check_segmentation_data(config)
+        return Path(data).is_dir() and bool(find_map_layout(Path(data)))
+
+    def checked_data(self, config: SegmentConfig) -> CheckedData:
+        from convnext.tasks.segment.check import checked_label_maps
+
+        return checked_label_maps(config)
 
     def predictor(self, source: str | Path, meta: dict[str, Any]) -> Any:
         from convnext.inference.segmenter import build_segmenter

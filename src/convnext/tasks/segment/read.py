@@ -64,24 +64,3 @@ def examined(config: SegmentConfig, data: SegmentationData) -> tuple[Examined, S
         log.warning("%s: left out %s", config.data, line)
     say_unmeasured(val.pixels.tolist(), data.val.classes)
     return train, val.data
-
-
-def check_segmentation_data(config: SegmentConfig) -> tuple[list[str], list[str]]:
-    """Contents of a data set, line by line, and what is wrong with them; every image is opened.
-
-    `InputError` for what training would refuse.
-    """
-    train, val, _, faults = read_segmentation_data(config, rules_of(config))
-    summary = []
-    for name, part in (("train", train), ("val", val)):
-        examined = examine_label_maps(part, faults, decode=True)
-        data, pixels, _ = examined
-        total = max(1, int(pixels.sum()))
-        summary.append(f"{name}: {len(data)} of {len(part)} images can be used, {total:,} pixels with a class")
-        summary += [
-            f"  {100 * count / total:6.2f} %  {label}"
-            for label, count in zip(part.classes, pixels.tolist(), strict=True)
-        ]
-        if name == "train" and (line := missing_classes(examined)):
-            summary.append(line)
-    return summary, faults.lines()

@@ -12,6 +12,7 @@ from convnext.tasks.pretrain.fcmae.config import PretrainConfig
 from convnext.tasks.pretrain.fcmae.recipes import fcmae, fcmae_digits, fcmae_small_data
 
 if TYPE_CHECKING:
+    from convnext.data.check.part import CheckedData
     from convnext.tasks.base import Task
     from convnext.tasks.card.words import CardWords
 
@@ -54,10 +55,15 @@ class Fcmae(TaskDefinition):
 
         return pretraining_words(config)
 
-    def check(self, config: PretrainConfig) -> tuple[list[str], list[str]]:
-        from convnext.data.check.images import check_images
+    def recognises(self, data: str) -> bool:
+        return True  # any images
 
-        return check_images("train", self.read(config)[1], workers=config.workers)
+    def checked_data(self, config: PretrainConfig) -> CheckedData:
+        from convnext.data.check.part import CheckedData, lines_of_images, part_of_images
+        from convnext.data.problems import Problems
+
+        part = part_of_images(self.read(config)[1])
+        return CheckedData([part], Problems(), lambda unreadable: lines_of_images(part, unreadable[0]), [])
 
     def predictor(self, source: str | Path, meta: dict[str, Any]) -> Any:
         from convnext.inference.classifier import build_classifier

@@ -7,10 +7,10 @@ import shutil
 from pathlib import Path
 
 import pytest
+from convnext.data.check.images import class_lines
 from making import fails
 
 from convnext import cli
-from convnext.data.check.images import class_lines
 from convnext.data.image_set import ImageSet
 
 

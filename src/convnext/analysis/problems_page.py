@@ -1,0 +1,133 @@
+"""One HTML page of what is wrong with a data set, with the images themselves, side by side where they are copies."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from html import escape
+from io import BytesIO
+from itertools import groupby
+
+from convnext.analysis.page import STYLE
+from convnext.data.check.problem import KINDS, Problem
+from convnext.data.images.decode import decode_image
+from convnext.errors import ImageError
+from convnext.printing import counted, printable
+
+MOST_OF_A_KIND = 100
+"""Problems of a kind that are shown; the table has all."""
+SIDE_BY_SIDE = 6
+THUMBNAIL = 160  # pixels
+
+PAGE_STYLE = """
+nav ul { columns: 18rem; padding-left: 1.2rem; } article { border-top: 1px solid #bbb; padding: 0.6rem 0; }
+article:focus { outline: 3px solid #2b6cb0; outline-offset: 2px; } article p { margin: 0.2rem 0; }
+.images { display: flex; flex-wrap: wrap; gap: 0.8rem; } .images figure { margin: 0; max-width: 14rem; }
+.images img, .unseen { width: 160px; height: 160px; object-fit: contain; background: #eee; }
+.unseen { display: flex; align-items: center; justify-content: center; color: #444; }
+figcaption { font-size: 0.8rem; overflow-wrap: anywhere; } figcaption b { color: #9b2c2c; }
+pre { overflow-x: auto; white-space: pre-wrap; } kbd { border: 1px solid #999; border-radius: 3px; padding: 0 0.3rem; }
+.skip { position: absolute; left: -99rem; } .skip:focus { left: 1rem; background: #fff; color: #000; }
+@media (prefers-color-scheme: dark) { .images img, .unseen { background: #333; } .unseen { color: #ddd; }
+figcaption b { color: #feb2b2; } }
+"""
+
+KEYS = """
+const problems = [...document.querySelectorAll("article")];
+document.addEventListener("keydown", event => {
+  const step = {j: 1, k: -1}[event.key];
+  if (!step || event.ctrlKey || event.metaKey || event.altKey) return;
+  const at = problems.indexOf(document.activeElement);
+  const next = problems[at < 0 ? 0 : at + step];
+  if (next) { next.focus(); next.scrollIntoView({block: "nearest"}); }
+});
+"""
+
+
+def problems_page(
+    data: str,
+    found: Sequence[str],
+    left_out: Sequence[str],
+    problems: Sequence[Problem],
+    captions: Mapping[str, str],
+    read: Callable[[str], bytes],
+) -> str:
+    """The page, which needs nothing beside it and no network.
+
+    Args:
+        data: where the data lie.
+        found: lines on their contents.
+        left_out: lines on what training leaves out.
+        problems: those of one kind one after another.
+        captions: of images, by path.
+        read: gives an image file's content by its path. `ImageError` if it cannot be read.
+    """
+    kinds = [(kind, list(own)) for kind, own in groupby(problems, key=lambda problem: problem.kind)]
+    links = "\n".join(
+        f'<li><a href="#{escape(kind)}">{escape(KINDS[kind].title)}</a>: {len(own):,}</li>' for kind, own in kinds
+    )
+    nav = f'<nav aria-label="Kinds of problems">\n<ul>\n{links}\n</ul>\n</nav>' if kinds else "<p>No problem found.</p>"
+    lines = escape(printable("\n".join([*found, *(f"left out {line}" for line in left_out)])))
+    sections = "\n".join(_section(kind, own, captions, read) for kind, own in kinds)
+    title = f"What is in {escape(printable(data))}"
+    keys = "<p>Keys: <kbd>j</kbd> and <kbd>k</kbd> go to the next problem and back. Nothing here deletes a file.</p>"
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{title}</title>\n<style>{STYLE}{PAGE_STYLE}</style>\n</head>\n<body>\n"
+        f'<a class="skip" href="#problems">Skip to the problems</a>\n<main>\n<h1>{title}</h1>\n'
+        f'<pre tabindex="0" aria-label="Contents">{lines}</pre>\n<div id="problems">{nav}</div>\n{keys}\n{sections}\n'
+        f"</main>\n<script>{KEYS}</script>\n</body>\n</html>\n"
+    )
+
+
+def _section(kind: str, problems: Sequence[Problem], captions: Mapping[str, str], read: Callable[[str], bytes]) -> str:
+    title, reading = KINDS[kind]
+    more = f" The first {MOST_OF_A_KIND} of {len(problems):,} are shown." if len(problems) > MOST_OF_A_KIND else ""
+    articles = "\n".join(
+        f'<article id="{escape(kind)}-{number}" tabindex="0">\n<h3>{escape(_heading(problem))}</h3>\n'
+        f"<p>{escape(printable(problem.words))}</p>\n{''.join(_images(problem, captions, read))}</article>"
+        for number, problem in enumerate(problems[:MOST_OF_A_KIND], start=1)
+    )
+    return (
+        f'<section aria-labelledby="{escape(kind)}">\n'
+        f'<h2 id="{escape(kind)}">{escape(title)} ({len(problems):,})</h2>\n'
+        f"<p>{escape(reading)}{more}</p>\n{articles}\n</section>"
+    )
+
+
+def _heading(problem: Problem) -> str:
+    names = [printable(path.rpartition("/")[2]) for path in problem.paths[:2]]
+    more = f" and {len(problem.paths) - 2} more" if len(problem.paths) > 2 else ""
+    return " and ".join(names) + more if names else problem.part or "the data"
+
+
+def _images(problem: Problem, captions: Mapping[str, str], read: Callable[[str], bytes]) -> Iterator[str]:
+    if not problem.paths:
+        return
+    yield '<div class="images">\n'
+    for path in problem.paths[:SIDE_BY_SIDE]:
+        name, about = escape(printable(path)), escape(printable(captions.get(path, "")))
+        picture = _thumbnail(path, read)
+        seen = (
+            f'<img src="{picture}" alt="{name}" loading="lazy">'
+            if picture
+            else '<div class="unseen">cannot be shown</div>'
+        )
+        mark = "<br><b>may be left out</b>" if path in problem.leave_out else ""
+        yield f"<figure>{seen}<figcaption>{name}<br>{about}{mark}</figcaption></figure>\n"
+    yield "</div>\n"
+    if len(problem.paths) > SIDE_BY_SIDE:
+        yield f"<p>and {counted(len(problem.paths) - SIDE_BY_SIDE, 'more image')}</p>\n"
+
+
+def _thumbnail(path: str, read: Callable[[str], bytes]) -> str:
+    """The image as a data address; nothing for one that cannot be read."""
+    try:
+        image = decode_image(read(path), "RGB", name=path)
+    except (ImageError, KeyError):
+        return ""
+    image.thumbnail((THUMBNAIL, THUMBNAIL))
+    file = BytesIO()
+    image.save(file, "JPEG", quality=80)
+    return f"data:image/jpeg;base64,{b64encode(file.getvalue()).decode()}"

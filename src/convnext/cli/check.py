@@ -1,0 +1,83 @@
+"""`convnext check`, and what `--check` of the training commands prints."""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from convnext.cli.command import Command, Parser, add_json, add_out
+from convnext.errors import InputError
+from convnext.printing import counted, say, to_json
+from convnext.tasks.registry import TASKS
+
+if TYPE_CHECKING:
+    from convnext.tasks.check import DataCheck
+
+NAMED = 3
+"""Problems of a kind that are printed."""
+
+
+def _options(command: Parser) -> None:
+    command.add_argument("data", metavar="DATA", help="what `train` or `pretrain` takes")
+    command.add_argument(
+        "--task",
+        choices=[task.name for task in TASKS],
+        help="what DATA are for; without, what their form says: boxes, label maps, depth maps, classes, images",
+    )
+    command.add_argument(
+        "--format", metavar="NAME", help="form of DATA, where there are annotations of several: coco, yolo, voc, ..."
+    )
+    command.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="an option of the task's training, by its name"
+    )
+    command.add_argument("--workers", type=int, metavar="N", help="processes that read images; without, one a core")
+    add_out(command, "write index.html (problems with their images), problems.csv, exclude.csv and check.json there")
+    add_json(command, "one JSON object: counts of images, objects and classes by part, and of problems")
+
+
+def _run(args: argparse.Namespace) -> int:
+    from convnext.cli.train import set_options
+    from convnext.tasks.check import check
+
+    options = set_options(args.set)
+    if args.format is not None:
+        options["format"] = args.format
+    if args.workers is not None and args.workers < 0:
+        raise InputError(f"--workers must be at least 0, not {args.workers}")
+    found = check(args.data, task=args.task, out=args.out, workers=args.workers, **options)
+    status = print_check(found, as_one_object=args.json)
+    if args.out is not None and not args.json:
+        say(f"{args.out / 'index.html'} shows all; {args.out / 'exclude.csv'} lists what may be left out")
+    return status
+
+
+def print_check(found: DataCheck, *, as_one_object: bool) -> int:
+    """Print a check; returns the exit status: 1 where something cannot be used, or lies in two parts."""
+    from convnext.tasks.check import as_json
+
+    kinds = Counter(problem.kind for problem in found.problems)
+    if as_one_object:
+        print(to_json(as_json(found)))
+    else:
+        say("\n".join([*found.found, *(f"left out {line}" for line in found.left_out), *problem_lines(found)]))
+    return 1 if found.left_out or kinds["leak"] or kinds["unreadable"] else 0
+
+
+def problem_lines(found: DataCheck) -> list[str]:
+    """Number of problems of each kind, and the first of them."""
+    from convnext.data.check.problem import KINDS
+
+    lines = []
+    for kind, count in Counter(problem.kind for problem in found.problems).items():
+        lines.append(f"{KINDS[kind].title}: {count:,}")
+        own = [problem for problem in found.problems if problem.kind == kind]
+        for problem in own[:NAMED]:
+            names = ", ".join(problem.paths[:2]) + (f" and {len(problem.paths) - 2} more" if problem.paths[2:] else "")
+            lines.append(f"  {names}{': ' if names else ''}{problem.words}")
+        if count > NAMED:
+            lines.append(f"  and {counted(count - NAMED, 'more', 'more')}")
+    return lines
+
+
+CHECK = Command("check", "say what is in a data set, and what is wrong with it", _options, _run)

@@ -1,0 +1,41 @@
+"""Images with label maps, for `convnext check`."""
+
+from __future__ import annotations
+
+from convnext.data.check.part import CheckedData, file_part
+from convnext.data.sources.label_maps import examine_label_maps, missing_classes
+from convnext.data.sources.segmentation import read_label_maps
+from convnext.data.splits import HoldOut, divided_parts
+from convnext.tasks.segment.config import SegmentConfig
+from convnext.tasks.segment.read import rules_of
+
+
+def checked_label_maps(config: SegmentConfig) -> CheckedData:
+    """All parts of a data set; every label map is read. `InputError` for what training would refuse."""
+    read = read_label_maps(config.data, rules_of(config), form=config.format)
+    sets = divided_parts(config.data, read.parts, HoldOut(config.val_fraction, config.hold_out_rule))
+    usable = {name: examine_label_maps(data, read.faults) for name, data in sets.items()}
+    lacking = missing_classes(usable["train"])
+    parts = [
+        file_part(
+            name,
+            [image.file for image in data.images],
+            classes=data.classes,
+            pixels=dict(zip(data.classes, pixels.tolist(), strict=True)),
+        )
+        for name, (data, pixels, _) in usable.items()
+    ]
+
+    def found(unreadable: list[set[int]]) -> list[str]:
+        summary = []
+        for part, without in zip(parts, unreadable, strict=True):
+            pixels = part.pixels or {}
+            total = sum(pixels.values())
+            used = f"{len(part) - len(without)} of {len(sets[part.name])} images can be used"
+            summary.append(f"{part.name}: {used}, {total:,} pixels with a class")
+            summary += [f"  {100 * count / max(1, total):6.2f} %  {label}" for label, count in pixels.items()]
+            if part.name == "train" and lacking:
+                summary.append(lacking)
+        return summary
+
+    return CheckedData(parts, read.faults, found, [])
