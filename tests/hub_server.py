@@ -151,9 +151,10 @@ def handler_of(hub: Hub) -> type[BaseHTTPRequestHandler]:
                     repository.files[value["path"]] = base64.b64decode(value["content"])
                 elif line["key"] == "lfsFile":
                     repository.files[value["path"]] = hub.objects[value["oid"]]
-                else:
-                    assert line["key"] == "deletedFile", line
+                elif line["key"] == "deletedFile":
                     del repository.files[value["path"]]
+                else:
+                    raise ValueError(line)
             self.answer(
                 {"commitUrl": f"{hub.address}/{self.name()}/commit/{repository.sha}", "commitOid": repository.sha}
             )

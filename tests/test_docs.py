@@ -52,21 +52,20 @@ def commands_in_docstrings() -> list[str]:
 @pytest.mark.parametrize("command", commands_in_docstrings())
 def test_commands_in_docstrings_parse_and_name_weights_that_exist(command):
     cli.build_parser().parse_args(shlex.split(command)[1:])
-    for name in re.findall(r"--init (convnext\w+)", command):
-        assert name in {entry.name for entry in list_weights()}
+    assert not set(re.findall(r"--init (convnext\w+)", command)) - {entry.name for entry in list_weights()}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_and_pictures_are_there(page):
-    for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
-        assert (page.parent / target).exists(), target
+    targets = re.findall(r"\]\(([^)#]+)\)", page.read_text())
+    assert not [target for target in targets if not (page.parent / target).exists()]
 
 
 def test_published_names_in_the_documents_exist():
     known = {entry.name for entry in list_weights()}
-    for page in PAGES:
-        for name in re.findall(r"--init (convnext\w+)", page.read_text()):
-            assert name in known
+    named = {name for page in PAGES for name in re.findall(r"--init (convnext\w+)", page.read_text())}
+    assert named
+    assert named <= known
 
 
 def test_the_file_tree_of_the_readme_is_the_real_one():

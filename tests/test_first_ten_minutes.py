@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from vacuous import nonempty
 
 PAGE = Path(__file__).parent.parent / "docs" / "first-ten-minutes.md"
 CLASSES = {"church": "n03028079", "fish": "n01440764", "dog": "n02102040"}
@@ -53,7 +54,7 @@ def test_it_is_what_happens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
             for number, image in enumerate(images, 1):
                 shutil.copy(image, tmp_path / "photos" / part / name / f"{number:03}.jpg")
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    for command, expected in transcript(PAGE.read_text()):
+    for command, expected in nonempty(transcript(PAGE.read_text())):
         if command.startswith("pip install"):
             continue
         how = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "check": False}

@@ -5,7 +5,9 @@ from collections import defaultdict
 from pathlib import Path
 
 import pytest
+from vacuous import vacuous
 
+TESTS = Path(__file__).parent
 PACKAGE = Path(__file__).parents[1] / "src" / "convnext"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
@@ -54,3 +56,36 @@ def test_tasks_are_told_apart_by_the_registry_alone() -> None:
                 if names & {value for value in values if isinstance(value, str)}:
                     compared.append(f"{file.relative_to(PACKAGE)}:{node.lineno}")
     assert compared == []
+
+
+def test_no_assertion_is_about_a_collection_that_may_be_empty() -> None:
+    """Which is true of a test that has found nothing; `vacuous.nonempty` says that there is something."""
+    found = [
+        f"{path.relative_to(TESTS)}:{each}"
+        for path in sorted(TESTS.rglob("*.py"))
+        for each in vacuous(path.read_text())
+    ]
+    assert found == []
+
+
+@pytest.mark.parametrize(
+    ("lines", "found"),
+    [
+        ("assert all(x > 0 for x in found())", ["3: found()"]),
+        ("for x in found():\n        assert x > 0", ["3: found()"]),
+        ("for x in found():\n        for y in (1, 2):\n            assert x > y", ["3: found()"]),
+        ("for x in (1, 2):\n        for y in x.found():\n            assert y", ["4: x.found()"]),
+        ("rows = found()\n    assert all(rows)\n    assert all(x for x in rows)", ["5: rows"]),
+        ("rows = [x for x in (1, 2) if x > 3]\n    assert all(x for x in rows)", ["4: rows"]),
+        ("for x in nonempty(found()):\n        assert x > 0", []),
+        ("rows = found()\n    assert rows\n    assert all(x for x in rows)", []),
+        ("rows = found()\n    assert len(rows) == 3\n    for x in enumerate(rows):\n        assert x", []),
+        ("for x in (1, 2):\n        assert x > 0", []),
+        ("for x in range(20):\n        assert x >= 0", []),
+        ("for x, y in zip(found(), (1, 2), strict=True):\n        assert x == y", []),
+        ("for x in found():\n        print(x)", []),
+        ("assert all(rows)", []),
+    ],
+)
+def test_assertions_about_nothing_are_found(lines: str, found: list[str]) -> None:
+    assert [str(each) for each in vacuous(f"CONSTANT = 1\ndef test():\n    {lines}\n")] == found

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from making import FAST, fails
+from vacuous import nonempty
 
 from convnext import cli
 from convnext.cli.command import Parser
@@ -33,7 +34,7 @@ def said(capsys: pytest.CaptureFixture, *argv: str) -> str:
 def test_each_option_says_what_it_takes_and_means(command) -> None:
     parser = Parser(prog="x", add_help=not command.own_help)
     command.options(parser)
-    for action in parser._actions:
+    for action in nonempty(parser._actions):
         if action.help == argparse.SUPPRESS:
             continue
         assert action.help, action.dest
@@ -64,7 +65,7 @@ def test_help_shows_the_values_of_the_recipe(order: tuple[str, ...], capsys: pyt
 @pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name)
 def test_all_options_are_shown_on_demand(task, capsys: pytest.CaptureFixture) -> None:
     text = said(capsys, *task.command.split(), "--help-all")
-    for name in task.config().to_dict().keys() - {"recipe", "data", *task.config.FIXED}:
+    for name in nonempty(task.config().to_dict().keys() - {"recipe", "data", *task.config.FIXED}):
         assert f"--{name.replace('_', '-')} " in text
     assert "more options" not in text
 
@@ -124,7 +125,7 @@ def test_schema_has_every_command_and_option(capsys: pytest.CaptureFixture) -> N
     assert found["evaluate"]["required"] == ["source", "data"]
     assert found["pack"]["properties"]["shard-mb"]["type"] == "integer"
     for definition in found.values():
-        assert all(each["description"] for each in definition["properties"].values())
+        assert all(each["description"] for each in nonempty(definition["properties"].values()))
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -16,6 +16,7 @@ from peers import foreign_model, randomise
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from vacuous import nonempty
 
 import convnext
 from convnext import InputError, cli
@@ -175,7 +176,7 @@ def test_there_and_back_nothing_changes(layout: str, tmp_path: Path) -> None:
     convnext.convert(there, tmp_path / "back.safetensors", "official")
     before, after = load_file(source), load_file(tmp_path / "back.safetensors")
     assert before.keys() == after.keys()
-    assert all(torch.equal(before[key], after[key]) for key in before)
+    assert all(torch.equal(before[key], after[key]) for key in nonempty(before))
     kept, meta = read_meta(source), read_meta(tmp_path / "back.safetensors")
     assert {key: meta[key] for key in kept} == kept
     assert meta["layout"] == layout

@@ -17,6 +17,7 @@ import torch
 from making import FAST_SEGMENT, fails, make_depths, make_folder, make_scenes
 from peers import randomise
 from PIL import Image
+from vacuous import nonempty
 
 import convnext
 from convnext import InputError, WeightsError, cli
@@ -119,7 +120,7 @@ def test_an_export_is_a_source_like_another(
     folder = make_folder(tmp_path / "colours")
     images = sorted((folder / "val").rglob("*.png"))
     own, exported = (convnext.load(source, device="cpu") for source in (weights, onnx_file))
-    for mine, theirs in zip(own(images, top_k=5), exported(images, top_k=5), strict=True):
+    for mine, theirs in nonempty(zip(own(images, top_k=5), exported(images, top_k=5), strict=True)):
         assert [one["label"] for one in mine] == [one["label"] for one in theirs]
         np.testing.assert_allclose([a["score"] for a in mine], [a["score"] for a in theirs], atol=1e-5)
     np.testing.assert_allclose(own.embed(images), exported.embed(images), atol=1e-4)
@@ -308,7 +309,7 @@ def test_scores_without_pytorch(multi_label: bool, tmp_path: Path) -> None:
     labels = PortableClassifier(*found)
     answers = labels.labels([labels.prepare(image), labels.prepare(image.rotate(90))], 5)
     own = convnext.load(path)([image, image.rotate(90)], top_k=5)
-    for mine, theirs in zip(own, answers, strict=True):
+    for mine, theirs in nonempty(zip(own, answers, strict=True)):
         assert [one["label"] for one in mine] == [one["label"] for one in theirs]
         np.testing.assert_allclose([a["score"] for a in mine], [a["score"] for a in theirs], atol=1e-6)
     assert portable(str(source), "classify") is None
@@ -323,7 +324,7 @@ def test_a_file_that_takes_pixels(form: str, tmp_path: Path) -> None:
     path = export(source, tmp_path / f"x{FORMATS[form]}", format=form, pixels=True).path
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (75, 101, 3), dtype=np.uint8))
     own, exported = convnext.load(source, device="cpu", backend="torch"), convnext.load(path)
-    for mine, theirs in zip(own(image), exported(image), strict=True):
+    for mine, theirs in nonempty(zip(own(image), exported(image), strict=True)):
         assert mine["label"] == theirs["label"]
         assert mine["score"] == pytest.approx(theirs["score"], abs=1e-5)
     if form == "onnx":

@@ -13,6 +13,7 @@ from making import FAST_DETECT, fails, make_objects
 from PIL import Image
 from torch import Tensor
 from torchvision.ops import box_iou
+from vacuous import nonempty
 
 import convnext
 from convnext import InputError, cli
@@ -85,7 +86,7 @@ DETECTORS: dict[str, dict[str, Any]] = {
 def test_what_is_exported_computes_the_networks_answer(kind: str, tmp_path: Path) -> None:
     """Run by PyTorch, without an exporter."""
     model = convnext.load(make_detector(tmp_path / "own.safetensors", **DETECTORS[kind]), device="cpu").model
-    for image in images_of(SIZES):
+    for image in nonempty(images_of(SIZES)):
         with torch.inference_mode():
             own, found = model([image])[0], [each[0] for each in detect(model, image[None])]
         assert bool(len(own.scores)) == (kind not in ("nothing", "outside"))
@@ -111,7 +112,7 @@ def test_both_engines_find_what_the_network_finds(backend: str, mask_rcnn: tuple
     images = images_of(SIZES)
     with torch.inference_mode():
         expected = own(images)
-    assert all(len(each.scores) > 20 for each in expected)
+    assert all(len(each.scores) > 20 for each in nonempty(expected))
     for one, another in zip(expected, exported.model(images), strict=True):
         assert_same_objects(one, another)
 
@@ -130,9 +131,9 @@ def test_other_detectors(form: str, kind: str, tmp_path: Path, caplog: pytest.Lo
     images = images_of(SIZES)
     with torch.inference_mode():
         expected = own(images)
-    for backend in {"onnx": ["onnxruntime", "openvino"], "openvino": ["openvino"]}[form]:
+    for backend in nonempty({"onnx": ["onnxruntime", "openvino"], "openvino": ["openvino"]}[form]):
         found = convnext.load(done.path, backend=backend).model(images)
-        for one, another in zip(expected, found, strict=True):
+        for one, another in nonempty(zip(expected, found, strict=True)):
             assert bool(len(one.scores)) != nothing
             assert_same_objects(one, another)
 
@@ -175,11 +176,11 @@ def test_an_export_is_a_source_like_another(
     export(run, file, images=data / "val")
     first, second = (convnext.evaluate(str(source), str(data), device="cpu") for source in (run, file))
     assert first.keys() == second.keys()
-    for name, value in first.items():
+    for name, value in nonempty(first.items()):
         assert second[name] == pytest.approx(value, abs=0.1), name
     image = sorted((data / "val").iterdir())[0]
     own, exported = (convnext.load(source, device="cpu") for source in (run, file))
-    for mine, theirs in zip(own(image, 0.01), exported(image, 0.01), strict=True):
+    for mine, theirs in nonempty(zip(own(image, 0.01), exported(image, 0.01), strict=True)):
         assert mine["score"] == pytest.approx(theirs["score"], abs=1e-3)
     capsys.readouterr()
     rows = []

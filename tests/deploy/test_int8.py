@@ -15,6 +15,7 @@ import torch
 from making import FAST_SEGMENT, fails, make_depths, make_scenes
 from openvino import opset15 as op
 from PIL import Image
+from vacuous import nonempty
 
 import convnext
 from convnext import InputError, cli
@@ -88,7 +89,7 @@ def test_matrices_are_held_in_8_bits_and_norms_compute_in_full(
     assert held == matrices
     quantised = [each.input_value(0).get_node().get_type_name() for each in model.get_ops() if is_rounding(each)]
     assert len(quantised) >= 30
-    for each in model.get_ops():
+    for each in nonempty(model.get_ops()):
         if each.get_type_name() in ("MVN", "ReduceL2", "ReduceMean", "Divide"):
             assert not any(is_rounding(each.input_value(i).get_node()) for i in range(each.get_input_size()))
     assert out.with_suffix(".bin").stat().st_size < 0.27 * (run / "model.safetensors").stat().st_size

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from making import FAST, make_folder
 from PIL import Image
+from vacuous import nonempty
 
 from convnext import cli
 
@@ -106,7 +107,7 @@ def test_training_goes_to_the_end(task: str, messy: Path, tmp_path: Path) -> Non
     assert cli.main([*command, "--batch-size", str(size), "--max-unreadable", "0.6", "--out", str(out)]) == 0
     listed = (out / "unreadable.txt").read_text().splitlines()
     reasons = {}
-    for line in listed:
+    for line in nonempty(listed):
         name, _, reason = line.removeprefix(f"{messy}/train/red/").partition(": ")
         assert name not in reasons, f"{name} is listed twice"
         reasons[name] = reason

@@ -15,6 +15,7 @@ import pytest
 import torch
 from making import FAST, fails, make_folder
 from safetensors.torch import load_file
+from vacuous import nonempty
 
 from convnext import cli
 from convnext.data.image_set import read_train_val
@@ -77,7 +78,7 @@ def test_a_signal_ends_every_state(state: str, number: int, colours: Path, tmp_p
     assert cli.main([*arguments[:5], "--resume"]) == 0
     assert cli.main([*arguments[:4], str(tmp_path / "whole"), *arguments[5:]]) == 0
     found, expected = (load_file(tmp_path / name / "model.safetensors") for name in ("run", "whole"))
-    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    assert all(torch.equal(found[name], expected[name]) for name in nonempty(expected))
     assert json.loads((tmp_path / "run" / "result.json").read_text())["top1"] >= 0
 
 

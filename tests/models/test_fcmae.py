@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from torch.nn import functional as F
+from vacuous import nonempty
 
 from convnext import create_fcmae, create_model, list_models, load_weights, save_weights
 from convnext.models.masking import random_patches
@@ -73,7 +74,7 @@ def test_visible_encoder_equals_masked_dense(name, size, stem, patch, channels, 
     stride = model.encoder.total_stride
     assert ours.shape == (2, model.encoder.dims[-1], size[0] // stride, size[1] // stride)
     assert relative_error(ours, theirs) < 1e-5
-    for key, gradient in gradients.items():
+    for key, gradient in nonempty(gradients.items()):
         assert relative_error(gradient, expected[key]) < 1e-5, key
 
 
@@ -84,7 +85,7 @@ def test_visible_encoder_equals_masked_dense_in_fp64(name, size, stem, patch, ch
     ours, gradients = outputs_and_gradients(model.encode, model, images.double(), mask)
     theirs, expected = outputs_and_gradients(model.encode_masked_dense, model, images.double(), mask)
     assert relative_error(ours, theirs) < 1e-10
-    for key, gradient in gradients.items():
+    for key, gradient in nonempty(gradients.items()):
         assert relative_error(gradient, expected[key]) < 1e-10, key
 
 

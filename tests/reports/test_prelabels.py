@@ -11,6 +11,7 @@ import pytest
 from annotating import Parts, make_truth
 from making import FAST_DETECT, fails, make_objects
 from PIL import Image
+from vacuous import nonempty
 
 from convnext import cli
 from convnext.data.image_set import read_split
@@ -55,7 +56,7 @@ def test_what_is_written_is_read(form: str, masks: bool, truth: Parts, tmp_path:
         ours = {truth["train"].classes[a.label]: a for a in image.annotations}
         theirs = {found.parts[""].classes[a.label]: a for a in read[image.key].annotations}
         assert ours.keys() == theirs.keys()
-        for name, a in ours.items():
+        for name, a in nonempty(ours.items()):
             assert theirs[name].box == pytest.approx(a.box, abs=1.01)
             if masks and form != "voc":
                 own, other = (to_masks([e.outline], image.width, image.height) for e in (a, theirs[name]))

@@ -17,6 +17,7 @@ import torch
 from making import make_folder
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from vacuous import nonempty
 
 from convnext.api import train
 from convnext.config import TrainConfig, option
@@ -156,7 +157,7 @@ def test_a_method_of_two_views_with_a_momentum_encoder_resumes_exactly(
     kept = everything(whole)
     assert any(name.startswith("extra.") for name in kept)
     assert not torch.equal(kept["extra.head.weight"], kept["model.head.weight"])
-    assert all("extra" not in name for name in load_file(whole / "model.safetensors"))
+    assert all("extra" not in name for name in nonempty(load_file(whole / "model.safetensors")))
 
     begun = tmp_path / "begun"
     shutil.copytree(whole, begun)
@@ -166,7 +167,7 @@ def test_a_method_of_two_views_with_a_momentum_encoder_resumes_exactly(
     assert 1 < BUILT[-1].told[0][0] < 6
     again = everything(begun)
     assert kept.keys() == again.keys()
-    assert all(torch.equal(kept[name], again[name]) for name in kept)
+    assert all(torch.equal(kept[name], again[name]) for name in nonempty(kept))
     losses = [[row["loss"] for row in Run(run).rows()] for run in (whole, begun)]
     assert losses[0] == losses[1]
 

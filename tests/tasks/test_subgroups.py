@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from making import evaluated, fails, rows_of
+from vacuous import nonempty
 
 from convnext import cli
 from convnext.tasks.subgroups import group_names
@@ -32,7 +33,7 @@ def test_groups_equal_a_computation_by_hand(
             right.setdefault((by, value), []).append(row["right"] == "True")
     ours = {(each["by"], each["group"]): each for each in found["groups"]}
     assert ours.keys() == right.keys()
-    for key, own in right.items():
+    for key, own in nonempty(right.items()):
         assert ours[key]["images"] == len(own)
         assert ours[key]["metrics"]["top1"] == pytest.approx(100 * sum(own) / len(own), abs=1e-4)
         low, high = ours[key]["intervals"]["top1"]
@@ -50,7 +51,7 @@ def test_groups_of_every_task(trained: tuple[str, Path, Path], tmp_path: Path, c
     found = evaluated(capsys, run, data, "--split", "all", "--by", "size,brightness,camera", "--out", tmp_path / "out")
     everything = found["groups"][0]
     assert everything["by"] == "all"
-    for name, value in everything["metrics"].items():
+    for name, value in nonempty(everything["metrics"].items()):
         assert value == pytest.approx(found[name], abs=1e-4), name
     assert {each["by"] for each in found["groups"]} >= {"size", "brightness", "camera", "size × camera"}
     assert rows_of(tmp_path / "out" / "groups.csv")

@@ -11,6 +11,7 @@ import pytest
 import torch
 from making import FAST, FAST_DETECT, fails, make_objects
 from safetensors.torch import load_file
+from vacuous import nonempty
 
 from convnext import cli
 from convnext.runs.directory import Run
@@ -165,7 +166,7 @@ def test_a_resumed_run_is_the_same(colours: Path, tmp_path: Path, clock: Clock) 
     clock.now += 10_000  # the time between a stop and a resume does not count
     train(colours, run, *options, "--resume")
     again = load_file(run / "model.safetensors")
-    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert all(torch.equal(first[name], again[name]) for name in nonempty(first))
 
 
 @pytest.mark.parametrize("task", ["detect", "pretrain"])

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
+from vacuous import nonempty
 
 from convnext.train import muon
 from convnext.train.muon import COEFFICIENTS, TOGETHER, Muon, batches, in_bf16, orthogonal
@@ -52,7 +53,7 @@ def test_it_steps_as_torch_s_does_and_takes_over_its_state(bf16: bool, monkeypat
             optimizer.step()
         if step == 2:
             pair[1].load_state_dict(pair[0].state_dict())
-    for a, b, start in zip(theirs, ours, first, strict=True):
+    for a, b, start in nonempty(zip(theirs, ours, first, strict=True)):
         assert (a - b).norm() < 0.05 * (a - start).norm()  # what bf16's rounding makes of so small matrices
         torch.testing.assert_close(pair[0].state[a]["momentum_buffer"], pair[1].state[b]["momentum_buffer"])
 

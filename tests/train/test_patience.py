@@ -10,6 +10,7 @@ import pytest
 import torch
 from making import FAST, FAST_SEGMENT, fails, make_scenes
 from safetensors.torch import load_file
+from vacuous import nonempty
 
 from convnext import cli
 from convnext.runs.directory import Run
@@ -39,7 +40,7 @@ def test_a_resumed_run_has_waited_as_long(colours: Path, tmp_path: Path) -> None
     shutil.rmtree(max((run / "checkpoints").glob("epoch-*")))
     assert train(colours, run, *options, "--resume") == [1, 2, 3, 4]
     again = load_file(run / "model.safetensors")
-    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert all(torch.equal(first[name], again[name]) for name in nonempty(first))
     assert train(colours, run, *options, "--resume") == [1, 2, 3, 4]  # it has ended, and ends again
     assert train(colours, run, *options[:-1], "4", "--resume") == [1, 2, 3, 4, 5]
     assert json.loads((run / "config.json").read_text())["patience"] == 4

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from making import FAST, fails
+from vacuous import nonempty
 
 from convnext import cli
 from convnext.runs.directory import Run
@@ -67,7 +68,7 @@ def wandb_records(run: Path) -> Iterator:
     from wandb.proto.wandb_internal_pb2 import Record
 
     wandb.teardown()  # it writes to the last, beside the program
-    for path in sorted(run.glob("wandb/offline-*/*.wandb")):
+    for path in nonempty(sorted(run.glob("wandb/offline-*/*.wandb"))):
         content, place = path.read_bytes(), 7
         while place + 7 <= len(content):
             length, kind = int.from_bytes(content[place + 4 : place + 6], "little"), content[place + 6]

@@ -12,6 +12,7 @@ import pytest
 from annotating import as_coco, as_cvat, as_labelme, as_yolo, make_truth
 from making import make_scenes
 from PIL import Image
+from vacuous import nonempty
 
 from convnext.data.problems import Problems
 from convnext.data.rle import from_mask
@@ -69,7 +70,7 @@ def test_layouts(layout: str, scenes: Path, tmp_path: Path) -> None:
     root = moved(scenes, tmp_path, LAYOUTS[layout])
     expected, found = labels_of_all(scenes, LabelRules(9)), labels_of_all(root, LabelRules(9))
     assert list(found) == ["train", "val"]
-    for part, images in expected.items():
+    for part, images in nonempty(expected.items()):
         assert [Path(key).stem.split("_")[0] for key in found[part]] == [Path(key).stem for key in images]
         for own, other in zip(images.values(), found[part].values(), strict=True):
             assert np.array_equal(own, other)
@@ -139,8 +140,8 @@ def test_colours_are_classes(name: str, scenes: Path, tmp_path: Path) -> None:
     (root / name).write_text(LISTS[name])
     expected, found = labels_of_all(scenes, LabelRules(9)), labels_of_all(root, LabelRules())
     assert read_label_maps(root, LabelRules()).parts["train"].classes == ("sky", "ground", "box")
-    for part, images in expected.items():
-        assert all(np.array_equal(labels, found[part][key]) for key, labels in images.items())
+    for part, images in nonempty(expected.items()):
+        assert all(np.array_equal(labels, found[part][key]) for key, labels in nonempty(images.items()))
 
 
 def test_a_colour_that_is_no_class_is_named(scenes: Path, tmp_path: Path) -> None:
@@ -175,10 +176,10 @@ def test_outlines_are_drawn_as_label_maps(write: Callable, tmp_path: Path) -> No
     assert val.classes == ("background", *native.classes)
     assert set(val.classes) == {"background", "square", "circle"}
     truth = {image.key: image for image in objects["val"].images}
-    for place, image in enumerate(val.images):
+    for place, image in nonempty(enumerate(val.images)):
         labels, other = val.open(place)[1], native.open(place)[1]
         assert np.array_equal(np.where(labels == 0, IGNORED, labels - 1), other)
-        for each in truth[image.key].annotations:
+        for each in nonempty(truth[image.key].annotations):
             x0, y0, x1, y1 = (round(side) for side in each.box)
             assert val.classes[labels[(y0 + y1) // 2, (x0 + x1) // 2]] == objects["val"].classes[each.label]
         covered = sum(each.area for each in truth[image.key].annotations)
@@ -226,7 +227,7 @@ def test_camvid_as_published_is_camvid(real_images: Path, tmp_path: Path) -> Non
                 (tmp_path / target).mkdir(exist_ok=True)
                 (tmp_path / target / source.name).symlink_to(source)
     found = read_label_maps(tmp_path, LabelRules()).parts
-    for part, data in native.items():
+    for part, data in nonempty(native.items()):
         assert [image.key for image in found[part].images] == [image.key for image in data.images]
         assert all(np.array_equal(found[part].open(n)[1], data.open(n)[1]) for n in range(0, len(data), 40))
     assert [name.lower() for name in native["train"].classes][:2] == list(found["train"].classes[:2])

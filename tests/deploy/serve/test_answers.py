@@ -16,6 +16,7 @@ import pytest
 from faster_coco_eval.core import mask as codes
 from PIL import Image
 from serving import Server, forms_of
+from vacuous import nonempty
 
 import convnext
 
@@ -41,7 +42,7 @@ def decoded(task: str, answer: dict[str, Any]) -> dict[str, Any]:
         return {**answer, "objects": objects}
     if task == "segment":
         labels = np.full((answer["height"], answer["width"]), 9999, dtype=np.uint16)
-        for each in answer["segments"]:
+        for each in nonempty(answer["segments"]):
             inside = mask_of(each["mask"])
             labels[inside] = each["class"]
             assert each["share"] == inside.mean()
@@ -74,9 +75,9 @@ def predictors(trained) -> Iterator[dict[str, Any]]:
 @pytest.mark.parametrize("task", ["classify", "detect", "segment", "depth"])
 def test_an_answer_is_the_predictors_to_the_last_digit(task: str, server: Server, trained, predictors) -> None:
     options = {"classify": {"top_k": 2}, "detect": {"threshold": 0.0}}.get(task, {})
-    for path in trained[task][1][:3]:
+    for path in nonempty(trained[task][1][:3]):
         expected = as_json(task, predictors[task], path, **options)
-        for form, request in forms_of([path.read_bytes()], model=task, **options).items():
+        for form, request in nonempty(forms_of([path.read_bytes()], model=task, **options).items()):
             found = server.client.post("/v1/predict", **request)
             assert found.status_code == 200, (form, found.text)
             assert found.json()["model"] == task
@@ -110,7 +111,7 @@ def test_an_answer_does_not_depend_on_its_neighbours(server: Server, trained, pr
         return server.client.post("/v1/predict", **request)
 
     with ThreadPoolExecutor(16) as pool:
-        for (task, paths), found in zip(asked, pool.map(lambda each: ask(*each), asked), strict=True):
+        for (task, paths), found in nonempty(zip(asked, pool.map(lambda each: ask(*each), asked), strict=True)):
             assert found.status_code == 200, found.text
             assert found.json()["answers"] == [alone[task, path] for path in paths]
 
@@ -190,7 +191,7 @@ def test_exports_are_served(trained, tmp_path: Path) -> None:
     file = convnext.export(run, tmp_path / "x.onnx").path
     own: Any = convnext.load(file, backend="onnxruntime")
     with Server(f"mine={file}", "--workers", 1, "--backend", "onnxruntime") as running:
-        for path in images[:4]:
+        for path in nonempty(images[:4]):
             found = running.post("/v1/predict", path.read_bytes()).json()
             assert found["model"] == "mine"
             assert found["answers"][0]["labels"] == own(path)

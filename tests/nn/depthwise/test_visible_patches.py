@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch.nn import functional as F
+from vacuous import nonempty
 
 from convnext.models.masking import random_patches
 from convnext.nn.depthwise.visible_patches import tile_tables, visible_depthwise_conv
@@ -47,7 +48,7 @@ def test_output_and_gradients_equal_those_of_whole_maps(images, p, grid, channel
     patches, x, weight, bias, grad = case(images, p, grid, channels, ratio)
     ours = results(visible_depthwise_conv(x, weight, bias, patches), x, weight, bias, grad)
     theirs = results(exact(patches, x, weight, bias), x, weight, bias, grad)
-    for mine, other in zip(ours, theirs, strict=True):
+    for mine, other in nonempty(zip(ours, theirs, strict=True)):
         assert mine.shape == other.shape
         assert relative_error(mine, other) < 1e-5
 
@@ -97,7 +98,7 @@ def test_compiled_equals_eager():
     compiled = torch.compile(run, fullgraph=True)
     ours = results(compiled(x, weight, bias), x, weight, bias, grad)
     theirs = results(run(x, weight, bias), x, weight, bias, grad)
-    for mine, other in zip(ours, theirs, strict=True):
+    for mine, other in nonempty(zip(ours, theirs, strict=True)):
         assert relative_error(mine, other) < 1e-6
 
 

@@ -6,6 +6,7 @@ Without a GPU they run in Triton's interpreter, and are compiled for one besides
 import pytest
 import torch
 from torch.nn import functional as F
+from vacuous import nonempty
 
 from convnext.nn.block import Block
 from convnext.nn.norm import GRN
@@ -70,7 +71,7 @@ def test_output_and_gradients_are_those_of_autograd_in_fp64(kernels, shape, dtyp
     found = kernels.triton_mlp_backward(grad, x, hidden, norms, w1, gamma, beta, w2)
     if version == 1:
         found = [*found[:3], *found[5:]]
-    for value, expected in zip(found, gradients, strict=True):
+    for value, expected in nonempty(zip(found, gradients, strict=True)):
         assert error(value, expected) < TOLERANCE[dtype]
 
 
@@ -96,7 +97,7 @@ def test_channels_that_are_nowhere_active_have_finite_gradients(kernels):
     w1[:5], b1[:5] = 0, 0
     _, hidden, norms = kernels.triton_mlp_forward(x, *weights, True)
     assert (norms[:, :5] == 0).all()
-    for value in kernels.triton_mlp_backward(grad, x, hidden, norms, w1, gamma, beta, w2):
+    for value in nonempty(kernels.triton_mlp_backward(grad, x, hidden, norms, w1, gamma, beta, w2)):
         assert value.isfinite().all()
 
 

@@ -14,6 +14,7 @@ import torch
 from making import FAST_DETECT, fails, make_objects
 from PIL import Image
 from safetensors.torch import load_file
+from vacuous import nonempty
 
 import convnext
 from convnext import cli
@@ -96,7 +97,7 @@ def test_boxes_of_a_resized_copy_are_the_same_within_a_pixel(run: Path, objects:
     copy = image.resize((image.width * 3, image.height * 3), Image.Resampling.NEAREST)
     transform = detector.transform
     same = detector.find([transform(image)] * 2, [(image.height, image.width), (copy.height, copy.width)])
-    for a, b in zip(*same, strict=True):
+    for a, b in nonempty(zip(*same, strict=True)):
         np.testing.assert_allclose(np.array(a.box) * 3, b.box, atol=1)
         assert b.mask.shape == (copy.height, copy.width)
 
@@ -133,7 +134,7 @@ def test_a_stopped_run_goes_on_as_if_it_had_not(cascade: str, objects: Path, tmp
     monkeypatch.setattr(Trainer, "train_step", step)
     assert cli.main([*command, "--out", str(tmp_path / "again"), "--resume"]) == 0
     whole, again = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "again"))
-    assert all(torch.equal(whole[name], again[name]) for name in whole)
+    assert all(torch.equal(whole[name], again[name]) for name in nonempty(whole))
     assert Run(tmp_path / "whole").rows()[-1]["loss"] == Run(tmp_path / "again").rows()[-1]["loss"]
 
 
@@ -238,7 +239,7 @@ def test_boxes_alone(objects: Path, tmp_path: Path) -> None:
     assert cli.main(command) == 0
     assert set(json.loads((out / "result.json").read_text())) >= {"box_AP"}
     found = convnext.load(out)(objects / "val" / "0.png", threshold=0.0)
-    assert all("mask" not in each for each in found)
+    assert all("mask" not in each for each in nonempty(found))
 
 
 def edited(root: Path, part: str, change: Callable[[list[dict]], object]) -> Path:
@@ -294,7 +295,7 @@ def test_images_without_objects_are_trained_on_if_wished(tmp_path: Path) -> None
     command = ["train", "detect", str(data), "--out", str(out), *FAST_DETECT, "--negatives", "true"]
     assert cli.main(command) == 0
     rows = Run(out).rows()
-    assert all(math.isfinite(row["loss"]) for row in rows)
+    assert all(math.isfinite(row["loss"]) for row in nonempty(rows))
     assert rows[-1]["step"] == 4  # of two batches an epoch: two images have objects, and two have none
 
 

@@ -7,6 +7,7 @@ import torch
 from making import FAST, charts_drawn, fails, make_folder
 from PIL import Image
 from safetensors.torch import load_file
+from vacuous import nonempty
 
 import convnext
 from convnext import cli
@@ -188,7 +189,7 @@ def test_resumed_run_is_the_undisturbed_run_bit_by_bit(colours, tmp_path):
     command = ["pretrain", str(colours), "--out", str(tmp_path / "broken"), "--resume"]
     assert cli.main(command) == 0
     first, second = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "broken"))
-    assert all(torch.equal(first[key], second[key]) for key in first)
+    assert all(torch.equal(first[key], second[key]) for key in nonempty(first))
 
 
 def steps(chosen, colours, tmp_path, name):
