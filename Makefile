@@ -7,7 +7,7 @@ export PYTHONDONTWRITEBYTECODE =
 # uv from the PATH, else one of the project's own
 UV = $(shell command -v uv || echo .tools/bin/uv)
 
-.PHONY: setup demo notebook test test-heavy test-oldest fuzz browser check bench docs lock clean
+.PHONY: setup demo notebook test test-heavy test-oldest mutants fuzz browser check bench docs lock clean
 
 setup: $(VENV)/.done ## virtual environment with the locked dependencies
 
@@ -42,6 +42,9 @@ test-oldest: setup ## the core tests with the oldest supported releases
 	$(UV) venv --quiet --allow-existing --python $(BIN)/python .venv-oldest
 	$(UV) pip install --quiet --python .venv-oldest/bin/python "torch==2.11.*" "torchvision==0.26.*" --editable . --group test
 	OMP_NUM_THREADS=1 .venv-oldest/bin/python -m pytest -q -n auto --dist loadfile tests/nn tests/native tests/models tests/weights tests/data tests/train
+
+mutants: setup ## 160 small faults put into the code, one at a time: which do the tests nearest to them find; goes on where it stopped
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/mutants.py --jobs "$$(nproc)"
 
 fuzz: setup ## files damaged and made up, 1,000 of each kind, and 100,000 bodies of requests
 	CONVNEXT_FUZZ=1000 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q tests/faults/test_fuzz.py tests/faults/test_fuzz_formats.py tests/faults/test_resume.py::test_random_bytes_are_found --timeout 1800 --hypothesis-show-statistics

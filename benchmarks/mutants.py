@@ -29,6 +29,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -45,7 +46,7 @@ MEASURES = r"^analysis/|^tasks/.*(metrics|evaluate|matching|quality|subgroups|ro
 RECIPES = r"^tasks/.*recipes"
 
 PARTS = {
-    "inference": (r"^inference/", ("inference",)),
+    "inference": (r"^inference/", ("inference", "deploy")),  # exports are run there
     "metrics": (MEASURES, ("analysis", "tasks")),
     "tasks": (rf"^tasks/(?!{MEASURES[1:]})(?!{RECIPES[1:]})", ("tasks",)),
     "recipes": (RECIPES, ("tasks",)),
@@ -61,6 +62,10 @@ OTHER: dict[type[ast.AST], type[ast.AST]] = {
     ast.In: ast.NotIn, ast.NotIn: ast.In, ast.Is: ast.IsNot, ast.IsNot: ast.Is, ast.And: ast.Or, ast.Or: ast.And,
     ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.FloorDiv: ast.Mult, ast.Mod: ast.Mult,
 }  # fmt: skip
+
+
+stopped = threading.Event()
+"""Whether the program was told to end: no test goes on without it."""
 
 
 class Mutant(NamedTuple):
@@ -196,8 +201,12 @@ def tests_near(file: str, part: str) -> list[str]:
     return [test for _, test in sorted(near)]
 
 
+OUT_OF_TIME = "out of time"
+"""Said of a mutant whose tests were stopped: none had failed."""
+
+
 class Outcome(NamedTuple):
-    """What became of a mutant; `by` is the test that failed, "out of time" where none had within the limit."""
+    """What became of a mutant; `by` is the test that failed, or `OUT_OF_TIME`."""
 
     part: str
     mutant: Mutant
@@ -230,13 +239,14 @@ def run_tests(tests: Sequence[str], source: Path, seconds: float | None) -> tupl
             )
             try:
                 while (status := process.poll()) is None and (seconds is None or used(process.pid) < seconds):
-                    time.sleep(0.2)
+                    if stopped.wait(0.2):
+                        break
             finally:
                 if process.poll() is None:
                     os.killpg(process.pid, signal.SIGKILL)
                     process.wait()
             said.seek(0)
-            failed = re.search(r"^(?:FAILED|ERROR) (\S+)", said.read(), re.MULTILINE)
+            failed = re.search(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", said.read(), re.MULTILINE)
     return status, failed[1] if failed else ""
 
 
@@ -249,12 +259,14 @@ def try_mutant(part: str, mutant: Mutant, seconds: float) -> Outcome:
         path.write_text(mutant.applied(path.read_text()))
         status, failed = run_tests(tests_near(mutant.file, part), Path(place), seconds)
     # 5: there are no tests
-    return Outcome(part, mutant, status not in (0, 5, None), "out of time" if status is None else failed)
+    return Outcome(part, mutant, status not in (0, 5, None), OUT_OF_TIME if status is None else failed)
 
 
 def stored(path: Path) -> list[Outcome]:
-    """What was done before; the line that a stop cut short is left out."""
+    """What was done before; a line that a stop cut short is taken out of the file."""
     lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+    if lines and not lines[-1].endswith("\n"):
+        path.write_text("".join(lines[:-1]))
     rows = [json.loads(line) for line in lines if line.endswith("\n")]
     return [Outcome(row["part"], Mutant(*row["mutant"]), row["killed"], row["by"]) for row in rows]
 
@@ -271,16 +283,21 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the table there")
     args = parser.parse_args()
     args.out.parent.mkdir(parents=True, exist_ok=True)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopped.set())
 
     wanted = [(part, mutant) for part in args.part for mutant in chosen(part, args.count, args.seed)]
     known = {(each.part, each.mutant): each for each in stored(args.out)}
     waiting = [key for key in wanted if key not in known or (args.again and not known[key].killed)]
 
-    def tried(part: str, mutant: Mutant) -> Outcome:
-        return try_mutant(part, mutant, args.seconds)
+    def tried(key: tuple[str, Mutant]) -> Outcome | None:
+        outcome = None if stopped.is_set() else try_mutant(*key, args.seconds)
+        return None if stopped.is_set() else outcome
 
     with open(args.out, "a") as file, ThreadPoolExecutor(args.jobs) as pool:
-        for number, outcome in enumerate(pool.map(lambda key: tried(*key), waiting), start=1):
+        for number, outcome in enumerate(pool.map(tried, waiting), start=1):
+            if outcome is None:
+                raise SystemExit("stopped; the same command goes on")
             file.write(json.dumps(outcome._asdict()) + "\n")
             file.flush()
             print(f"{number} of {len(waiting)}: {described(outcome)}", flush=True)
@@ -294,13 +311,21 @@ def described(outcome: Outcome) -> str:
     return f"{end} {part} {mutant.file}:{mutant.line}: {before} -> {after}{by and f' ({by})'}"
 
 
+def failing_anyway(tests: set[str]) -> set[str]:
+    """Those of the tests that fail without a mutant."""
+    found: set[str] = set()
+    while left := sorted(tests - found):
+        _, failed = run_tests(left, PACKAGE.parent, None)
+        if not failed:
+            break
+        print(f"fails without a mutant too: {failed}")
+        found.add(failed)
+    return found
+
+
 def report(outcomes: Sequence[Outcome], args: argparse.Namespace) -> None:
     """Print the survivors and the table of killed and survived, and write the table."""
-    killers = sorted({each.by for each in outcomes if each.killed and each.by})
-    false = set()
-    while killers and (status := run_tests([k for k in killers if k not in false], PACKAGE.parent, None))[0]:
-        print(f"fails without a mutant too: {status[1]}")
-        false.add(status[1])
+    false = failing_anyway({each.by for each in outcomes if each.killed and each.by})
     first: dict[tuple[str, Mutant], bool] = {}
     last: dict[tuple[str, Mutant], Outcome] = {}
     for each in outcomes:
@@ -310,16 +335,18 @@ def report(outcomes: Sequence[Outcome], args: argparse.Namespace) -> None:
     rows: list[list[str | int]] = []
     for part in args.part:
         own = [each for each in last.values() if each.part == part]
-        survived = sum(not each.killed for each in own)
+        survived = [each for each in own if not each.killed]
+        unended = sum(each.by == OUT_OF_TIME for each in survived)
         at_first = sum(not killed for (name, _), killed in first.items() if name == part)
-        rows.append([part, len(own), len(own) - survived, survived, at_first])
-    rows.append(["all", *(sum(int(row[i]) for row in rows) for i in range(1, 5))])
+        rows.append([part, len(own), len(own) - len(survived), len(survived), unended, at_first])
+    rows.append(["all", *(sum(int(row[i]) for row in rows) for i in range(1, 6))])
     for outcome in last.values():
         if not outcome.killed:
             print(described(outcome))
-    columns = [{"name": name} for name in ("part", "mutants", "killed", "survived", "survived at first")]
-    for row in [[column["name"] for column in columns], *rows]:
-        print("".join(f"{cell!s:>18}" for cell in row))
+    names = ("part", "mutants", "killed", "survived", "of these out of time", "survived at first")
+    columns = [{"name": name} for name in names]
+    for row in [names, *rows]:
+        print("".join(f"{cell!s:>22}" for cell in row))
     if args.json is not None:
         note = f"At most {args.seconds:g} s of a processor for the tests of a mutant."
         write_result(

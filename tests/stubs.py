@@ -1,7 +1,7 @@
 """Networks with known answers: they find what is painted into an image, in red, green and blue.
 
 An object is painted in its class's channel, as bright as its score; what a segmenter says of a pixel is its brightest
-channel; a classifier's scores are the shares of the channels in the pixel in the middle.
+channel; a depth is the level of red in tens; a classifier's scores are the shares of the channels in the middle pixel.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from torch.nn import functional as F
 from convnext.data.images.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from convnext.data.images.whole_image import WholeImage
 from convnext.inference.classifier import ImageClassifier
+from convnext.inference.depth import DepthEstimator, DepthUnit
 from convnext.inference.detector import Detector
 from convnext.inference.segmenter import Segmenter
 from convnext.models.detection.rcnn import Detections
@@ -118,6 +119,13 @@ class StubClassifier(nn.Module):
         return self.embed(images).clamp(min=1e-3).log()
 
 
+class StubDepth(nn.Module):
+    """Gives the level of red, divided by ten."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return pixels_of(images)[:, :1] / 10
+
+
 def stub_detector(short: int, long: int = 10**4, *, masks: bool = True, **how: Any) -> Detector:
     """A detector that sees images at a short side of so many pixels."""
     return Detector(StubDetector(masks), CLASSES, CATEGORY_IDS, WholeImage(short, long), **how)  # type: ignore[arg-type]
@@ -126,6 +134,12 @@ def stub_detector(short: int, long: int = 10**4, *, masks: bool = True, **how: A
 def stub_segmenter(short: int, long: int = 10**4, **how: Any) -> Segmenter:
     """A segmenter that sees images at a short side of so many pixels."""
     return Segmenter(StubSegmenter(), CLASSES, WholeImage(short, long), **how)  # type: ignore[arg-type]
+
+
+def stub_depth_estimator(short: int, long: int = 10**4) -> DepthEstimator:
+    """A depth estimator that sees images at a short side of so many pixels; its training's maps were millimetres."""
+    unit = DepthUnit(by_log=False, mean=0.0, std=1.0)
+    return DepthEstimator(StubDepth(), WholeImage(short, long), unit, depth_scale=1000)  # type: ignore[arg-type]
 
 
 def stub_classifier(size: int, **how: Any) -> ImageClassifier:

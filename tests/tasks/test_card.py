@@ -17,6 +17,8 @@ from convnext import api, cli
 from convnext.errors import InputError
 from convnext.runs.directory import Run
 from convnext.tasks.card.about import FIELDS, read_about
+from convnext.tasks.card.metadata import emissions
+from convnext.tasks.card.stored import read_stored
 from convnext.tasks.card.write import write_card
 
 TAGS = {"classify": "image-classification", "detect": "object-detection", "segment": "image-segmentation"}
@@ -143,3 +145,19 @@ def test_fields_of_about_are_in_the_how_to() -> None:
     assert FIELDS
     for name in FIELDS:
         assert f"{name}:" in page
+
+
+def test_emissions_name_the_hardware(run: Path) -> None:
+    """The devices, or without one the processor."""
+    stored = read_stored(Run(run))
+    known = {"energy": {"grams": 12.5}}
+    for environment, hardware in (
+        ({"devices": ["H100", "H100"], "processor": "EPYC"}, "H100, H100"),
+        ({"devices": [], "processor": "EPYC"}, "EPYC"),
+        ({}, ""),
+    ):
+        found = emissions(stored._replace(facts=known, environment=environment))
+        assert found is not None
+        assert (found["emissions"], found["hardware_used"]) == (12.5, hardware)
+        assert found["training_type"] == "pre-training"
+    assert emissions(stored._replace(facts={})) is None

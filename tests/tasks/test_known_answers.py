@@ -21,6 +21,7 @@ from stubs import (
     painted,
     stored,
     stub_classifier,
+    stub_depth_estimator,
     stub_detector,
     stub_segmenter,
 )
@@ -268,3 +269,39 @@ def test_predicted_labels(use: Use, colour_folder: Path, capsys: pytest.CaptureF
 
 def label(name: str, score: float) -> dict[str, Any]:
     return {"label": name, "score": pytest.approx(score, abs=1e-3)}
+
+
+@pytest.fixture(scope="module")
+def depths(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two images: the one's depths are 4 and 10 and known to be 5 and 8 in half of it each; the other's are right."""
+    folder = tmp_path_factory.mktemp("depths")
+    shown = {"a": np.full((40, 60), 40, dtype=np.uint8), "b": np.full((50, 40), 60, dtype=np.uint8)}
+    known = {"a": np.full((40, 60), 5000, dtype=np.uint16), "b": np.full((50, 40), 6000, dtype=np.uint16)}
+    shown["a"][:, 30:], known["a"][:, 30:] = 100, 8000
+    known["b"][:10] = 0
+    for kind in ("images", "depth"):
+        (folder / kind / "val").mkdir(parents=True)
+    for name, levels in shown.items():
+        Image.fromarray(levels[..., None].repeat(3, 2)).save(folder / "images" / "val" / f"{name}.png")
+        Image.fromarray(known[name]).save(folder / "depth" / "val" / f"{name}.png")
+    return folder
+
+
+def test_a_depth_estimators_figures(use: Use, depths: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """Of the first, errors are 1 of 5 and 2 of 8, a quarter too small and too large; means over the two images."""
+    source = use("depth", partial(stub_depth_estimator, 40))
+    found = evaluated(capsys, source, depths, "--out", tmp_path / "rows")
+    expected = {
+        "abs_rel": (0.2 + 0.25) / 2 / 2,
+        "mae": 1.5 / 2,
+        "rmse": (2.5**0.5) / 2,
+        "delta1": (0 + 100) / 2,
+        "delta2": 100,
+        "delta3": 100,
+    }
+    assert {name: found[name] for name in expected} == pytest.approx(expected, abs=1e-3)
+    assert (found["split"], found["images"]) == ("val", 2)
+    rows = {Path(row["path"]).stem: row for row in rows_of(tmp_path / "rows/images.csv")}
+    assert {name: int(row["pixels"]) for name, row in rows.items()} == {"a": 2400, "b": 1600}
+    assert float(rows["a"]["mae"]) == pytest.approx(1.5, abs=1e-3)
+    assert float(rows["b"]["mae"]) == pytest.approx(0, abs=1e-3)
