@@ -119,7 +119,7 @@ class ConvNeXt(nn.Module):
             raise ValueError(f"expected images [N, {self.in_chans}, H, W], got {list(images.shape)}")
         height, width = images.shape[-2:]
         stride = self.total_stride
-        bottom, right = ((stride - side % stride) % stride for side in (height, width))  # torch.compile knows no -side
+        bottom, right = ((side + stride - 1) // stride * stride - side for side in (height, width))
         if bottom or right or is_exporting():  # an export has this branch, whatever size is traced
             images = F.pad(images, (0, right, 0, bottom))
         return images

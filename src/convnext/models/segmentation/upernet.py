@@ -174,7 +174,7 @@ class UperNet(nn.Module):
         height, width = images.shape[2:]
         # To the stride by the border's own pixels: with the backbone's even ones an upright edge would stand there.
         stride = self.backbone.total_stride
-        right, below = ((stride - side % stride) % stride for side in (width, height))  # torch.compile knows no -side
+        right, below = ((side + stride - 1) // stride * stride - side for side in (width, height))
         maps = self.backbone(F.pad(images, (0, right, 0, below), mode="replicate"))
         maps = [norm(x).permute(0, 3, 1, 2) for norm, x in zip(self.norms, maps, strict=True)]
         logits = [self.classify(self.pyramid(maps))]
