@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import sys
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,6 @@ def environment() -> dict[str, Any]:
     """Facts on which a result may depend: versions, processor, threads, devices."""
     import numpy
     import PIL
-    import timm
     import torch
     import torchvision
 
@@ -41,7 +41,7 @@ def environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "torch": torch.__version__,
         "torchvision": torchvision.__version__,
-        "timm": timm.__version__,
+        "timm": version("timm"),  # by its metadata: it takes seconds to import, and few tasks need it
         "numpy": numpy.__version__,
         "pillow": PIL.__version__,
         "platform": platform.platform(),
