@@ -26,7 +26,7 @@ notebook: setup ## run the notebook of the documentation, and store its outputs 
 	$(BIN)/python docs/notebooks/execute.py
 
 test: check ## everything CI runs
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadfile # a thread each: tests side by side beat threads inside one
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadfile --no-loadscope-reorder # a thread each: tests side by side beat threads inside one
 
 check: setup ## style, types, one-way imports, file length
 	$(BIN)/ruff check .

@@ -2,24 +2,53 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from making import FAST, make_folder
+from filelock import FileLock
+from making import FAST, TASKS, TrainedOnce, charts_drawn, make_folder
 from matplotlib.figure import Figure
 from PIL import Image
 
 from convnext import cli
 
+LONGEST = (
+    "test_export.py",
+    "test_benchmark.py",
+    "test_parallel.py",
+    "test_demo.py",
+    "test_first_ten_minutes.py",
+    "test_resume.py",
+    "test_length.py",
+)
+"""Files that take minutes."""
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files come first: were one the last, the other processes would wait for it."""
+    items.sort(key=lambda item: item.path.name not in LONGEST)
+
 
 @pytest.fixture(scope="session", autouse=True)
 def _undrawn_charts() -> Iterator[None]:
-    """Charts are computed and not drawn, which takes a third of a small run's time; `charts_drawn` draws them."""
+    """Charts are computed, and not drawn, which takes a third of a small run's time; `charts_drawn` draws them."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Figure, "tight_layout", lambda _: None)
         patch.setattr(Figure, "savefig", lambda _, file, **how: Image.new("RGB", (1, 1)).save(file, how["format"]))
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_debugging_logs() -> Iterator[None]:
+    """PyTorch's checkpoints log each tensor, which is a twentieth of a small run's time."""
+    logging.disable(logging.DEBUG)
+    yield
+    logging.disable(logging.NOTSET)
 
 
 @pytest.fixture(scope="session")
@@ -49,3 +78,30 @@ def run(colours: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "colours"
     assert cli.main(["train", "classify", str(colours), "--out", str(out), *FAST]) == 0
     return out
+
+
+@pytest.fixture(scope="session")
+def trained_once(tmp_path_factory: pytest.TempPathFactory) -> TrainedOnce:
+    """Of a task's name in `TASKS`: its small data and a finished run on them, both to read only.
+
+    The first process of pytest-xdist that asks trains it; each has a copy of the run, in which commands may write.
+    """
+    own = tmp_path_factory.getbasetemp()
+    shared = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "trained"
+    shared.mkdir(exist_ok=True)
+
+    def find(task: str) -> tuple[Path, Path]:
+        root, copy = shared / task, own / "trained-here" / task
+        with FileLock(f"{root}.lock"):
+            if not (root / "done").exists():
+                shutil.rmtree(root, ignore_errors=True)  # of a training that failed
+                make, options = TASKS[task]
+                command = ["train", task, str(make(root / "data")), "--out", str(root / "run"), *options]
+                with charts_drawn():
+                    assert cli.main(command) == 0
+                (root / "done").touch()
+        if not copy.exists():
+            shutil.copytree(root / "run", copy)
+        return root / "data", copy
+
+    return find

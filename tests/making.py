@@ -127,8 +127,11 @@ TASKS: dict[str, tuple[Callable[[Path], Path], list[str]]] = {
 }
 """Maker of small data for each task, and options that make its training quick."""
 
+TrainedOnce = Callable[[str], tuple[Path, Path]]
+"""The kind of the fixture `trained_once`."""
 
-_draw = Figure.savefig
+
+_draw, _lay_out = Figure.savefig, Figure.tight_layout
 
 
 @contextmanager
@@ -136,6 +139,7 @@ def charts_drawn() -> Iterator[None]:
     """Charts are drawn, which tests otherwise leave out."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Figure, "savefig", _draw)
+        patch.setattr(Figure, "tight_layout", _lay_out)
         yield
 
 

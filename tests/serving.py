@@ -16,20 +16,6 @@ from typing import Any
 
 import httpx
 import psutil
-from making import TASKS
-
-from convnext import cli
-
-
-def train_quickly(task: str, folder: Path) -> tuple[Path, list[Path]]:
-    """A run of a task, and images of its data."""
-    make, options = TASKS[task]
-    data, run = make(folder / f"{task} data"), folder / task
-    assert cli.main(["train", task, str(data), "--out", str(run), *options]) == 0
-    images = sorted(
-        path for path in data.rglob("*.png") if "val" in path.parts and not {"annotations", "depth"} & {*path.parts}
-    )
-    return run, images
 
 
 class Server:

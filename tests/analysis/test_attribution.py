@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import timm
 import torch
-from making import FAST_DETECT, FAST_SEGMENT, make_objects, make_scenes
+from making import FAST_DETECT, TrainedOnce, make_objects
 from peers import randomise
 from PIL import Image
 from torch.nn import functional as F
@@ -108,9 +108,8 @@ def test_a_detected_object_is_where_its_box_is(tmp_path: Path) -> None:
             attribute(detector, path, other)
 
 
-def test_a_segmenters_class(tmp_path: Path) -> None:
-    data, run = make_scenes(tmp_path / "data"), tmp_path / "run"
-    assert cli.main(["train", "segment", str(data), "--out", str(run), *FAST_SEGMENT, "--ignore-index", "9"]) == 0
+def test_a_segmenters_class(trained_once: TrainedOnce) -> None:
+    _, run = trained_once("segment")
     segmenter = convnext.load(run, device="cpu", backend="torch")
     image = picture(50, 70)
     found = attribute(segmenter, image)

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from making import FAST_SEGMENT, charts_drawn, fails, make_folder, make_scenes, rows_of
+from making import TrainedOnce, charts_drawn, fails, make_folder, rows_of
 
 import convnext
 from convnext import cli
@@ -78,10 +78,8 @@ def test_an_unreadable_image_is_named_and_passed_over(run: Path, tmp_path: Path,
         assert "no image can be read" in fails(capsys, "analyze", analysis, run, only, "--out", tmp_path / "none")
 
 
-def test_a_segmenter_is_looked_into_too(tmp_path: Path) -> None:
-    data, run = make_scenes(tmp_path / "data"), tmp_path / "run"
-    options = [*FAST_SEGMENT, "--ignore-index", "9", "--epochs", "1"]
-    assert cli.main(["train", "segment", str(data), "--out", str(run), *options]) == 0
+def test_a_segmenter_is_looked_into_too(trained_once: TrainedOnce, tmp_path: Path) -> None:
+    data, run = trained_once("segment")
     for analysis in ("collapse", "activations", "attribute"):
         command = ["analyze", analysis, str(run), str(data / "images" / "val"), "--out", str(tmp_path / "out")]
         assert cli.main(command) == 0

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from making import FAST_DETECT, FAST_SEGMENT, fails, make_objects, make_scenes, rows_of
+from making import TrainedOnce, fails, rows_of
 
 import convnext
 from convnext import cli
@@ -116,13 +116,8 @@ def test_an_export_is_measured_beside_its_run(run: Path, colours: Path, tmp_path
 
 
 @pytest.fixture(scope="module", params=["detect", "segment"])
-def dense(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path, Path]:
-    root = tmp_path_factory.mktemp(request.param)
-    make, options = (make_objects, FAST_DETECT) if request.param == "detect" else (make_scenes, FAST_SEGMENT)
-    data = make(root / "data")
-    extra = ["--ignore-index", "9"] if request.param == "segment" else []
-    assert cli.main(["train", request.param, str(data), "--out", str(root / "run"), *options, *extra]) == 0
-    return request.param, data, root / "run"
+def dense(request: pytest.FixtureRequest, trained_once: TrainedOnce) -> tuple[str, Path, Path]:
+    return request.param, *trained_once(request.param)
 
 
 def test_other_tasks(dense: tuple[str, Path, Path], tmp_path: Path) -> None:

@@ -6,18 +6,21 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from making import TASKS
-from serving import Server, train_quickly
+from making import TASKS, TrainedOnce
+from serving import Server
 
 import convnext
 
 
 @pytest.fixture(scope="session")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, list[Path]]]:
+def trained(trained_once: TrainedOnce, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, list[Path]]]:
     """A run of each task, and images of its data; and "embed", weights without a head."""
-    folder = tmp_path_factory.mktemp("served")
-    found = {task: train_quickly(task, folder) for task in TASKS}
-    embedder = folder / "embed.safetensors"
+    found = {}
+    for task in TASKS:
+        data, run = trained_once(task)
+        paths = sorted(path.relative_to(data) for path in data.rglob("val/**/*.png"))
+        found[task] = run, [data / path for path in paths if path.parts[0] not in ("annotations", "depth")]
+    embedder = tmp_path_factory.mktemp("served") / "embed.safetensors"
     convnext.save_weights(convnext.create_model("convnextv2_atto", num_classes=0), embedder)
     return {**found, "embed": (embedder, found["classify"][1])}
 

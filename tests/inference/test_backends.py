@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from making import FAST_DETECT, FAST_SEGMENT, fails, make_depths, make_objects, make_scenes
+from making import TrainedOnce, fails
 from peers import randomise
 from PIL import Image
 from vacuous import nonempty
@@ -155,12 +155,9 @@ def test_a_predictor_says_its_engine(run: Path, colours: Path, monkeypatch: pyte
 
 
 @pytest.mark.parametrize("task", ["segment", "detect", "depth"])
-def test_every_task(task: str, tmp_path: Path) -> None:
+def test_every_task(task: str, trained_once: TrainedOnce) -> None:
     """Heads are PyTorch's, so answers are equal but for rounding."""
-    make = {"segment": make_scenes, "detect": make_objects, "depth": make_depths}[task]
-    fast = {"detect": FAST_DETECT, "segment": [*FAST_SEGMENT, "--ignore-index", "9"], "depth": FAST_SEGMENT}[task]
-    data, run = make(tmp_path / "data"), tmp_path / "run"
-    assert cli.main(["train", task, str(data), "--out", str(run), *fast, "--epochs", "1"]) == 0
+    _, run = trained_once(task)
     shown = Image.fromarray(np.random.default_rng(0).integers(0, 256, (75, 101, 3), dtype=np.uint8))
     own, other, half = (
         convnext.load(run, device="cpu", backend=backend, precision=precision)

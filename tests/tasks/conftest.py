@@ -6,22 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from making import TASKS, charts_drawn
+from making import TrainedOnce
 from PIL import Image
-
-from convnext import cli
 
 MEASURED = ("classify", "detect", "segment")
 
 
 @pytest.fixture(scope="session", params=MEASURED)
-def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path, Path]:
-    make, options = TASKS[request.param]
-    root = tmp_path_factory.mktemp(request.param)
-    data = make(root / "data")
-    with charts_drawn():
-        assert cli.main(["train", request.param, str(data), "--out", str(root / "run"), *options]) == 0
-    return request.param, data, root / "run"
+def trained(request: pytest.FixtureRequest, trained_once: TrainedOnce) -> tuple[str, Path, Path]:
+    return request.param, *trained_once(request.param)
 
 
 @pytest.fixture
