@@ -3,6 +3,8 @@
 import functools
 import json
 
+from sklearn import datasets
+
 from convnext import cli
 from convnext.cli import story
 from convnext.tasks.recipes import RECIPES
@@ -30,4 +32,8 @@ def test_demo_tells_the_story(tmp_path, monkeypatch, capsys):
     assert all((out / name).is_file() for name in ("reconstructions.png", "curves.png", "confusion.png"))
     images = sorted((out / "images").iterdir())
     assert cli.main(["predict", str(out), str(images[0]), "--json"]) == 0
-    assert cli.main(["demo", "--out", str(out)]) == 0  # a second demo replaces the first
+    few = datasets.load_digits()
+    few.images, few.target = few.images[:300], few.target[:300]
+    monkeypatch.setattr(datasets, "load_digits", lambda: few)
+    monkeypatch.setattr(story, "EVERY", 3)
+    assert cli.main(["demo", "--out", str(out)]) == 0  # a second demo, of few digits, replaces the first

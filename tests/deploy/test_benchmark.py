@@ -79,6 +79,9 @@ def test_a_row_that_fails_says_why_and_the_others_go_on(
         raise InputError("this network does not export")
 
     monkeypatch.setattr(benchmarks, "export", refuse)
+    monkeypatch.setattr(benchmarks, "run_apart", lambda _, job, folder, threads: measure.measure(job, folder))
+    monkeypatch.setattr(measure, "DURING", 0.0)
+    monkeypatch.setattr(torch, "set_num_threads", lambda _: None)
     options = ["--formats", "onnx,torch", "--image-size", "32"]
     capsys.readouterr()
     assert cli.main(["benchmark", str(tmp_path / "x.safetensors"), *options]) == 0
