@@ -33,10 +33,9 @@ from convnext.data.sources.label_maps import read_map
 from convnext.models.classifier import create_model
 from convnext.runs.directory import Run
 from convnext.runs.resume import resumed_config
+from convnext.tasks.check import check
 from convnext.tasks.classify.config import ClassifyConfig
 from convnext.tasks.classify.task import Classification
-from convnext.tasks.detect.config import DetectConfig
-from convnext.tasks.detect.read import check_detection_data
 from convnext.train.trainer import Trainer
 from convnext.weights.files import META_KEY
 
@@ -85,7 +84,7 @@ def test_what_will_be_damaged_is_read(run: Path, weights: dict, objects: Path, s
     whole = shutil.copytree(run, tmp_path / "run")
     use_run(whole, run.parent / "data")
     use_weights(weights, META, tmp_path / "meta.safetensors")
-    check_detection_data(DetectConfig(data=str(objects)))
+    check(objects, task="detect", workers=0)
     (tmp_path / "table.csv").write_text(TABLE)
     read_train_val(tmp_path / "table.csv")
     use_shards(shards)
@@ -155,7 +154,7 @@ def test_coco_files(objects: Path, data: st.DataObject) -> None:
             path.write_text(json.dumps(data.draw(changed(json.loads(original)))))
         else:
             path.write_bytes(damaged(original, data.draw(damages)))
-        ends_well(lambda: check_detection_data(DetectConfig(data=str(objects))))
+        ends_well(lambda: check(objects, task="detect", workers=0))
     finally:
         path.write_bytes(original)
 

@@ -9,7 +9,7 @@ from io import BytesIO
 from itertools import groupby
 
 from convnext.analysis.page import STYLE
-from convnext.data.check.problem import KINDS, Problem
+from convnext.data.check.problem import PROBLEM_KINDS, Problem
 from convnext.data.images.decode import decode_image
 from convnext.errors import ImageError
 from convnext.printing import counted, printable
@@ -64,7 +64,7 @@ def problems_page(
     """
     kinds = [(kind, list(own)) for kind, own in groupby(problems, key=lambda problem: problem.kind)]
     links = "\n".join(
-        f'<li><a href="#{escape(kind)}">{escape(KINDS[kind].title)}</a>: {len(own):,}</li>' for kind, own in kinds
+        f'<li><a href="#{escape(kind)}">{escape(PROBLEM_KINDS[kind].title)}</a>: {len(own):,}</li>' for kind, own in kinds
     )
     nav = f'<nav aria-label="Kinds of problems">\n<ul>\n{links}\n</ul>\n</nav>' if kinds else "<p>No problem found.</p>"
     lines = escape(printable("\n".join([*found, *(f"left out {line}" for line in left_out)])))
@@ -82,7 +82,7 @@ def problems_page(
 
 
 def _section(kind: str, problems: Sequence[Problem], captions: Mapping[str, str], read: Callable[[str], bytes]) -> str:
-    title, reading = KINDS[kind]
+    title, reading = PROBLEM_KINDS[kind]
     more = f" The first {MOST_OF_A_KIND} of {len(problems):,} are shown." if len(problems) > MOST_OF_A_KIND else ""
     articles = "\n".join(
         f'<article id="{escape(kind)}-{number}" tabindex="0">\n<h3>{escape(_heading(problem))}</h3>\n'

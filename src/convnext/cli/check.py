@@ -14,7 +14,7 @@ from convnext.tasks.registry import TASKS
 if TYPE_CHECKING:
     from convnext.tasks.check import DataCheck
 
-NAMED = 3
+PRINTED = 3
 """Problems of a kind that are printed."""
 
 
@@ -66,17 +66,17 @@ def print_check(found: DataCheck, *, as_one_object: bool) -> int:
 
 def problem_lines(found: DataCheck) -> list[str]:
     """Number of problems of each kind, and the first of them."""
-    from convnext.data.check.problem import KINDS
+    from convnext.data.check.problem import PROBLEM_KINDS
 
     lines = []
     for kind, count in Counter(problem.kind for problem in found.problems).items():
-        lines.append(f"{KINDS[kind].title}: {count:,}")
+        lines.append(f"{PROBLEM_KINDS[kind].title}: {count:,}")
         own = [problem for problem in found.problems if problem.kind == kind]
-        for problem in own[:NAMED]:
+        for problem in own[:PRINTED]:
             names = ", ".join(problem.paths[:2]) + (f" and {len(problem.paths) - 2} more" if problem.paths[2:] else "")
             lines.append(f"  {names}{': ' if names else ''}{problem.words}")
-        if count > NAMED:
-            lines.append(f"  and {counted(count - NAMED, 'more', 'more')}")
+        if count > PRINTED:
+            lines.append(f"  and {counted(count - PRINTED, 'more', 'more')}")
     return lines
 
 

@@ -16,10 +16,10 @@ from convnext.cores import usable_cores
 from convnext.data.check.copies import find_copies
 from convnext.data.check.odd import odd_files, small_classes, unreadable_files
 from convnext.data.check.part import CheckedData, CheckedPart
-from convnext.data.check.problem import KINDS, Problem
+from convnext.data.check.problem import PROBLEM_KINDS, Problem
 from convnext.data.check.scan import Scan, scan_images, thumbnail_file
 from convnext.data.check.sequences import find_sequences
-from convnext.data.check.summary import summary_line, summary_of
+from convnext.data.check.figures import figures_line, part_figures
 from convnext.data.problems import Problems
 from convnext.errors import InputError
 from convnext.printing import progress, to_json
@@ -42,7 +42,7 @@ class DataCheck:
         task: the task it was read for.
         found: lines for people on its contents.
         left_out: lines on what training leaves out.
-        parts: figures of each part by name (`summary_of`).
+        parts: figures of each part by name (`part_figures`).
         problems: worst first within each kind.
         captions: of the images that problems name, by path: part, class and size.
         read: gives an image file's content by a path that problems name. `ImageError` if it cannot be read.
@@ -122,10 +122,10 @@ def check_config(task: TaskDefinition, config: TrainConfig, workers: int | None 
     problems += _other_sizes(checked, scan)
     for reason in scan.unreadable.values():
         checked.faults.add(UNUSABLE, reason)
-    order = list(KINDS)
+    order = list(PROBLEM_KINDS)
     problems.sort(key=lambda problem: (order.index(problem.kind), -problem.score, problem.paths))
     summaries = _summaries(checked.parts, scan, unreadable)
-    found = checked.found(unreadable) + [summary_line(name, figures) for name, figures in summaries.items()]
+    found = checked.found(unreadable) + [figures_line(name, figures) for name, figures in summaries.items()]
     places = {path: place for place, path in enumerate(scan.paths)}
     named = {path for problem in problems for path in problem.paths}
     captions = {path: _caption(scan, places[path]) for path in sorted(named & places.keys())}
@@ -151,7 +151,7 @@ def _unreadable_by_part(parts: Sequence[CheckedPart], scan: Scan) -> list[set[in
 def _summaries(parts: Sequence[CheckedPart], scan: Scan, unreadable: Sequence[set[int]]) -> dict[str, dict[str, Any]]:
     found, start = {}, 0
     for part, without in zip(parts, unreadable, strict=True):
-        found[part.name] = summary_of(part, scan.rows[start : start + len(part)], without)
+        found[part.name] = part_figures(part, scan.rows[start : start + len(part)], without)
         start += len(part)
     return found
 

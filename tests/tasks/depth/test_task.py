@@ -24,7 +24,8 @@ from convnext.tasks.depth import Depth
 from convnext.tasks.depth.config import DepthConfig
 from convnext.tasks.depth.data import DepthTransform
 from convnext.tasks.depth.metrics import depth_errors
-from convnext.tasks.depth.read import check_depth_data, read_depths
+from convnext.tasks.check import check
+from convnext.tasks.depth.read import read_depths
 from convnext.tasks.depth.task import depth_loss
 from convnext.tasks.recipes import build_config
 from convnext.train.trainer import Trainer
@@ -144,10 +145,10 @@ def test_a_segmenter_and_a_classifier_are_taken_over(run: Path, scenes: Path, tm
 
 def test_check_counts_and_names(scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     data = Path(shutil.copytree(scenes, tmp_path / "data"))
-    summary, problems = check_depth_data(DepthConfig(data=str(data)))
-    assert summary[0].startswith("train: 8 of 8 images can be used, ")
-    assert "known depths from 1" in summary[0]
-    assert not problems
+    found = check(data, task="depth", workers=0)
+    assert found.found[0].startswith("train: 8 of 8 images can be used, ")
+    assert "known depths from 1" in found.found[0]
+    assert not found.left_out
     Image.new("RGB", (50, 61)).save(data / "depth" / "train" / "0.png")
     Image.fromarray(np.zeros((50, 70), dtype=np.uint16)).save(data / "depth" / "train" / "1.png")
     (data / "depth" / "train" / "2.png").unlink()

@@ -18,7 +18,7 @@ MOST_BITS = 11
 """Bits of 64 in which the hashes of a crop and of the window nearest to it differ at most."""
 UNCERTAIN = 6
 """Bits that may be changed to look a hash up."""
-LONGEST = 256
+MOST_COMPARED = 256
 """Windows that are compared at most for one look-up, those of the nearest hashes: a thousand frames of a camera that
 does not move need not each be compared with all."""
 _CHUNK = 256
@@ -73,7 +73,7 @@ def _look_up(
     first = np.searchsorted(table, keys & ~low_bits, side="left")
     last = np.searchsorted(table, keys | low_bits, side="right")
     middle = np.searchsorted(table, keys)
-    first, last = np.maximum(first, middle - LONGEST // 2), np.minimum(last, middle + LONGEST // 2)
+    first, last = np.maximum(first, middle - MOST_COMPARED // 2), np.minimum(last, middle + MOST_COMPARED // 2)
     lengths = (last - first).ravel()
     queries = np.repeat(np.repeat(np.arange(len(own)), keys.shape[1]), lengths)
     ends = np.cumsum(lengths)

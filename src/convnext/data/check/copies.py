@@ -19,7 +19,7 @@ from convnext.printing import quoted
 LEAST_CONTRAST = 2.0
 """Standard deviation of grey values of 255 below which an image shows nothing by which a copy would be known."""
 _ALIGNED = 256
-PARTS = ("train", "val", "test")
+PART_ORDER = ("train", "val", "test")
 """From the part whose copies are left out first to the one whose copies stay."""
 
 
@@ -118,7 +118,7 @@ def _difference(scan: Scan, first: int, second: int, window: np.ndarray, mirror:
         words.append(f"a crop of {100 * share:.0f} % of the area")
     elif sizes[0] != sizes[1]:
         words.append("of another size")
-    return ", ".join(words) or "saved anew"
+    return ", ".join(words) or "nearly the same pixels"
 
 
 def problems_of_group(scan: Scan, links: Sequence[Link]) -> Iterator[Problem]:
@@ -126,7 +126,7 @@ def problems_of_group(scan: Scan, links: Sequence[Link]) -> Iterator[Problem]:
     places = sorted({place for link in links for place in (link.first, link.second)}, key=lambda p: _rank(scan, p))
     score = min(link.score for link in links)
     how = _words(scan, links)
-    parts = [part for part in PARTS if part in {scan.parts[place] for place in places}]
+    parts = [part for part in PART_ORDER if part in {scan.parts[place] for place in places}]
     kept = [place for place in places if scan.parts[place] == parts[-1]]
     if len(parts) > 1:
         others = [place for place in places if scan.parts[place] != parts[-1]]
@@ -143,7 +143,7 @@ def problems_of_group(scan: Scan, links: Sequence[Link]) -> Iterator[Problem]:
 def _rank(scan: Scan, place: int) -> tuple[int, int, int]:
     """Order of a group's images: those that stay first, which are held out, of most pixels, and listed first."""
     row = scan.rows[place]
-    return -PARTS.index(scan.parts[place]), -int(row["width"]) * int(row["height"]), place
+    return -PART_ORDER.index(scan.parts[place]), -int(row["width"]) * int(row["height"]), place
 
 
 def _words(scan: Scan, links: Sequence[Link]) -> str:

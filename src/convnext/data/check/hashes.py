@@ -36,8 +36,8 @@ def _lowest() -> tuple[np.ndarray, np.ndarray]:
 
 WINDOWS = _windows()
 """Left, right, top and bottom of each window `[65, 4]`, from 0 to 1; the first is the whole image."""
-ROWS, COLUMNS = _lowest()
-ODD = COLUMNS % 2 == 1
+_ROWS, _COLUMNS = _lowest()
+_ODD = _COLUMNS % 2 == 1
 """Frequencies whose sign a mirror changes, `[64]`."""
 
 
@@ -51,7 +51,7 @@ def _cosines(low: float, high: float) -> np.ndarray:
 
 _SPANS, _INVERSE = np.unique(np.vstack([WINDOWS[:, :2], WINDOWS[:, 2:]]).round(9), axis=0, return_inverse=True)
 _BASIS = np.vstack([_cosines(*span) for span in _SPANS])
-_ACROSS, _DOWN = _INVERSE.reshape(2, -1, 1) * _FREQUENCIES + np.array([COLUMNS, ROWS])[:, None]
+_ACROSS, _DOWN = _INVERSE.reshape(2, -1, 1) * _FREQUENCIES + np.array([_COLUMNS, _ROWS])[:, None]
 
 
 def transform(thumbnail: np.ndarray) -> np.ndarray:
@@ -61,7 +61,7 @@ def transform(thumbnail: np.ndarray) -> np.ndarray:
 
 def mirrored(frequencies: np.ndarray) -> np.ndarray:
     """Frequencies `[..., 64]` of the mirrored images."""
-    return np.where(ODD, -frequencies, frequencies)
+    return np.where(_ODD, -frequencies, frequencies)
 
 
 def hashes_of(frequencies: np.ndarray) -> np.ndarray:

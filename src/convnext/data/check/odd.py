@@ -14,7 +14,7 @@ from convnext.data.check.scan import Scan
 from convnext.printing import counted, quoted
 
 SELDOM = 0.01
-"""Share of the images up to which a number of channels or bits is odd."""
+"""Share of the images up to which a number of channels or bits is odd, and so is being nearly black or white."""
 SMALLEST_SIDE = 16
 LONGEST_ASPECT = 4.0
 """Long side over short side, over the median of all images, from which an image is odd."""
@@ -31,7 +31,8 @@ def unreadable_files(scan: Scan) -> Iterator[Problem]:
     """A problem for each file that cannot be read."""
     for place, reason in scan.unreadable.items():
         path = scan.paths[place]
-        yield Problem("unreadable", scan.parts[place], (path,), reason, 1.0, (path,))
+        words = reason.partition(f"{path}: ")[2] or reason
+        yield Problem("unreadable", scan.parts[place], (path,), words, 1.0, (path,))
 
 
 def odd_files(scan: Scan) -> Iterator[Problem]:
@@ -44,13 +45,15 @@ def odd_files(scan: Scan) -> Iterator[Problem]:
     area, aspect = width * height, np.maximum(width, height) / np.minimum(width, height)
     kinds = Counter(zip(rows["channels"].tolist(), rows["bits"].tolist(), strict=True))
     usual, _ = kinds.most_common(1)[0]
+    dark, bright = rows["brightness"] < DARKEST, rows["brightness"] > BRIGHTEST
+    extremes = [(dark, "nearly black"), (bright, "nearly white")]
+    extreme = [(own, name) for own, name in extremes if own.sum() <= max(1, SELDOM * len(rows))]
     for at, place in enumerate(places.tolist()):
         row, words = rows[at], []
         blank = row["contrast"] < LEAST_CONTRAST
         if blank:
             words.append("nearly all of one colour")
-        elif not DARKEST <= row["brightness"] <= BRIGHTEST:
-            words.append("nearly black" if row["brightness"] < DARKEST else "nearly white")
+        words += [name for own, name in extreme if own[at] and not blank]
         if min(width[at], height[at]) < SMALLEST_SIDE <= np.median(np.minimum(width, height)):
             words.append(f"only {width[at]:.0f}×{height[at]:.0f} pixels")
         elif area[at] < SMALLEST_AREA * np.median(area):
@@ -58,7 +61,7 @@ def odd_files(scan: Scan) -> Iterator[Problem]:
         if aspect[at] > LONGEST_ASPECT * np.median(aspect):
             words.append(f"{aspect[at]:.1f} times as long as wide")
         own = (int(row["channels"]), int(row["bits"]))
-        if own != usual and kinds[own] <= SELDOM * len(rows):
+        if own != usual and kinds[own] <= max(1, SELDOM * len(rows)):
             words.append(f"{_said(*own)}, where most have {_said(*usual)}")
         if words:
             path = scan.paths[place]
@@ -71,13 +74,19 @@ def _said(channels: int, bits: int) -> str:
 
 
 def small_classes(parts: Sequence[CheckedPart], unreadable: Sequence[set[int]], scan: Scan) -> Iterator[Problem]:
-    """A problem for each class of which a part has too few images."""
-    start = 0
+    """A problem for each class of which a part has too few images; of those held out, for classes that train has."""
+    start, trained = 0, Counter[str]()
     for part, without in zip(parts, unreadable, strict=True):
         if part.labels:
             least = FEWEST_TO_TRAIN if part.name == "train" else FEWEST_TO_MEASURE
             counts = part.images_of_classes(without)
-            few = {label for label in range(len(part.classes)) if counts[label] < least}
+            if part.name == "train":
+                trained.update({part.classes[label]: count for label, count in counts.items()})
+            few = {
+                label
+                for label, name in enumerate(part.classes)
+                if counts[label] < least and (part.name == "train" or trained[name])
+            }
             shown: dict[int, list[str]] = {label: [] for label in few}
             for index, labels in enumerate(part.labels):
                 for label in few.intersection(labels):

@@ -6,34 +6,34 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 
-class Kind(NamedTuple):
+class ProblemKind(NamedTuple):
     """A kind of problem: its heading on a page, and a sentence on how to read it and what to do."""
 
     title: str
     reading: str
 
 
-KINDS: dict[str, Kind] = {
-    "unreadable": Kind("Files that cannot be read", "Training leaves them out; fetch or save them anew."),
-    "leak": Kind(
+PROBLEM_KINDS: dict[str, ProblemKind] = {
+    "unreadable": ProblemKind("Files that cannot be read", "Training leaves them out; fetch or save them anew."),
+    "leak": ProblemKind(
         "Copies in two parts",
         "A model that has learnt an image knows its copy: what is measured on it is no measure. Leave out the one that "
         "is trained on.",
     ),
-    "two-classes": Kind(
+    "two-classes": ProblemKind(
         "Copies in two classes",
         "One of the labels is wrong, or the image shows both classes. Leave out what should not be there.",
     ),
-    "copy": Kind(
+    "copy": ProblemKind(
         "Copies in one part", "They weigh an image more than once, and tell nothing new. One of them is enough."
     ),
-    "sequence": Kind(
+    "sequence": ProblemKind(
         "Sequences in two parts",
         "Frames of a video and shots of a burst are nearly copies. Keep what belongs together in one part.",
     ),
-    "annotation": Kind("Annotations that are wrong", "Boxes, outlines and label maps to look at, and to draw anew."),
-    "odd": Kind("Odd files", "They can be read, and differ from all others in a way that is seldom meant."),
-    "small-class": Kind("Classes too small", "From so few images little can be learnt, or measured."),
+    "annotation": ProblemKind("Annotations that are wrong", "Boxes, outlines and label maps to look at, and to draw anew."),
+    "odd": ProblemKind("Odd files", "They can be read, and differ from all others in a way that is seldom meant."),
+    "small-class": ProblemKind("Classes too small", "From so few images little can be learnt, or measured."),
 }
 """Kinds by their names, in the order in which they are shown."""
 
@@ -43,7 +43,7 @@ class Problem:
     """One thing that is wrong with a data set.
 
     Args:
-        kind: a name of `KINDS`.
+        kind: a name of `PROBLEM_KINDS`.
         part: "train", "val" or "test"; where it is between two parts, both, as "train, val".
         paths: the images that show it, relative to the data with "/"; none where no image does.
         words: one sentence for people.

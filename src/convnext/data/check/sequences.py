@@ -64,5 +64,7 @@ def _divided(scan: Scan, name: str, places: list[int], frequencies: np.ndarray) 
     shown = list(dict.fromkeys(place for at in near or apart for place in (places[at], places[at + 1])))[:_SHOWN]
     parts = [part for part in ("train", "val", "test") if part in counts]
     said = " and ".join(f"{counted(counts[part], 'frame')} in {part}" for part in parts)
-    words = f"{quoted(name)}: {said}; neighbours that look alike are divided {counted(len(near), 'time')}"
+    words = f"{quoted(name)}: {said}"
+    if near:
+        words += f"; {counted(len(near), 'pair')} of neighbours that look alike lie in two parts"
     yield Problem("sequence", ", ".join(parts), tuple(scan.paths[p] for p in shown), words, round(min(1, typical), 3))

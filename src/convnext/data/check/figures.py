@@ -10,7 +10,7 @@ import numpy as np
 from convnext.data.check.part import CheckedPart
 
 
-def summary_of(part: CheckedPart, rows: np.ndarray, unreadable: set[int]) -> dict[str, Any]:
+def part_figures(part: CheckedPart, rows: np.ndarray, unreadable: set[int]) -> dict[str, Any]:
     """Figures of a part, ready for JSON: counts, and of sizes and brightness the least, the median and the most.
 
     Args:
@@ -59,7 +59,7 @@ def _spread(values: np.ndarray) -> list[float]:
     return [round(float(each), 3) for each in (values.min(), np.median(values), values.max())]
 
 
-def summary_line(name: str, summary: dict[str, Any]) -> str:
+def figures_line(name: str, summary: dict[str, Any]) -> str:
     """The figures of a part in one line for people."""
     if not summary["usable"]:
         return f"{name}: no image can be read"
