@@ -63,9 +63,8 @@ def problems_page(
         read: gives an image file's content by its path. `ImageError` if it cannot be read.
     """
     kinds = [(kind, list(own)) for kind, own in groupby(problems, key=lambda problem: problem.kind)]
-    links = "\n".join(
-        f'<li><a href="#{escape(kind)}">{escape(PROBLEM_KINDS[kind].title)}</a>: {len(own):,}</li>' for kind, own in kinds
-    )
+    counts = [(kind, PROBLEM_KINDS[kind].title, len(own)) for kind, own in kinds]
+    links = "\n".join(f'<li><a href="#{escape(k)}">{escape(title)}</a>: {count:,}</li>' for k, title, count in counts)
     nav = f'<nav aria-label="Kinds of problems">\n<ul>\n{links}\n</ul>\n</nav>' if kinds else "<p>No problem found.</p>"
     lines = escape(printable("\n".join([*found, *(f"left out {line}" for line in left_out)])))
     sections = "\n".join(_section(kind, own, captions, read) for kind, own in kinds)

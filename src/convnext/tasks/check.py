@@ -14,12 +14,12 @@ from convnext.analysis.problems_page import problems_page
 from convnext.config import TrainConfig
 from convnext.cores import usable_cores
 from convnext.data.check.copies import find_copies
+from convnext.data.check.figures import figures_line, part_figures
 from convnext.data.check.odd import odd_files, small_classes, unreadable_files
 from convnext.data.check.part import CheckedData, CheckedPart
 from convnext.data.check.problem import PROBLEM_KINDS, Problem
 from convnext.data.check.scan import Scan, scan_images, thumbnail_file
 from convnext.data.check.sequences import find_sequences
-from convnext.data.check.figures import figures_line, part_figures
 from convnext.data.problems import Problems
 from convnext.errors import InputError
 from convnext.printing import progress, to_json

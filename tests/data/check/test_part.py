@@ -7,10 +7,10 @@ import shutil
 from pathlib import Path
 
 import pytest
-from convnext.data.check.part import class_lines, part_of_images
 from making import fails
 
 from convnext import cli
+from convnext.data.check.part import class_lines, part_of_images
 from convnext.data.image_set import ImageSet
 
 

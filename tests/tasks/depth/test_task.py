@@ -20,11 +20,11 @@ import convnext
 from convnext import cli
 from convnext.inference.depth import DepthUnit
 from convnext.runs.directory import Run
+from convnext.tasks.check import check
 from convnext.tasks.depth import Depth
 from convnext.tasks.depth.config import DepthConfig
 from convnext.tasks.depth.data import DepthTransform
 from convnext.tasks.depth.metrics import depth_errors
-from convnext.tasks.check import check
 from convnext.tasks.depth.read import read_depths
 from convnext.tasks.depth.task import depth_loss
 from convnext.tasks.recipes import build_config

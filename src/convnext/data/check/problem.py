@@ -31,7 +31,7 @@ PROBLEM_KINDS: dict[str, ProblemKind] = {
         "Sequences in two parts",
         "Frames of a video and shots of a burst are nearly copies. Keep what belongs together in one part.",
     ),
-    "annotation": ProblemKind("Annotations that are wrong", "Boxes, outlines and label maps to look at, and to draw anew."),
+    "annotation": ProblemKind("Annotations that are wrong", "Boxes, outlines and label maps to look at and draw anew."),
     "odd": ProblemKind("Odd files", "They can be read, and differ from all others in a way that is seldom meant."),
     "small-class": ProblemKind("Classes too small", "From so few images little can be learnt, or measured."),
 }
