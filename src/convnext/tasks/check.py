@@ -120,8 +120,10 @@ def check_config(task: TaskDefinition, config: TrainConfig, workers: int | None 
     problems += [replace(each, paths=tuple(map(relative, each.paths))) for each in checked.problems]
     problems += _problems_of_faults(checked.faults, scan)
     problems += _other_sizes(checked, scan)
-    for reason in scan.unreadable.values():
-        checked.faults.add(UNUSABLE, reason)
+    counted = _places_counted(checked.parts)
+    for place, reason in scan.unreadable.items():
+        if place not in counted:
+            checked.faults.add(UNUSABLE, reason)
     order = list(PROBLEM_KINDS)
     problems.sort(key=lambda problem: (order.index(problem.kind), -problem.score, problem.paths))
     summaries = _summaries(checked.parts, scan, unreadable)
@@ -156,6 +158,14 @@ def _summaries(parts: Sequence[CheckedPart], scan: Scan, unreadable: Sequence[se
     return found
 
 
+def _places_counted(parts: Sequence[CheckedPart]) -> set[int]:
+    found, start = set(), 0
+    for part in parts:
+        found |= {start + place for place in part.counted}
+        start += len(part)
+    return found
+
+
 def _content(parts: Sequence[CheckedPart], places: Mapping[str, int], path: str) -> bytes:
     place = places[path]
     for part in parts:
@@ -184,7 +194,9 @@ def _problems_of_faults(faults: Problems, scan: Scan) -> Iterator[Problem]:
                 at = _named(example, scan.paths, names)
                 paths = () if at is None else (scan.paths[at],)
                 part = "" if at is None else scan.parts[at]
-                if kind in NOT_READ:
+                if at in scan.unreadable:
+                    continue  # `unreadable_files` has it
+                if kind in NOT_READ and paths:
                     yield Problem("unreadable", part, paths, example, 1.0, paths)
                 else:
                     yield Problem("annotation", part, paths, f"{kind}: {example}", score)

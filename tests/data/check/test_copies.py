@@ -88,7 +88,8 @@ def test_copies_in_two_classes_are_said_to_be(pictures: Path) -> None:
     (both,) = of_kind(found, "two-classes")
     assert set(both.paths) == {"train/a/0.png", "train/b/same.png"}
     assert "'a', 'b'" in both.words
-    assert len(of_kind(found, "copy")) == 1
+    assert set(both.leave_out) == set(both.paths)  # nobody knows which label is right
+    assert not of_kind(found, "copy")
 
 
 def test_pictures_of_one_colour_are_odd_and_no_copies(pictures: Path) -> None:

@@ -131,9 +131,9 @@ def problems_of_group(scan: Scan, links: Sequence[Link]) -> Iterator[Problem]:
     if len(parts) > 1:
         others = [place for place in places if scan.parts[place] != parts[-1]]
         yield _problem(scan, "leak", ", ".join(parts), [*kept, *others], how, score, others)
-    if len(kept) > 1:
-        yield _problem(scan, "copy", parts[-1], kept, how, score, kept[1:])
     names = sorted({name for place in places if (name := scan.classes[place]) is not None})
+    if len(kept) > 1 and len({scan.classes[place] for place in kept}) == 1:
+        yield _problem(scan, "copy", parts[-1], kept, how, score, kept[1:])
     if len(names) > 1:
         said = f"in the classes {', '.join(map(quoted, names[:5]))}; {how}"
         trained = [place for place in places if scan.parts[place] == parts[0]]

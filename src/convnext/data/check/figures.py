@@ -25,7 +25,7 @@ def part_figures(part: CheckedPart, rows: np.ndarray, unreadable: set[int]) -> d
     kinds = Counter(f"{c}×{b}" for c, b in zip(rows["channels"].tolist(), rows["bits"].tolist(), strict=True))
     return {
         "images": len(part),
-        "usable": int(kept.sum()),
+        "usable": part.usable(unreadable),
         "bytes": int(rows["bytes"].sum()),
         "objects": part.objects,
         "classes": _classes(part, unreadable),
@@ -61,7 +61,7 @@ def _spread(values: np.ndarray) -> list[float]:
 
 def figures_line(name: str, summary: dict[str, Any]) -> str:
     """The figures of a part in one line for people."""
-    if not summary["usable"]:
+    if not summary["width"]:
         return f"{name}: no image can be read"
     ranges = {each: summary[each] for each in ("width", "height", "aspect", "brightness")}
     figures = ", ".join(

@@ -14,6 +14,7 @@ from convnext.data.check.problem import Problem
 from convnext.data.image_set import ImageSet
 from convnext.data.images.decode import read_bytes
 from convnext.data.problems import Problems
+from convnext.data.sources.maps import MappedSet
 
 LISTED_CLASSES = 40
 """Classes up to which each is listed."""
@@ -33,6 +34,7 @@ class CheckedPart:
         sizes: width and height that each image's annotations are for, where they say that.
         objects: number of objects, where there are any.
         pixels: number of pixels of each class, where pixels have classes.
+        counted: places of images that `CheckedData.faults` has counted as unusable.
         ahead: is told the order in which images will be read (`ImageSet.read_ahead`).
     """
 
@@ -45,10 +47,15 @@ class CheckedPart:
     sizes: Sequence[tuple[int, int]] | None = None
     objects: int | None = None
     pixels: Mapping[str, int] | None = None
+    counted: frozenset[int] = frozenset()
     ahead: Callable[[Sequence[int]], AbstractContextManager[Any]] = field(default=lambda order: nullcontext())
 
     def __len__(self) -> int:
         return len(self.sources)
+
+    def usable(self, unreadable: set[int]) -> int:
+        """Number of images that can be used."""
+        return len(self) - len(self.counted | unreadable)
 
     def images_of_classes(self, without: set[int]) -> Counter[int]:
         """Number of images that show each class, those at the places `without` left out."""
@@ -102,10 +109,16 @@ def file_part(name: str, files: Sequence[Path], **labels: Any) -> CheckedPart:
     return CheckedPart(name, [str(file) for file in files], lambda index: read_bytes(files[index]), **labels)
 
 
+def mapped_part(name: str, data: MappedSet, usable: MappedSet, **labels: Any) -> CheckedPart:
+    """A part whose images have maps, of which those in `usable` can be used."""
+    kept = {image.file for image in usable.images}
+    counted = frozenset(place for place, image in enumerate(data.images) if image.file not in kept)
+    return file_part(name, [image.file for image in data.images], counted=counted, **labels)
+
+
 def lines_of_images(part: CheckedPart, unreadable: set[int]) -> list[str]:
     """Lines that say how many images of a part can be used, and of which classes."""
-    used = len(part) - len(unreadable)
-    summary = [f"{part.name}: {used:,} of {len(part):,} images can be used"]
+    summary = [f"{part.name}: {part.usable(unreadable):,} of {len(part):,} images can be used"]
     return summary + (class_lines(part, unreadable) if part.classes else [])
 
 

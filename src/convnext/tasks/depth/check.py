@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from convnext.data.check.part import CheckedData, file_part
+from convnext.data.check.part import CheckedData, mapped_part
 from convnext.data.sources.maps import find_map_parts
 from convnext.data.splits import HoldOut, divided_parts
 from convnext.tasks.depth.config import DepthConfig
@@ -15,11 +15,11 @@ def checked_depths(config: DepthConfig) -> CheckedData:
     read, faults = read_depth_maps(config.data, config.depth_scale, found_parts)
     sets = divided_parts(config.data, read, HoldOut(config.val_fraction, config.hold_out_rule))
     usable = {name: examine_depths(data, faults) for name, data in sets.items()}
-    parts = [file_part(name, [image.file for image in data.images]) for name, (data, _) in usable.items()]
+    parts = [mapped_part(name, sets[name], data) for name, (data, _) in usable.items()]
 
     def found(unreadable: list[set[int]]) -> list[str]:
         return [
-            f"{part.name}: {len(part) - len(without)} of {len(sets[part.name])} images can be used, "
+            f"{part.name}: {part.usable(without)} of {len(part)} images can be used, "
             f"{spread.pixels:,} known depths from {spread.least:g} to {spread.most:g}, {spread.mean:.4g} on average"
             for part, without, (_, spread) in zip(parts, unreadable, usable.values(), strict=True)
         ]

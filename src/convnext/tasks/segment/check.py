@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from convnext.data.check.part import CheckedData, file_part
+from convnext.data.check.part import CheckedData, mapped_part
 from convnext.data.sources.label_maps import examine_label_maps, missing_classes
 from convnext.data.sources.segmentation import read_label_maps
 from convnext.data.splits import HoldOut, divided_parts
@@ -17,9 +17,10 @@ def checked_label_maps(config: SegmentConfig) -> CheckedData:
     usable = {name: examine_label_maps(data, read.faults) for name, data in sets.items()}
     lacking = missing_classes(usable["train"])
     parts = [
-        file_part(
+        mapped_part(
             name,
-            [image.file for image in data.images],
+            sets[name],
+            data,
             classes=data.classes,
             pixels=dict(zip(data.classes, pixels.tolist(), strict=True)),
         )
@@ -31,7 +32,7 @@ def checked_label_maps(config: SegmentConfig) -> CheckedData:
         for part, without in zip(parts, unreadable, strict=True):
             pixels = part.pixels or {}
             total = sum(pixels.values())
-            used = f"{len(part) - len(without)} of {len(sets[part.name])} images can be used"
+            used = f"{part.usable(without)} of {len(part)} images can be used"
             summary.append(f"{part.name}: {used}, {total:,} pixels with a class")
             summary += [f"  {100 * count / max(1, total):6.2f} %  {label}" for label, count in pixels.items()]
             if part.name == "train" and lacking:

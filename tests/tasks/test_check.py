@@ -1,0 +1,123 @@
+"""`convnext check` of every task's data, from the command line and Python."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from making import copied, fails, make_depths, make_folder, make_objects, make_scenes
+from PIL import Image
+
+import convnext
+from convnext import cli
+from convnext.data.sources.annotated import AnnotatedImage, Annotation, DetectionSet
+from convnext.tasks.check import guess_task
+from convnext.tasks.detect.check import wrong_objects
+
+MADE = {"classify": make_folder, "detect": make_objects, "segment": make_scenes, "depth": make_depths}
+
+
+@pytest.mark.parametrize("task", list(MADE))
+def test_the_task_is_known_by_the_form(task: str, tmp_path: Path) -> None:
+    assert guess_task(str(MADE[task](tmp_path / "data"))).name == task
+
+
+def test_images_alone_are_to_pretrain_on(tmp_path: Path) -> None:
+    Image.new("RGB", (9, 9)).save(tmp_path / "one.png")
+    assert guess_task(str(tmp_path)).name == "pretrain"
+    assert guess_task("digits").name == "classify"
+
+
+@pytest.mark.parametrize("task", list(MADE))
+def test_a_check_writes_what_it_has_found(task: str, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    data, out = MADE[task](tmp_path / "data"), tmp_path / "look"
+    first = next(path for path in sorted(data.rglob("*.png")) if "train" in path.parts and "images" in path.parts) if (
+        task in ("segment", "depth")
+    ) else min((data / "train").rglob("*.png"))  # fmt: skip
+    first.write_bytes(b"\x89PNG torn")
+    before = sorted(path.relative_to(data) for path in data.rglob("*"))
+    options = ["--set", "ignore_index=9"] if task == "segment" else []
+    assert cli.main(["check", str(data), "--out", str(out), "--workers", "0", *options]) == 1
+    said = capsys.readouterr().out
+    assert "left out images that cannot be used: 1" in said
+    assert str(out / "index.html") in said
+    assert {path.name for path in out.iterdir()} == {"index.html", "problems.csv", "exclude.csv", "check.json"}
+    name = first.relative_to(data).as_posix()
+    assert f"{name},unreadable," in (out / "exclude.csv").read_text().splitlines()
+    assert name in (out / "index.html").read_text()
+    counts = json.loads((out / "check.json").read_text())
+    assert counts["task"] == task
+    assert counts["problems"]["train"]["unreadable"] == 1
+    assert list(counts["parts"]) == ["train", "val"]
+    assert sorted(path.relative_to(data) for path in data.rglob("*")) == before
+
+
+def test_counts_by_part(tmp_path: Path) -> None:
+    found = convnext.check(make_objects(tmp_path / "data"), workers=0)
+    train = found.parts["train"]
+    assert (train["images"], train["usable"], train["objects"]) == (6, 6, 9)
+    assert sum(own["objects"] for own in train["classes"].values()) == 9
+    assert train["width"] == [48, 56, 64]
+    assert train["channels_and_bits"] == {"3×8": 6}
+    pixels = convnext.check(make_scenes(tmp_path / "scenes"), workers=0, ignore_index=9).parts["val"]["classes"]
+    assert set(pixels) == {"sky", "ground", "box"}
+    assert min(own["pixels"] for own in pixels.values()) > 0
+
+
+def test_the_test_part_is_looked_at(colours: Path, tmp_path: Path) -> None:
+    data = copied(colours, tmp_path / "data")
+    shutil.copytree(data / "val", data / "test")
+    found = convnext.check(data, workers=0)
+    leaks = [problem for problem in found.problems if problem.kind == "leak"]
+    assert list(found.parts) == ["train", "val", "test"]
+    assert len(leaks) == 12
+    assert {problem.part for problem in leaks} == {"val, test"}
+    assert {path.split("/")[0] for problem in leaks for path in problem.leave_out} == {"val"}
+    assert found.counts["val, test"]["leak"] == 12
+
+
+def test_processes_read_the_same(colours: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    data = copied(colours, tmp_path / "data")
+    shutil.copy(min((data / "train" / "red").iterdir()), data / "val" / "red" / "copy.png")
+    said = []
+    for workers in ("0", "2"):
+        assert cli.main(["check", str(data), "--workers", workers, "--json"]) == 1
+        said.append(json.loads(capsys.readouterr().out))
+    assert said[0] == said[1]
+    assert said[0]["problems"] == {"train, val": {"leak": 1}, **said[0]["problems"]}
+
+
+def test_data_in_memory_and_tables_are_checked(tmp_path: Path, colours: Path) -> None:
+    digits = convnext.check("digits", task="classify", workers=0)
+    assert digits.parts["train"]["images"] + digits.parts["val"]["images"] == 1797
+    rows = [f"{path},{path.parent.name}" for path in sorted((colours / "train").rglob("*.png"))]
+    (tmp_path / "table.csv").write_text("\n".join(["path,label", *rows]))
+    assert sum(part["images"] for part in convnext.check(tmp_path / "table.csv", workers=0).parts.values()) == 24
+
+
+def test_what_cannot_be_checked_is_a_line(colours: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    assert "no such folder" in fails(capsys, "check", tmp_path / "none")
+    assert "--workers must be at least 0" in fails(capsys, "check", colours, "--workers", "-1")
+    assert "no annotations found" in fails(capsys, "check", colours, "--task", "detect")
+    taken = tmp_path / "taken"
+    taken.write_text("")
+    assert "cannot write" in fails(capsys, "check", colours, "--workers", "0", "--out", taken / "look")
+
+
+def boxes(*rows: tuple[int, tuple[float, float, float, float], object]) -> list[str]:
+    annotations = tuple(Annotation(label, box, outline, False, 1.0) for label, box, outline in rows)
+    image = AnnotatedImage(1, Path("a.jpg"), "a.jpg", 100, 100, annotations)
+    return [problem.words for problem in wrong_objects("train", DetectionSet(("cat", "dog"), (1, 2), (image,)))]
+
+
+def test_boxes_that_look_wrong() -> None:
+    square = [[10, 10, 50, 10, 50, 50, 10, 50]]
+    assert boxes((0, (10, 10, 50, 50), square), (1, (12, 30, 60, 90), None)) == []
+    assert boxes((0, (10, 10, 50, 50), None), (0, (10, 10, 51, 50), None)) == ["'cat' twice at 10, 10, 50, 50"]
+    assert boxes((0, (10, 10, 50, 50), None), (1, (10, 10, 50, 51), None)) == [
+        "'cat' and 'dog' at one place, 10, 10, 50, 50"
+    ]
+    assert boxes((0, (10, 10, 11, 50), None)) == ["1 box under 2 pixels, one at 10, 10, 11, 50"]
+    assert boxes((0, (60, 60, 90, 90), square)) == ["the box of 'cat' at 60, 60, 90, 90 is not around its outline"]
