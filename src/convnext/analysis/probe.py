@@ -33,6 +33,17 @@ def pooled_features(backbone: ConvNeXt, batches: Iterable[Batch], device: torch.
     return torch.cat(features), torch.cat(targets)
 
 
+@torch.no_grad()
+def stage_features(backbone: ConvNeXt, images: Tensor) -> Tensor:
+    """Mean and deviation over positions of every stage's features, fp32 `[N, 2·ΣC_i]`, of normalised images
+    `[N, C, H, W]`.
+
+    On small sets a pre-trained network's early stages say more than its last (docs/log.md).
+    """
+    stages = [stage.float().flatten(1, 2) for stage in backbone.forward_stages(images)]
+    return torch.cat([part for stage in stages for part in (stage.mean(1), stage.std(1, correction=0))], dim=1)
+
+
 def probe_accuracy(
     backbone: ConvNeXt, train: Iterable[Batch], val: Iterable[Batch], device: torch.device
 ) -> dict[str, float]:

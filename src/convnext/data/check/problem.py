@@ -32,6 +32,19 @@ PROBLEM_KINDS: dict[str, ProblemKind] = {
         "Frames of a video and shots of a burst are nearly copies. Keep what belongs together in one part.",
     ),
     "annotation": ProblemKind("Annotations that are wrong", "Boxes, outlines and label maps to look at and draw anew."),
+    "label": ProblemKind(
+        "Labels that may be wrong",
+        "A model that learnt from other images says another class. It is often wrong itself: look, and change the "
+        "label or leave the image out.",
+    ),
+    "object": ProblemKind(
+        "Objects that may be wrong",
+        "The detector says something else than the annotation. It is often wrong itself: look, and draw anew.",
+    ),
+    "region": ProblemKind(
+        "Regions of label maps that may be wrong",
+        "The segmenter is sure of another class. It is often wrong itself: look, and draw anew.",
+    ),
     "odd": ProblemKind("Odd files", "They can be read, and differ from all others in a way that is seldom meant."),
     "small-class": ProblemKind("Classes too small", "From so few images little can be learnt, or measured."),
 }
@@ -49,6 +62,9 @@ class Problem:
         words: one sentence for people.
         score: how sure or how bad it is, from 0 to 1; worst first is highest first.
         leave_out: those of `paths` without which the problem is gone.
+        label: the class that is annotated, where the problem is one of labels.
+        suggested: the class that should stand there instead, likewise.
+        box: x0, y0, x1, y1 of the object or region in the first of `paths`, in pixels.
     """
 
     kind: str
@@ -57,3 +73,6 @@ class Problem:
     words: str
     score: float = 1.0
     leave_out: tuple[str, ...] = ()
+    label: str = ""
+    suggested: str = ""
+    box: tuple[float, float, float, float] | None = None
