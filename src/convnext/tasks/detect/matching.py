@@ -67,7 +67,7 @@ def _of_image(image: AnnotatedImage, found: Sequence[Result], classes: Sequence[
     for row, own in zip(found, overlaps.tolist(), strict=True):
         fitting = [i for i, a in enumerate(truth) if free[i] and a.label == row.label and own[i] >= IOU]
         best = max(fitting, key=own.__getitem__, default=None)
-        if best is None and any(a.label == row.label and _inside(row.box, a.box) for a in crowds):
+        if best is None and any(a.label == row.label and inside(row.box, a.box) for a in crowds):
             continue
         if best is not None:
             free[best] = False
@@ -81,7 +81,7 @@ def _of_image(image: AnnotatedImage, found: Sequence[Result], classes: Sequence[
     return rows
 
 
-def _inside(box: Sequence[float], crowd: Sequence[float]) -> bool:
+def inside(box: Sequence[float], crowd: Sequence[float]) -> bool:
     """Whether half of a box or more lies in a crowd's."""
     width, height = (min(box[i + 2], crowd[i + 2]) - max(box[i], crowd[i]) for i in (0, 1))
     return max(0.0, width) * max(0.0, height) >= 0.5 * (box[2] - box[0]) * (box[3] - box[1])
