@@ -8,6 +8,8 @@ from html import escape
 from io import BytesIO
 from itertools import groupby
 
+from PIL import Image, ImageDraw
+
 from convnext.analysis.page import STYLE
 from convnext.data.check.problem import PROBLEM_KINDS, Problem
 from convnext.data.images.decode import decode_image
@@ -107,7 +109,7 @@ def _images(problem: Problem, captions: Mapping[str, str], read: Callable[[str],
     yield '<div class="images">\n'
     for path in problem.paths[:SIDE_BY_SIDE]:
         name, about = escape(printable(path)), escape(printable(captions.get(path, "")))
-        picture = _thumbnail(path, read)
+        picture = _thumbnail(path, read, problem.box if path == problem.paths[0] else None)
         seen = (
             f'<img src="{picture}" alt="{name}" loading="lazy">'
             if picture
@@ -120,13 +122,31 @@ def _images(problem: Problem, captions: Mapping[str, str], read: Callable[[str],
         yield f"<p>and {counted(len(problem.paths) - SIDE_BY_SIDE, 'more image')}</p>\n"
 
 
-def _thumbnail(path: str, read: Callable[[str], bytes]) -> str:
-    """The image as a data address; nothing for one that cannot be read."""
+def _thumbnail(path: str, read: Callable[[str], bytes], box: tuple[float, float, float, float] | None = None) -> str:
+    """The image as a data address, what lies about a box alone, with the box; nothing for one that cannot be read."""
     try:
         image = decode_image(read(path), "RGB", name=path)
     except (ImageError, KeyError):
         return ""
+    if box is not None:
+        image = _about(image, box)
     image.thumbnail((THUMBNAIL, THUMBNAIL))
     file = BytesIO()
     image.save(file, "JPEG", quality=80)
     return f"data:image/jpeg;base64,{b64encode(file.getvalue()).decode()}"
+
+
+def _about(image: Image.Image, box: tuple[float, float, float, float]) -> Image.Image:
+    """What lies about a box of an image, at least as large as a thumbnail where it can be, with the box drawn."""
+    x0, y0, x1, y1 = box
+    side = max(1.5 * (x1 - x0), 1.5 * (y1 - y0), THUMBNAIL / 2)
+    left, top = ((low + high - side) / 2 for low, high in ((x0, x1), (y0, y1)))
+    window = tuple(round(value) for value in (max(0, left), max(0, top), left + side, top + side))
+    seen = image.crop((window[0], window[1], min(window[2], image.width), min(window[3], image.height)))
+    factor = THUMBNAIL / max(seen.size)
+    seen = seen.resize((max(1, round(seen.width * factor)), max(1, round(seen.height * factor))))
+    edges = [(value - start) * factor for value, start in zip(box, (window[0], window[1]) * 2, strict=True)]
+    ImageDraw.Draw(seen).rectangle(
+        (edges[0], edges[1], max(edges[0], edges[2]), max(edges[1], edges[3])), outline="red"
+    )
+    return seen

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
+from functools import partial
 from typing import TYPE_CHECKING
 
 from convnext.cli.command import Command, Parser, add_json, add_out
@@ -12,7 +13,7 @@ from convnext.printing import counted, say, to_json
 from convnext.tasks.registry import TASKS
 
 if TYPE_CHECKING:
-    from convnext.tasks.check import DataCheck
+    from convnext.tasks.check import DataCheck, LabelSearch
 
 PRINTED = 3
 """Problems of a kind that are printed."""
@@ -31,6 +32,17 @@ def _options(command: Parser) -> None:
     command.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="an option of the task's training, by its name"
     )
+    command.add_argument("--labels", action="store_true", help="look for labels that may be wrong too; takes a model")
+    command.add_argument(
+        "--with",
+        dest="source",
+        metavar="SOURCE",
+        help="with --labels: weights that answer: of images a run, a pre-training or published ones, of objects and "
+        "regions a run; without, classifiers are trained on parts of the images",
+    )
+    command.add_argument(
+        "--recipe", metavar="NAME", help="with --labels: of those trainings; without, small_data for 20 epochs"
+    )
     command.add_argument("--workers", type=int, metavar="N", help="processes that read images; without, one a core")
     add_out(command, "write index.html (problems with their images), problems.csv, exclude.csv and check.json there")
     add_json(command, "one JSON object: counts of images, objects and classes by part, and of problems")
@@ -45,11 +57,22 @@ def _run(args: argparse.Namespace) -> int:
         options["format"] = args.format
     if args.workers is not None and args.workers < 0:
         raise InputError(f"--workers must be at least 0, not {args.workers}")
-    found = check(args.data, task=args.task, out=args.out, workers=args.workers, **options)
+    if not args.labels and (args.source is not None or args.recipe is not None):
+        raise InputError("--with and --recipe are for --labels")
+    found = check(args.data, task=args.task, out=args.out, workers=args.workers, labels=_labels(args), **options)
     status = print_check(found, as_one_object=args.json)
     if args.out is not None and not args.json:
         say(f"{args.out / 'index.html'} shows all; {args.out / 'exclude.csv'} lists what may be left out")
     return status
+
+
+def _labels(args: argparse.Namespace) -> LabelSearch | None:
+    """How labels that may be wrong are found, if they are asked for."""
+    if not args.labels:
+        return None
+    from convnext.train.wrong_labels import find_wrong_labels
+
+    return partial(find_wrong_labels, source=args.source, recipe=args.recipe)
 
 
 def print_check(found: DataCheck, *, as_one_object: bool) -> int:

@@ -10,6 +10,7 @@ from convnext.data.check.problem import Problem
 from convnext.reports.tables import Table
 from convnext.storage.files import whole_file
 
+PROBLEM_COLUMNS = ("number", "kind", "part", "path", "leave_out", "score", "label", "suggested", "box", "words")
 EXCLUDED = ("path", "reason", "of")
 """Columns of `exclude.csv`."""
 
@@ -24,12 +25,15 @@ def write_problems(problems: Sequence[Problem], path: Path) -> None:
             "path": image,
             "leave_out": int(image in problem.leave_out),
             "score": problem.score,
+            "label": problem.label,
+            "suggested": problem.suggested,
+            "box": "" if problem.box is None else " ".join(f"{value:g}" for value in problem.box),
             "words": problem.words,
         }
         for number, problem in enumerate(problems, start=1)
         for image in problem.paths or ("",)
     )
-    Table(path.parent, path.name).write(rows, ("number", "kind", "part", "path", "leave_out", "score", "words"))
+    Table(path.parent, path.name).write(rows, PROBLEM_COLUMNS)
 
 
 def exclusions(problems: Sequence[Problem]) -> Iterator[tuple[str, str, str]]:

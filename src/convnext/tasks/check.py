@@ -30,6 +30,8 @@ from convnext.tasks.registry import TASKS, find_task
 
 UNUSABLE = "images that cannot be used"
 TURNED = "images that EXIF turns or mirrors (were boxes drawn on them so?)"
+LabelSearch = Callable[[TaskDefinition, dict[str, Any]], Sequence[Problem]]
+"""From a task and options of its training, with `data`, to labels that may be wrong (`train.wrong_labels`)."""
 NOT_READ = (UNUSABLE, "images that cannot be read")
 
 
@@ -72,6 +74,7 @@ def check(
     task: str | None = None,
     out: str | Path | None = None,
     workers: int | None = None,
+    labels: LabelSearch | None = None,
     **options: Any,
 ) -> DataCheck:
     """Look at every image of a data set, and find what is wrong with it. Nothing is changed or deleted.
@@ -81,6 +84,7 @@ def check(
         task: its name, as in `convnext train`, or "pretrain"; without, the one that data of this form are for.
         out: a folder for `index.html`, `problems.csv`, `exclude.csv` and `check.json`.
         workers: processes that read images; without, one for each core.
+        labels: finds labels that may be wrong; without, they are not looked for.
         options: of the task's training, such as `format` or `val_fraction`.
 
     Raises:
@@ -88,7 +92,9 @@ def check(
     """
     chosen = guess_task(str(data)) if task is None else find_task(task)
     how = {} if workers is None else {"workers": workers}
-    found = check_config(chosen, chosen.config().override({**options, **how, "data": str(data)}), workers)
+    given = {**options, **how, "data": str(data)}
+    config = chosen.config().override(given)
+    found = check_config(chosen, config, workers, [] if labels is None else labels(chosen, given))
     if out is not None:
         write_check(found, Path(out))
     return found
@@ -101,8 +107,10 @@ def guess_task(data: str) -> TaskDefinition:
     return next(task for task in reversed(TASKS) if task.recognises(data))
 
 
-def check_config(task: TaskDefinition, config: TrainConfig, workers: int | None = None) -> DataCheck:
-    """`check` of the data that a config names."""
+def check_config(
+    task: TaskDefinition, config: TrainConfig, workers: int | None = None, suspected: Sequence[Problem] = ()
+) -> DataCheck:
+    """`check` of the data that a config names; `suspected` are labels that may be wrong, whose paths are files."""
     cores = len(usable_cores())
     processes = (cores if cores > 1 else 0) if workers is None else workers
     checked = task.checked_data(config)
@@ -118,6 +126,10 @@ def check_config(task: TaskDefinition, config: TrainConfig, workers: int | None 
     problems += [*unreadable_files(scan), *odd_files(scan), *find_sequences(scan)]
     problems += small_classes(checked.parts, unreadable, scan)
     problems += [replace(each, paths=tuple(map(relative, each.paths))) for each in checked.problems]
+    part_of = dict(zip(scan.paths, scan.parts, strict=True))
+    for each in suspected:
+        paths = tuple(map(relative, each.paths))
+        problems.append(replace(each, paths=paths, part=part_of.get(paths[0], each.part)))
     problems += _problems_of_faults(checked.faults, scan)
     problems += _other_sizes(checked, scan)
     counted = _places_counted(checked.parts)

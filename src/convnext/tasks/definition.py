@@ -15,6 +15,7 @@ from convnext.errors import InputError, WeightsError
 
 if TYPE_CHECKING:
     from convnext.data.check.part import CheckedData
+    from convnext.data.check.problem import Problem
     from convnext.tasks.base import Task
     from convnext.tasks.card.words import CardWords
     from convnext.tasks.evaluate import Evaluator
@@ -81,6 +82,11 @@ class TaskDefinition(ABC):
     def checked_data(self, config: Any) -> CheckedData:
         """All parts of a data set, for `convnext check`. `InputError` for what training would refuse."""
         raise InputError(f"`convnext {self.command}` has no --check")
+
+    def wrong_labels(self, config: Any, source: str | None, cross_fit: Callable[..., Any]) -> Sequence[Problem]:
+        """Labels that may be wrong, worst first, by the weights at `source`, or of classifiers without them by short
+        trainings (`train.cross_fit.cross_fit`). `InputError` for a task that cannot say."""
+        raise InputError(f"wrong labels are not looked for in what `convnext {self.command}` trains on")
 
     def predictor(self, source: str | Path, meta: dict[str, Any]) -> Any:
         """The predictor of weights that store this task's name. `WeightsError` for weights that cannot answer."""

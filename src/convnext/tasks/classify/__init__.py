@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from convnext.variants import find_variant
 
 if TYPE_CHECKING:
     from convnext.data.check.part import CheckedData
+    from convnext.data.check.problem import Problem
     from convnext.tasks.base import Task
     from convnext.tasks.card.words import CardWords
     from convnext.tasks.evaluate import Evaluator
@@ -82,6 +83,13 @@ class Classify(TaskDefinition):
         from convnext.tasks.classify.check import checked_images
 
         return checked_images(config)
+
+    def wrong_labels(
+        self, config: ClassifyConfig, source: str | None, cross_fit: Callable[..., Any]
+    ) -> Sequence[Problem]:
+        from convnext.tasks.classify.wrong_labels import wrong_labels
+
+        return wrong_labels(config, source, cross_fit)
 
     def predictor(self, source: str | Path, meta: dict[str, Any]) -> Any:
         from convnext.inference.classifier import build_classifier

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from convnext.errors import InputError
 from convnext.printing import command_line
 from convnext.tasks.definition import SMALL, TaskDefinition
 from convnext.tasks.detect.config import DetectConfig
@@ -20,6 +21,7 @@ from convnext.variants import find_variant
 
 if TYPE_CHECKING:
     from convnext.data.check.part import CheckedData
+    from convnext.data.check.problem import Problem
     from convnext.tasks.base import Task
     from convnext.tasks.card.words import CardWords
     from convnext.tasks.evaluate import Evaluator
@@ -78,6 +80,15 @@ class Detect(TaskDefinition):
         from convnext.tasks.detect.check import checked_objects
 
         return checked_objects(config)
+
+    def wrong_labels(
+        self, config: DetectConfig, source: str | None, cross_fit: Callable[..., Any]
+    ) -> Sequence[Problem]:
+        from convnext.tasks.detect.wrong_labels import wrong_labels
+
+        if source is None:
+            raise InputError("wrong objects are found by a run's own answers: give --with RUN")
+        return wrong_labels(config, source)
 
     def predictor(self, source: str | Path, meta: dict[str, Any]) -> Any:
         from convnext.inference.detector import build_detector

@@ -1,0 +1,64 @@
+"""`convnext check --labels`: planted faults are named, and what cannot work is refused."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from making import fails, make_folder, make_objects, rows_of
+
+from convnext import cli
+
+QUICK = ("--set", "image_size=32", "--set", "epochs=6", "--set", "batch_size=8", "--set", "muon_lr_scale=none")
+
+
+@pytest.fixture
+def mislabelled(tmp_path: Path) -> Path:
+    """Images of one colour each, of which a red one lies among the blue."""
+    data = make_folder(tmp_path / "data", train=8, val=4)
+    shutil.move(data / "train" / "red" / "3.png", data / "train" / "blue" / "planted.png")
+    return data
+
+
+def suspects(data: Path, out: Path, *options: object, kind: str = "label") -> list[dict[str, str]]:
+    assert cli.main(["check", str(data), "--labels", "--workers", "0", "--out", str(out), *map(str, options)]) in (0, 1)
+    return [row for row in rows_of(out / "problems.csv") if row["kind"] == kind]
+
+
+def test_a_wrong_label_is_named_first_by_features_of_given_weights(mislabelled, trained, tmp_path) -> None:
+    _, _, run = trained
+    found = suspects(mislabelled, tmp_path / "out", "--task", "classify", "--with", run)
+    assert found[0]["path"] == "train/blue/planted.png"
+    assert (found[0]["part"], found[0]["label"], found[0]["suggested"]) == ("train", "blue", "red")
+    scores = [float(row["score"]) for row in found]
+    assert scores == sorted(scores, reverse=True)
+    assert not any(row["leave_out"] == "1" for row in found[:1])
+    page = (tmp_path / "out" / "index.html").read_text()
+    assert "labelled blue, looks like red" in page
+
+
+def test_a_wrong_label_is_named_without_weights_by_models_that_did_not_learn_from_it(mislabelled, tmp_path) -> None:
+    found = suspects(mislabelled, tmp_path / "out", *QUICK)
+    assert found[0]["path"] == "train/blue/planted.png"
+    assert found[0]["suggested"] == "red"
+
+
+def test_objects_and_regions_are_looked_at_by_a_run(trained, tmp_path) -> None:
+    task, data, run = trained
+    if task == "classify":
+        pytest.skip("images have one label each")
+    kind = {"detect": "object", "segment": "region"}[task]
+    options = ("--set", "ignore_index=9") if task == "segment" else ()
+    found = suspects(data, tmp_path / "out", "--with", run, *options, kind=kind)
+    assert {row["part"] for row in found} <= {"train", "val"}
+    assert (tmp_path / "out" / "index.html").read_text()
+
+
+def test_what_cannot_work_is_said_in_a_line(capsys, tmp_path, trained) -> None:
+    task, data, run = trained
+    assert "--labels" in fails(capsys, "check", data, "--with", run)
+    objects = make_objects(tmp_path / "objects", train=2, val=1)
+    assert "--with RUN" in fails(capsys, "check", objects, "--labels", "--task", "detect", "--workers", 0)
+    other = {"classify": "no detector", "segment": "no detector"}.get(task)
+    if other is not None:
+        line = fails(capsys, "check", objects, "--task", "detect", "--labels", "--with", run, "--workers", 0)
+        assert other in line
