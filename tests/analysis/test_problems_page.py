@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+from base64 import b64decode
 from collections.abc import Iterator
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -122,3 +124,20 @@ def test_no_fault_that_axe_finds(opened: Any) -> None:
 
     found = Axe().run(opened)
     assert found.violations_count == 0, found.generate_report()
+
+
+def test_an_object_is_shown_with_its_box_and_what_lies_about_it(tmp_path: Path) -> None:
+    pixels = np.zeros((600, 800, 3), dtype=np.uint8)
+    pixels[400:440, 100:160] = 200
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    problem = Problem("object", "train", ("a.png",), "cat where nothing is seen", box=(100.0, 400.0, 160.0, 440.0))
+    text = problems_page("x", [], [], [problem], {}, lambda path: read_bytes(tmp_path / path))
+    data = text.partition('src="data:image/jpeg;base64,')[2].partition('"')[0]
+    seen = np.asarray(Image.open(BytesIO(b64decode(data))).convert("RGB")).astype(int)
+    assert seen.shape == (160, 160, 3)
+    bright = seen.min(axis=2) > 120
+    assert 0.1 < bright.mean() < 0.4  # 60 by 40 pixels of a window of 90 by 90
+    red = (seen[..., 0] > 150) & (seen[..., 1:].max(axis=2) < 110)
+    rows, columns = np.flatnonzero(red.any(1)), np.flatnonzero(red.any(0))
+    assert abs(columns[-1] - columns[0] - 60 * 160 / 90) < 4
+    assert abs(rows[-1] - rows[0] - 40 * 160 / 90) < 4

@@ -38,5 +38,6 @@ def test_the_table_has_a_row_for_each_image(tmp_path: Path) -> None:
     assert [row["leave_out"] for row in rows] == ["1", "0", "1", "1", "1", "1", "0"]
     assert rows[-1] | {"score": ""} == {
         "number": "4", "kind": "small-class", "part": "val", "path": "", "leave_out": "0", "score": "",
+        "label": "", "suggested": "", "box": "",
         "words": "0 images of 'a' in val",
     }  # fmt: skip

@@ -146,7 +146,5 @@ def _about(image: Image.Image, box: tuple[float, float, float, float]) -> Image.
     factor = THUMBNAIL / max(seen.size)
     seen = seen.resize((max(1, round(seen.width * factor)), max(1, round(seen.height * factor))))
     edges = [(value - start) * factor for value, start in zip(box, (window[0], window[1]) * 2, strict=True)]
-    ImageDraw.Draw(seen).rectangle(
-        (edges[0], edges[1], max(edges[0], edges[2]), max(edges[1], edges[3])), outline="red"
-    )
+    ImageDraw.Draw(seen).rectangle(edges, outline="red")
     return seen

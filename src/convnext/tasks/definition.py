@@ -85,7 +85,7 @@ class TaskDefinition(ABC):
 
     def wrong_labels(self, config: Any, source: str | None, cross_fit: Callable[..., Any]) -> Sequence[Problem]:
         """Labels that may be wrong, worst first, by the weights at `source`, or of classifiers without them by short
-        trainings (`train.cross_fit.cross_fit`). `InputError` for a task that cannot say."""
+        trainings (`train.cross_fit.answers_out_of_fold`). `InputError` for a task that cannot say."""
         raise InputError(f"wrong labels are not looked for in what `convnext {self.command}` trains on")
 
     def predictor(self, source: str | Path, meta: dict[str, Any]) -> Any:

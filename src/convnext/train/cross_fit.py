@@ -18,7 +18,7 @@ from convnext.train.launch import train_task
 log = logging.getLogger("convnext")
 
 
-def cross_fit(
+def answers_out_of_fold(
     build: Callable[[np.ndarray, np.ndarray], SupervisedTask], folds: np.ndarray
 ) -> Iterator[tuple[np.ndarray, Any]]:
     """Places `[n]` of the images of each fold, with the answers about them as the task's evaluator has them.

@@ -8,7 +8,7 @@ from typing import Any
 from convnext.data.check.problem import Problem
 from convnext.tasks.definition import SMALL, TaskDefinition
 from convnext.tasks.recipes import build_config
-from convnext.train.cross_fit import cross_fit
+from convnext.train.cross_fit import answers_out_of_fold
 from convnext.weights import are_trained
 
 QUICK_EPOCHS = 20
@@ -33,4 +33,4 @@ def find_wrong_labels(
     name = recipe or task.default_recipe(first.model, images=SMALL, trained=are_trained(first.init))
     quick = {"epochs": QUICK_EPOCHS} if recipe is None else {}
     config = build_config(name, first.model, task.config).override({**quick, **options})
-    return task.wrong_labels(config, source, cross_fit)
+    return task.wrong_labels(config, source, answers_out_of_fold)

@@ -8,7 +8,7 @@ import torch
 
 from convnext.data.maps import WholeBatch
 from convnext.data.sources.label_maps import IGNORED
-from convnext.tasks.segment.wrong_regions import answers, find_wrong_regions, pixel_thresholds
+from convnext.tasks.segment.wrong_regions import find_wrong_regions, pixel_answers, pixel_thresholds
 
 SKY, ROAD, CAR = 0, 1, 2
 
@@ -41,7 +41,7 @@ def batches(*pairs: tuple[torch.Tensor, np.ndarray]) -> Iterator[WholeBatch]:
 
 
 def regions(*pairs: tuple[torch.Tensor, np.ndarray]) -> list:
-    thresholds = pixel_thresholds(answers(Knowing(), batches(*pairs)), 3)
+    thresholds = pixel_thresholds(pixel_answers(Knowing(), batches(*pairs)), 3)
     return find_wrong_regions(Knowing(), batches(*pairs), thresholds)
 
 

@@ -87,9 +87,9 @@ class Classify(TaskDefinition):
     def wrong_labels(
         self, config: ClassifyConfig, source: str | None, cross_fit: Callable[..., Any]
     ) -> Sequence[Problem]:
-        from convnext.tasks.classify.wrong_labels import wrong_labels
+        from convnext.tasks.classify.wrong_labels import problems_of_labels
 
-        return wrong_labels(config, source, cross_fit)
+        return problems_of_labels(config, source, cross_fit)
 
     def predictor(self, source: str | Path, meta: dict[str, Any]) -> Any:
         from convnext.inference.classifier import build_classifier

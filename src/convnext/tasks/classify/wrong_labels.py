@@ -27,15 +27,15 @@ from convnext.weights.class_names import descriptions_of
 PROBE_FOLDS = 5
 TRAINED_FOLDS = 2
 """Each more is a training more; with few epochs, two models of half the images say more than many short trainings."""
-BATCH = 64
-SEEN = 224
+PROBE_BATCH = 64
+SQUARE = 224
 """Side of the squares in which the backbone of a network that sees whole images sees them, in pixels."""
 
 CrossFit = Callable[[Callable[[np.ndarray, np.ndarray], Classification], np.ndarray], Iterable[tuple[np.ndarray, Any]]]
-"""`train.cross_fit.cross_fit`."""
+"""`train.cross_fit.answers_out_of_fold`."""
 
 
-def wrong_labels(config: ClassifyConfig, source: str | None, cross_fit: CrossFit) -> list[Problem]:
+def problems_of_labels(config: ClassifyConfig, source: str | None, cross_fit: CrossFit) -> list[Problem]:
     """Labels of all parts that may be wrong, worst first: by a probe on features of the weights at `source`, or without
     them by short trainings. `InputError` for images of several labels."""
     if config.multi_label:
@@ -52,10 +52,10 @@ def features_of(source: str, images: ImageSet, *, device: str, workers: int) -> 
     predictor = load(source, device=device, backend="torch")
     backbone = getattr(predictor.model, "backbone", predictor.model)
     seen = predictor.transform
-    squares = seen if isinstance(seen, Preprocessing) else Preprocessing.standard(SEEN, backbone.in_chans)
+    squares = seen if isinstance(seen, Preprocessing) else Preprocessing.standard(SQUARE, backbone.in_chans)
     rows, places = [], []
     with progress("looking at images", len(images)) as advance:
-        for batch in eval_loader(images, squares, batch_size=BATCH, workers=workers):
+        for batch in eval_loader(images, squares, batch_size=PROBE_BATCH, workers=workers):
             if len(batch.indices):
                 rows.append(stage_features(backbone, batch.on(predictor.device)).cpu())
                 places += batch.indices.tolist()

@@ -84,11 +84,11 @@ class Detect(TaskDefinition):
     def wrong_labels(
         self, config: DetectConfig, source: str | None, cross_fit: Callable[..., Any]
     ) -> Sequence[Problem]:
-        from convnext.tasks.detect.wrong_labels import wrong_labels
+        from convnext.tasks.detect.wrong_labels import problems_of_objects
 
         if source is None:
             raise InputError("wrong objects are found by a run's own answers: give --with RUN")
-        return wrong_labels(config, source)
+        return problems_of_objects(config, source)
 
     def predictor(self, source: str | Path, meta: dict[str, Any]) -> Any:
         from convnext.inference.detector import build_detector

@@ -17,11 +17,11 @@ from convnext.tasks.detect.metrics import Result, detect_batches
 from convnext.tasks.detect.wrong_objects import WrongObject, find_wrong_objects
 from convnext.tasks.load import load
 
-LEAST_SCORE = 0.2
+LEAST_OBJECT_SCORE = 0.2
 """Least score of what is shown: below, it is more often the detector that is wrong."""
 
 
-def wrong_labels(config: DetectConfig, source: str) -> list[Problem]:
+def problems_of_objects(config: DetectConfig, source: str) -> list[Problem]:
     """Objects of all parts that the detector at `source` speaks against, worst first."""
     detector = load(source, device=config.device, backend="torch")
     if not isinstance(detector, Detector):
@@ -30,13 +30,15 @@ def wrong_labels(config: DetectConfig, source: str) -> list[Problem]:
     found = [
         (part, data, fault)
         for part, data in read.parts.items()
-        for fault in find_wrong_objects(data, answers(detector, data, part or "images", config.workers))
-        if fault.score >= LEAST_SCORE
+        for fault in find_wrong_objects(data, answers_of_part(detector, data, part or "images", config.workers))
+        if fault.score >= LEAST_OBJECT_SCORE
     ]
-    return [as_problem(part, data, fault) for part, data, fault in sorted(found, key=lambda each: -each[2].score)]
+    return [
+        problem_of_object(part, data, fault) for part, data, fault in sorted(found, key=lambda each: -each[2].score)
+    ]
 
 
-def answers(detector: Detector, data: DetectionSet, name: str, workers: int) -> list[Result]:
+def answers_of_part(detector: Detector, data: DetectionSet, name: str, workers: int) -> list[Result]:
     """Answers about all images of a part, of any score, under a bar."""
     loader = detection_eval_loader(data, detector.transform, batch_size=DETECT_EVAL_BATCH, workers=workers)
     with progress(name, len(data)) as advance:
@@ -49,7 +51,7 @@ def answers(detector: Detector, data: DetectionSet, name: str, workers: int) -> 
         return detect_batches(detector, counted(loader), data)
 
 
-def as_problem(part: str, data: DetectionSet, fault: WrongObject) -> Problem:
+def problem_of_object(part: str, data: DetectionSet, fault: WrongObject) -> Problem:
     """What may be wrong with an object, in words, with the box that shows it."""
     label, suggested = (None if i is None else data.classes[i] for i in (fault.label, fault.suggested))
     return Problem(

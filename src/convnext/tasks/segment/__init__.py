@@ -83,11 +83,11 @@ class Segment(TaskDefinition):
     def wrong_labels(
         self, config: SegmentConfig, source: str | None, cross_fit: Callable[..., Any]
     ) -> Sequence[Problem]:
-        from convnext.tasks.segment.wrong_labels import wrong_labels
+        from convnext.tasks.segment.wrong_labels import problems_of_regions
 
         if source is None:
             raise InputError("wrong regions are found by a run's own answers: give --with RUN")
-        return wrong_labels(config, source)
+        return problems_of_regions(config, source)
 
     def predictor(self, source: str | Path, meta: dict[str, Any]) -> Any:
         from convnext.inference.segmenter import build_segmenter

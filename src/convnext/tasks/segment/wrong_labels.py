@@ -15,15 +15,15 @@ from convnext.printing import progress
 from convnext.tasks.load import load
 from convnext.tasks.segment.config import SegmentConfig
 from convnext.tasks.segment.evaluate import label_rules_of_model
-from convnext.tasks.segment.wrong_regions import WrongRegion, answers, find_wrong_regions, pixel_thresholds
+from convnext.tasks.segment.wrong_regions import WrongRegion, find_wrong_regions, pixel_answers, pixel_thresholds
 
-LEAST_SCORE = 0.2
+LEAST_REGION_SCORE = 0.2
 """Least score of what is shown: below, it is more often the segmenter that is wrong."""
-SAMPLE = 100
+THRESHOLD_IMAGES = 100
 """Images that say how sure the segmenter is of each class."""
 
 
-def wrong_labels(config: SegmentConfig, source: str) -> list[Problem]:
+def problems_of_regions(config: SegmentConfig, source: str) -> list[Problem]:
     """Regions of all parts that the segmenter at `source` speaks against, worst first."""
     segmenter = load(source, device=config.device, backend="torch")
     if not isinstance(segmenter, Segmenter):
@@ -33,8 +33,8 @@ def wrong_labels(config: SegmentConfig, source: str) -> list[Problem]:
     for part, data in parts.items():
         usable = fitting(data, segmenter, config.data, faults)
         found += [(part, usable, each) for each in suspects(segmenter, usable, part or "images", config.workers)]
-    found = [each for each in found if each[2].score >= LEAST_SCORE]
-    return [as_problem(*each) for each in sorted(found, key=lambda each: -each[2].score)]
+    found = [each for each in found if each[2].score >= LEAST_REGION_SCORE]
+    return [problem_of_region(*each) for each in sorted(found, key=lambda each: -each[2].score)]
 
 
 def fitting(data: SegmentationSet, segmenter: Segmenter, name: str, faults: Problems) -> SegmentationSet:
@@ -45,7 +45,7 @@ def fitting(data: SegmentationSet, segmenter: Segmenter, name: str, faults: Prob
 def suspects(segmenter: Segmenter, data: SegmentationSet, name: str, workers: int) -> list[WrongRegion]:
     """Wrong regions of one part, under a bar."""
     how = {"batch_size": 1, "workers": workers}
-    sample = data.spread(SAMPLE)
+    sample = data.spread(THRESHOLD_IMAGES)
     with progress(name, len(sample) + len(data)) as advance:
 
         def counted(batches: Iterable[WholeBatch]) -> Iterable[WholeBatch]:
@@ -54,11 +54,11 @@ def suspects(segmenter: Segmenter, data: SegmentationSet, name: str, workers: in
                 advance(1)
 
         sampled = counted(map_eval_loader(sample, segmenter.transform, **how))
-        thresholds = pixel_thresholds(answers(segmenter, sampled), len(segmenter.classes))
+        thresholds = pixel_thresholds(pixel_answers(segmenter, sampled), len(segmenter.classes))
         return find_wrong_regions(segmenter, counted(map_eval_loader(data, segmenter.transform, **how)), thresholds)
 
 
-def as_problem(part: str, data: SegmentationSet, region: WrongRegion) -> Problem:
+def problem_of_region(part: str, data: SegmentationSet, region: WrongRegion) -> Problem:
     """Which class a region has, and which it may be, with the box that shows it."""
     label, suggested = data.classes[region.label], data.classes[region.suggested]
     x0, y0, x1, y1 = (round(value, 1) for value in region.box)

@@ -57,7 +57,7 @@ def find_wrong_regions(
         thresholds: of the classes (`pixel_thresholds`), perhaps of some of the images alone: they are means.
     """
     found = []
-    for index, probabilities, truth, size in answers(segmenter, batches):
+    for index, probabilities, truth, size in pixel_answers(segmenter, batches):
         for label, suggested, pixels in confident_regions(probabilities, truth, thresholds):
             margin = float((probabilities[suggested] - probabilities[label])[pixels].mean())
             area = float(pixels.mean())
@@ -67,27 +67,27 @@ def find_wrong_regions(
     return sorted(found, key=lambda region: -region.score)
 
 
-Answer = tuple[int, np.ndarray, np.ndarray, tuple[int, int]]
+PixelAnswer = tuple[int, np.ndarray, np.ndarray, tuple[int, int]]
 """Place of an image, probabilities `[K, h, w]` as the network sees it, labels `[h, w]`, and its height and width."""
 
 
-def answers(segmenter: Segmenter, batches: Iterable[WholeBatch]) -> Iterator[Answer]:
+def pixel_answers(segmenter: Segmenter, batches: Iterable[WholeBatch]) -> Iterator[PixelAnswer]:
     """Answers about all images that can be read; label maps are taken to the size at which the network sees."""
     averaged = len(segmenter.scales) > 1 or segmenter.flip
     for batch in batches:
         for index, image, truth in zip(batch.indices, batch.images, batch.maps, strict=True):
             scores = segmenter.scores(image).float().cpu()
             probabilities = scores if averaged else scores.softmax(0)
-            labels = resized(from_numpy(truth.astype(np.int32)), scores.shape[1:])
+            labels = labels_at(from_numpy(truth.astype(np.int32)), scores.shape[1:])
             yield index, probabilities.numpy(), labels.numpy(), truth.shape
 
 
-def resized(labels: Tensor, size: tuple[int, ...]) -> Tensor:
+def labels_at(labels: Tensor, size: tuple[int, ...]) -> Tensor:
     """A label map `[H, W]` at another size, each pixel the nearest one's class."""
     return F.interpolate(labels[None, None].float(), size=size, mode="nearest-exact")[0, 0].int()
 
 
-def pixel_thresholds(answered: Iterable[Answer], classes: int) -> np.ndarray:
+def pixel_thresholds(answered: Iterable[PixelAnswer], classes: int) -> np.ndarray:
     """Mean probability `[K]` of each class over the pixels that carry its label; infinite where none does."""
     sums, counts = np.zeros(classes), np.zeros(classes)
     for _, probabilities, truth, _ in answered:
