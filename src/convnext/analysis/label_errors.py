@@ -71,7 +71,7 @@ def find_label_errors(probabilities: np.ndarray, labels: Sequence[int]) -> list[
     """Labels that are not the likeliest class, worst first.
 
     The score is 1 less the label's probability, its self-confidence (Northcutt, Jiang and Chuang 2021, arXiv
-    1911.00068; decision 27). Images whose class no other image has are left out: nobody could have learnt it.
+    1911.00068; decision 28). Images whose class no other image has are left out: nobody could have learnt it.
 
     Args:
         probabilities: out of fold, `[N, K]`.
