@@ -5,12 +5,12 @@
 
 A mutant is one change on a random line of a part: another comparison, operator, number or truth, a condition turned
 round, a lost return value, a lost or exchanged argument. Messages, annotations and docstrings stay as they are. The
-package is copied for each, and the tests run on the copy: first those of the changed file by name, then those that
-import it, those of its folder, those of its part, up to the first that fails. A mutant survives whose tests pass, or
-take more than so many seconds of a processor. What is done stands in a file, a line a mutant, and is not done again: a
-run that was stopped goes on, and a larger --count adds to it. --again tries the survivors again, after tests were
-added; the table then says how many survived at first. At the end the tests that failed run without a mutant: one that
-fails there too is named, and nothing it killed counts.
+package is copied for each, and the tests run on the copy: first those of the changed file by name, then the quick ones
+of its part, those that import it, those of its folder and its part, up to the first that fails. A mutant survives whose
+tests pass, or take more than so many seconds of a processor. What is done stands in a file, a line a mutant, and is not
+done again: a run that was stopped goes on, and a larger --count adds to it. --again tries the survivors again, after
+tests were added; the table then says how many survived at first. At the end the tests that failed run without a mutant:
+one that fails there too is named, and nothing it killed counts.
 
 mutmut 3 changes functions alone, and the recipes' tables stand outside; cosmic-ray has one command of tests for all.
 """
@@ -33,6 +33,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -41,21 +42,36 @@ from timing import write_result
 
 ROOT = Path(__file__).parents[1]
 PACKAGE, TESTS = ROOT / "src" / "convnext", ROOT / "tests"
-APART = ("cuda", "faults")  # folders of tests that need a GPU, or kill runs for minutes
+APART = ("cuda/", "faults/")  # folders of tests that need a GPU, or kill runs for minutes
 MEASURES = r"^analysis/|^tasks/.*(metrics|evaluate|matching|quality|subgroups|robustness)\w*\.py$"
 RECIPES = r"^tasks/.*recipes"
 
+
+class Part(NamedTuple):
+    """A part of the package.
+
+    Args:
+        files: a pattern of their paths in the package.
+        quick: how the paths of tests begin that know much and take little.
+        tests: folders of its tests.
+    """
+
+    files: str
+    quick: tuple[str, ...]
+    tests: tuple[str, ...]
+
+
+KNOWN = "tasks/test_known_answers.py"
 PARTS = {
-    "inference": (r"^inference/", ("inference", "deploy")),  # exports are run there
-    "metrics": (MEASURES, ("analysis", "tasks")),
-    "tasks": (rf"^tasks/(?!{MEASURES[1:]})(?!{RECIPES[1:]})", ("tasks",)),
-    "recipes": (RECIPES, ("tasks",)),
-    "data": (r"^data/", ("data",)),
-    "train": (r"^train/", ("train",)),
-    "weights": (r"^weights/", ("weights",)),
-    "deploy": (r"^deploy/", ("deploy",)),
+    "inference": Part(r"^inference/", ("inference/test_known",), ("inference/", "deploy/")),
+    "metrics": Part(MEASURES, (KNOWN,), ("analysis/", "tasks/")),
+    "tasks": Part(rf"^tasks/(?!{MEASURES[1:]})(?!{RECIPES[1:]})", (KNOWN,), ("tasks/",)),
+    "recipes": Part(RECIPES, ("tasks/test_recipes", "tasks/test_own_recipes", "test_published"), ("tasks/",)),
+    "data": Part(r"^data/", (), ("data/",)),
+    "train": Part(r"^train/", (), ("train/",)),
+    "weights": Part(r"^weights/", (), ("weights/",)),
+    "deploy": Part(r"^deploy/", ("deploy/serve/test_known",), ("deploy/",)),
 }
-"""Files of each part, by a pattern of their path in the package, and folders of its tests."""
 
 OTHER: dict[type[ast.AST], type[ast.AST]] = {
     ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq,
@@ -145,6 +161,7 @@ def computing(node: ast.AST) -> Iterator[ast.AST]:
                     yield from computing(child)
 
 
+@cache
 def mutants_of(file: str, text: str) -> list[Mutant]:
     """Every mutant of a file."""
     lengths = [len(line) for line in text.encode().splitlines(keepends=True)]
@@ -167,7 +184,7 @@ def chosen(part: str, count: int, seed: int) -> list[Mutant]:
     lines: dict[tuple[str, int], list[Mutant]] = {}
     for path in sorted(PACKAGE.rglob("*.py")):
         file = path.relative_to(PACKAGE).as_posix()
-        if re.search(PARTS[part][0], file):
+        if re.search(PARTS[part].files, file):
             for mutant in mutants_of(file, path.read_text()):
                 lines.setdefault((file, mutant.line), []).append(mutant)
     draw = random.Random(f"{seed} {part}")
@@ -177,27 +194,27 @@ def chosen(part: str, count: int, seed: int) -> list[Mutant]:
 
 
 def tests_near(file: str, part: str) -> list[str]:
-    """Files of tests, the nearest first: named like the file, importing it, of its folder, of its part."""
+    """Files of tests, the nearest first: named like the file, quick, importing it, of its folder, of its part."""
     module = "convnext." + file.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
     *folders, stem = module.split(".")[1:]
-    named = {f"test_{stem}", f"test_{folders[-1]}", f"test_{folders[-1]}_{stem}"}
+    names = {f"test_{stem}", f"test_{folders[-1]}", f"test_{folders[-1]}_{stem}"}
     parent, name = module.rpartition(".")[::2]
     imports = re.compile(rf"{re.escape(module)}\b|from {re.escape(parent)} import .*\b{name}\b")
     near = []
-    for test in sorted(TESTS.rglob("test_*.py")):
-        folder = test.relative_to(TESTS).parts[0]
-        if folder in APART:
-            continue
-        inside = test.is_relative_to(TESTS.joinpath(*folders))
+    for path in sorted(TESTS.rglob("test_*.py")):
+        test = path.relative_to(TESTS).as_posix()
+        named = path.stem in names
+        inside = path.is_relative_to(TESTS.joinpath(*folders))
         ranks = (
-            inside and test.stem in named,
-            test.stem in named,
-            bool(imports.search(test.read_text())),
+            named and inside,
+            test.startswith(PARTS[part].quick),
+            named,
+            bool(imports.search(path.read_text())),
             inside,
-            folder in PARTS[part][1],
+            test.startswith(PARTS[part].tests),
         )
-        if any(ranks):
-            near.append((ranks.index(True), test.relative_to(ROOT).as_posix()))
+        if any(ranks) and not test.startswith(APART):
+            near.append((ranks.index(True), f"tests/{test}"))
     return [test for _, test in sorted(near)]
 
 
