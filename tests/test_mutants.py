@@ -64,6 +64,18 @@ def test_every_fault_of_the_package_can_be_read_and_is_one(mutants: ModuleType) 
             assert ast.dump(ast.parse(each.applied(text))) != ast.dump(ast.parse(text))
 
 
+def test_a_file_is_of_one_part(mutants: ModuleType) -> None:
+    files = {
+        "tasks/detect/evaluate.py": "metrics",
+        "analysis/plots.py": "metrics",
+        "tasks/classify/recipes/digits.py": "recipes",
+        "tasks/detect/task.py": "tasks",
+        "train/trainer.py": "train",
+        "cli/train.py": None,
+    }
+    assert {file: mutants.part_of(file) for file in files} == files
+
+
 def test_the_nearest_tests_come_first(mutants: ModuleType) -> None:
     assert mutants.tests_near("data/rle.py", "data")[0] == "tests/data/test_rle.py"
     assert (
