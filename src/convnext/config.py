@@ -164,6 +164,12 @@ class TrainConfig:
     track: Literal["none", "wandb", "mlflow"] = option(
         "none", "where curves, options and final metrics go beside TensorBoard", group="machine"
     )
+    exclude: str | None = option(
+        None,
+        "file of images to leave out, a table with a column path or one path a line: what `convnext check` writes",
+        group="data",
+        common=True,
+    )
     hold_out_rule: Literal[0, 1, 2] = option(
         2,
         "how images are held out where the data does not say: 2 by a hash of each one's path; 0, 1 as older runs did",
@@ -235,6 +241,20 @@ class SupervisedConfig(TrainConfig):
     """A training that is measured on validation images."""
 
     eval_every: int = option(1, "epochs between evaluations; the last is always evaluated", group="data")
+    group_by: str | None = option(
+        None,
+        "what belongs together is held out together: folder, a column of DATA's table or metadata.csv, or a regular "
+        "expression over paths",
+        group="data",
+        common=True,
+    )
+    stratify: bool = option(False, "classes keep their shares in what is held out", group="data", common=True)
+    fold: str | None = option(
+        None, "hold out the K-th of N parts of the data, K/N: see `convnext cross-validate`", group="data", common=True
+    )
+    time_column: str | None = option(
+        None, "hold out the newest images, by a column of dates of DATA's table or metadata.csv", group="data"
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()

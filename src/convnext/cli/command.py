@@ -103,6 +103,16 @@ def add_inputs(command: argparse.ArgumentParser) -> None:
     )
 
 
+def add_exclude(command: argparse.ArgumentParser) -> None:
+    """Add the option for a list of images to leave out."""
+    command.add_argument(
+        "--exclude",
+        type=Path,
+        metavar="FILE",
+        help="images to leave out: a table with a column path, as `convnext check` writes it, or one path a line",
+    )
+
+
 def add_size(command: argparse.ArgumentParser) -> None:
     """Add the options for another image size or crop than the model was trained with."""
     command.add_argument(

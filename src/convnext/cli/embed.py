@@ -5,7 +5,17 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from convnext.cli.command import Command, Parser, add_device, add_engine, add_inputs, add_json, add_size, add_source
+from convnext.cli.command import (
+    Command,
+    Parser,
+    add_device,
+    add_engine,
+    add_exclude,
+    add_inputs,
+    add_json,
+    add_size,
+    add_source,
+)
 from convnext.errors import InputError
 from convnext.printing import counted, say, to_json
 
@@ -23,6 +33,7 @@ def _options(command: Parser) -> None:
     command.add_argument("--overwrite", action="store_true", help="replace FILE, and do not go on with one begun")
     command.add_argument("--batch-size", type=int, default=16, metavar="N", help="images that are computed together")
     command.add_argument("--workers", type=int, default=2, metavar="N", help="processes that load images")
+    add_exclude(command)
     add_size(command)
     add_device(command)
     add_engine(command, None)
@@ -30,6 +41,7 @@ def _options(command: Parser) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
+    from convnext.data.exclude import read_exclude
     from convnext.data.sources.inputs import expand
     from convnext.reports.embeddings import files_of
     from convnext.tasks.embedding import embed_images
@@ -40,7 +52,7 @@ def _run(args: argparse.Namespace) -> int:
         if getattr(args, name) < least:
             raise InputError(f"--{name.replace('_', '-')} must be at least {least}, not {getattr(args, name)}")
     files_of(args.out)  # another kind of file is refused before anything is loaded
-    images = list(expand(args.inputs))
+    images = list(expand(args.inputs, read_exclude(args.exclude)))
     predictor = load(
         args.source, device=args.device, backend=args.backend or steady_backend(args.source), precision=args.precision
     )

@@ -8,14 +8,24 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from convnext.cli.command import Command, Parser, add_device, add_engine, add_json, add_out, add_size, add_source
+from convnext.cli.command import (
+    Command,
+    Parser,
+    add_device,
+    add_engine,
+    add_exclude,
+    add_json,
+    add_out,
+    add_size,
+    add_source,
+)
 from convnext.errors import InputError
 from convnext.parsing import parse
 from convnext.printing import quoted, say, to_json
 
 PASSED = (
     "batch_size", "workers", "device", "backend", "precision", "image_size", "crop", "out", "classes", "flip",
-    "groups", "costs", "calibrated", "calibrate", "format",
+    "groups", "costs", "calibrated", "calibrate", "format", "exclude",
 )  # fmt: skip
 """Options that `evaluate` takes as they are."""
 
@@ -31,6 +41,7 @@ def _options(command: Parser) -> None:
     command.add_argument(
         "--format", metavar="NAME", help="form of DATA, where there are annotations of several: coco, yolo, voc, ..."
     )
+    add_exclude(command)
     command.add_argument("--batch-size", type=int, default=64, metavar="N", help="images that are measured together")
     command.add_argument("--workers", type=int, default=2, metavar="N", help="processes that load images")
     add_device(command)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from convnext.cli.command import Command, Parser, add_json, add_out
+from convnext.cli.command import Command, Parser, add_exclude, add_json, add_out
 from convnext.printing import command_line, complain, say, to_json
 
 
@@ -27,6 +27,7 @@ def _options(command: Parser) -> None:
         "they are",
     )
     command.add_argument("--format", metavar="NAME", help="pack the boxes of detection data: coco, yolo, voc, ...")
+    add_exclude(command)
     command.add_argument("--seed", type=int, default=0, metavar="N", help="of the images' order")
     add_json(command, "one JSON object: folder, images, shards, and lines on what was left out")
 
@@ -44,6 +45,7 @@ def _run(args: argparse.Namespace) -> int:
         val_fraction=args.val_fraction,
         seed=args.seed,
         form=args.format,
+        exclude=args.exclude,
     )
     for failure in failures:
         complain(failure)

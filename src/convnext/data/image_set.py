@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from PIL import Image
 
+from convnext.data.division import Candidate, Division, divide_as_asked
+from convnext.data.exclude import ExcludeList
+from convnext.data.groups import column_of_tables
 from convnext.data.images.decode import WHITE, decode_image, read_bytes
 from convnext.data.images.encoded import DecodedImage, EncodedImage
 from convnext.data.shards.prefetch import ReadAhead
 from convnext.data.shards.read import is_sharded, read_shards
-from convnext.data.sources.columns import find_column_files, read_column_images
-from convnext.data.sources.crops import LISTS, read_crops
+from convnext.data.sources.columns import ColumnImages, find_column_files, read_column_images
+from convnext.data.sources.crops import LISTS, Crops, read_crops
 from convnext.data.sources.detection import read_annotated
 from convnext.data.sources.digits import read_digits
 from convnext.data.sources.folders import read_folder, read_unlabelled
@@ -31,11 +35,12 @@ from convnext.data.splits import (
     HoldOut,
     Origin,
     Split,
-    choose_undivided,
+    choose_measured,
+    digests_of,
     divide,
     held_out_part,
-    measured_parts,
     origin_of,
+    whole_key,
 )
 from convnext.errors import ImageError, InputError
 
@@ -46,7 +51,7 @@ class ImageSet:
 
     `sources` are paths, or names such as "digits/0042" for images held in memory (`images`, uint8 `[N, H, W]`), or
     "shard/name" for images in tar shards (`members`). `part` is what the data call them: "train", "val", "test" or
-    "all".
+    "all". `excluded` is how many others of the data an exclude list left out.
     """
 
     classes: tuple[str, ...]
@@ -56,6 +61,7 @@ class ImageSet:
     images: np.ndarray | None = field(default=None, repr=False, compare=False)
     members: Members | None = field(default=None, repr=False, compare=False)
     part: str = field(default="", compare=False)
+    excluded: int = field(default=0, compare=False)
 
     def __len__(self) -> int:
         return len(self.sources)
@@ -119,23 +125,20 @@ def read_split(
     multi_label: bool = False,
     origin: Origin | None = None,
     form: str | None = None,
+    exclude: ExcludeList | None = None,
 ) -> ImageSet:
     """The images of one part of `data` in a stable order, for measuring (`splits.measured_parts`).
 
-    `data` is what `read_listing` takes, of the form `form`. With `classes`, those of a model, targets are positions in
-    it and a part may lack some; without, the data are checked to be fit for training. `origin` is the model's. Every
-    fault raises `InputError`.
+    `data` is what `read_listing` takes, of the form `form`, without what `exclude` lists. With `classes`, those of a
+    model, targets are positions in it and a part may lack some; without, the data are checked to be fit for training.
+    `origin` is the model's. Every fault raises `InputError`.
     """
-    listing = read_listing(data, classes, multi_label, form)
+    listing, _ = without_excluded(data, read_listing(data, classes, multi_label, form), exclude)
     if classes is None and not multi_label:
         _check_classes(data, listing)
-    wanted = measured_parts(data, dict.fromkeys(entry.part for entry in listing.entries), split)
-    chosen = [i for i, entry in enumerate(listing.entries) if entry.part in wanted]
-    part = wanted[0] if len(wanted) == 1 else "all"
-    if part == UNDIVIDED:
-        keys, groups = [entry.key for entry in listing.entries], _groups(listing, multi_label)
-        content = partial(_identity, listing)
-        chosen, part = choose_undivided(data, keys, groups, split=split, origin=origin, content=content)
+    parts, keys = zip(*((entry.part, entry.key) for entry in listing.entries), strict=True)
+    groups, content = _groups(listing, multi_label), partial(_identity, listing)
+    chosen, part = choose_measured(data, parts, keys, groups, split=split, origin=origin, content=content)
     return _select(data, listing, chosen, classes, multi_label, part)
 
 
@@ -146,28 +149,89 @@ def read_train_val(
     hold_out: HoldOut | None = None,
     multi_label: bool = False,
     form: str | None = None,
+    division: Division | None = None,
+    exclude: ExcludeList | None = None,
 ) -> TrainingData:
     """Training and held-out images of `data` (`read_split`), with the same classes in the same order.
 
-    `hold_out` divides data that do not say what is held out.
+    `hold_out` divides data that do not say what is held out; `division` divides others too. Images that `exclude` lists
+    are in neither part.
     """
-    listing = read_listing(data, classes, multi_label, form)
-    divided, settled = divide_listing(listing, hold_out or HoldOut(), multi_label)
+    listing, left_out = without_excluded(data, read_listing(data, classes, multi_label, form), exclude)
+    divided, settled = _divided(data, listing, hold_out or HoldOut(), division, multi_label)
     if classes is None and not multi_label:
         _check_classes(data, divided)
     part = held_out_part({entry.part for entry in divided.entries}) or "val"
     chosen = {name: [i for i, entry in enumerate(divided.entries) if entry.part == name] for name in ("train", part)}
     train, val = (_select(data, divided, own, classes, multi_label, name) for name, own in chosen.items())
     trained = chosen["train"]
-    keys = [divided.entries[i].key for i in trained]
-    return TrainingData(train, val, origin_of(settled, keys, lambda i: _identity(divided, trained[i])))
+    of_data = [listing.entries[i] for i in trained]
+    keys = [entry.key if division is None else whole_key(entry.part, entry.key) for entry in of_data]
+    return TrainingData(train, val, origin_of(settled, keys, lambda i: _identity(divided, trained[i]), left_out))
+
+
+def _divided(
+    data: str | Path, listing: DataListing, hold_out: HoldOut, division: Division | None, multi_label: bool
+) -> tuple[DataListing, HoldOut | None]:
+    if division is None:
+        return divide_listing(listing, hold_out, multi_label)
+    images = [Candidate(entry.part, entry.key, Counter(entry.labels)) for entry in listing.entries]
+    cells = partial(_cells, data, listing)
+    parts, settled = divide_as_asked(data, division, images, cells, every_class=not multi_label)
+    entries = [entry._replace(part=part) for entry, part in zip(listing.entries, parts, strict=True)]
+    return replace(listing, entries=entries), settled
+
+
+def _cells(data: str | Path, listing: DataListing, column: str) -> Sequence[Any]:
+    """The cells of a column, one an image (`groups.Cells`)."""
+    if isinstance(listing.members, ColumnImages):
+        return listing.members.cells(column)
+    return column_of_tables(data, _files(listing), column)
+
+
+def _files(listing: DataListing) -> Sequence[str]:
+    """The file of each image; of boxes, that of the image they are in."""
+    return listing.members.files if isinstance(listing.members, Crops) else [e.source for e in listing.entries]
+
+
+def without_excluded(
+    data: str | Path, listing: DataListing, exclude: ExcludeList | None
+) -> tuple[DataListing, list[str]]:
+    """A listing without the images of a list, and digests of those that are left out (`splits.Origin`).
+
+    Classes of which no image is left are no classes.
+    """
+    if exclude is None:
+        return listing, []
+    inside = listing.members is not None  # in shards, where images have names of their own
+    names = [
+        (entry.source, file, entry.key) if inside else (entry.source, file)
+        for entry, file in zip(listing.entries, _files(listing), strict=True)
+    ]
+    kept = exclude.kept(data, names)
+    gone = sorted(set(range(len(names))).difference(kept))
+    digests = digests_of([listing.entries[i].key for i in gone], lambda at: _identity(listing, gone[at]))
+    before, after = ({label for i in own for label in listing.entries[i].labels} for own in (range(len(names)), kept))
+    return DataListing(
+        entries=[listing.entries[i] for i in kept],
+        classes=tuple(name for name in listing.classes if name in after or name not in before),
+        images=None if listing.images is None else listing.images[kept],
+        members=None if listing.members is None else listing.members.take(kept),
+    ), digests
 
 
 def read_all_parts(
-    data: str | Path, *, hold_out: HoldOut, multi_label: bool = False, form: str | None = None
+    data: str | Path,
+    *,
+    hold_out: HoldOut,
+    multi_label: bool = False,
+    form: str | None = None,
+    division: Division | None = None,
+    exclude: ExcludeList | None = None,
 ) -> list[ImageSet]:
     """The images of every part of `data`, for a check: as `read_train_val` has them, and those of test."""
-    divided, _ = divide_listing(read_listing(data, None, multi_label, form), hold_out, multi_label)
+    listing, _ = without_excluded(data, read_listing(data, None, multi_label, form), exclude)
+    divided, _ = _divided(data, listing, hold_out, division, multi_label)
     if not multi_label:
         _check_classes(data, divided)
     chosen: dict[str, list[int]] = {}
@@ -207,16 +271,19 @@ def _groups(listing: DataListing, multi_label: bool) -> list[str] | None:
     return None if multi_label else [entry.labels[0] if entry.labels else "" for entry in listing.entries]
 
 
-def read_images(data: str | Path) -> ImageSet:
+def read_images(data: str | Path, exclude: ExcludeList | None = None) -> ImageSet:
     """All images under a folder, flat or nested, whatever their folders say, but for label maps; of "digits", a table
     and shards, those of "train"; of a file of annotations, all that it lists.
 
-    They have no classes, and a target of 0. `InputError` for a folder that is not there or holds no image.
+    They have no classes, and a target of 0. Images that `exclude` lists are left out. `InputError` for a folder that is
+    not there or holds no image.
     """
-    listing = read_unlabelled_listing(data)
+    everything = read_unlabelled_listing(data)
+    listing, _ = without_excluded(data, everything, exclude)
+    excluded = len(everything.entries) - len(listing.entries)
     chosen = [i for i, entry in enumerate(listing.entries) if entry.part in ("train", UNDIVIDED)]
     samples = _select(data, listing, chosen, None, True, "train")
-    return replace(samples, classes=(), targets=[0] * len(samples), multi_label=False)
+    return replace(samples, classes=(), targets=[0] * len(samples), multi_label=False, excluded=excluded)
 
 
 def read_unlabelled_listing(data: str | Path) -> DataListing:

@@ -1,4 +1,5 @@
-"""Division of images into training and measuring: by the data's own parts, or by a hash of each image's name.
+"""Division of images into training and measuring: by the data's own parts, by a hash of each image's name, or as it was
+asked for (`division`).
 
 A model's weights carry its `Origin`: the rule by which images were held out, and a sample of those it was trained on.
 So whoever measures it, from a run or from a copied file, on moved data or with files added, holds out the same images,
@@ -11,14 +12,14 @@ import dataclasses
 import logging
 import unicodedata
 from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from hashlib import blake2b
-from pathlib import Path, PurePosixPath
-from typing import Any, Literal, Protocol, TypeVar
+from pathlib import PurePosixPath
+from typing import Any, Literal
 
 from convnext.errors import InputError
+from convnext.printing import counted
 
 log = logging.getLogger("convnext")
 
@@ -39,6 +40,9 @@ UNDIVIDED = ""
 
 RULE = 2
 """The rule of new runs. 0 and 1 are those of runs made before it, of dense tasks and of classification."""
+
+DIGEST_SIZE = 8
+"""Bytes of a digest of a name or a content."""
 
 SAMPLE = 32
 """Number of training images whose digests are stored, to recognise the data again."""
@@ -62,7 +66,7 @@ def hash_fraction(key: str) -> float:
 def _digest(key: str) -> bytes:
     # One form of Unicode, since some file systems hand names back in another than they were given.
     text = unicodedata.normalize("NFC", key).encode("utf-8", "surrogateescape")
-    return blake2b(text, digest_size=8).digest()
+    return blake2b(text, digest_size=DIGEST_SIZE).digest()
 
 
 @dataclass(frozen=True)
@@ -76,11 +80,14 @@ class HoldOut:
             the file without its folders.
         moved: under rule 2, images of small data that are held out (True) or not (False) whatever their hash, by their
             hash in hexadecimal digits.
+        listed: the hashes of all images that are held out, by their `whole_key`, where a division was asked for; None
+            where the rule says it.
     """
 
     fraction: float = 0.2
     rule: int = RULE
     moved: Mapping[str, bool] = field(default_factory=dict)
+    listed: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.fraction < 1:
@@ -91,6 +98,9 @@ class HoldOut:
     def held(self, keys: Sequence[str], groups: Sequence[str] | None = None) -> list[bool]:
         """Whether each image is held out; `keys` are names relative to the data, `groups` their classes, if they have
         one each."""
+        if self.listed is not None:
+            chosen = set(self.listed)
+            return [_digest(key).hex() in chosen for key in keys]
         if self.rule == 0:
             return _by_base_name(keys, self.fraction)
         held = [hash_fraction(key) < self.fraction for key in keys]
@@ -104,7 +114,7 @@ class HoldOut:
 
         What is moved for it is part of the rule from then on, and does not depend on images added later.
         """
-        if self.rule != RULE or not keys:
+        if self.rule != RULE or not keys or self.listed is not None:
             return self
         before = self.held(keys, groups)
         held = list(before)
@@ -123,6 +133,16 @@ class HoldOut:
             held[last.pop()] = False
         moved = {_digest(keys[i]).hex(): held[i] for i in order if held[i] != before[i]}
         return HoldOut(self.fraction, self.rule, {**self.moved, **moved})
+
+
+def whole_key(part: str, key: str) -> str:
+    """Name of an image of data whose own parts do not count, since two of them may have images of one name."""
+    return f"{part}/{key}" if part else key
+
+
+def listed_hold_out(fraction: float, keys: Iterable[str]) -> HoldOut:
+    """The rule that holds out the images of these names alone."""
+    return HoldOut(fraction, listed=tuple(sorted(_digest(key).hex() for key in keys)))
 
 
 def _by_base_name(keys: Sequence[str], fraction: float) -> list[bool]:
@@ -150,11 +170,18 @@ class Origin:
 
     `hold_out` is the rule that divided them, None where they say themselves what is held out. `sample` has the digests
     of some training images' contents by those of their names; None where it was not stored, by versions before it: then
-    undivided data are taken for those.
+    undivided data are taken for those. `left_out` has the digests of name and content, in one text, of images that an
+    exclude list left out.
     """
 
     hold_out: HoldOut | None
     sample: Mapping[str, str] | None = None
+    left_out: tuple[str, ...] = ()
+
+    @property
+    def divides_anew(self) -> bool:
+        """Whether the parts of the data did not count, since a division was asked for."""
+        return self.hold_out is not None and self.hold_out.listed is not None
 
     def is_of(self, keys: Sequence[str], content: Callable[[int], bytes]) -> bool:
         """Whether images of these names and contents are those the model was trained on: a quarter of the sample at
@@ -165,6 +192,23 @@ class Origin:
         same = sum(_content_digest(content(i)) == self.sample[name] for name, i in found.items())
         return bool(same) and 4 * same >= len(self.sample)
 
+    def without_left_out(
+        self, data: object, places: Sequence[int], keys: Sequence[str], content: Callable[[int], bytes]
+    ) -> list[int]:
+        """The places of images that were not left out of training; how many were is said in the log."""
+        gone = set(self.left_out)
+        names = {each[: 2 * DIGEST_SIZE] for each in gone}
+
+        def is_gone(place: int) -> bool:
+            name = _digest(keys[place]).hex() if names else ""
+            return name in names and name + _content_digest(content(place)) in gone
+
+        kept = [place for place in places if not is_gone(place)]
+        if len(kept) < len(places):
+            count = counted(len(places) - len(kept), "image")
+            log.info("%s: left out, as in training: %s; --split all takes all", data, count)
+        return kept
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""
         return dataclasses.asdict(self)
@@ -174,7 +218,8 @@ class Origin:
         """The inverse of `to_dict`. `InputError` for what it did not write."""
         try:
             rule, sample = values["hold_out"], values["sample"]
-            return cls(None if rule is None else HoldOut(**rule), None if sample is None else dict(sample))
+            hold_out = None if rule is None else HoldOut(**rule)
+            return cls(hold_out, None if sample is None else dict(sample), tuple(values.get("left_out", ())))
         except (TypeError, ValueError, LookupError) as error:
             if isinstance(error, InputError):
                 raise
@@ -182,13 +227,24 @@ class Origin:
 
 
 def _content_digest(content: bytes) -> str:
-    return blake2b(content, digest_size=8).hexdigest()
+    return blake2b(content, digest_size=DIGEST_SIZE).hexdigest()
 
 
-def origin_of(hold_out: HoldOut | None, keys: Sequence[str], content: Callable[[int], bytes]) -> Origin:
-    """The origin of a model that is trained on images of these names and contents."""
+def origin_of(
+    hold_out: HoldOut | None,
+    keys: Sequence[str],
+    content: Callable[[int], bytes],
+    left_out: Iterable[str] = (),
+) -> Origin:
+    """The origin of a model that is trained on images of these names and contents; `left_out` as in `Origin`."""
     chosen = sorted(range(len(keys)), key=lambda i: _digest(keys[i]))[:SAMPLE]
-    return Origin(hold_out, {_digest(keys[i]).hex(): _content_digest(content(i)) for i in chosen})
+    sample = {_digest(keys[i]).hex(): _content_digest(content(i)) for i in chosen}
+    return Origin(hold_out, sample, tuple(sorted(left_out)))
+
+
+def digests_of(keys: Sequence[str], content: Callable[[int], bytes]) -> list[str]:
+    """Digests of images' names and contents, as `Origin.left_out` has them."""
+    return [_digest(key).hex() + _content_digest(content(i)) for i, key in enumerate(keys)]
 
 
 def divide(
@@ -236,6 +292,71 @@ def measured_parts(data: object, available: Collection[str], split: Split | None
     return (part,)
 
 
+def parts_to_divide(data: object, available: Collection[str]) -> tuple[str, ...]:
+    """The parts that are divided anew where that is asked for: all but a test part. `InputError` without any."""
+    if not (found := tuple(part for part in available if part != "test")):
+        raise InputError(f"{data}: there is test but nothing to train on beside it")
+    return found
+
+
+def parts_to_read(
+    data: object, available: Collection[str], split: Split | None, origin: Origin | None
+) -> tuple[str, ...]:
+    """The parts of some data that have to be read for measuring a model of this origin (`choose_measured`)."""
+    own = origin is not None and origin.divides_anew and split in (None, "train", "val")
+    parts = tuple(part for part in available if part != "test") if own else ()
+    return parts or measured_parts(data, available, split)
+
+
+def choose_measured(
+    data: object,
+    parts: Sequence[str],
+    keys: Sequence[str],
+    groups: Sequence[str] | None,
+    *,
+    split: Split | None,
+    origin: Origin | None,
+    content: Callable[[int], bytes],
+) -> tuple[list[int], str]:
+    """For measuring: which images, and what they are called.
+
+    Without a split it is what the model's training held out of them, else what the data themselves hold out, else all.
+    Images that its training left out are not measured either, but by "all". What is left out is said in the log.
+    `InputError` for a part that is not there.
+    """
+    chosen, name = _held_out_anew(data, parts, keys, split, origin, content) or ([], "")
+    if not name:
+        wanted = measured_parts(data, dict.fromkeys(parts), split)
+        chosen, name = [i for i, part in enumerate(parts) if part in wanted], wanted[0] if len(wanted) == 1 else "all"
+        if name == UNDIVIDED:
+            chosen, name = choose_undivided(data, keys, groups, split=split, origin=origin, content=content)
+    if origin is not None and split != "all":
+        chosen = origin.without_left_out(data, chosen, keys, content)
+    return chosen, name
+
+
+def _held_out_anew(
+    data: object,
+    parts: Sequence[str],
+    keys: Sequence[str],
+    split: Split | None,
+    origin: Origin | None,
+    content: Callable[[int], bytes],
+) -> tuple[list[int], str] | None:
+    """The images that a division that was asked for held out; None for other models, data or splits."""
+    if origin is None or not origin.divides_anew or split not in (None, "train", "val"):
+        return None
+    own = [i for i, part in enumerate(parts) if part != "test"]
+    names = [whole_key(parts[i], keys[i]) for i in own]
+    if origin.hold_out is None or not origin.is_of(names, lambda at: content(own[at])):
+        return None
+    held = origin.hold_out.held(names)
+    chosen = [i for i, is_held in zip(own, held, strict=True) if is_held == (split != "train")]
+    which = "was trained on" if split == "train" else "was held out of training"
+    log.info("%s: measured on the %d of %d images that the model %s", data, len(chosen), len(parts), which)
+    return chosen, split or "val"
+
+
 def choose_undivided(
     data: object,
     keys: Sequence[str],
@@ -265,76 +386,3 @@ def choose_undivided(
     count = f"the {len(chosen)} of {len(keys)} images that a hash of their names {kind}"
     log.info("%s: measured on %s; --split all takes all", data, count)
     return chosen, split or "val"
-
-
-class _Image(Protocol):
-    @property
-    def key(self) -> str: ...
-    @property
-    def file(self) -> Path: ...
-
-
-class _Images(Protocol):
-    """A part of data whose images each are a file with a name; a frozen dataclass."""
-
-    @property
-    def images(self) -> tuple[Any, ...]: ...
-
-
-Part = TypeVar("Part", bound=_Images)
-
-
-def divide_images(parts: Mapping[str, Part], hold_out: HoldOut) -> tuple[Part, Part, Origin]:
-    """Divide the `training_parts` of a data set into training and validation images; with their `Origin`."""
-    settled = None
-    if UNDIVIDED in parts:
-        whole = parts[UNDIVIDED]
-        keys = [image.key for image in whole.images]
-        held, settled = divide([UNDIVIDED] * len(keys), keys, None, hold_out)
-        train, val = (_chosen(whole, [i for i, own in enumerate(held) if own == part]) for part in ("train", "val"))
-    else:
-        train, val = parts["train"], next(part for name, part in parts.items() if name != "train")
-    return train, val, origin_of(settled, [image.key for image in train.images], partial(_file_of, train.images))
-
-
-def divided_parts(data: object, parts: Mapping[str, Part], hold_out: HoldOut) -> dict[str, Part]:
-    """All parts of a data set by name, those that are undivided as training divides them.
-
-    `InputError` where nothing is to train on, or nothing can be held out.
-    """
-    trained = {name: parts[name] for name in training_parts(data, parts)}
-    train, val, _ = divide_images(trained, hold_out)
-    if not len(val.images):
-        raise InputError(f"{data}: one image alone cannot be divided into training and validation")
-    others = {name: part for name, part in parts.items() if name not in trained}
-    return {"train": train, held_out_part(trained) or "val": val, **others}
-
-
-def measured_images(
-    data: object, parts: Mapping[str, Part], split: Split | None, origin: Origin | None
-) -> tuple[Part, str]:
-    """Join the `measured_parts` of a data set into the images to measure; with the name of the split."""
-    names = list(parts)
-    if names == [UNDIVIDED]:
-        whole = parts[UNDIVIDED]
-        keys = [image.key for image in whole.images]
-        content = partial(_file_of, whole.images)
-        chosen, name = choose_undivided(data, keys, None, split=split, origin=origin, content=content)
-        return _chosen(whole, chosen), name
-    whole = _with_images(parts[names[0]], tuple(i for part in parts.values() for i in part.images))
-    return whole, names[0] if len(names) == 1 else "all"
-
-
-def _chosen(part: Part, places: list[int]) -> Part:
-    return _with_images(part, tuple(part.images[i] for i in places))
-
-
-def _with_images(part: Part, images: tuple[Any, ...]) -> Part:
-    return dataclasses.replace(part, images=images)  # type: ignore[type-var]  # mypy knows no Protocol of dataclasses
-
-
-def _file_of(images: Sequence[_Image], index: int) -> bytes:
-    try:
-        return images[index].file.read_bytes()
-    except OSError:
-        return b""

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 SMALL = 20_000
 """Up to so many training images, the recipes for small data are the default."""
 
+SPLIT_OPTIONS = ("val_fraction", "hold_out_rule", "group_by", "stratify", "fold", "time_column", "exclude")
+"""Options of supervised tasks that decide which images are trained on."""
+
 Recipe = Callable[[str], TrainConfig]
 """A model's name to a config; `InputError` for a model the recipe was not published for."""
 

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from convnext.config import TrainConfig
+from convnext.data.exclude import ExcludeList, read_exclude
 from convnext.data.splits import Split
 from convnext.errors import InputError
 from convnext.reports.tables import Table
@@ -48,6 +49,8 @@ class Evaluator(ABC):
     """Whether data may be of several forms at once, and `--format` says which is read."""
     format: str | None = None
     """Form of the data that is measured; None: what there is."""
+    exclude: ExcludeList | None = None
+    """Images that are not measured; set before `held_out`."""
 
     def choose_format(self, form: str | None) -> None:
         """Read data of this form alone; before `held_out`. `InputError` for a task that has none."""
@@ -174,6 +177,7 @@ def open_measurement(
     classes: ClassChoice | None = None,
     calibrated: bool = False,
     format: str | None = None,
+    exclude: str | Path | None = None,
 ) -> Measurement:
     """A trained model and the part of `data` that it is measured on; arguments and errors are those of `evaluate`."""
     where = pick_device(device)
@@ -182,6 +186,7 @@ def open_measurement(
     own: Precision = "fp32" if backend == "torch" else precision  # PyTorch computes as in training, by autocast
     predictor = load_answering(source, device=where, backend=backend, precision=own, calibrated=calibrated)
     evaluator = task_of_weights(source).evaluator()
+    evaluator.exclude = read_exclude(exclude)
     evaluator.choose_format(format)
     evaluator.choose_classes(predictor, data, classes)
     part, name = evaluator.held_out(source, predictor, data, split)
@@ -208,6 +213,7 @@ def evaluate(
     groups: Path | None = None,
     by: Sequence[str] | None = None,
     format: str | None = None,
+    exclude: Path | None = None,
     **views: Any,
 ) -> dict[str, Any]:
     """Metrics of a trained model on a part of `data`, with its name and the count of images.
@@ -220,15 +226,15 @@ def evaluate(
     stored with the weights; `calibrate` fits one to these images, and stores it with the weights. `costs` is a table of
     what decisions cost (`analysis.costs.read_costs`). `groups`, a table with a path and columns that divide the images,
     and `by`, names of such columns or of `tasks.subgroups.COLUMNS_OF_IMAGES`, measure groups too: "groups" and "gaps"
-    then hold what `tasks.subgroups.groups_stored` does. `format` is the form of the data, where they are of several.
-    Under `torchrun`, each process sees its share of the images,
+    then hold what `tasks.subgroups.groups_stored` does. `format` is the form of the data, where they are of several;
+    images that `exclude` lists are not measured. Under `torchrun`, each process sees its share of the images,
     and all get the whole's metrics. `InputError` where the data has other classes, or the model none: a kNN of
     embeddings is not measured.
     """
     if calibrate and calibrated:
         raise InputError("--calibrate fits to the answers as they are, --calibrated changes them: give one of the two")
     how: dict[str, Any] = {"device": device, "precision": precision, "backend": backend}
-    how |= {"classes": classes, "format": format}
+    how |= {"classes": classes, "format": format, "exclude": exclude}
     measured = open_measurement(source, data, split, calibrated=calibrated, **how)
     predictor, evaluator, part = measured.predictor, measured.evaluator, measured.part
     changed = predictor.see(image_size, crop, **views)

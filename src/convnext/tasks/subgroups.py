@@ -24,7 +24,7 @@ from convnext.analysis.subgroups import (
     places_by_value,
 )
 from convnext.data.images.decode import read_bytes
-from convnext.data.sources.tables import read_columns
+from convnext.data.sources.tables import rows_of_images
 from convnext.errors import ImageError, InputError
 from convnext.printing import counted, progress, to_json
 from convnext.reports.tables import Table
@@ -101,21 +101,8 @@ def group_columns(
 
 
 def rows_of_table(table: Path, sources: Sequence[str], data: str) -> dict[int, dict[str, Any]]:
-    """Rows by the place of their image: by its path from the table's or the data's folder on, or a path's last parts
-    that no other image has."""
-    paths = {str(Path(source).absolute()): place for place, source in enumerate(sources)}
-    ends: dict[str, list[int]] = {}
-    for place, source in enumerate(sources):
-        parts = Path(source).parts
-        for count in range(1, len(parts) + 1):
-            ends.setdefault("/".join(parts[-count:]), []).append(place)
-    found: dict[int, dict[str, Any]] = {}
-    for path, row in read_columns(table):
-        whole = [str((folder / path).absolute()) for folder in (table.parent, Path(data))]
-        alike = ends.get("/".join(Path(path).parts), [])
-        places = [paths[each] for each in whole if each in paths] or alike
-        if len(set(places)) == 1:
-            found[places[0]] = row
+    """Rows by the place of their image. `InputError` for a table without a row for any."""
+    found = rows_of_images(table, sources, data)
     if not found:
         raise InputError(f"{table} has no row for any image that is measured: {sources[0]} is one")
     return found

@@ -11,6 +11,7 @@ import pytest
 from making import make_scenes
 from PIL import Image
 
+from convnext.data.parts import divide_images
 from convnext.data.problems import Problems
 from convnext.data.sources.label_maps import (
     IGNORED,
@@ -25,7 +26,7 @@ from convnext.data.sources.label_maps import (
     read_map,
 )
 from convnext.data.sources.segmentation import read_label_maps
-from convnext.data.splits import HoldOut, divide_images
+from convnext.data.splits import HoldOut
 from convnext.errors import ImageError, InputError
 
 
@@ -147,7 +148,7 @@ def test_without_splits_a_fraction_is_held_out(scenes: Path) -> None:
                 path.unlink()
             (scenes / kind / split).rmdir()
     parts = read_label_maps(scenes, LabelRules(9)).parts
-    train, val, _ = divide_images(parts, HoldOut(0.3))
+    train, val, _ = divide_images("D", parts, HoldOut(0.3))
     assert list(parts) == [""]
     assert len(train) + len(val) == 8
     assert len(val) >= 1

@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from convnext.cores import usable_cores
-from convnext.data.image_set import divide_listing, read_listing, read_unlabelled_listing
+from convnext.data.exclude import read_exclude
+from convnext.data.image_set import divide_listing, read_listing, read_unlabelled_listing, without_excluded
 from convnext.data.images.decode import IMAGE_SUFFIXES, read_bytes, stored_mode
 from convnext.data.shards.read import FORMAT, INDEX, PLACES, PLACES_DIGEST, is_sharded
 from convnext.data.shards.shrink import shrink
@@ -61,13 +62,15 @@ def pack_shards(
     val_fraction: float = 0.2,
     seed: int = 0,
     form: str | None = None,
+    exclude: Path | None = None,
 ) -> tuple[list[Shard], list[str]]:
     """Copy images into shards in the new folder `out`, those of each split in a random order, and write the index.
 
-    `data` is what is trained on, of the form `form`; without `labels`, what is pre-trained on. Files are copied as they
-    are, if they begin like images; training reports those that are damaged, by their names. With `short_side`, in
-    pixels, they are decoded, and larger ones made so small (`data.shards.shrink`). Returns the shards, and a line for
-    each file that was left out. `InputError` for data that cannot be read, or a folder that is in use.
+    `data` is what is trained on, of the form `form`; without `labels`, what is pre-trained on; what the file `exclude`
+    lists is left out. Files are copied as they are, if they begin like images; training reports those that are damaged,
+    by their names. With `short_side`, in pixels, larger ones are decoded and made so small (`data.shards.shrink`).
+    Returns the shards, and a line for each file that cannot be packed. `InputError` for data that cannot be read, or a
+    folder that is in use.
     """
     if shard_bytes < 1:
         raise InputError(f"a shard must have a size, not {shard_bytes} bytes")
@@ -75,10 +78,10 @@ def pack_shards(
         raise InputError(f"an image must have a size, not {short_side} pixels")
     if is_sharded(data):
         raise InputError(f"{without_password(data)} is packed already")
+    everything = read_listing(data, None, multi_label, form) if labels else read_unlabelled_listing(data)
+    listing, _ = without_excluded(data, everything, read_exclude(exclude))
     if labels:
-        listing, _ = divide_listing(read_listing(data, None, multi_label, form), HoldOut(val_fraction), multi_label)
-    else:
-        listing = read_unlabelled_listing(data)
+        listing, _ = divide_listing(listing, HoldOut(val_fraction), multi_label)
     if listing.images is not None:
         raise InputError(f"{data} are no files; train on them as they are")
     try:

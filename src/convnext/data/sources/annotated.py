@@ -84,6 +84,10 @@ class DetectionSet:
         """The set of the images at some places, in that order; an image may come several times."""
         return replace(self, images=tuple(self.images[place] for place in places))
 
+    def joined(self, others: Sequence[DetectionSet]) -> DetectionSet:
+        """The images of this and of other parts, which have the same classes."""
+        return replace(self, images=tuple(image for each in (self, *others) for image in each.images))
+
 
 class FoundImage(NamedTuple):
     """One image as the reader of a format finds it.

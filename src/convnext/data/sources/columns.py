@@ -54,6 +54,18 @@ class ColumnImages:
             raise ImageError(f"{file}: row {int(self.row[index])} of group {int(self.group[index])} has no image")
         return cell
 
+    def cells(self, column: str) -> list[Any]:
+        """The cells of another column of the tables, one an image. `InputError` where a table has no such column."""
+        found: dict[tuple[int, int], list[Any]] = {}
+        for number in dict.fromkeys(self.file.tolist()):
+            path = Path(self.files[number])
+            if column not in (names := _schema(path).names):
+                raise InputError(f"{path}: no column {column}; there are {', '.join(names)}")
+            for group, cells in enumerate(_label_groups(path, column)):
+                found[number, group] = cells
+        places = zip(self.file.tolist(), self.group.tolist(), self.row.tolist(), strict=True)
+        return [found[file, group][row] for file, group, row in places]
+
     def read_ahead(self, order: Sequence[int]) -> AbstractContextManager[None]:
         """Nothing has to be fetched."""
         return nullcontext()

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from convnext.data.exclude import ExcludeList
 from convnext.data.sources.columns import find_column_files
 from convnext.data.sources.crops import LISTS
 from convnext.data.sources.detection import read_annotated
@@ -21,8 +22,14 @@ from convnext.errors import InputError
 from convnext.storage.cache import is_address
 
 
-def expand(inputs: list[str]) -> Iterator[tuple[str, Any]]:
-    """Each image as (name, what `read_image` takes). `InputError` for an input that is not there or holds no image."""
+def expand(inputs: list[str], exclude: ExcludeList | None = None) -> Iterator[tuple[str, Any]]:
+    """Each image as (name, what `read_image` takes), without those that `exclude` lists, by their paths relative to the
+    input they are of. `InputError` for an input that is not there or holds no image."""
+    if exclude is not None:
+        for item in inputs:
+            images = list(expand([item]))
+            yield from (images[place] for place in exclude.kept(item, [(name,) for name, _ in images]))
+        return
     for item in inputs:
         if item == "-":
             yield from read_stdin(sys.stdin.buffer.read())

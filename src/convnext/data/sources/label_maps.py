@@ -68,6 +68,12 @@ class SegmentationSet(MappedSet):
         """The numbers in an image's label map, `[H, W]`. `ImageError` if it cannot be read."""
         return read_map(image.map, self.colours) if self.objects is None else draw_map(self.objects[image.file])
 
+    def joined(self, others: Sequence[SegmentationSet]) -> SegmentationSet:
+        """The images of this and of other parts, which have the same classes."""
+        drawn = [each.objects for each in (self, *others) if each.objects is not None]
+        objects = {file: image for own in drawn for file, image in own.items()} if drawn else None
+        return replace(super().joined(others), objects=objects)
+
     def open(self, index: int, white: int = WHITE) -> tuple[Image.Image, np.ndarray]:
         """Image `index` and its classes, int16 `[H, W]`.
 

@@ -60,6 +60,11 @@ class MappedSet(ABC):
         changed: Any = replace(cast(Any, self), images=tuple(self.images[place] for place in places))
         return changed
 
+    def joined(self, others: Sequence[Self]) -> Self:
+        """The images of this and of other parts, which have the same classes."""
+        changed: Any = replace(cast(Any, self), images=tuple(i for each in (self, *others) for i in each.images))
+        return changed
+
 
 def find_map_parts(data: str | Path, maps: str) -> dict[str, str]:
     """The folders in images/ that are parts, by the part's name; "" stands for train alone, or for all of images/.

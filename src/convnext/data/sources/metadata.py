@@ -13,14 +13,15 @@ from convnext.data.sources.finder import child, part_folders, settled_parts
 from convnext.data.sources.records import DataListing, in_class_order
 from convnext.data.sources.tables import has_labels, read_table
 
-_NAMES = ("metadata.csv", "metadata.jsonl", "metadata.parquet", "metadata.tsv")
+METADATA_NAMES = ("metadata.csv", "metadata.jsonl", "metadata.parquet", "metadata.tsv")
+"""Names of such a table, in any case."""
 
 
 def find_metadata(folder: Path) -> dict[str, Path]:
     """The tables with labels of the parts of a folder; "" where one table is of all, and none without."""
-    if (own := child(folder, _NAMES)) is not None and has_labels(own):
+    if (own := child(folder, METADATA_NAMES)) is not None and has_labels(own):
         return {"": own}
-    tables = {part: child(path, _NAMES) for part, path in part_folders(folder).items()}
+    tables = {part: child(path, METADATA_NAMES) for part, path in part_folders(folder).items()}
     return settled_parts({part: path for part, path in tables.items() if path is not None and has_labels(path)})
 
 

@@ -62,16 +62,39 @@ def read_unlabelled_table(table: Path) -> DataListing:
     )
 
 
-def read_columns(table: Path) -> list[tuple[str, dict[str, Any]]]:
-    """Path and other cells of every row of `table`, which needs no labels. `InputError` for what is no table."""
-    header, rows = _read(table, every_column=True)
+def read_columns(table: Path, *, may_be_empty: bool = False) -> list[tuple[str, dict[str, Any]]]:
+    """Path and other cells of every row of `table`, which needs no labels. `InputError` for what is no table, and for
+    one without rows unless it may be empty."""
+    header, rows = _read(table, every_column=True, may_be_empty=may_be_empty)
     paths, column = _paths(table, header, rows), _column(table, header, _PATH_COLUMNS)
     others = [{name: cell for name, cell in row.items() if name != column} for _, row in rows]
     return list(zip(paths, others, strict=True))
 
 
-def _read(table: Path, *, every_column: bool = False) -> tuple[list[str], list[tuple[int, dict[str, Any]]]]:
-    """The header, and the rows with their numbers, at least one; of Parquet, the columns that are known or all."""
+def rows_of_images(table: Path, sources: Sequence[str], data: str) -> dict[int, dict[str, Any]]:
+    """The cells of a table by the place of their image: by its path from the table's or the data's folder on, or a
+    path's last parts that no other image has."""
+    paths = {str(Path(source).absolute()): place for place, source in enumerate(sources)}
+    ends: dict[str, list[int]] = {}
+    for place, source in enumerate(sources):
+        parts = Path(source).parts
+        for count in range(1, len(parts) + 1):
+            ends.setdefault("/".join(parts[-count:]), []).append(place)
+    found: dict[int, dict[str, Any]] = {}
+    for path, row in read_columns(table):
+        whole = [str((folder / path).absolute()) for folder in (table.parent, Path(data))]
+        alike = ends.get("/".join(Path(path).parts), [])
+        places = [paths[each] for each in whole if each in paths] or alike
+        if len(set(places)) == 1:
+            found[places[0]] = row
+    return found
+
+
+def _read(
+    table: Path, *, every_column: bool = False, may_be_empty: bool = False
+) -> tuple[list[str], list[tuple[int, dict[str, Any]]]]:
+    """The header, and the rows with their numbers, at least one unless it may be empty; of Parquet, the columns that
+    are known or all."""
     if not table.is_file():
         raise InputError(f"{table} is not a file that can be read as a table")
     match table.suffix.lower():
@@ -81,8 +104,10 @@ def _read(table: Path, *, every_column: bool = False) -> tuple[list[str], list[t
             header, rows = _read_jsonl(table)
         case _:
             header, rows = _read_csv(table)
+    if may_be_empty and not rows and not header:
+        return ["path"], []
     _column(table, header, _PATH_COLUMNS)
-    if not rows:
+    if not rows and not may_be_empty:
         raise InputError(f"{table}: no rows under the header")
     return header, rows
 

@@ -13,7 +13,7 @@ from convnext.tasks.classify.recipes.digits import digits
 from convnext.tasks.classify.recipes.imagenet_v1 import finetune_22k_v1, finetune_384_v1, scratch_22k_v1, scratch_v1
 from convnext.tasks.classify.recipes.imagenet_v2 import finetune_22k_v2, finetune_v2, intermediate_22k_v2
 from convnext.tasks.classify.recipes.small_data import small_data, small_data_finetune
-from convnext.tasks.definition import SMALL, TaskDefinition
+from convnext.tasks.definition import SMALL, SPLIT_OPTIONS, TaskDefinition
 from convnext.variants import find_variant
 
 if TYPE_CHECKING:
@@ -41,14 +41,14 @@ class Classify(TaskDefinition):
         finetune_v2, intermediate_22k_v2, finetune_22k_v2,
         scratch_v1, finetune_384_v1, scratch_22k_v1, finetune_22k_v1,
     )  # fmt: skip
-    reading_options = ("val_fraction", "hold_out_rule", "multi_label", "format")
+    reading_options = (*SPLIT_OPTIONS, "multi_label", "format")
 
     def read(self, config: ClassifyConfig) -> tuple[int, Any]:
         from convnext.data.image_set import read_train_val
-        from convnext.data.splits import HoldOut
+        from convnext.tasks.splitting import splitting_of
 
-        hold_out = HoldOut(config.val_fraction, config.hold_out_rule)
-        read = read_train_val(config.data, hold_out=hold_out, multi_label=config.multi_label, form=config.format)
+        how = splitting_of(config)._asdict()
+        read = read_train_val(config.data, multi_label=config.multi_label, form=config.format, **how)
         return len(read.train), read
 
     def build(self, config: ClassifyConfig, data: Any) -> Task:

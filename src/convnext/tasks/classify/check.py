@@ -5,14 +5,14 @@ from __future__ import annotations
 from convnext.data.check.part import CheckedData, lines_of_images, part_of_images
 from convnext.data.image_set import read_all_parts
 from convnext.data.problems import Problems
-from convnext.data.splits import HoldOut
 from convnext.tasks.classify.config import ClassifyConfig
+from convnext.tasks.splitting import splitting_of
 
 
 def checked_images(config: ClassifyConfig) -> CheckedData:
     """All parts of a data set. `InputError` for what training would refuse."""
-    hold_out = HoldOut(config.val_fraction, config.hold_out_rule)
-    read = read_all_parts(config.data, hold_out=hold_out, multi_label=config.multi_label, form=config.format)
+    how = splitting_of(config)._asdict()
+    read = read_all_parts(config.data, multi_label=config.multi_label, form=config.format, **how)
     parts = [part_of_images(samples) for samples in read]
 
     def found(unreadable: list[set[int]]) -> list[str]:

@@ -91,7 +91,7 @@ class ClassificationEvaluator(Evaluator):
         self.real_labels = find_real_labels(data)
         names = numbered_classes(predictor.classes, data) or predictor.classes
         how: dict[str, Any] = {"multi_label": predictor.multi_label, "origin": origin, "form": self.format}
-        part = read_split(data, split, classes=names, **how)
+        part = read_split(data, split, classes=names, exclude=self.exclude, **how)
         return replace(part, classes=tuple(predictor.classes)), part.part
 
     def batches(

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convnext.printing import command_line
-from convnext.tasks.definition import TaskDefinition
+from convnext.tasks.definition import SPLIT_OPTIONS, TaskDefinition
 from convnext.tasks.depth.config import DepthConfig
 from convnext.tasks.depth.recipes import depth_small_data, depth_small_data_finetune
 
@@ -29,7 +29,7 @@ class Depth(TaskDefinition):
     config = DepthConfig
     pipeline_tag = "depth-estimation"
     recipes = (depth_small_data, depth_small_data_finetune)
-    reading_options = ("val_fraction", "hold_out_rule", "depth_scale")
+    reading_options = (*SPLIT_OPTIONS, "depth_scale")
 
     def read(self, config: DepthConfig) -> tuple[int, Any]:
         from convnext.tasks.depth.read import read_depth_data

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from convnext.data.maps import WholeBatch, map_eval_loader
+from convnext.data.parts import measured_images
 from convnext.data.sources.maps import find_map_parts
-from convnext.data.splits import Split, measured_images, measured_parts
+from convnext.data.splits import Split, parts_to_read
 from convnext.inference.depth import DepthEstimator
 from convnext.tasks.depth.config import DepthConfig
 from convnext.tasks.depth.metrics import (
@@ -33,9 +34,10 @@ class DepthEvaluator(Evaluator):
     config = DepthConfig
 
     def held_out(self, source: str, predictor: DepthEstimator, data: str, split: Split | None) -> tuple[DepthSet, str]:
-        only = measured_parts(data, find_map_parts(data, DEPTH_FOLDER), split)
+        origin = origin_of_model(source, self.config)
+        only = parts_to_read(data, find_map_parts(data, DEPTH_FOLDER), split, origin)
         parts, faults = read_depth_maps(data, predictor.depth_scale, only)
-        part, name = measured_images(data, parts, split, origin_of_model(source, self.config))
+        part, name = measured_images(data, parts, split, origin, self.exclude)
         examined, _ = examine_depths(part, faults)
         for line in faults.lines():
             log.warning("%s: left out %s", data, line)

@@ -18,11 +18,13 @@ import numpy as np
 from PIL import Image
 
 from convnext.data.images.decode import WHITE, decode_image, read_bytes, upright_size_of_file
+from convnext.data.parts import divide_images
 from convnext.data.problems import Problems
 from convnext.data.sources.maps import MappedImage, MappedSet, check_sizes, find_map_parts, find_pairs
-from convnext.data.splits import HoldOut, Origin, divide_images, training_parts
+from convnext.data.splits import Origin, parts_to_divide, training_parts
 from convnext.errors import ImageError, InputError
 from convnext.tasks.depth.config import DepthConfig
+from convnext.tasks.splitting import splitting_of
 
 DEPTH_FOLDER, DEPTH_KIND = "depth", "depth map"
 
@@ -96,10 +98,12 @@ def read_depth_maps(data: str, scale: float, only: Collection[str]) -> tuple[dic
 
 def read_depth_data(config: DepthConfig) -> DepthData:
     """Training and validation data of a run. `InputError` for data of another form."""
-    only = training_parts(config.data, find_map_parts(config.data, DEPTH_FOLDER))
+    how = splitting_of(config)
+    available = find_map_parts(config.data, DEPTH_FOLDER)
+    only = (training_parts if how.division is None else parts_to_divide)(config.data, available)
     parts, faults = read_depth_maps(config.data, config.depth_scale, only)
-    train, val, origin = divide_images(parts, HoldOut(config.val_fraction, config.hold_out_rule))
-    if not len(val):
+    train, val, origin = divide_images(config.data, parts, *how)
+    if not len(train) or not len(val):
         raise InputError(f"{config.data}: one image alone cannot be divided into training and validation")
     return DepthData(train, val, origin, faults)
 

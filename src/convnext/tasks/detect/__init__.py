@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from convnext.errors import InputError
 from convnext.printing import command_line
-from convnext.tasks.definition import SMALL, TaskDefinition
+from convnext.tasks.definition import SMALL, SPLIT_OPTIONS, TaskDefinition
 from convnext.tasks.detect.config import DetectConfig
 from convnext.tasks.detect.recipes import (
     cascade_v1,
@@ -39,7 +39,7 @@ class Detect(TaskDefinition):
     answer_options = ("threshold", "tile", "out", "format")
     pipeline_tag = "object-detection"
     recipes = (detect_small_data, detect_small_data_finetune, mask_rcnn_v2, mask_rcnn_v1, cascade_v1)
-    reading_options = ("val_fraction", "hold_out_rule", "format")
+    reading_options = (*SPLIT_OPTIONS, "format")
     sign = "anchor_scale"
 
     def read(self, config: DetectConfig) -> tuple[int, Any]:

@@ -8,18 +8,20 @@ import numpy as np
 
 from convnext.data.check.part import CheckedData, CheckedPart, file_part
 from convnext.data.check.problem import Problem
+from convnext.data.parts import divided_parts
 from convnext.data.sources.annotated import AnnotatedImage, Annotation, DetectionSet
 from convnext.data.sources.coco_fields import box_of_outline
 from convnext.data.sources.detection import read_annotated
-from convnext.data.splits import HoldOut, divided_parts
 from convnext.printing import counted, quoted
 from convnext.tasks.detect.config import DetectConfig
-from convnext.tasks.detect.read import training_images
+from convnext.tasks.detect.read import objects_by_class, training_images
 
 SAME_BOX = 0.9
 """Overlap (intersection over union) from which two boxes are taken for one object drawn twice."""
 LEAST_OVERLAP = 0.5
 """Overlap of a box and its outline's, below which one of them is wrong."""
+from convnext.tasks.splitting import splitting_of
+
 SMALLEST_BOX = 2.0
 """Pixels of a box's side below which there is nothing to be seen in it."""
 
@@ -27,7 +29,7 @@ SMALLEST_BOX = 2.0
 def checked_objects(config: DetectConfig) -> CheckedData:
     """All parts of a data set. `InputError` for what training would refuse."""
     read = read_annotated(config.data, form=config.format)
-    sets = divided_parts(config.data, read.parts, HoldOut(config.val_fraction, config.hold_out_rule))
+    sets = divided_parts(config.data, read.parts, *splitting_of(config), classes=objects_by_class)
     _, unused = training_images(sets["train"], config)
     parts = [_part(name, data) for name, data in sets.items()]
     problems = [each for name, data in sets.items() for each in wrong_objects(name, data)]

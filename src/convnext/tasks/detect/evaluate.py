@@ -6,9 +6,10 @@ import logging
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from convnext.data.parts import measured_images
 from convnext.data.sources.annotated import DetectionSet
 from convnext.data.sources.detection import find_detection, read_annotated
-from convnext.data.splits import Split, measured_images, measured_parts
+from convnext.data.splits import Split, parts_to_read
 from convnext.inference.detector import Detector
 from convnext.tasks.detect.config import DetectConfig
 from convnext.tasks.detect.data import DetectionBatch, detection_eval_loader
@@ -41,10 +42,11 @@ class DetectionEvaluator(Evaluator):
     has_formats = True
 
     def held_out(self, source: str, predictor: Detector, data: str, split: Split | None) -> tuple[DetectionSet, str]:
-        only = measured_parts(data, find_detection(data, self.format).parts, split)
+        origin = origin_of_model(source, self.config)
+        only = parts_to_read(data, find_detection(data, self.format).parts, split, origin)
         read = read_annotated(data, only=only, classes=predictor.classes, form=self.format)
         log_problems(data, read.faults)
-        part, name = measured_images(data, read.parts, split, origin_of_model(source, self.config))
+        part, name = measured_images(data, read.parts, split, origin, self.exclude)
         if not has_objects(part):
             log.warning("%s has no objects: nothing is measured", name)
         return part, name

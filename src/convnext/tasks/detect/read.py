@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
+from convnext.data.parts import divide_images
 from convnext.data.problems import Problems
 from convnext.data.sources.annotated import AnnotatedImage, DetectionSet
 from convnext.data.sources.detection import find_detection, read_annotated
-from convnext.data.splits import (
-    HoldOut,
-    Origin,
-    divide_images,
-    training_parts,
-)
+from convnext.data.splits import Origin, parts_to_divide, training_parts
 from convnext.errors import InputError
 from convnext.tasks.detect.config import DetectConfig
+from convnext.tasks.splitting import splitting_of
 
 log = logging.getLogger("convnext")
 
@@ -33,12 +31,19 @@ class DetectionData(NamedTuple):
 
 def read_detection_data(config: DetectConfig) -> DetectionData:
     """Training and validation data of a run. `InputError` for data of another form."""
-    only = training_parts(config.data, find_detection(config.data, config.format).parts)
+    how = splitting_of(config)
+    available = find_detection(config.data, config.format).parts
+    only = (training_parts if how.division is None else parts_to_divide)(config.data, available)
     read = read_annotated(config.data, only=only, form=config.format)
-    train, val, origin = divide_images(read.parts, HoldOut(config.val_fraction, config.hold_out_rule))
-    if not len(val):
+    train, val, origin = divide_images(config.data, read.parts, *how, classes=objects_by_class)
+    if not len(train) or not len(val):
         raise InputError(f"{config.data}: one image alone cannot be divided into training and validation")
     return DetectionData(train, val, origin, read.faults)
+
+
+def objects_by_class(images: DetectionSet) -> list[Mapping[str, int]]:
+    """Objects of each class in every image."""
+    return [Counter(images.classes[each.label] for each in image.annotations) for image in images.images]
 
 
 def log_problems(data: str, faults: Problems) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from convnext.errors import InputError
 from convnext.printing import command_line
-from convnext.tasks.definition import SMALL, TaskDefinition
+from convnext.tasks.definition import SMALL, SPLIT_OPTIONS, TaskDefinition
 from convnext.tasks.segment.config import SegmentConfig
 from convnext.tasks.segment.recipes import (
     segment_small_data,
@@ -39,7 +39,7 @@ class Segment(TaskDefinition):
     config = SegmentConfig
     pipeline_tag = "image-segmentation"
     recipes = (segment_small_data, segment_small_data_finetune, upernet_v2, upernet_640_v2, upernet_v1, upernet_640_v1)
-    reading_options = ("val_fraction", "hold_out_rule", "ignore_index", "reduce_zero_label", "label_map", "format")
+    reading_options = (*SPLIT_OPTIONS, "ignore_index", "reduce_zero_label", "label_map", "format")
     sign = "ignore_index"
 
     def read(self, config: SegmentConfig) -> tuple[int, Any]:

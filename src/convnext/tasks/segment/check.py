@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from convnext.data.check.part import CheckedData, mapped_part
+from convnext.data.parts import divided_parts
 from convnext.data.sources.label_maps import examine_label_maps, missing_classes
 from convnext.data.sources.segmentation import read_label_maps
-from convnext.data.splits import HoldOut, divided_parts
 from convnext.tasks.segment.config import SegmentConfig
-from convnext.tasks.segment.read import rules_of
+from convnext.tasks.segment.read import classes_shown, rules_of
+from convnext.tasks.splitting import splitting_of
 
 
 def checked_label_maps(config: SegmentConfig) -> CheckedData:
     """All parts of a data set; every label map is read. `InputError` for what training would refuse."""
     read = read_label_maps(config.data, rules_of(config), form=config.format)
-    sets = divided_parts(config.data, read.parts, HoldOut(config.val_fraction, config.hold_out_rule))
+    sets = divided_parts(config.data, read.parts, *splitting_of(config), classes=classes_shown)
     usable = {name: examine_label_maps(data, read.faults) for name, data in sets.items()}
     lacking = missing_classes(usable["train"])
     parts = [

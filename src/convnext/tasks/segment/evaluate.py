@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from convnext.data.maps import WholeBatch, map_eval_loader
+from convnext.data.parts import measured_images
 from convnext.data.sources.label_maps import (
     LabelRules,
     SegmentationSet,
@@ -15,7 +16,7 @@ from convnext.data.sources.label_maps import (
     with_model_classes,
 )
 from convnext.data.sources.segmentation import find_label_parts, read_label_maps
-from convnext.data.splits import Split, measured_images, measured_parts
+from convnext.data.splits import Split, parts_to_read
 from convnext.inference.segmenter import Segmenter
 from convnext.tasks.evaluate import Evaluator, Rows
 from convnext.tasks.origin import config_beside, origin_of_model
@@ -44,9 +45,10 @@ class SegmentationEvaluator(Evaluator):
     def held_out(
         self, source: str, predictor: Segmenter, data: str, split: Split | None
     ) -> tuple[SegmentationSet, str]:
-        only = measured_parts(data, find_label_parts(data, self.format)[1], split)
+        origin = origin_of_model(source, self.config)
+        only = parts_to_read(data, find_label_parts(data, self.format)[1], split, origin)
         parts, faults = read_label_maps(data, label_rules_of_model(source), only=only, form=self.format)
-        part, name = measured_images(data, parts, split, origin_of_model(source, self.config))
+        part, name = measured_images(data, parts, split, origin, self.exclude)
         part, other = with_model_classes(part, predictor.classes, data)
         if other:
             log.warning("%s: classes that the model has not, whose pixels are ignored: %s", data, ", ".join(other))

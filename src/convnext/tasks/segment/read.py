@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
+import numpy as np
+
+from convnext.data.parts import divide_images
 from convnext.data.problems import Problems
 from convnext.data.sources.label_maps import (
     Examined,
     LabelRules,
     SegmentationSet,
     examine_label_maps,
+    look_up,
     missing_classes,
 )
 from convnext.data.sources.segmentation import find_label_parts, read_label_maps
-from convnext.data.splits import (
-    HoldOut,
-    Origin,
-    divide_images,
-    training_parts,
-)
-from convnext.errors import InputError
+from convnext.data.splits import Origin, parts_to_divide, training_parts
+from convnext.errors import ImageError, InputError
 from convnext.tasks.segment.config import SegmentConfig
 from convnext.tasks.segment.metrics import say_unmeasured
+from convnext.tasks.splitting import splitting_of
 
 log = logging.getLogger("convnext")
 
@@ -43,12 +45,28 @@ class SegmentationData(NamedTuple):
 
 def read_segmentation_data(config: SegmentConfig, rules: LabelRules) -> SegmentationData:
     """Training and validation data of a run. `InputError` for data of another form."""
-    only = training_parts(config.data, find_label_parts(config.data, config.format)[1])
+    how = splitting_of(config)
+    available = find_label_parts(config.data, config.format)[1]
+    only = (training_parts if how.division is None else parts_to_divide)(config.data, available)
     read = read_label_maps(config.data, rules, only=only, form=config.format)
-    train, val, origin = divide_images(read.parts, HoldOut(config.val_fraction, config.hold_out_rule))
-    if not len(val):
+    train, val, origin = divide_images(config.data, read.parts, *how, classes=classes_shown)
+    if not len(train) or not len(val):
         raise InputError(f"{config.data}: one image alone cannot be divided into training and validation")
     return SegmentationData(train, val, origin, read.faults)
+
+
+def classes_shown(images: SegmentationSet) -> list[Mapping[str, int]]:
+    """The classes that have a pixel in each image; none of one whose label map cannot be read."""
+
+    def one(place: int) -> Mapping[str, int]:
+        try:
+            labels = look_up(images.table, np.unique(images.numbers(images.images[place])))
+        except ImageError:
+            return {}
+        return {images.classes[label]: 1 for label in labels.tolist() if label >= 0}
+
+    with ThreadPoolExecutor() as threads:
+        return list(threads.map(one, range(len(images))))
 
 
 def examined(config: SegmentConfig, data: SegmentationData) -> tuple[Examined, SegmentationSet]:

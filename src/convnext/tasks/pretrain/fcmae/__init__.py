@@ -27,14 +27,16 @@ class Fcmae(TaskDefinition):
     default_recipes = "fcmae_small_data up to 20,000 images, else fcmae"
     config = PretrainConfig
     recipes = (fcmae, fcmae_small_data, fcmae_digits)
+    reading_options = ("exclude",)
     answers = False
     pipeline_tag = "image-feature-extraction"
     sign = "mask_ratio"
 
     def read(self, config: PretrainConfig) -> tuple[int, Any]:
+        from convnext.data.exclude import read_exclude
         from convnext.data.image_set import read_images
 
-        images = read_images(config.data)
+        images = read_images(config.data, read_exclude(config.exclude))
         return len(images), images
 
     def build(self, config: PretrainConfig, data: Any) -> Task:

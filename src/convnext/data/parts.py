@@ -1,0 +1,141 @@
+"""Training and validation images, and those to measure, of data whose parts are sets of image files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol, Self, TypeVar
+
+from convnext.data.division import Candidate, Division, divide_as_asked
+from convnext.data.exclude import ExcludeList
+from convnext.data.groups import column_of_tables
+from convnext.data.splits import (
+    UNDIVIDED,
+    HoldOut,
+    Origin,
+    Split,
+    choose_measured,
+    digests_of,
+    divide,
+    held_out_part,
+    origin_of,
+    parts_to_divide,
+    training_parts,
+    whole_key,
+)
+from convnext.errors import InputError
+
+
+class _Image(Protocol):
+    @property
+    def key(self) -> str: ...
+    @property
+    def file(self) -> Path: ...
+
+
+class _Images(Protocol):
+    """A part of data whose images each are a file with a name."""
+
+    @property
+    def images(self) -> tuple[Any, ...]: ...
+    @property
+    def sources(self) -> list[str]: ...
+    def take(self, places: Sequence[int]) -> Self: ...
+    def joined(self, others: Sequence[Self]) -> Self: ...
+
+
+Part = TypeVar("Part", bound=_Images)
+
+Classes = Callable[[Any], Sequence[Mapping[str, int]]]
+"""How much of each class every image of a part shows."""
+
+
+def divide_images(
+    data: str,
+    parts: Mapping[str, Part],
+    hold_out: HoldOut,
+    division: Division | None = None,
+    exclude: ExcludeList | None = None,
+    *,
+    classes: Classes | None = None,
+) -> tuple[Part, Part, Origin]:
+    """Divide parts of a data set into training and validation images; with their `Origin`.
+
+    `parts` are the `training_parts`, or where a division is asked for the `parts_to_divide`; `classes` is for one by
+    shares of the classes. Either side may be left without images.
+    """
+    names, whole = _in_one(parts)
+    left_out: list[str] = []
+    if exclude is not None:
+        names, whole, left_out = _without(data, names, whole, exclude)
+    keys = [image.key for image in whole.images]
+    divided = names
+    settled: HoldOut | None = None
+    if division is not None:
+        counts = classes(whole) if classes is not None and division.stratify else [{}] * len(keys)
+        candidates = [Candidate(*each) for each in zip(names, keys, counts, strict=True)]
+        divided, settled = divide_as_asked(data, division, candidates, partial(column_of_tables, data, whole.sources))
+        keys = [whole_key(name, key) for name, key in zip(names, keys, strict=True)]
+    elif UNDIVIDED in parts:
+        divided, settled = divide(names, keys, None, hold_out)
+    places = [[i for i, own in enumerate(divided) if (own == "train") == is_trained] for is_trained in (True, False)]
+    train, val = (whole.take(own) for own in places)
+    origin = origin_of(settled, [keys[i] for i in places[0]], partial(_file_of, train.images), left_out)
+    return train, val, origin
+
+
+def divided_parts(
+    data: str,
+    parts: Mapping[str, Part],
+    hold_out: HoldOut,
+    division: Division | None = None,
+    exclude: ExcludeList | None = None,
+    *,
+    classes: Classes | None = None,
+) -> dict[str, Part]:
+    """All parts of a data set by name, for a check: divided as `divide_images` does for training.
+
+    `InputError` where nothing is to train on, or nothing can be held out.
+    """
+    trained = {name: parts[name] for name in (training_parts if division is None else parts_to_divide)(data, parts)}
+    train, val, _ = divide_images(data, trained, hold_out, division, exclude, classes=classes)
+    if not len(val.images):
+        raise InputError(f"{data}: one image alone cannot be divided into training and validation")
+    others = {name: part for name, part in parts.items() if name not in trained}
+    return {"train": train, "val" if division is not None else held_out_part(trained) or "val": val, **others}
+
+
+def measured_images(
+    data: str, parts: Mapping[str, Part], split: Split | None, origin: Origin | None, exclude: ExcludeList | None = None
+) -> tuple[Part, str]:
+    """Join the `parts_to_read` of a data set, and choose the images to measure; with the name of the split."""
+    names, whole = _in_one(parts)
+    if exclude is not None:
+        names, whole, _ = _without(data, names, whole, exclude)
+    keys, content = [image.key for image in whole.images], partial(_file_of, whole.images)
+    chosen, name = choose_measured(data, names, keys, None, split=split, origin=origin, content=content)
+    return whole.take(chosen), name
+
+
+def _in_one(parts: Mapping[str, Part]) -> tuple[list[str], Part]:
+    """The images of all parts, and of each the name of its part."""
+    names = [name for name, part in parts.items() for _ in part.images]
+    first, *others = parts.values()
+    return names, first.joined(others) if others else first
+
+
+def _without(data: str, names: list[str], whole: Part, exclude: ExcludeList) -> tuple[list[str], Part, list[str]]:
+    """What an exclude list leaves, and the digests of what it left out."""
+    kept = exclude.kept(data, [(source,) for source in whole.sources])
+    known = set(kept)
+    gone = [image for place, image in enumerate(whole.images) if place not in known]
+    digests = digests_of([image.key for image in gone], partial(_file_of, gone))
+    return [names[place] for place in kept], whole.take(kept), digests
+
+
+def _file_of(images: Sequence[_Image], index: int) -> bytes:
+    try:
+        return images[index].file.read_bytes()
+    except OSError:
+        return b""
