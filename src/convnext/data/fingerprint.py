@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from convnext.data.image_set import ImageSet
 from convnext.data.sources.annotated import DetectionSet
@@ -17,6 +17,13 @@ from convnext.data.sources.maps import MappedSet
 
 READERS = 16
 """Threads that ask the file system for sizes; one thread would take minutes for a million files on a network."""
+
+
+class FileState(NamedTuple):
+    """Size of a file in bytes, and when it was changed, in nanoseconds; -1 where it cannot be looked at."""
+
+    size: int
+    changed: int
 
 
 def of_samples(data: str, samples: ImageSet, *, labels: bool = True) -> dict[str, Any]:
@@ -38,6 +45,31 @@ def of_maps(data: str, images: MappedSet) -> dict[str, Any]:
     if isinstance(images, SegmentationSet) and (drawn := images.objects) is not None:
         maps = ([(a.label, *a.box, a.area) for a in drawn[image.file].annotations] for image in images.images)
     return _fingerprint(data, [str(image.file) for image in images.images], maps, images.classes, True)
+
+
+def digest_of_files(data: str, files: Mapping[str, Sequence[str]], states: Mapping[str, Sequence[FileState]]) -> str:
+    """A digest of the files of several parts: of their names from the data's folder on, their sizes and dates."""
+    above = _above(data)
+    rows = sorted(
+        f"{name}\0{file.removeprefix(above)}\0{state.size}\0{state.changed}"
+        for name, own in files.items()
+        for file, state in zip(own, states[name], strict=True)
+    )
+    return _digest(rows)
+
+
+def states_of_files(files: Sequence[str]) -> list[FileState]:
+    """Size and date of each file; an error about one that cannot be looked at names it when it is read."""
+
+    def state(file: str) -> FileState:
+        try:
+            found = os.stat(file)
+            return FileState(found.st_size, found.st_mtime_ns)
+        except (OSError, ValueError):
+            return FileState(-1, -1)
+
+    with ThreadPoolExecutor(READERS) as pool:
+        return list(pool.map(state, files, chunksize=256))
 
 
 def difference(then: dict[str, Any], now: dict[str, Any]) -> str | None:
@@ -70,29 +102,29 @@ def what_changed(state: dict[str, Any], now: dict[str, Any], *, data: str, begun
 def _fingerprint(
     data: str, files: Sequence[str], labels: Iterable[Any], classes: Sequence[str], on_disc: bool
 ) -> dict[str, Any]:
-    root = Path(data)
-    above = f"{root if root.is_dir() else root.parent}{os.sep}"
+    above = _above(data)
     sizes = _sizes(files) if on_disc else [0] * len(files)
     rows = sorted(
         f"{file.removeprefix(above)}\0{size}\0{label}" for file, size, label in zip(files, sizes, labels, strict=True)
     )
+    return {"images": len(files), "classes": list(classes), "digest": _digest(rows)}
+
+
+def _above(data: str) -> str:
+    """What the files of data begin with, which is not of their names."""
+    root = Path(data)
+    return f"{root if root.is_dir() else root.parent}{os.sep}"
+
+
+def _digest(rows: Iterable[str]) -> str:
     digest = blake2b(digest_size=16)
     for row in rows:
         digest.update(row.encode("utf-8", errors="surrogateescape") + b"\n")
-    return {"images": len(files), "classes": list(classes), "digest": digest.hexdigest()}
+    return digest.hexdigest()
 
 
 def _sizes(files: Sequence[str]) -> list[int]:
-    """Size of each file, in bytes; -1 for a file that cannot be looked at, which an error names when it is read."""
-
-    def size(file: str) -> int:
-        try:
-            return os.stat(file).st_size
-        except (OSError, ValueError):
-            return -1
-
-    with ThreadPoolExecutor(READERS) as pool:
-        return list(pool.map(size, files, chunksize=256))
+    return [state.size for state in states_of_files(files)]
 
 
 def _listed(names: list[str]) -> str:

@@ -97,6 +97,10 @@ class Task(ABC):
     def after_step(self, model: Any, step: int, steps: int) -> None:  # noqa: B027 # most need none
         """Called once after each step of the optimizer, the `step`-th of all `steps` of the run, counted from 1."""
 
+    def before_training(self, run: Run) -> None:  # noqa: B027 # most need none
+        """Called once before the first step of a new run, in the first process alone: what is to be said of the data,
+        and kept in the run."""
+
     def first_look(self, part: Any) -> Sequence[PictureGroup]:
         """Pictures, with labels, of a part of the first batch as `loss` gets it, and of images that are measured."""
         return ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,15 +15,17 @@ from PIL import Image
 from torch import Tensor, nn
 
 from convnext.analysis.subgroups import measure_group
+from convnext.data.copies import count_copies
 from convnext.data.splits import Origin
 from convnext.errors import ImageError
+from convnext.printing import command_line, counted
 from convnext.reports.sheet import PictureGroup
 from convnext.runs.directory import Run
 from convnext.runs.ending import Ending, write_ending
 from convnext.runs.facts import add_facts
 from convnext.runtime import distributed
 from convnext.tasks.base import Task
-from convnext.tasks.card.data import count_copies, describe_part
+from convnext.tasks.card.data import describe_part
 from convnext.tasks.card.facts import MOST_SECONDS, common_facts, training_seconds
 from convnext.tasks.card.write import write_card
 from convnext.tasks.definition import SMALL
@@ -31,6 +34,12 @@ from convnext.tasks.load import load
 from convnext.weights.advice import better_start
 from convnext.weights.calibration import CALIBRATION
 from convnext.weights.files import store_meta
+
+log = logging.getLogger("convnext")
+
+COPIES_SECONDS, COPIES_SHARE = 1.0, 5e-5
+"""Seconds that looking for copies may take at most: so many, and for each training image so many, which is 5 % of an
+epoch at 1,000 images a second. It takes a few milliseconds, unless all files have one size."""
 
 PICTURED = 8  # images of each part in the first look
 EVAL_BATCH = 64
@@ -126,6 +135,21 @@ class SupervisedTask(Task):
         write_card(run)  # the last that is written: with it, the run is whole
         return metrics
 
+    def before_training(self, run: Run) -> None:
+        """Look for validation images that are trained on, say how many there are, and keep it for the card, with the
+        number of images that were left out."""
+        data = self.config.data
+        copies = count_copies(data, self.train, self.val, seconds=COPIES_SECONDS + COPIES_SHARE * len(self.train))
+        command = command_line("check", data)
+        if copies is None:
+            log.info("%s: validation images that are training images too were not looked for: %s does", data, command)
+        elif copies:
+            count = f"{copies:,} of {counted(len(self.val), 'validation image')}"
+            log.warning("%s: %s: training images too, byte for byte; `%s` shows them", data, count, command)
+        else:
+            log.info("%s: no validation image is a training image; `%s` looks for near copies too", data, command)
+        add_facts(run, {"copies": copies, "excluded": len(self.origin.left_out)})
+
     def facts(self, run: Run, model: nn.Module, predictor: Any, answers: Any) -> dict[str, Any]:
         """Facts for the card beside metrics, found within a fortieth of the time that training took."""
         seconds = min(MOST_SECONDS, training_seconds(run) / 40)
@@ -134,7 +158,6 @@ class SupervisedTask(Task):
         return {
             **common_facts(run, self.config, model),
             "data": {name: {**describe_part(part), "classes": counts.get(name, {})} for name, part in parts.items()},
-            "copies": count_copies(self.train, self.val, seconds),
             "intervals": self.intervals(predictor, answers, seconds),
         }
 

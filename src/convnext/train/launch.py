@@ -68,6 +68,7 @@ def train_task(task: Task, out: Path, *, resume: bool, overwrite: bool, began: f
             held.enter_context(locked(out))
             if distributed.rank() == 0:
                 Run.create(out, task.config, overwrite=overwrite, terms=trainer.terms)
+                task.before_training(trainer.run)
                 if (advice := task.advice()) is not None:
                     log.info(advice)
             distributed.wait()

@@ -104,6 +104,10 @@ class ShardMembers:
         """Bytes that tell an image from another of its name: its size, so that no shard is fetched."""
         return str(self.size[index]).encode()
 
+    def sizes(self) -> Sequence[int] | None:
+        """Bytes of each image; None of shards behind an address, which would have to be fetched to read any."""
+        return self.size.tolist() if self.kept is None else None
+
     def read_ahead(self, order: Sequence[int]) -> AbstractContextManager[ReadAhead | None]:
         """Inside, what is behind addresses is fetched before its turn."""
         if self.kept is None:

@@ -66,6 +66,9 @@ class ColumnImages:
         places = zip(self.file.tolist(), self.group.tolist(), self.row.tolist(), strict=True)
         return [found[file, group][row] for file, group, row in places]
 
+    def sizes(self) -> None:
+        """They are not known before an image is decoded."""
+
     def read_ahead(self, order: Sequence[int]) -> AbstractContextManager[None]:
         """Nothing has to be fetched."""
         return nullcontext()

@@ -41,6 +41,9 @@ class Crops:
         image.crop(box).save(file, format="PNG", compress_level=1)
         return file.getvalue()
 
+    def sizes(self) -> None:
+        """They are not known before an image is decoded."""
+
     def read_ahead(self, order: Sequence[int]) -> AbstractContextManager[None]:
         """Nothing has to be fetched."""
         return nullcontext()

@@ -26,6 +26,9 @@ class Members(Protocol):
     def identity(self, index: int) -> bytes:
         """Bytes that tell an image from another of its name."""
 
+    def sizes(self) -> Sequence[int] | None:
+        """Bytes of each image; None where they would have to be fetched or decoded to know them."""
+
     def shuffled(self, rng: np.random.Generator) -> np.ndarray:
         """All positions in a random order, in which little is fetched or decoded twice."""
 

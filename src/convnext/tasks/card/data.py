@@ -1,11 +1,9 @@
-"""Description of images for a card: counts, sizes, forms, and copies between the parts."""
+"""Description of images for a card: counts, sizes and forms."""
 
 from __future__ import annotations
 
 import io
-import time
 from collections import Counter
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -55,23 +53,3 @@ def content_of(part: Any, place: int) -> bytes:
     if isinstance(part, ImageSet):
         return part.content(place) if part.images is None else part.images[place].tobytes()
     return read_bytes(part.sources[place])
-
-
-def count_copies(train: Any, val: Any, seconds: float) -> int | None:
-    """Validation images whose bytes are those of a training image; None where it takes more than so many seconds."""
-    end = time.monotonic() + seconds
-    digests: list[set[bytes]] = []
-    copies = 0
-    for part in (train, val):
-        own = set()
-        for place in range(len(part)):
-            if time.monotonic() > end:
-                return None
-            try:
-                digest = blake2b(content_of(part, place), digest_size=16).digest()
-            except ImageError:
-                continue
-            copies += bool(digests) and digest in digests[0]
-            own.add(digest)
-        digests.append(own)
-    return copies

@@ -147,6 +147,13 @@ def data(stored: Stored) -> str:
     if "copies" in stored.facts:
         found = "not looked for: it would have taken longer than the card may" if copies is None else f"{copies:,}"
         lines.append(("Validation images that are copies of training images, byte for byte", found))
+    if stored.config.exclude is not None:
+        count = counted(stored.facts.get("excluded", 0), "image")
+        lines.append(
+            ("Left out of training and validation", f"{count}, by {code_span(shown_name(stored.config.exclude))}")
+        )
+    if how := how_divided(stored.config):
+        lines.append(("Validation images", how))
     unreadable = stored.run.path / "unreadable.txt"
     if unreadable.is_file():
         bad = len(unreadable.read_text(errors="replace").splitlines())
@@ -160,6 +167,19 @@ def data(stored: Stored) -> str:
     rest = f"\n\nand {len(labels) - MOST_ROWS} more classes" if len(labels) > MOST_ROWS else ""
     head = ["class", *(f"{stored.words.unit}, {name}" for name in parts)]
     return f"{listed_facts(lines)}\n\n{markdown_table(head, rows)}{rest}"
+
+
+def how_divided(config: Any) -> str:
+    """The division into training and validation that was asked for, in words; empty where none was."""
+    group_by, fold = getattr(config, "group_by", None), getattr(config, "fold", None)
+    time_column = getattr(config, "time_column", None)
+    parts = [
+        f"fold {escaped(fold)}" if fold else "",
+        f"the newest by `{escaped(time_column)}`" if time_column else "",
+        f"whole groups by {code_span(group_by)}" if group_by else "",
+        "classes in their shares" if getattr(config, "stratify", False) else "",
+    ]
+    return ", ".join(part for part in parts if part)
 
 
 def training(stored: Stored) -> str:

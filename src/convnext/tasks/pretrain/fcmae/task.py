@@ -190,7 +190,10 @@ class Pretraining(Task):
         weakest = weakest_block(distances, find_variant(self.config.model).depths)
         probed = 0 if self.probe is None else len(self.probe[1])
         write_ending(run, Ending(loss_in_words(metrics, len(self.train), probed), weakest))
-        add_facts(run, {**common_facts(run, self.config, model), "data": {"train": describe_part(self.train)}})
+        excluded = {"excluded": self.train.excluded}
+        add_facts(
+            run, {**common_facts(run, self.config, model), **excluded, "data": {"train": describe_part(self.train)}}
+        )
         write_card(run)
         return metrics
 
