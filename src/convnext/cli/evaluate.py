@@ -47,7 +47,10 @@ def _options(command: Parser) -> None:
     add_device(command)
     add_engine(command, None)
     add_size(command)
-    add_out(command, "write tables and pictures there: images.csv, a row an image, and what the task has to show")
+    add_out(
+        command,
+        "write tables and pictures there: images.csv, a row an image, costliest.csv, and what a task has to show",
+    )
     command.add_argument(
         "--classes",
         choices=["model", "data"],
@@ -99,9 +102,13 @@ def _run(args: argparse.Namespace) -> None:
     if args.json:
         print(to_json(metrics))
         return
-    groups, gaps, metric = (metrics.pop(name, None) for name in ("groups", "gaps", "metric"))
+    groups, gaps, metric, costliest = (metrics.pop(name, None) for name in ("groups", "gaps", "metric", "costliest"))
     for name, value in metrics.items():
         print(f"{name:<18}{value:.4f}" if isinstance(value, float) else f"{name:<18}{value}")
+    if costliest:
+        say(f"\ncost most ({args.out / 'costliest.csv'}):")
+        for row in costliest:
+            say(f"  {row['cost']:<10g}{row['path']}")
     if groups is not None:
         for line in _group_lines(groups, gaps, metric):
             say(line)

@@ -11,6 +11,7 @@ from convnext.cli.command import Command, Parser
 from convnext.cli.compare import COMPARE
 from convnext.cli.completion import COMPLETION
 from convnext.cli.convert import CONVERT
+from convnext.cli.cross_validate import CROSS_VALIDATE
 from convnext.cli.demo import DEMO
 from convnext.cli.doctor import DOCTOR
 from convnext.cli.embed import EMBED
@@ -33,6 +34,7 @@ COMMANDS: tuple[Command, ...] = (
     MODELS,
     CHECK,
     *TRAINING,
+    CROSS_VALIDATE,
     EVALUATE,
     PREDICT,
     EMBED,

@@ -72,12 +72,15 @@ def set_options(pairs: list[str]) -> dict[str, str]:
     return dict(pair.split("=", 1) for pair in pairs)
 
 
-def add_config_options(command: argparse.ArgumentParser, config: type[TrainConfig]) -> None:
-    """A flag for each field; none has a default here, for the recipe gives it."""
+def add_config_options(command: argparse.ArgumentParser, config: type[TrainConfig], *, hidden: bool = False) -> None:
+    """A flag for each field that the command does not have; none has a default here, for the recipe gives it. Those
+    that are `hidden` are not in its help."""
     hints = typing.get_type_hints(config)
     groups: dict[str, Any] = {}
     for field in dataclasses.fields(config):
         if field.name in ("recipe", "data", *config.FIXED):
+            continue
+        if f"--{field.name.replace('_', '-')}" in command._option_string_actions:
             continue
         name = field.metadata["group"]
         if name not in groups:
@@ -86,13 +89,13 @@ def add_config_options(command: argparse.ArgumentParser, config: type[TrainConfi
             f"--{field.name.replace('_', '-')}",
             metavar=value_name(hints[field.name]) + ("|auto" if field.metadata["or_auto"] else ""),
             default=argparse.SUPPRESS,
-            help=field.metadata["help"].replace("%", "%%"),
+            help=argparse.SUPPRESS if hidden else field.metadata["help"].replace("%", "%%"),
         )
         if hints[field.name] in (bool, bool | None):  # may stand alone
             flag.nargs, flag.const = "?", "true"
     names = {field.name for field in dataclasses.fields(config)}
     for old, new in RENAMED.items():
-        if new in names:
+        if new in names and f"--{old.replace('_', '-')}" not in command._option_string_actions:
             flag = command.add_argument(f"--{old.replace('_', '-')}", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
             if old == "agnostic":
                 flag.nargs, flag.const = "?", "true"

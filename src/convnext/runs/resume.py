@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from convnext.config import Config
+from convnext.config import Config, TrainConfig
 from convnext.errors import InputError
 from convnext.runs.directory import Run
 from convnext.runtime import distributed
@@ -31,13 +31,19 @@ def resumed_config(kind: type[Config], data: str, out: Path, given: dict[str, An
             raise
         raise InputError(f"{out / 'config.json'} is damaged: {error}") from error
     config = stored.override(given)
+    refuse_changes(out, stored, config)
+    return dataclasses.replace(config, data=data)  # which may have been moved; the trainer knows whether they changed
+
+
+def refuse_changes(out: Path, stored: TrainConfig, config: TrainConfig) -> None:
+    """`InputError` where options of the run at `out` are others than those it was begun with, but for such that may
+    change."""
     for name, value in config.to_dict().items():
         before = getattr(stored, name)
         # A batch that was made smaller to fit the images will be again; `train` compares what comes of it.
         if value != before and name not in (*RESUME_MAY_CHANGE, "batch_size"):
             allowed = ", ".join(RESUME_MAY_CHANGE)
             raise InputError(f"{out} was begun with {name} {before}, not {value}; --resume changes only {allowed}")
-    return dataclasses.replace(config, data=data)  # which may have been moved; the trainer knows whether they changed
 
 
 def resolve_resume(out: Path, resume: bool | str, overwrite: bool) -> tuple[bool, bool]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
@@ -22,6 +23,9 @@ from convnext.tasks.load import load_answering, steady_backend, task_of_weights
 from convnext.tasks.subgroups import group_columns, groups_stored, measure_subgroups, write_subgroups
 from convnext.weights.calibration import CALIBRATION
 from convnext.weights.files import locate, store_meta
+
+COSTLIEST, NAMED = 100, 5
+"""Images of the highest cost that are listed, and that the figures name."""
 
 ClassChoice = Literal["model", "data"]
 
@@ -97,6 +101,10 @@ class Evaluator(ABC):
         """Answers about the images at some places of the part, of which one may come several times, as answers about a
         part of these images alone (`take`)."""
 
+    @abstractmethod
+    def shifted(self, answers: Any, by: int) -> Any:
+        """Answers about a part as those about a larger one, in which its images stand so many places later."""
+
     def open_image(self, predictor: Any, part: Any, place: int) -> Image.Image:
         """Image of the part. `ImageError` if it cannot be read."""
         return predictor.read(part.sources[place])
@@ -116,6 +124,13 @@ class Evaluator(ABC):
     def counts(self, answers: Any, part: Any) -> dict[str, int]:
         """Number of images measured."""
         return {"images": len(part)}
+
+
+def most_costly(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows of images that cost something, the highest "cost" first: they are hard, or labelled wrongly."""
+    costs = [(math.inf if math.isnan(row["cost"]) else row["cost"], row) for row in rows]
+    ordered = sorted(costs, key=lambda each: -each[0])
+    return [row for cost, row in ordered[:COSTLIEST] if cost > 0]
 
 
 METRICS = ("top1", "mAP", "mask_AP", "box_AP", "mIoU", "delta1")
@@ -219,7 +234,8 @@ def evaluate(
     """Metrics of a trained model on a part of `data`, with its name and the count of images.
 
     `image_size`, `crop` and `views` stand for the model's own (of segmenters, `scales` and `flip`); `out` is a folder
-    for `images.csv`, a row an image, and of detectors `objects.csv`. `backend` is an engine as `load` takes it; None is
+    for `images.csv`, a row an image, of detectors `objects.csv`, and `costliest.csv`, the rows of the images that cost
+    most, of which "costliest" names the first. `backend` is an engine as `load` takes it; None is
     PyTorch for weights, on every machine, and an export's own engine. `classes` says which classes of a classifier are
     compared: all of the "model", or those of the "data" alone; None: the data's, for heads of ImageNet-22K and 12K on
     data with fewer of their classes, else the model's. `calibrated` measures answers with the calibration that is
@@ -247,9 +263,13 @@ def evaluate(
     with distributed.process_group(measured.device):
         answers = measured.answers(batch_size, workers)
     metrics = evaluator.metrics(predictor, answers, part)
-    if tables and distributed.rank() == 0:
-        for table, (rows, columns) in zip(tables, evaluator.rows(answers, part), strict=True):
+    costliest: list[dict[str, Any]] = []
+    if out is not None and distributed.rank() == 0:
+        written = [Rows(list(rows), columns) for rows, columns in evaluator.rows(answers, part)]
+        for table, (rows, columns) in zip(tables, written, strict=True):
             table.write(rows, columns)
+        costliest = most_costly(written[0].rows)
+        Table(out, "costliest.csv").write(costliest, written[0].columns)
     if out is not None and distributed.rank() == 0:
         evaluator.write_report(out, answers, part)
     if calibrate:
@@ -258,6 +278,8 @@ def evaluate(
             raise InputError(f"{source}: nothing can be calibrated on {data}")
         store_meta(locate(source), {CALIBRATION: calibration})
         metrics |= {name: value for name, value in calibration.items() if isinstance(value, float)}
+    if out is not None:
+        metrics["costliest"] = [{name: row[name] for name in ("path", "cost")} for row in costliest[:NAMED]]
     found = {**metrics, "split": measured.split, **evaluator.counts(answers, part), **changed}
     return found if divided is None else {**found, **_by_group(measured, answers, metrics, divided, out)}
 

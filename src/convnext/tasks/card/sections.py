@@ -148,10 +148,8 @@ def data(stored: Stored) -> str:
         found = "not looked for: it would have taken longer than the card may" if copies is None else f"{copies:,}"
         lines.append(("Validation images that are copies of training images, byte for byte", found))
     if stored.config.exclude is not None:
-        count = counted(stored.facts.get("excluded", 0), "image")
-        lines.append(
-            ("Left out of training and validation", f"{count}, by {code_span(shown_name(stored.config.exclude))}")
-        )
+        count, file = counted(stored.facts.get("excluded", 0), "image"), code_span(shown_name(stored.config.exclude))
+        lines.append(("Left out of training and validation", f"{count}, by {file}"))
     if how := how_divided(stored.config):
         lines.append(("Validation images", how))
     unreadable = stored.run.path / "unreadable.txt"

@@ -134,6 +134,10 @@ class ClassificationEvaluator(Evaluator):
     def subset(self, answers: Answers, places: Sequence[int]) -> Answers:
         return take_answers(answers, places)
 
+    def shifted(self, answers: Answers, by: int) -> Answers:
+        unreadable = [(place + by, reason) for place, reason in answers.unreadable]
+        return replace(answers, indices=answers.indices + by, unreadable=unreadable)
+
     def open_image(self, predictor: ImageClassifier, part: ImageSet, place: int) -> Image.Image:
         return part.open(place, predictor.preprocessing.mode, predictor.preprocessing.white)
 

@@ -288,7 +288,8 @@ def confusions(predictions: Predictions, classes: Sequence[str]) -> Iterator[dic
 
 
 def accuracy_rows(predictions: Answers, samples: ImageSet) -> Iterator[dict[str, Any]]:
-    """A row an image: its path, true class, answer, the answer's score, and whether it is right.
+    """A row an image: its path, true class, answer, the answer's score, whether it is right, and the cross-entropy as
+    its cost.
 
     For multi-label, answers are the classes with a score above 0.5; several stand between "|".
     """
@@ -299,8 +300,10 @@ def accuracy_rows(predictions: Answers, samples: ImageSet) -> Iterator[dict[str,
             true = predictions.targets[place].nonzero().flatten().tolist()
             found = (scores > 0.5).nonzero().flatten().tolist()
             score: Any = "|".join(f"{scores[k]:.6f}" for k in found)
+            own = predictions.logits[place].double(), predictions.targets[place].double()
+            cost = F.binary_cross_entropy_with_logits(*own).item()
         else:
             true, found = [int(predictions.targets[place])], [int(predictions.guesses[place])]
-            score = round(float(predictions.scores[place]), 6)
+            score, cost = round(float(predictions.scores[place]), 6), float(predictions.losses[place])
         texts = {"truth": "|".join(names[k] for k in true), "answer": "|".join(names[k] for k in found)}
-        yield {"path": samples.sources[index], **texts, "score": score, "right": true == found}
+        yield {"path": samples.sources[index], **texts, "score": score, "right": true == found, "cost": round(cost, 6)}

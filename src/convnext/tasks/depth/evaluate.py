@@ -68,5 +68,8 @@ class DepthEvaluator(Evaluator):
     def subset(self, answers: MeasuredDepths, places: Sequence[int]) -> MeasuredDepths:
         return take_measured_depths(answers, places)
 
+    def shifted(self, answers: MeasuredDepths, by: int) -> MeasuredDepths:
+        return answers._replace(images=[(place + by, *own) for place, *own in answers.images])
+
     def rows(self, answers: MeasuredDepths, part: DepthSet) -> Sequence[Rows]:
         return [Rows(depth_rows(answers, part), DEPTH_COLUMNS)]

@@ -15,7 +15,7 @@ from convnext.tasks.depth.read import DepthSet
 log = logging.getLogger("convnext")
 
 NAMES = ("abs_rel", "rmse", "mae", "delta1", "delta2", "delta3")
-DEPTH_COLUMNS = ("path", "pixels", *NAMES)
+DEPTH_COLUMNS = ("path", "pixels", *NAMES, "cost")
 
 BINS = 16
 """Bins of true depth for each doubling of it."""
@@ -85,9 +85,10 @@ def depth_metrics(measured: MeasuredDepths) -> dict[str, float]:
 
 
 def depth_rows(measured: MeasuredDepths, data: DepthSet) -> Iterator[dict[str, Any]]:
-    """A row an image: its file, its known depths, and its errors."""
+    """A row an image: its file, its known depths, and its errors, of which the relative one is its cost."""
     for index, pixels, own in measured.images:
-        yield {"path": str(data.images[index].file), "pixels": pixels, **{n: round(v, 6) for n, v in own.items()}}
+        errors = {name: round(value, 6) for name, value in own.items()}
+        yield {"path": str(data.images[index].file), "pixels": pixels, **errors, "cost": errors["abs_rel"]}
 
 
 def merge_measured_depths(parts: Sequence[MeasuredDepths]) -> MeasuredDepths:

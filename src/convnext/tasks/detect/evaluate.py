@@ -69,6 +69,9 @@ class DetectionEvaluator(Evaluator):
     def subset(self, answers: list[Result], places: Sequence[int]) -> list[Result]:
         return take_results(answers, places)
 
+    def shifted(self, answers: list[Result], by: int) -> list[Result]:
+        return [each._replace(image=each.image + by) for each in answers]
+
     def calibration(self, predictor: Detector, answers: list[Result], part: DetectionSet) -> dict[str, Any] | None:
         return best_thresholds(part, answers) if has_objects(part) else None
 

@@ -18,15 +18,16 @@ from convnext.tasks.detect.metrics import Result
 IOU = 0.5
 """The overlap of boxes from which a found object is the one it fits."""
 
-IMAGE_COLUMNS = ("path", "objects", "found", "matched", "missed", "false")
+IMAGE_COLUMNS = ("path", "objects", "found", "matched", "missed", "false", "cost")
 OBJECT_COLUMNS = ("path", "outcome", "class", "score", "iou", "x0", "y0", "x1", "y1")
 
 
 def matched(
     data: DetectionSet, results: Sequence[Result], least: float = THRESHOLD
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """A row an image, with counts; and a row an object: "matched" or "false" for what was found with a score of at
-    least `least`, with the box that was found, and "missed" with the object's own. Crowds count as neither."""
+    """A row an image, with counts, and how many objects were missed or are false as its cost; and a row an object:
+    "matched" or "false" for what was found with a score of at least `least`, with the box that was found, and "missed"
+    with the object's own. Crowds count as neither."""
     found: dict[int, list[Result]] = defaultdict(list)
     for row in results:
         if row.score >= least:
@@ -37,7 +38,7 @@ def matched(
         outcomes = [row["outcome"] for row in own]
         counts = {name: outcomes.count(name) for name in ("matched", "missed", "false")}
         total = {"objects": counts["matched"] + counts["missed"], "found": counts["matched"] + counts["false"]}
-        images.append({"path": str(image.file), **total, **counts})
+        images.append({"path": str(image.file), **total, **counts, "cost": counts["missed"] + counts["false"]})
         objects += own
     return images, objects
 

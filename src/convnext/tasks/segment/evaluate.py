@@ -83,6 +83,9 @@ class SegmentationEvaluator(Evaluator):
     def subset(self, answers: Measured, places: Sequence[int]) -> Measured:
         return take_measured(answers, places)
 
+    def shifted(self, answers: Measured, by: int) -> Measured:
+        return answers._replace(images=[each._replace(place=each.place + by) for each in answers.images])
+
     def rows(self, answers: Measured, part: SegmentationSet) -> Sequence[Rows]:
         return [Rows(iou_rows(answers, part), IOU_COLUMNS)]
 

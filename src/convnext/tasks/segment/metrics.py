@@ -14,7 +14,7 @@ from convnext.inference.segmenter import Segmenter
 
 log = logging.getLogger("convnext")
 
-IOU_COLUMNS = ("path", "truth", "answer", "mIoU", "mean_accuracy", "pixel_accuracy")
+IOU_COLUMNS = ("path", "truth", "answer", "mIoU", "mean_accuracy", "pixel_accuracy", "cost")
 
 
 class MeasuredImage(NamedTuple):
@@ -79,11 +79,12 @@ def take_measured(measured: Measured, places: Sequence[int]) -> Measured:
 
 
 def iou_rows(measured: Measured, data: SegmentationSet) -> Iterator[dict[str, Any]]:
-    """A row an image: its file, the class of most pixels by its label map and by the segmenter, and figures in
-    percent."""
+    """A row an image: its file, the class of most pixels by its label map and by the segmenter, and figures in percent;
+    the cost is the share of pixels that are wrong."""
     for image in measured.images:
         largest = {"truth": data.classes[image.truth], "answer": data.classes[image.answer]}
-        yield {"path": str(data.images[image.place].file), **largest, **image.figures}
+        cost = round(100 - image.figures["pixel_accuracy"], 4)
+        yield {"path": str(data.images[image.place].file), **largest, **image.figures, "cost": cost}
 
 
 def say_unmeasured(pixels: Iterable[int], classes: Sequence[str]) -> None:

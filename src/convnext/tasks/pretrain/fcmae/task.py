@@ -190,10 +190,8 @@ class Pretraining(Task):
         weakest = weakest_block(distances, find_variant(self.config.model).depths)
         probed = 0 if self.probe is None else len(self.probe[1])
         write_ending(run, Ending(loss_in_words(metrics, len(self.train), probed), weakest))
-        excluded = {"excluded": self.train.excluded}
-        add_facts(
-            run, {**common_facts(run, self.config, model), **excluded, "data": {"train": describe_part(self.train)}}
-        )
+        found = {"data": {"train": describe_part(self.train)}, "excluded": self.train.excluded}
+        add_facts(run, {**common_facts(run, self.config, model), **found})
         write_card(run)
         return metrics
 
