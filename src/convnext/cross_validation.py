@@ -95,12 +95,10 @@ def _refuse(task: TaskDefinition, folds: int, options: dict[str, Any]) -> None:
     for name in ("fold", "time_column"):
         if options.get(name) is not None:
             raise InputError(
-                f"{name} holds out one part of the data, and a cross-validation each of them: leave it out"
+                f"{name} holds out one part of the data, and a cross-validation each in turn: leave it out"
             )
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise InputError(
-            f"cross-validate is one process; torchrun trains a fold by `convnext {task.command} --fold K/N`"
-        )
+        raise InputError(f"cross-validate is one process; torchrun trains a fold: `convnext {task.command} --fold K/N`")
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
@@ -25,7 +25,9 @@ def measure_folds(runs: Sequence[Path], data: str, out: Path, *, workers: int, d
     Raises:
         InputError: a run was trained on other data.
     """
-    answers, places, folds = [], [], []
+    answers: list[Any] = []
+    places: list[int] = []
+    folds: list[dict[str, Any]] = []
     tables: list[list[dict[str, Any]]] = []
     columns: list[Sequence[str] | None] = []
     evaluator: Evaluator
@@ -82,5 +84,6 @@ def _spread(metrics: Sequence[Mapping[str, float]]) -> dict[str, dict[str, float
     """Mean and so on of the metrics that all folds have."""
     names = [name for name in metrics[0] if all(name in own for own in metrics)]
     values = {name: [own[name] for own in metrics] for name in names}
-    kinds = {"mean": fmean, "deviation": stdev, "lowest": min, "highest": max}
-    return {kind: {name: round(measure(own), 6) for name, own in values.items()} for kind, measure in kinds.items()}
+    measures: dict[str, Callable[[list[float]], float]]
+    measures = {"mean": fmean, "deviation": stdev, "lowest": min, "highest": max}
+    return {kind: {name: round(of(own), 6) for name, own in values.items()} for kind, of in measures.items()}

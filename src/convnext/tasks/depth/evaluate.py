@@ -69,7 +69,7 @@ class DepthEvaluator(Evaluator):
         return take_measured_depths(answers, places)
 
     def shifted(self, answers: MeasuredDepths, by: int) -> MeasuredDepths:
-        return answers._replace(images=[(place + by, *own) for place, *own in answers.images])
+        return answers._replace(images=[(place + by, pixels, own) for place, pixels, own in answers.images])
 
     def rows(self, answers: MeasuredDepths, part: DepthSet) -> Sequence[Rows]:
         return [Rows(depth_rows(answers, part), DEPTH_COLUMNS)]
