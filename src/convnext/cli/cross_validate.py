@@ -16,14 +16,14 @@ from convnext.printing import counted, say, to_json
 from convnext.tasks.definition import TaskDefinition
 from convnext.tasks.registry import TASKS
 
-MEASURED = tuple(task for task in TASKS if issubclass(task.config, SupervisedConfig))
+SUPERVISED = tuple(task for task in TASKS if issubclass(task.config, SupervisedConfig))
 """Tasks that learn from labels."""
 
 
 def _options(command: Parser) -> None:
     command.add_argument("data", metavar="DATA", help="what `train` takes; its own train and val are divided anew")
     command.add_argument(
-        "--task", choices=[task.name for task in MEASURED], default=MEASURED[0].name, help="what is trained"
+        "--task", choices=[task.name for task in SUPERVISED], default=SUPERVISED[0].name, help="what is trained"
     )
     command.add_argument("--folds", type=int, default=5, metavar="N", help="runs, each of which holds out another part")
     command.add_argument(
@@ -33,7 +33,7 @@ def _options(command: Parser) -> None:
     add_set_option(command)
     command.add_argument("--overwrite", action="store_true", help="begin anew; without, what was begun goes on")
     add_json(command, "one JSON object: what cross_validation.json holds")
-    for task in MEASURED:
+    for task in SUPERVISED:
         add_config_options(command, task.config, hidden=True)
     command.epilog = "Every option of `convnext train TASK` is taken too, such as --group-by and --stratify."
 
@@ -41,7 +41,7 @@ def _options(command: Parser) -> None:
 def _run(args: argparse.Namespace) -> None:
     from convnext.cross_validation import RESULT, cross_validate
 
-    task = next(task for task in MEASURED if task.name == args.task)
+    task = next(task for task in SUPERVISED if task.name == args.task)
     _refuse_options_of_others(task, args)
     how = {"out": args.out, "folds": args.folds, "recipe": args.recipe, "overwrite": args.overwrite}
     found = cross_validate(task, args.data, **how, **given_options(args, task.config))
@@ -55,7 +55,7 @@ def _run(args: argparse.Namespace) -> None:
 
 def _refuse_options_of_others(task: TaskDefinition, args: argparse.Namespace) -> None:
     own = {field.name for field in dataclasses.fields(task.config)} - set(task.config.FIXED)
-    others = {field.name for each in MEASURED for field in dataclasses.fields(each.config)} - own
+    others = {field.name for each in SUPERVISED for field in dataclasses.fields(each.config)} - own
     for name in vars(args):
         if name in others:
             raise InputError(f"--{name.replace('_', '-')} is no option of `convnext {task.command}`")

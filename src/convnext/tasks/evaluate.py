@@ -24,7 +24,7 @@ from convnext.tasks.subgroups import group_columns, groups_stored, measure_subgr
 from convnext.weights.calibration import CALIBRATION
 from convnext.weights.files import locate, store_meta
 
-COSTLIEST, NAMED = 100, 5
+COSTLIEST_LISTED, COSTLIEST_NAMED = 100, 5
 """Images of the highest cost that are listed, and that the figures name."""
 
 ClassChoice = Literal["model", "data"]
@@ -130,7 +130,7 @@ def most_costly(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     """The rows of images that cost something, the highest "cost" first: they are hard, or labelled wrongly."""
     costs = [(math.inf if math.isnan(row["cost"]) else row["cost"], row) for row in rows]
     ordered = sorted(costs, key=lambda each: -each[0])
-    return [row for cost, row in ordered[:COSTLIEST] if cost > 0]
+    return [row for cost, row in ordered[:COSTLIEST_LISTED] if cost > 0]
 
 
 METRICS = ("top1", "mAP", "mask_AP", "box_AP", "mIoU", "delta1")
@@ -279,7 +279,7 @@ def evaluate(
         store_meta(locate(source), {CALIBRATION: calibration})
         metrics |= {name: value for name, value in calibration.items() if isinstance(value, float)}
     if out is not None:
-        metrics["costliest"] = [{name: row[name] for name in ("path", "cost")} for row in costliest[:NAMED]]
+        metrics["costliest"] = [{name: row[name] for name in ("path", "cost")} for row in costliest[:COSTLIEST_NAMED]]
     found = {**metrics, "split": measured.split, **evaluator.counts(answers, part), **changed}
     return found if divided is None else {**found, **_by_group(measured, answers, metrics, divided, out)}
 
