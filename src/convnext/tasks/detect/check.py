@@ -15,12 +15,12 @@ from convnext.data.sources.detection import read_annotated
 from convnext.printing import counted, quoted
 from convnext.tasks.detect.config import DetectConfig
 from convnext.tasks.detect.read import objects_by_class, training_images
+from convnext.tasks.splitting import splitting_of
 
 SAME_BOX = 0.9
 """Overlap (intersection over union) from which two boxes are taken for one object drawn twice."""
 LEAST_OVERLAP = 0.5
 """Overlap of a box and its outline's, below which one of them is wrong."""
-from convnext.tasks.splitting import splitting_of
 
 SMALLEST_BOX = 2.0
 """Pixels of a box's side below which there is nothing to be seen in it."""
