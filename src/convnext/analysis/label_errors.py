@@ -10,6 +10,9 @@ import numpy as np
 SEED = 0
 """Of the division into folds."""
 
+Labels = Sequence[int] | np.ndarray
+"""Position of the class of each image `[N]`."""
+
 
 class Suspect(NamedTuple):
     """A label that may be wrong.
@@ -27,7 +30,7 @@ class Suspect(NamedTuple):
     score: float
 
 
-def stratified_folds(labels: Sequence[int], folds: int) -> np.ndarray:
+def stratified_folds(labels: Labels, folds: int) -> np.ndarray:
     """A fold for each image `[N]`, from 0: each class is spread evenly over all folds, at random with a fixed seed.
 
     So of a class with two images or more, some lie outside every fold.
@@ -49,7 +52,7 @@ def divisions(folds: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         yield np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
 
 
-def probe_out_of_fold(features: np.ndarray, labels: Sequence[int], classes: int, folds: int) -> np.ndarray:
+def probe_out_of_fold(features: np.ndarray, labels: Labels, classes: int, folds: int) -> np.ndarray:
     """Probabilities `[N, classes]` of each image by a logistic regression on the features `[N, D]` of the other folds.
 
     Features are standardised by the mean and deviation of what is fitted on.
@@ -67,7 +70,7 @@ def probe_out_of_fold(features: np.ndarray, labels: Sequence[int], classes: int,
     return probabilities
 
 
-def find_label_errors(probabilities: np.ndarray, labels: Sequence[int]) -> list[Suspect]:
+def find_label_errors(probabilities: np.ndarray, labels: Labels) -> list[Suspect]:
     """Labels that are not the likeliest class, worst first.
 
     The score is 1 less the label's probability, its self-confidence (Northcutt, Jiang and Chuang 2021, arXiv

@@ -81,12 +81,13 @@ def suspects_by_training(config: ClassifyConfig, images: ImageSet, cross_fit: Cr
         quick = replace(config, eval_every=config.epochs)
         return Classification(quick, train, held, origin_of(None, train.sources, lambda i: b""))
 
-    folds = stratified_folds(images.targets, TRAINED_FOLDS)
+    labels = np.array(images.targets)
+    folds = stratified_folds(labels, TRAINED_FOLDS)
     probabilities = np.full((len(images), len(images.classes)), np.nan)
     for own, answers in cross_fit(build, folds):
         probabilities[own[answers.indices.numpy()]] = probabilities_of(answers)
     places = np.flatnonzero(np.isfinite(probabilities[:, 0]))
-    found = find_label_errors(probabilities[places], np.array(images.targets)[places])
+    found = find_label_errors(probabilities[places], labels[places])
     return [s._replace(place=int(places[s.place])) for s in found]
 
 
