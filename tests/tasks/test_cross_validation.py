@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from making import TASKS, evaluated, fails, make_folder, rows_of
 
-from convnext import cli, cross_validation
+from convnext import api, cli
 from convnext.errors import InputError
 from convnext.runs.directory import Run
 
@@ -81,7 +81,7 @@ def test_what_was_stopped_goes_on(
     data, out = make_folder(tmp_path / "data", train=4, val=2), tmp_path / "out"
     command = ["cross-validate", str(data), "--folds", "3", "--stratify", "--out", str(out), *QUICK["classify"]]
     trained: list[str] = []
-    train = cross_validation.train
+    train = api.train
 
     def until_the_second(task: Any, data: Any, *, out: Path, **how: Any) -> Any:
         trained.append(out.name)
@@ -89,7 +89,7 @@ def test_what_was_stopped_goes_on(
             raise InputError("the disk is full")
         return train(task, data, out=out, **how)
 
-    monkeypatch.setattr(cross_validation, "train", until_the_second)
+    monkeypatch.setattr(api, "train", until_the_second)
     assert cli.main(command) == 2
     capsys.readouterr()
     first = (out / "fold-1" / "result.json").stat().st_mtime_ns

@@ -39,7 +39,7 @@ def _options(command: Parser) -> None:
 
 
 def _run(args: argparse.Namespace) -> None:
-    from convnext.cross_validation import RESULT, cross_validate
+    from convnext.api import RESULT, cross_validate
 
     task = next(task for task in SUPERVISED if task.name == args.task)
     _refuse_options_of_others(task, args)
