@@ -53,10 +53,10 @@ def test_each_task_divides_its_own_parts_anew(tmp_path: Path) -> None:
         for task, data in found.items():
             assert files(data.train).isdisjoint(files(data.val))
             seen[task].append(files(data.val))
-    counts = {"detect": 9, "segment": 11, "depth": 11}
-    for task, (first, second) in seen.items():
+    for task, count in {"detect": 9, "segment": 11, "depth": 11}.items():
+        first, second = seen[task]
         assert first.isdisjoint(second)
-        assert len(first | second) == counts[task]
+        assert len(first | second) == count
         assert "train" in {name.split("/")[0] for name in first}  # which their own parts did not hold out
 
 
