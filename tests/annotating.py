@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import Element, ElementTree, SubElement
 
+import numpy as np
 import pytest
 from making import make_objects
 from vacuous import nonempty
+from PIL import Image
 
 from convnext.data.sources.annotated import AnnotatedImage, DetectionSet
 from convnext.data.sources.detection import read_annotated
@@ -206,6 +208,34 @@ def as_open_images(root: Path, parts: Parts) -> None:
                     x0, y0, x1, y1 = (v / (image.height if n % 2 else image.width) for n, v in enumerate(a.box))
                     row = [path.stem, "xclick", f"/m/{a.label:03}", 1, x0, x1, y0, y1, 0, 0, int(a.crowd), 0, 0]
                     write.writerow(row)
+
+
+def as_panoptic(root: Path, scenes: Path, *, ignored: int = 9) -> None:
+    """Label maps of `make_scenes` as panoptic COCO's: the left and right half of each class are segments of their own,
+    by ids of three bytes; category ids are not in a row."""
+    names = (scenes / "classes.txt").read_text().splitlines()
+    for part in ("train", "val"):
+        images, maps = [], []
+        folder = root / "annotations" / f"panoptic_{part}2017"
+        folder.mkdir(parents=True)
+        for number, file in enumerate(sorted((scenes / "images" / part).iterdir()), start=100):
+            target = root / f"{part}2017" / file.name
+            target.parent.mkdir(exist_ok=True)
+            os.link(file, target)
+            with Image.open(scenes / "annotations" / part / file.name) as picture:
+                numbers = np.asarray(picture).astype(np.int64)
+            half = np.arange(numbers.shape[1]) >= numbers.shape[1] // 2
+            ids = np.where(numbers == ignored, 0, 70_000 * (numbers + 1) + 300 * half + number)
+            pixels = np.stack([ids % 256, ids // 256 % 256, ids // 65536], axis=2)
+            Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{file.stem}.png")
+            found = np.unique(ids[ids > 0]).tolist()
+            rows = [{"id": id, "category_id": 5 * (id // 70_000), "iscrowd": 0, "area": 1} for id in found]
+            height, width = numbers.shape
+            images.append({"id": number, "file_name": file.name, "width": width, "height": height})
+            maps.append({"image_id": number, "file_name": f"{file.stem}.png", "segments_info": rows})
+        categories = [{"id": 5 * n, "name": name, "isthing": 0} for n, name in enumerate(names, start=1)]
+        content = {"images": images, "annotations": maps, "categories": categories}
+        (root / "annotations" / f"panoptic_{part}2017.json").write_text(json.dumps(content))
 
 
 BOXES: dict[str, Callable[[Path, Parts], None]] = {

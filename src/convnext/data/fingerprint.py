@@ -42,6 +42,8 @@ def of_annotated(data: str, images: DetectionSet) -> dict[str, Any]:
 def of_maps(data: str, images: MappedSet) -> dict[str, Any]:
     """Fingerprint of images and their maps, each of which counts by its size in bytes, or by the outlines in it."""
     maps: Iterable[Any] = _sizes([str(image.map) for image in images.images])
+    if isinstance(images, SegmentationSet) and (segments := images.segments) is not None:
+        maps = zip(maps, (sorted(segments[image.map].items()) for image in images.images), strict=True)
     if isinstance(images, SegmentationSet) and (drawn := images.objects) is not None:
         maps = ([(a.label, *a.box, a.area) for a in drawn[image.file].annotations] for image in images.images)
     return _fingerprint(data, [str(image.file) for image in images.images], maps, images.classes, True)

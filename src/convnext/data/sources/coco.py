@@ -47,8 +47,7 @@ def find_coco_parts(data: Path) -> dict[str, CocoPart]:
     says: files of no part's name are one part together.
     """
     if data.is_file():
-        above = data.parent.parent if data.parent.name.lower() in ("annotations", "labels") else data.parent
-        return {UNDIVIDED: _part((data,), above, UNDIVIDED)} if data.suffix.lower() == ".json" else {}
+        return {UNDIVIDED: part_of_file(data)} if data.suffix.lower() == ".json" else {}
     found: dict[str, CocoPart] = {}
     for name, path, images in _usual_places(data):
         if (part := part_of_name(name)) is not None:
@@ -70,21 +69,36 @@ def _usual_places(folder: Path) -> list[tuple[str, Path, Path]]:
 
 
 def _any_names(folder: Path) -> dict[str, CocoPart]:
-    above = [folder, *(place for name in ("annotations", "labels") if (place := child(folder, (name,))) is not None)]
-    files = [path for place in above for path in children(place) if path.suffix.lower() == ".json"]
-    files = [path for path in files if is_coco(path) or part_of_name(path.stem) is not None]
+    files = [path for path in json_files(folder) if is_coco(path) or part_of_name(path.stem) is not None]
     files = [path for path in files if not path.stem.startswith(_OF_OTHER_KINDS)] or files
+    return parts_of_files(files, folder)
+
+
+def json_files(folder: Path) -> list[Path]:
+    """The JSON files in a folder, in `annotations/` and in `labels/`."""
+    above = [folder, *(place for name in ("annotations", "labels") if (place := child(folder, (name,))) is not None)]
+    return [path for place in above for path in children(place) if path.suffix.lower() == ".json"]
+
+
+def part_of_file(file: Path) -> CocoPart:
+    """A JSON file that is all of the data."""
+    above = file.parent.parent if file.parent.name.lower() in ("annotations", "labels") else file.parent
+    return _part((file,), above, UNDIVIDED)
+
+
+def parts_of_files(files: Sequence[Path], root: Path) -> dict[str, CocoPart]:
+    """JSON files by the part that their names say; those of no part's name are one part together."""
     named = {path: part_said(path.stem) for path in files}
     parts = sorted({part for part in named.values() if part is not None})
     grouped = {part: tuple(path for path in files if named[path] == part) for part in parts}
     grouped = grouped or {UNDIVIDED: tuple(files)}
-    return {part: _part(own, folder, part) for part, own in grouped.items() if own}
+    return {part: _part(own, root, part) for part, own in grouped.items() if own}
 
 
 def _part(files: tuple[Path, ...], root: Path, part: str) -> CocoPart:
     """With the folder of images whose name is most likely, of those there are."""
     above = [root, *(place for place in children(root) if place.name.lower() in IMAGE_FOLDERS and place.is_dir())]
-    stem = files[0].stem.removeprefix("instances_").lower()
+    stem = re.sub("^(instances|panoptic)_", "", files[0].stem).lower()
     own = [path for place in above for path in children(place) if path.is_dir()]
     likely = [path for path in own if path.name.lower() == stem]
     likely += [path for path in own if part and part_of_name(path.name.rstrip("0123456789")) == part]
@@ -111,10 +125,10 @@ def read_coco(
     that appears twice, or no usable image.
     """
     content = read_json(path)
-    rows = {_image_id(path, row): row for row in _rows(path, content, "images")}
-    objects = _rows(path, content, "annotations")
+    rows = {id_of_row(row): row for row in rows_in(path, content, "images")}
+    objects = rows_in(path, content, "annotations")
     used = {read_id(row.get("category_id")) for row in objects}
-    categories = _categories(path, content, used, faults)
+    categories = categories_of(path, content, used, faults)
     labels = {id: label for label, id in enumerate(categories)}
     find = ImageFinder(folder, root, part or None)
     there: dict[Id, tuple[Path, str, int, int]] = {}
@@ -156,7 +170,8 @@ def read_coco(
     return DetectionSet(tuple(categories.values()), tuple(categories), images)
 
 
-def _rows(path: Path, content: Any, name: str) -> list[dict[str, Any]]:
+def rows_in(path: Path, content: Any, name: str) -> list[dict[str, Any]]:
+    """The objects in a list of a COCO document. `InputError` where there is no such list, or entries without an id."""
     rows = content.get(name) if isinstance(content, dict) else None
     if not isinstance(rows, list):
         raise InputError(f"{path}: not COCO's form: it has no list '{name}'")
@@ -170,17 +185,18 @@ def _rows(path: Path, content: Any, name: str) -> list[dict[str, Any]]:
     return rows
 
 
-def _image_id(path: Path, row: dict[str, Any]) -> Id:
+def id_of_row(row: dict[str, Any]) -> Id:
+    """The id of an image or a category."""
     id = read_id(row["id"])
-    assert id is not None  # `_rows` has looked
+    assert id is not None  # `rows_in` has looked
     return id
 
 
-def _categories(path: Path, content: Any, used: Collection[Id | None], faults: Problems) -> dict[Id, str]:
+def categories_of(path: Path, content: Any, used: Collection[Id | None], faults: Problems) -> dict[Id, str]:
     """The names of the categories by id, in the ids' order, without Roboflow's root: a category of categories."""
-    rows = _rows(path, content, "categories")
+    rows = rows_in(path, content, "categories")
     above = {str(row.get("supercategory")) for row in rows}
-    named = {_image_id(path, row): str(row.get("name", row["id"])) for row in rows}
+    named = {id_of_row(row): str(row.get("name", row["id"])) for row in rows}
     for id, name in list(named.items()):
         if id not in used and name in above and len(named) > 1:
             faults.note("categories that only stand above others, which are no classes", name)

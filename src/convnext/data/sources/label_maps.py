@@ -63,9 +63,13 @@ class SegmentationSet(MappedSet):
     """Number of each colour, where maps are coloured pictures (`class_lists.ClassList`)."""
     objects: Mapping[Path, AnnotatedImage] | None = field(default=None, compare=False)
     """Objects of each image, by its file, where maps are drawn from their outlines."""
+    segments: Mapping[Path, Mapping[int, int]] | None = field(default=None, compare=False)
+    """Number of each segment's colour, by the file of the map, where maps are panoptic."""
 
     def numbers(self, image: MappedImage) -> np.ndarray:
         """The numbers in an image's label map, `[H, W]`. `ImageError` if it cannot be read."""
+        if self.segments is not None:
+            return read_segments(image.map, self.segments[image.map])
         return read_map(image.map, self.colours) if self.objects is None else draw_map(self.objects[image.file])
 
     def joined(self, others: Sequence[SegmentationSet]) -> SegmentationSet:
@@ -134,16 +138,32 @@ def read_map(path: Path, colours: Mapping[int, int] | None = None) -> np.ndarray
     """
     image = decode_image(read_bytes(path), None, name=str(path))
     if colours is not None and image.mode in ("P", "RGB", "RGBA"):
-        pixels = np.asarray(image.convert("RGB")).astype(np.int32)
-        codes, places = np.unique(pixels[..., 0] << 16 | pixels[..., 1] << 8 | pixels[..., 2], return_inverse=True)
-        numbers = np.array([colours.get(code, colour_number(code)) for code in codes.tolist()], dtype=np.int32)
-        return numbers[places.reshape(pixels.shape[:2])]
+        return _numbers_of_colours(image, colours)
     if image.mode not in ("P", "L", "1", "I", "I;16", "I;16B"):
         raise ImageError(
             f"{path}: colours ({image.mode}), not class numbers; save it as a grey or palette PNG of class indices, or "
             "say what the colours are: in classes.txt, a line '128 128 128 sky' a class"
         )
     return np.asarray(image)
+
+
+def read_segments(path: Path, colours: Mapping[int, int]) -> np.ndarray:
+    """The numbers in a panoptic map, `[H, W]`, whose colours are segments. `ImageError` for one that cannot be read, or
+    that has a colour of no segment."""
+    image = decode_image(read_bytes(path), None, name=str(path))
+    if image.mode not in ("P", "RGB", "RGBA"):
+        raise ImageError(f"{path}: a picture of {image.mode}, where segments are colours")
+    numbers = _numbers_of_colours(image, colours)
+    if (other := numbers[numbers < LOWEST]).size:
+        raise ImageError(f"{path}: colours that are no segment: {_listed(np.unique(other)[::-1].tolist())}")
+    return numbers
+
+
+def _numbers_of_colours(image: Image.Image, colours: Mapping[int, int]) -> np.ndarray:
+    pixels = np.asarray(image.convert("RGB")).astype(np.int32)
+    codes, places = np.unique(pixels[..., 0] << 16 | pixels[..., 1] << 8 | pixels[..., 2], return_inverse=True)
+    numbers = np.array([colours.get(code, colour_number(code)) for code in codes.tolist()], dtype=np.int32)
+    return numbers[places.reshape(pixels.shape[:2])]
 
 
 def colour_number(colour: int) -> int:

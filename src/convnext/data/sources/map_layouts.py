@@ -23,6 +23,7 @@ from convnext.data.problems import Problems
 from convnext.data.sources.finder import child, part_folders, settled_parts
 from convnext.data.sources.image_files import find_images, say_unread
 from convnext.data.sources.maps import MappedImage
+from convnext.data.sources.panoptic import folders_of_panoptic_maps
 from convnext.data.sources.voc import image_sets, voc_root
 from convnext.data.splits import UNDIVIDED, part_of_name
 
@@ -77,7 +78,8 @@ def find_map_layout(data: Path) -> dict[str, MapPart]:
 
 def without_label_maps(folder: Path, images: list[Path]) -> list[Path]:
     """The images of a folder that are no label maps of others of them; how many are is said in the log."""
-    maps = {str(part.maps) + os.sep for part in find_map_layout(folder).values() if part.maps != part.images}
+    layout = (part.maps for part in find_map_layout(folder).values() if part.maps != part.images)
+    maps = {str(path) + os.sep for path in (*layout, *folders_of_panoptic_maps(folder))}
     known = set(images)
     kept = [path for path in images if not str(path).startswith(tuple(maps))] if maps else images
     if not maps:

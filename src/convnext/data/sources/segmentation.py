@@ -1,5 +1,6 @@
 """Every form of images with a class for each pixel, recognised by what lies in the data: label maps of numbers or
-colours (`map_layouts`, `class_lists`), or outlines of objects (`detection`), which are drawn as label maps."""
+colours (`map_layouts`, `class_lists`), panoptic maps, or outlines of objects (`detection`), which are drawn as label
+maps."""
 
 from __future__ import annotations
 
@@ -15,11 +16,13 @@ from convnext.data.sources.known_classes import CAMVID_CLASSES, CITYSCAPES_CLASS
 from convnext.data.sources.label_maps import IGNORED, LOWEST, LabelRules, SegmentationSet, class_table
 from convnext.data.sources.map_layouts import MapPart, find_map_layout, find_map_pairs, layout_name
 from convnext.data.sources.maps import MappedImage
+from convnext.data.sources.panoptic import find_panoptic_parts, read_panoptic_parts
 from convnext.data.sources.voc import voc_root
 from convnext.errors import InputError, nearest
 
-MAPS = "maps"
-"""Name of the form that is label maps."""
+MAPS, PANOPTIC = "maps", "panoptic"
+"""Names of the forms that are label maps."""
+SEGMENTATION_FORMS = (MAPS, PANOPTIC, *DETECTION_FORMATS)
 BACKGROUND = ("background", "_background_", "__background__")
 """Names of the class of pixels that no outline covers."""
 
@@ -33,15 +36,19 @@ class SegmentationParts(NamedTuple):
 
 
 def find_label_parts(data: str | Path, form: str | None = None) -> tuple[str, dict[str, Any]]:
-    """The form of some data and its parts: label maps where there are any, else outlines of objects.
+    """The form of some data and its parts: panoptic or other label maps where there are any, else outlines of objects.
 
     `InputError` for data of no form that is read.
     """
     folder = Path(data)
     if not folder.exists():
         raise InputError(f"{data}: no such folder or file")
-    if form is not None and form not in (MAPS, *DETECTION_FORMATS):
-        raise InputError(f"no format '{form}' of segmentation; {nearest(form, [MAPS, *DETECTION_FORMATS])}")
+    if form is not None and form not in SEGMENTATION_FORMS:
+        raise InputError(f"no format '{form}' of segmentation; {nearest(form, list(SEGMENTATION_FORMS))}")
+    if form in (None, PANOPTIC) and (panoptic := find_panoptic_parts(folder)):
+        return PANOPTIC, panoptic
+    if form == PANOPTIC:
+        raise InputError(f"{data}: no JSON file of panoptic COCO in it or in annotations/")
     found = find_map_layout(folder) if folder.is_dir() and form in (None, MAPS) else {}
     if found:
         return MAPS, found
@@ -68,6 +75,9 @@ def read_label_maps(
     """
     name, found = find_label_parts(data, form)
     wanted = [part for part in found if only is None or part in only]
+    if name == PANOPTIC:
+        faults = Problems()
+        return SegmentationParts(read_panoptic_parts({part: found[part] for part in wanted}, faults), faults)
     if name != MAPS:
         read = read_annotated(data, only=wanted, form=name)
         drawn = {part: drawn_set(each, rules, read.faults) for part, each in read.parts.items()}

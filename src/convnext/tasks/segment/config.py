@@ -22,7 +22,7 @@ class SegmentConfig(SupervisedConfig):
     )
     format: str | None = option(
         None,
-        "form of the data, where there are several: maps, coco, yolo, labelme, cvat; none: maps, else what there is",
+        "form of the data, where there are several: panoptic, maps, coco, yolo, labelme, cvat; none: the first of them",
         group="data",
     )
     ignore_index: int = option(255, "number of pixels in a label map that are ignored", group="data", common=True)
