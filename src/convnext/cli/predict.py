@@ -34,7 +34,8 @@ def _options(command: Parser) -> None:
         "--format",
         metavar="NAME",
         help="write answers to FOLDER for an annotation program to import, instead of drawings: coco, yolo, voc or "
-        "labelme of detectors, csv or parquet of detectors and classifiers",
+        "labelme of detectors, maps, voc, coco, yolo or labelme of segmenters, csv or parquet of detectors and "
+        "classifiers",
         **suppressed,
     )
     command.add_argument(

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from convnext.data.images.whole_image import Size, WholeImage
+from convnext.inference.arrays import DetectionArrays, detection_arrays
 from convnext.inference.base import BATCH
 from convnext.inference.exported import ExportedNetwork
 from convnext.inference.whole import SeesWholeImages, arguments_of, fill
@@ -110,6 +111,24 @@ class Detector(SeesWholeImages):
         Objects are `DetectedObject`s, best first. `ImageError` for an image that cannot be read.
         """
         return self.each(images, batch_size, self.prepare, lambda prepared: self.objects(prepared, threshold))
+
+    def arrays(self, images: Any, threshold: float | None = None, *, batch_size: int = BATCH) -> Any:
+        """The answers of `__call__` as `DetectionArrays` of one image, or a list of them for many: what
+        `supervision.Detections` takes, `Detections(**detector.arrays(image))`."""
+        return self.each(
+            images, batch_size, self.prepare, lambda prepared: self._arrays(prepared, self.objects(prepared, threshold))
+        )
+
+    def _arrays(
+        self, prepared: list[tuple[Tensor, Size]], answers: list[list[DetectedObject]]
+    ) -> list[DetectionArrays]:
+        arrays = []
+        for (_, size), objects in zip(prepared, answers, strict=True):
+            labels = [self.classes.index(each["label"]) for each in objects]
+            boxes, scores = [each["box"] for each in objects], [each["score"] for each in objects]
+            masks = [each["mask"] for each in objects if "mask" in each] if "masks" in self.outputs else None
+            arrays.append(detection_arrays(self.classes, labels, boxes, scores, masks, size))
+        return arrays
 
     def objects(self, prepared: list[tuple[Tensor, Size]], threshold: float | None) -> list[list[DetectedObject]]:
         """Objects of images that `prepare` gave."""

@@ -28,6 +28,16 @@ def colours(count: int) -> list[tuple[int, int, int]]:
     return [(round(255 * red), round(255 * green), round(255 * blue)) for red, green, blue in shades]
 
 
+def index_picture(labels: np.ndarray, palette: Sequence[tuple[int, int, int]]) -> Image.Image:
+    """A picture whose pixels are the numbers of a label map `[H, W]`: with a colour each, or of 16 bits for more than
+    256 classes."""
+    if len(palette) > 256:
+        return Image.fromarray(labels.astype(np.uint16))
+    picture = Image.fromarray(labels.astype(np.uint8))
+    picture.putpalette([value for colour in palette for value in colour])
+    return picture
+
+
 def draw_objects(image: Image.Image, objects: Sequence[Drawn], *, boxes: bool = True) -> Image.Image:
     """A copy of an RGB image with masks, boxes, labels and scores; each object has a colour of its own."""
     pixels = np.array(image.convert("RGB"))

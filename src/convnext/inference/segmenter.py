@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from convnext.data.images.whole_image import Size, WholeImage
+from convnext.inference.arrays import area_arrays
 from convnext.inference.whole import SeesWholeImages, arguments_of, fill
 from convnext.inference.windows import starts
 from convnext.models.segmentation.upernet import UperNet, create_segmenter, resize_map
@@ -58,6 +59,16 @@ class Segmenter(SeesWholeImages):
         at least one a core. `ImageError` for an image that cannot be read.
         """
         return self.each(images, batch_size, self.prepare, lambda prepared: [self.label(*one) for one in prepared])
+
+    def arrays(self, images: Any, *, batch_size: int = 1) -> Any:
+        """The areas of each class as `DetectionArrays` of one image, or a list of them for many: what
+        `supervision.Detections` takes, `Detections(**segmenter.arrays(image))`."""
+        return self.each(
+            images,
+            batch_size,
+            self.prepare,
+            lambda prepared: [area_arrays(self.classes, self.label(*one)) for one in prepared],
+        )
 
     def see(
         self,

@@ -21,8 +21,8 @@ from convnext.storage.files import make_folder, whole_file
 
 
 class PredictedImage(NamedTuple):
-    """One image: where it lies, its size, and its objects as COCO's JSON has them: "category" (a name), "score", "bbox"
-    and perhaps "segmentation", a run-length code."""
+    """One image: where it lies, its size, and its objects as COCO's JSON has them: "category" (a name), "bbox" and
+    perhaps "score", "area", and "segmentation", a run-length code."""
 
     path: str
     width: int
@@ -32,10 +32,10 @@ class PredictedImage(NamedTuple):
 
 def check_image_names(form: str, paths: Sequence[str]) -> None:
     """`InputError` for two images that differ in their suffix alone, where a form has a file an image, named as it."""
-    if form not in ("yolo", "voc", "labelme"):
+    if form not in ("yolo", "voc", "labelme", "maps"):
         return
     seen: dict[PurePosixPath, str] = {}
-    for name, path in zip(_names(paths), paths, strict=True):
+    for name, path in zip(names_below(paths), paths, strict=True):
         other = seen.setdefault(PurePosixPath(name).with_suffix(""), path)
         if other != path:
             raise InputError(f"--format {form} has one file for both {other} and {path}: give one of them another name")
@@ -46,7 +46,7 @@ def write_objects(form: str, folder: Path, classes: Sequence[str], images: Seque
     if form not in OBJECT_FORMS:
         raise InputError(f"--format {form} is none of a detector's; {nearest(form, list(OBJECT_FORMS))}")
     make_folder(folder)
-    OBJECT_FORMS[form](folder, list(classes), list(zip(_names([i.path for i in images]), images, strict=True)))
+    OBJECT_FORMS[form](folder, list(classes), list(zip(names_below([i.path for i in images]), images, strict=True)))
 
 
 def write_classes(form: str, folder: Path, rows: Sequence[tuple[str, str, float]]) -> None:
@@ -80,8 +80,8 @@ def mask_polygons(mask: np.ndarray) -> list[list[float]]:
     return [[round(value, 2) for value in points.ravel().tolist()] for _, points in kept]
 
 
-def _names(paths: Sequence[str]) -> list[str]:
-    """Each path below the folder that holds all."""
+def names_below(paths: Sequence[str]) -> list[str]:
+    """Each path below the folder that holds all of them."""
     whole = [os.path.abspath(path) for path in paths]
     above = os.path.commonpath([os.path.dirname(path) for path in whole]) if whole else ""
     return [Path(os.path.relpath(path, above)).as_posix() for path in whole]
@@ -111,7 +111,7 @@ def _coco(folder: Path, classes: list[str], images: Named) -> None:
                 "iscrowd": 0,
                 "area": row["bbox"][2] * row["bbox"][3],
                 "segmentation": [],
-                **{key: row[key] for key in ("bbox", "score", "segmentation") if key in row},
+                **{key: row[key] for key in ("bbox", "score", "area", "segmentation") if key in row},
             }
             for n, (at, row) in enumerate(rows, start=1)
         ],

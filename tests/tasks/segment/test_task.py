@@ -18,7 +18,8 @@ from vacuous import nonempty
 import convnext
 from convnext import cli
 from convnext.data.images.decode import read_image
-from convnext.data.sources.label_maps import examine_label_maps
+from convnext.data.sources.label_maps import LabelRules, examine_label_maps
+from convnext.data.sources.segmentation import read_label_maps
 from convnext.inference.segmenter import Segmenter, label_at, starts
 from convnext.runs.directory import Run
 from convnext.tasks.recipes import RECIPES, build_config, models_of, task_of_recipe
@@ -87,6 +88,20 @@ def test_predict_writes_indices_overlays_and_shares(run: Path, scenes: Path, tmp
         with Image.open(out / row["file"].replace(".png", "-overlay.png")) as overlay:
             assert overlay.width == image.width
             assert overlay.height > image.height  # the legend
+
+
+def test_predict_writes_label_maps_to_import(run: Path, scenes: Path, tmp_path: Path, capsys) -> None:
+    images, out = scenes / "images" / "val", tmp_path / "set"
+    assert cli.main(["predict", str(run), str(images), "--out", str(out), "--format", "maps"]) == 0
+    shutil.copytree(images, out / "images")
+    found = read_label_maps(out, LabelRules()).parts[""]
+    segmenter = convnext.load(run)
+    assert found.classes == ("sky", "ground", "box")
+    assert len(found.images) == 3
+    for number, image in enumerate(found.images):
+        assert np.array_equal(found.open(number)[1], segmenter(image.file))
+    assert "--format is one of maps, voc" in fails(capsys, "predict", run, images, "--out", out, "--format", "csv")
+    assert "--out FOLDER says" in fails(capsys, "predict", run, images, "--format", "coco")
 
 
 def test_label_maps_have_the_images_size(run: Path) -> None:

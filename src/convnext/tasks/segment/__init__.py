@@ -34,12 +34,15 @@ class Segment(TaskDefinition):
     name = "segment"
     command = "train segment"
     help = "train a segmenter, which says what every pixel shows"
-    data_help = "folder of images with label maps of numbers or colours, or with outlines (COCO, YOLO, Labelme, CVAT)"
+    data_help = (
+        "folder of images with label maps of numbers or colours, or outlines (COCO, YOLO, Labelme, CVAT); panoptic COCO"
+    )
     default_recipes = "segment_small_data up to 20,000 images, else a published one"
     config = SegmentConfig
     pipeline_tag = "image-segmentation"
     recipes = (segment_small_data, segment_small_data_finetune, upernet_v2, upernet_640_v2, upernet_v1, upernet_640_v1)
     reading_options = (*SPLIT_OPTIONS, "ignore_index", "reduce_zero_label", "label_map", "format")
+    answer_options = ("out", "format")
     sign = "ignore_index"
 
     def read(self, config: SegmentConfig) -> tuple[int, Any]:

@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
-from convnext.inference.draw import colours, draw_labels
+from convnext.errors import InputError
+from convnext.inference.draw import colours, draw_labels, index_picture
 from convnext.inference.segmenter import Segmenter
 from convnext.printing import printable, to_json
+from convnext.reports.label_maps import MAP_FORMS, LabelMapWriter
+from convnext.reports.prelabels import check_image_names
 from convnext.storage.files import whole_file
 from convnext.tasks.predicting import Outputs, Readable
 
@@ -21,13 +23,23 @@ def segment_inputs(
     *,
     as_json: bool,
     out: Path | None = None,
+    format: str | None = None,
 ) -> int:
     """Print the classes' shares of every image, and write `NAME.png` (indices, with a palette), `NAME-overlay.png` and
-    `shares.json` to `out`.
+    `shares.json` to `out`; with a `format`, label maps or outlines that an annotation program imports instead
+    (`reports.label_maps`).
 
     Returns 0, 1 if some image was unreadable, 2 if all were. With `as_json`, a line `{"image", "shares"}` an image.
     """
-    outputs = Outputs(out, images) if out is not None else None
+    if format is not None and (out is None or format not in MAP_FORMS):
+        raise InputError(f"--format is one of {', '.join(MAP_FORMS)}, and --out FOLDER says where it is written")
+    outputs = writer = None
+    if format is not None:
+        check_image_names(format, [name for name, _ in images])
+    if out is not None:
+        outputs = Outputs(out, images)
+    if out is not None and format is not None:
+        writer = LabelMapWriter(format, out, segmenter.classes, [name for name, _ in images])
     rows = []
     readable = Readable(images, segmenter, segmenter.prepare, as_json=as_json)
     with readable.reading() as read:
@@ -40,14 +52,18 @@ def segment_inputs(
             else:
                 lines = (f"  {share:.4f}  {label}\n" for label, share in found.items())
                 print(printable(f"{name}\n{''.join(lines)}"), end="")
-            if outputs is not None:
+            if writer is not None:
+                writer.add(name, labels)
+            elif outputs is not None:
                 stem = outputs.stem(name)
                 rows.append({**own, "file": f"{stem}.png"})
                 with whole_file(outputs.folder / f"{stem}.png") as path:
-                    index_picture(labels, len(segmenter.classes)).save(path, format="PNG")
+                    index_picture(labels, colours(len(segmenter.classes))).save(path, format="PNG")
                 with whole_file(outputs.folder / f"{stem}-overlay.png") as path:
                     draw_labels(image, labels, segmenter.classes).save(path, format="PNG")
-    if outputs is not None:
+    if writer is not None:
+        writer.finish()
+    elif outputs is not None:
         with whole_file(outputs.folder / "shares.json") as path:
             path.write_text(to_json(rows))
     return readable.status()
@@ -58,12 +74,3 @@ def class_shares(labels: np.ndarray, classes: list[str]) -> dict[str, float]:
     counts = np.bincount(labels.ravel(), minlength=len(classes))
     order = [i for i in np.argsort(-counts, kind="stable").tolist() if counts[i]]
     return {classes[i]: round(float(counts[i] / labels.size), 6) for i in order}
-
-
-def index_picture(labels: np.ndarray, classes: int) -> Image.Image:
-    """A picture whose pixels are class numbers: with a palette, or of 16 bits for more than 256 classes."""
-    if classes > 256:
-        return Image.fromarray(labels)
-    picture = Image.fromarray(labels.astype(np.uint8))
-    picture.putpalette([value for colour in colours(classes) for value in colour])
-    return picture
