@@ -17,8 +17,9 @@ from PIL import Image
 from convnext.data.division import Candidate, Division, divide_as_asked
 from convnext.data.exclude import ExcludeList
 from convnext.data.groups import column_of_tables
-from convnext.data.images.decode import WHITE, decode_image, read_bytes
+from convnext.data.images.decode import IMAGE_SUFFIXES, WHITE, decode_image, read_bytes
 from convnext.data.images.encoded import DecodedImage, EncodedImage
+from convnext.data.images.video import VIDEO_SUFFIXES
 from convnext.data.shards.prefetch import ReadAhead
 from convnext.data.shards.read import is_sharded, read_shards
 from convnext.data.sources.columns import ColumnImages, find_column_files, read_column_images
@@ -26,6 +27,7 @@ from convnext.data.sources.crops import LISTS, Crops, read_crops
 from convnext.data.sources.detection import read_annotated
 from convnext.data.sources.digits import read_digits
 from convnext.data.sources.folders import read_folder, read_unlabelled
+from convnext.data.sources.frames import FRAME_RATE, read_frame_listing
 from convnext.data.sources.metadata import find_metadata, read_metadata
 from convnext.data.sources.records import DataListing, ImageRecord, Members
 from convnext.data.sources.tables import TABLE_SUFFIXES, read_table, read_unlabelled_table
@@ -271,14 +273,16 @@ def _groups(listing: DataListing, multi_label: bool) -> list[str] | None:
     return None if multi_label else [entry.labels[0] if entry.labels else "" for entry in listing.entries]
 
 
-def read_images(data: str | Path, exclude: ExcludeList | None = None) -> ImageSet:
+def read_images(
+    data: str | Path, exclude: ExcludeList | None = None, *, frame_rate: float = FRAME_RATE
+) -> ImageSet:
     """All images under a folder, flat or nested, whatever their folders say, but for label maps; of "digits", a table
-    and shards, those of "train"; of a file of annotations, all that it lists.
+    and shards, those of "train"; of a file of annotations, all that it lists; of videos, so many frames a second.
 
     They have no classes, and a target of 0. Images that `exclude` lists are left out. `InputError` for a folder that is
     not there or holds no image.
     """
-    everything = read_unlabelled_listing(data)
+    everything = read_unlabelled_listing(data, frame_rate)
     listing, _ = without_excluded(data, everything, exclude)
     excluded = len(everything.entries) - len(listing.entries)
     chosen = [i for i, entry in enumerate(listing.entries) if entry.part in ("train", UNDIVIDED)]
@@ -286,7 +290,7 @@ def read_images(data: str | Path, exclude: ExcludeList | None = None) -> ImageSe
     return replace(samples, classes=(), targets=[0] * len(samples), multi_label=False, excluded=excluded)
 
 
-def read_unlabelled_listing(data: str | Path) -> DataListing:
+def read_unlabelled_listing(data: str | Path, frame_rate: float = FRAME_RATE) -> DataListing:
     """All images of `data` without labels, as `read_images` has them. `InputError` as there."""
     path = Path(data)
     if data == "digits":
@@ -296,7 +300,9 @@ def read_unlabelled_listing(data: str | Path) -> DataListing:
     if tables := find_column_files(path):
         return read_column_images(path, tables, labels=False)
     if not path.is_file():
-        return read_unlabelled(path)
+        return read_unlabelled(path, frame_rate)
+    if path.suffix.lower() in VIDEO_SUFFIXES | IMAGE_SUFFIXES:
+        return read_frame_listing(path.parent, [path], frame_rate)
     if path.suffix.lower() in LISTS:
         images = (image for part in read_annotated(path).parts.values() for image in part.images)
         return DataListing([ImageRecord(str(image.file), (), "train", image.key) for image in images], ())

@@ -6,6 +6,9 @@ import logging
 from collections import Counter
 from pathlib import Path
 
+from convnext.data.images.decode import IMAGE_SUFFIXES
+from convnext.data.images.video import VIDEO_SUFFIXES, videos_are_read
+from convnext.data.sources.frames import FRAME_RATE, read_frame_listing
 from convnext.data.sources.image_files import describe_unread, find_images, is_hidden, say_unread
 from convnext.data.sources.map_layouts import without_label_maps
 from convnext.data.sources.records import DataListing, ImageRecord, class_name, in_class_order
@@ -67,18 +70,21 @@ def _parts(folder: Path) -> dict[str, Path]:
     return found
 
 
-def read_unlabelled(folder: Path) -> DataListing:
-    """All images under `folder`, flat or nested, without labels, to train on; label maps of others are left out."""
+def read_unlabelled(folder: Path, frame_rate: float = FRAME_RATE) -> DataListing:
+    """All images under `folder`, flat or nested, without labels, to train on; label maps of others are left out.
+
+    Frames of videos, so many a second, and pages of TIFFs are images too.
+    """
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder of images")
     unread = Counter[str]()
-    found = without_label_maps(folder, find_images(folder, unread))
-    entries = [ImageRecord(str(path), (), "train", path.relative_to(folder).as_posix()) for path in found]
-    if not entries:
+    suffixes = IMAGE_SUFFIXES | VIDEO_SUFFIXES if videos_are_read() else None
+    found = without_label_maps(folder, find_images(folder, unread, suffixes=suffixes))
+    if not found:
         what = f": {describe_unread(unread)}" if unread else ""
         raise InputError(f"{folder}: no images in this folder or below{what}")
     say_unread(unread)
-    return DataListing(entries, ())
+    return read_frame_listing(folder, found, frame_rate)
 
 
 def _read_part(folder: Path, part: str) -> tuple[list[ImageRecord], tuple[str, ...]]:

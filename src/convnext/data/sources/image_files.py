@@ -5,16 +5,18 @@ from __future__ import annotations
 import logging
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from convnext.data.images.decode import IMAGE_SUFFIXES
+from convnext.data.images.video import VIDEO_SUFFIXES
 from convnext.errors import InputError
 
 UNREAD = {
     **dict.fromkeys((".heic", ".heif", ".hif"), "HEIC"),
     **dict.fromkeys((".cr2", ".cr3", ".nef", ".arw", ".dng", ".orf", ".raf", ".rw2"), "raw camera"),
     **dict.fromkeys((".dcm", ".dicom"), "DICOM"),
+    **dict.fromkeys(VIDEO_SUFFIXES, "video"),
     **{".jxl": "JPEG XL", ".psd": "Photoshop", ".svg": "SVG", ".exr": "OpenEXR", ".nii": "NIfTI", ".czi": "CZI"},
 }
 """Suffixes of files that hold images and are not read, with what people call them."""
@@ -30,13 +32,16 @@ def is_hidden(name: str) -> bool:
     return name.startswith(".") or name in LITTER
 
 
-def find_images(folder: str | Path, unread: Counter[str] | None = None) -> list[Path]:
+def find_images(
+    folder: str | Path, unread: Counter[str] | None = None, *, suffixes: Collection[str] | None = None
+) -> list[Path]:
     """Every image file under `folder`, by suffix in either case, sorted; hidden files and folders are skipped.
 
-    Links are followed, but never back into a folder that is being walked. Into `unread` go the files of kinds that hold
-    images and are not read, by kind.
+    `suffixes` stand for those of images. Links are followed, but never back into a folder that is being walked. Into
+    `unread` go the files of kinds that hold images and are not read, by kind.
     """
-    return sorted(_walk(Path(folder), frozenset(), Counter() if unread is None else unread))
+    wanted = IMAGE_SUFFIXES if suffixes is None else suffixes
+    return sorted(_walk(Path(folder), frozenset(), Counter() if unread is None else unread, wanted))
 
 
 def say_unread(unread: Counter[str]) -> None:
@@ -48,11 +53,15 @@ def say_unread(unread: Counter[str]) -> None:
 def describe_unread(unread: Counter[str]) -> str:
     """A sentence with the number of unread files of each kind, and what would read them."""
     kinds = ", ".join(f"{count} {kind}" for kind, count in unread.most_common())
-    advice = "pip install 'convnext[heic]' reads HEIC" if "HEIC" in unread else "convert them to PNG or JPEG"
+    advice = "convert them to PNG or JPEG"
+    if "HEIC" in unread:
+        advice = "pip install 'convnext[heic]' reads HEIC"
+    elif "video" in unread:
+        advice = "`convnext pretrain` reads videos, with pip install 'convnext[video]'"
     return f"{kinds} files are not read: {advice}"
 
 
-def _walk(folder: Path, above: frozenset[Path], unread: Counter[str]) -> Iterator[Path]:
+def _walk(folder: Path, above: frozenset[Path], unread: Counter[str], suffixes: Collection[str]) -> Iterator[Path]:
     real = folder.resolve()
     if real in above:
         return
@@ -65,10 +74,10 @@ def _walk(folder: Path, above: frozenset[Path], unread: Counter[str]) -> Iterato
             continue
         kind = _kind(entry)
         if kind == "folder":
-            yield from _walk(folder / entry.name, above | {real}, unread)
+            yield from _walk(folder / entry.name, above | {real}, unread, suffixes)
         elif kind == "file":
             suffix = os.path.splitext(entry.name)[1].lower()
-            if suffix in IMAGE_SUFFIXES:
+            if suffix in suffixes:
                 yield folder / entry.name
             elif suffix in UNREAD:
                 unread[UNREAD[suffix]] += 1

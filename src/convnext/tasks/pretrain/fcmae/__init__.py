@@ -23,7 +23,7 @@ class Fcmae(TaskDefinition):
     name = "pretrain"
     command = "pretrain"
     help = "pre-train a model on images without labels (FCMAE)"
-    data_help = "folder of images, flat or nested, shards, or 'digits'"
+    data_help = "folder of images or videos, flat or nested, shards, or 'digits'"
     default_recipes = "fcmae_small_data up to 20,000 images, else fcmae"
     config = PretrainConfig
     recipes = (fcmae, fcmae_small_data, fcmae_digits)
@@ -36,7 +36,7 @@ class Fcmae(TaskDefinition):
         from convnext.data.exclude import read_exclude
         from convnext.data.image_set import read_images
 
-        images = read_images(config.data, read_exclude(config.exclude))
+        images = read_images(config.data, read_exclude(config.exclude), frame_rate=config.frame_rate)
         return len(images), images
 
     def build(self, config: PretrainConfig, data: Any) -> Task:

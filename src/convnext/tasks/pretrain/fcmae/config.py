@@ -34,6 +34,10 @@ class PretrainConfig(TrainConfig):
     )
     hflip: float = option(0.5, "probability of a horizontal flip", group="augmentation", common=True)
     probe_every: int = option(20, "epochs between pictures of reconstructions, and between probes", group="data")
+    frame_rate: float = option(1.0, "frames of a second of video that are images", group="data")
+    probe_format: str | None = option(
+        None, "form of the probe's data, where boxes are classified: coco, yolo, voc, ...", group="data"
+    )
     probe: str | None = option(
         None,
         "labelled data, as `train classify` takes, to measure kNN and a linear probe on",
@@ -54,6 +58,8 @@ class PretrainConfig(TrainConfig):
             raise InputError(
                 f"image_size {size} is no multiple of patch_size {patch}; {down} or {down + patch} would do"
             )
+        if not 0 < self.frame_rate <= 1000:
+            raise InputError(f"frame_rate must lie between 0 and 1000, not {self.frame_rate}")
         if not 0 < self.mask_ratio < 1:
             raise InputError(f"mask_ratio must lie between 0 and 1, not {self.mask_ratio}")
         patches = (size // patch) ** 2

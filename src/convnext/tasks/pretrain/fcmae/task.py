@@ -57,7 +57,9 @@ class Pretraining(Task):
         self.preprocessing = Preprocessing.standard(config.image_size, config.in_chans, config.white)
         self.probe: tuple[ImageSet, ImageSet] | None = None
         if config.probe:  # before training: it may be at fault
-            self.probe = read_train_val(config.probe, hold_out=HoldOut(rule=config.hold_out_rule))[:2]
+            self.probe = read_train_val(
+                config.probe, hold_out=HoldOut(rule=config.hold_out_rule), form=config.probe_format
+            )[:2]
 
     def fingerprint(self) -> dict[str, Any]:
         """Fingerprint of the images, whose labels do not count."""
