@@ -29,6 +29,7 @@ from convnext.data.sources.digits import read_digits
 from convnext.data.sources.folders import read_folder, read_unlabelled
 from convnext.data.sources.frames import FRAME_RATE, read_frame_listing
 from convnext.data.sources.metadata import find_metadata, read_metadata
+from convnext.data.sources.published_files import find_published, read_published
 from convnext.data.sources.records import DataListing, ImageRecord, Members
 from convnext.data.sources.tables import TABLE_SUFFIXES, read_table, read_unlabelled_table
 from convnext.data.splits import (
@@ -300,6 +301,8 @@ def read_unlabelled_listing(data: str | Path, frame_rate: float = FRAME_RATE) ->
     if tables := find_column_files(path):
         return read_column_images(path, tables, labels=False)
     if not path.is_file():
+        if path.is_dir() and (published := find_published(path)):
+            return read_published(published)
         return read_unlabelled(path, frame_rate)
     if path.suffix.lower() in VIDEO_SUFFIXES | IMAGE_SUFFIXES:
         return read_frame_listing(path.parent, [path], frame_rate)
@@ -314,10 +317,10 @@ def read_listing(
 ) -> DataListing:
     """All images of `data` with their labels, perhaps undivided; without `classes`, to train on.
 
-    `data` is a folder (`folders.read_folder`), perhaps with a table (`metadata`), a folder of tar shards or its address
-    (`shards.read`), a table (`tables.read_table`), tables that hold the images themselves (`columns`), or the word
-    "digits" for scikit-learn's (a folder of that name is "./digits"). Of a file of annotations, and with the name of a
-    form of detection data, boxes are the images (`crops`).
+    `data` is a folder (`folders.read_folder`), perhaps with a table (`metadata`) or `published_files` in it, a folder
+    of tar shards or its address (`shards.read`), a table (`tables.read_table`), tables that hold the images themselves
+    (`columns`), or the word "digits" for scikit-learn's (a folder of that name is "./digits"). Of a file of
+    annotations, and with the name of a form of detection data, boxes are the images (`crops`).
     """
     path = Path(data)
     if form is not None or (path.suffix.lower() in LISTS and path.is_file()):
@@ -331,6 +334,8 @@ def read_listing(
     if tables := find_column_files(path):
         return read_column_images(path, tables, labels=True, multi_label=multi_label)
     if path.is_dir():
+        if published := find_published(path):
+            return read_published(published)
         if metadata := find_metadata(path):
             return read_metadata(metadata, classes, multi_label)
         return read_folder(path, training=classes is None)
