@@ -12,6 +12,7 @@ from annotating import Parts, make_truth
 from making import FAST_DETECT, fails, make_objects
 from PIL import Image
 from vacuous import nonempty
+from pycocotools.coco import COCO
 
 from convnext import cli
 from convnext.data.image_set import read_split
@@ -134,3 +135,20 @@ def test_a_detector_writes_them(tmp_path: Path, capsys: pytest.CaptureFixture) -
     images.rename(tmp_path / "set" / "images")
     assert len(read_annotated(tmp_path / "set").parts[""]) == 3
     assert sorted(path.name for path in (tmp_path / "set").iterdir()) == ["annotations.json", "images"]
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # raised inside pycocotools
+def test_pycocotools_reads_the_same_objects(truth: Parts, tmp_path: Path) -> None:
+    data = truth["train"]
+    written = answers(truth, masks=True)
+    write_objects("coco", tmp_path, data.classes, written)
+    coco = COCO(str(tmp_path / "annotations.json"))
+    assert [row["name"] for row in coco.loadCats(coco.getCatIds())] == list(data.classes)
+    assert len(coco.anns) == sum(len(image.rows) for image in written) > 0
+    for image, row in zip(written, coco.imgs.values(), strict=True):
+        assert (row["file_name"], row["width"], row["height"]) == (Path(image.path).name, image.width, image.height)
+        for ours, theirs in zip(image.rows, coco.loadAnns(coco.getAnnIds(row["id"])), strict=True):
+            assert coco.cats[theirs["category_id"]]["name"] == ours["category"]
+            assert (theirs["bbox"], theirs["score"]) == (ours["bbox"], ours["score"])
+            mask = to_masks([ours["segmentation"]], image.width, image.height)[0].numpy()
+            assert np.array_equal(coco.annToMask(theirs), mask)

@@ -66,11 +66,12 @@ def test_outlines_of_every_form_are_the_same(write: Any, truth: Parts, tmp_path:
             assert (a & b).sum() >= 0.98 * (a | b).sum()
 
 
+@pytest.mark.parametrize("data", ["coco100", "nuclei"])
 @pytest.mark.parametrize("form", BOXES)
-def test_real_objects_are_the_same(form: str, real_images: Path, tmp_path: Path) -> None:
+def test_real_objects_are_the_same(form: str, data: str, real_images: Path, tmp_path: Path) -> None:
     """Only COCO, Open Images and VOC know crowds or what stands for them; only COCO, images without objects and
     objects without a whole pixel."""
-    native = read_annotated(real_images / "coco100").parts[""]
+    native = list(read_annotated(real_images / data).parts.values())[-1]
     kept = tuple(
         replace(image, key=image.file.name, annotations=tuple(a for a in image.annotations if not a.crowd))
         for image in native.images

@@ -66,7 +66,7 @@ def test_a_folder_of_images_videos_and_pages(tmp_path: Path, caplog: pytest.LogC
     assert [shade(data.open(n, "L", 4000)) for n in (5, 6, 7)] == [64, 128, 191]
     assert [shade(data.open(n, "L")) for n in (1, 2, 3)] == pytest.approx([0, 20, 40], abs=3)
     assert sorted(data.shuffled(1)) == list(range(8))
-    assert len(read_images(tmp_path / "b c.MP4", 5.0)) == 15
+    assert len(read_images(tmp_path / "b c.MP4", frame_rate=5.0)) == 15
     assert data.take([2]).open(0, "L").size == (64, 48)
 
 
