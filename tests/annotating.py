@@ -14,8 +14,8 @@ from xml.etree.ElementTree import Element, ElementTree, SubElement
 import numpy as np
 import pytest
 from making import make_objects
-from vacuous import nonempty
 from PIL import Image
+from vacuous import nonempty
 
 from convnext.data.sources.annotated import AnnotatedImage, DetectionSet
 from convnext.data.sources.detection import read_annotated

@@ -11,8 +11,8 @@ import pytest
 from annotating import Parts, make_truth
 from making import FAST_DETECT, fails, make_objects
 from PIL import Image
-from vacuous import nonempty
 from pycocotools.coco import COCO
+from vacuous import nonempty
 
 from convnext import cli
 from convnext.data.image_set import read_split

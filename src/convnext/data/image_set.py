@@ -274,9 +274,7 @@ def _groups(listing: DataListing, multi_label: bool) -> list[str] | None:
     return None if multi_label else [entry.labels[0] if entry.labels else "" for entry in listing.entries]
 
 
-def read_images(
-    data: str | Path, exclude: ExcludeList | None = None, *, frame_rate: float = FRAME_RATE
-) -> ImageSet:
+def read_images(data: str | Path, exclude: ExcludeList | None = None, *, frame_rate: float = FRAME_RATE) -> ImageSet:
     """All images under a folder, flat or nested, whatever their folders say, but for label maps; of "digits", a table
     and shards, those of "train"; of a file of annotations, all that it lists; of videos, so many frames a second.
 
