@@ -54,16 +54,18 @@ def test_outlines_of_every_form_are_the_same(write: Any, truth: Parts, tmp_path:
     found = read_annotated(tmp_path / "data").parts
     assert_same(found, truth, within=0.6)
     theirs = {image.key: image for image in found["val"].images}
-    for image in nonempty(truth["val"].images):
-        size, other = (image.width, image.height), theirs[image.key]
-        pairs = zip(
+    pairs = [
+        (image, own.outline, their.outline)
+        for image in truth["val"].images
+        for own, their in zip(
             sorted(image.annotations, key=lambda a: truth["val"].classes[a.label]),
-            sorted(other.annotations, key=lambda a: found["val"].classes[a.label]),
+            sorted(theirs[image.key].annotations, key=lambda a: found["val"].classes[a.label]),
             strict=True,
         )
-        for own, their in nonempty(pairs):
-            a, b = to_masks([own.outline], *size), to_masks([their.outline], *size)
-            assert (a & b).sum() >= 0.98 * (a | b).sum()
+    ]
+    for image, own, their in nonempty(pairs):
+        a, b = (to_masks([outline], image.width, image.height) for outline in (own, their))
+        assert (a & b).sum() >= 0.98 * (a | b).sum()
 
 
 @pytest.mark.parametrize("data", ["coco100", "nuclei"])
