@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -149,6 +150,32 @@ def test_resolution_of_a_classifier(run: Path, colours: Path, tmp_path: Path, ca
         own = convnext.evaluate(str(run), str(colours), device="cpu", image_size=row["size"])
         assert row["value"] == own["top1"]
         assert row["images_per_s"] > 0
+
+
+def test_boxes_are_measured_by_their_format(run: Path, colours: Path, tmp_path: Path, capsys) -> None:
+    """Boxes around whole images are the images."""
+    val = colours / "val"
+    files, names = sorted(val.rglob("*.png")), sorted(path.name for path in val.iterdir())
+    content = {
+        "images": [
+            {"id": n, "file_name": str(file.relative_to(val)), "width": 40, "height": 40}
+            for n, file in enumerate(files)
+        ],
+        "categories": [{"id": n, "name": name} for n, name in enumerate(names)],
+        "annotations": [
+            {"id": n, "image_id": n, "category_id": names.index(file.parent.name), "bbox": [0, 0, 40, 40]}
+            for n, file in enumerate(files)
+        ],
+    }
+    shutil.copytree(val, tmp_path / "data")
+    (tmp_path / "data" / "all.json").write_text(json.dumps(content))
+    command = ["analyze", "resolution", str(run), str(tmp_path / "data"), "--out", str(tmp_path / "out")]
+    assert cli.main([*command, "--workers", "0", "--json", "--factors", "1,2", "--format", "coco"]) == 0
+    for row in json.loads(capsys.readouterr().out):
+        own = convnext.evaluate(str(run), str(val), device="cpu", image_size=row["size"])
+        assert row["value"] == own["top1"]
+    said = fails(capsys, "analyze", "robustness", run, tmp_path / "data", "--out", tmp_path / "x", "--format", "yolo")
+    assert "no annotations found in the form of yolo" in said
 
 
 def test_what_cannot_be(

@@ -80,6 +80,7 @@ def _measured(command: Parser) -> None:
         "--split", choices=["train", "val", "test", "all"], help="part of DATA; without: what it holds out, else all"
     )
     command.add_argument("--classes", choices=["model", "data"], help="classifiers: as `evaluate` takes it")
+    command.add_argument("--format", metavar="NAME", help="form of DATA, as `evaluate` takes it")
     command.add_argument("--batch-size", type=int, default=64, metavar="N", help="images that are measured together")
     command.add_argument("--workers", type=int, default=2, metavar="N", help="processes that load images")
     add_device(command)
@@ -119,7 +120,7 @@ def _chosen(args: argparse.Namespace, *names: str) -> dict[str, Any]:
     return {name: getattr(args, name) for name in ("images", "device", *names)}
 
 
-MEASURED = ("split", "classes", "batch_size", "workers", "backend", "precision")
+MEASURED = ("split", "classes", "format", "batch_size", "workers", "backend", "precision")
 """Options of analyses that measure as `evaluate` does."""
 
 

@@ -31,6 +31,7 @@ def resolution(
     images: int | None = None,
     split: Split | None = None,
     classes: ClassChoice | None = None,
+    format: str | None = None,
     batch_size: int = 64,
     workers: int = 2,
     device: str = "auto",
@@ -48,6 +49,7 @@ def resolution(
         images: how many, spread over the data; None is all.
         split: part of the data; None: what they hold out, else all.
         classes: as `evaluate` takes them, likewise the following.
+        format: form of the data, where they are of several.
         batch_size: images measured together.
         workers: processes that load images.
         device: where to compute.
@@ -61,6 +63,7 @@ def resolution(
         raise InputError("sizes are positive shares of the training size")
     table, rows = Table(out, "resolution.csv"), []
     how: dict[str, Any] = {"device": device, "precision": precision, "backend": backend, "classes": classes}
+    how["format"] = format
     with progress("sizes", len(set(sources)) * len(factors)) as advance:
         for source in dict.fromkeys(sources):
             model = thinned(open_measurement(source, data, split, **how), images)

@@ -49,6 +49,7 @@ def robustness(
     images: int | None = None,
     split: Split | None = None,
     classes: ClassChoice | None = None,
+    format: str | None = None,
     batch_size: int = 64,
     workers: int = 2,
     device: str = "auto",
@@ -71,6 +72,7 @@ def robustness(
         images: how many, spread over the data; None is all.
         split: part of the data; None: what they hold out, else all.
         classes: as `evaluate` takes them, likewise the following.
+        format: form of the data, where they are of several.
         batch_size: images measured together.
         workers: processes that load and corrupt images.
         device: where to compute.
@@ -101,11 +103,13 @@ def robustness(
         steps = [(CLEAN, 0), *((name, severity) for name in corruptions or COMMON for severity in severities)]
     table, summary = Table(out, "robustness.csv"), Table(out, "robustness-summary.csv")
     how: dict[str, Any] = {"device": device, "precision": precision, "backend": backend, "classes": classes}
+    how["format"] = format
     first = str(folders[steps[0]]) if folders else data
     models = [thinned(open_measurement(source, first, split, **how), images) for source in dict.fromkeys(sources)]
     if len({type(model.evaluator) for model in models}) > 1:
         raise InputError("models of several tasks have no metric in common")
     settings = {"data": data, "split": split, "images": len(models[0].part), "precision": precision, "classes": classes}
+    settings |= {} if format is None else {"format": format}
     settings["short"] = short = short_side(models)
     weights = [digest_of(model) for model in models]
     record = Record(out / "robustness.jsonl", {**settings, "weights": weights}, overwrite)

@@ -56,6 +56,9 @@ class Frames:
         _group(file, self.rate, number // FRAMES_TOGETHER)[number % FRAMES_TOGETHER].save(content, format="BMP")
         return content.getvalue()
 
+    def sizes(self) -> None:
+        """They are not known before an image is decoded."""
+
     def read_ahead(self, order: Sequence[int]) -> AbstractContextManager[None]:
         """Nothing has to be fetched."""
         return nullcontext()
