@@ -32,7 +32,7 @@ from convnext.data.sources.maps import MappedImage
 from convnext.data.splits import UNDIVIDED
 from convnext.errors import InputError
 
-Classes = Mapping[int, str]
+PanopticClasses = Mapping[int, str]
 """Name of the class of each colour, red·65,536 + green·256 + blue."""
 
 
@@ -73,7 +73,7 @@ def read_panoptic_parts(parts: Mapping[str, CocoPart], faults: Problems) -> dict
     return found
 
 
-def _set(classes: Sequence[str], images: Sequence[tuple[MappedImage, Classes]]) -> SegmentationSet:
+def _set(classes: Sequence[str], images: Sequence[tuple[MappedImage, PanopticClasses]]) -> SegmentationSet:
     table = np.full(HIGHEST - LOWEST + 1, UNKNOWN, dtype=np.int16)
     table[-LOWEST : len(classes) - LOWEST] = np.arange(len(classes))
     table[-1 - LOWEST] = IGNORED
@@ -82,7 +82,7 @@ def _set(classes: Sequence[str], images: Sequence[tuple[MappedImage, Classes]]) 
     return SegmentationSet(tuple(classes), table, tuple(image for image, _ in images), segments=segments)
 
 
-def _read(part: CocoPart, faults: Problems) -> tuple[tuple[str, ...], list[tuple[MappedImage, Classes]]]:
+def _read(part: CocoPart, faults: Problems) -> tuple[tuple[str, ...], list[tuple[MappedImage, PanopticClasses]]]:
     """The classes and the images of a part's files."""
     classes: dict[str, None] = {}
     images = []
@@ -95,14 +95,16 @@ def _read(part: CocoPart, faults: Problems) -> tuple[tuple[str, ...], list[tuple
     return tuple(classes), sorted(images, key=lambda pair: pair[0].key)
 
 
-def _read_file(file: Path, part: CocoPart, faults: Problems) -> tuple[dict[Id, str], list[tuple[MappedImage, Classes]]]:
+def _read_file(
+    file: Path, part: CocoPart, faults: Problems
+) -> tuple[dict[Id, str], list[tuple[MappedImage, PanopticClasses]]]:
     content = read_json(file)
     rows = {id_of_row(row): row for row in rows_in(file, content, "images")}
     maps = rows_in(file, content, "annotations")
     names = categories_of(file, content, {_category(segment) for row in maps for segment in _segments(row)}, faults)
     find = ImageFinder(part.images, part.root, part.part or None)
     find_map = ImageFinder(file.with_suffix(""), file.parent)
-    images: list[tuple[MappedImage, Classes]] = []
+    images: list[tuple[MappedImage, PanopticClasses]] = []
     for row in maps:
         id, name = read_id(row.get("image_id")), str(row.get("file_name", ""))
         image = rows.pop(id, None) if id is not None else None
