@@ -74,9 +74,12 @@ class SegmentationSet(MappedSet):
 
     def joined(self, others: Sequence[SegmentationSet]) -> SegmentationSet:
         """The images of this and of other parts, which have the same classes."""
-        drawn = [each.objects for each in (self, *others) if each.objects is not None]
+        parts = (self, *others)
+        drawn = [each.objects for each in parts if each.objects is not None]
+        coloured = [each.segments for each in parts if each.segments is not None]
         objects = {file: image for own in drawn for file, image in own.items()} if drawn else None
-        return replace(super().joined(others), objects=objects)
+        segments = {file: colours for own in coloured for file, colours in own.items()} if coloured else None
+        return replace(super().joined(others), objects=objects, segments=segments)
 
     def open(self, index: int, white: int = WHITE) -> tuple[Image.Image, np.ndarray]:
         """Image `index` and its classes, int16 `[H, W]`.
