@@ -64,9 +64,14 @@ def test_other_channel_counts_have_no_image_mode():
         _ = Preprocessing.standard(224, in_chans=5).mode
 
 
-def test_a_thread_of_pixels_is_refused_before_it_fills_memory():
-    with pytest.raises(ImageError, match="1×900000 pixels is too elongated"):
-        Preprocessing.standard(224)(Image.new("RGB", (1, 900_000)))
+@pytest.mark.parametrize(("size", "length"), [(224, 900_000), (32, 100_000)])
+def test_a_thread_of_pixels_is_refused_before_it_fills_memory_or_takes_seconds(size: int, length: int) -> None:
+    with pytest.raises(ImageError, match=f"1×{length} pixels is too elongated"):
+        Preprocessing.standard(size)(Image.new("RGB", (1, length)))
+
+
+def test_a_long_panorama_is_taken():
+    assert Preprocessing.standard(224)(Image.new("RGB", (10_000, 50))).shape == (3, 224, 224)
 
 
 def test_round_trip_through_json():

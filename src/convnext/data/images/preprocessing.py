@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from convnext.data.images.decode import MAX_PIXELS, WHITE, as_mode
+from convnext.data.images.decode import WHITE, as_mode
 from convnext.errors import ImageError, InputError
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 MEAN_COLOUR = [round(255 * mean) for mean in IMAGENET_MEAN]  # zero, once normalised
+MOST_RESIZED = 2**25  # pixels: an image of 1×100,000, which a file of 74 bytes can be, would take two seconds
 MOST_PIXELS_A_SIDE = 4096  # pixels: a size of 20,000 in a stranger's file would take 5 GB an image
 _INTERPOLATIONS = {name.lower(): Image.Resampling[name] for name in ("NEAREST", "BILINEAR", "BICUBIC", "LANCZOS")}
 
@@ -111,7 +112,7 @@ class Preprocessing:
         short = math.floor(self.image_size / self.crop)
         width, height = image.size
         long = int(short * max(width, height) / min(width, height))
-        if short * long > MAX_PIXELS:
+        if short * long > MOST_RESIZED:
             raise ImageError(
                 f"image of {width}×{height} pixels is too elongated to be resized to {short} pixels across"
             )
