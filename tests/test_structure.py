@@ -83,6 +83,8 @@ def test_no_assertion_is_about_a_collection_that_may_be_empty() -> None:
         ("for x in (1, 2):\n        assert x > 0", []),
         ("for x in range(20):\n        assert x >= 0", []),
         ("for x, y in zip(found(), (1, 2), strict=True):\n        assert x == y", []),
+        ("rows = found()\n    for i in range(len(rows)):\n        assert rows[i]", ["4: range(len(rows))"]),
+        ("rows = found()\n    assert len(rows) > 0\n    for i in range(len(rows)):\n        assert rows[i]", []),
         ("for x in found():\n        print(x)", []),
         ("assert all(rows)", []),
     ],

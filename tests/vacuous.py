@@ -125,6 +125,8 @@ class _Known:
                 return self.is_filled(left)
             case ast.Call(func=ast.Name("nonempty")):
                 return True
+            case ast.Call(func=ast.Name("range"), args=[ast.Call(func=ast.Name("len"), args=[value])]):
+                return self.is_filled(value)
             case ast.Call(func=ast.Name("range"), args=args):
                 return isinstance(args[0], ast.Constant | ast.Name | ast.IfExp)
             case ast.Call(func=ast.Name("zip"), args=args):
