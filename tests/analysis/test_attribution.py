@@ -16,9 +16,12 @@ from torch.nn import functional as F
 
 import convnext
 from convnext import InputError, cli
-from convnext.analysis.attribution import attribute, class_activation
+from convnext.analysis.attribution import attribute, class_activation, object_of
 from convnext.data.images.preprocessing import Preprocessing
+from convnext.data.images.whole_image import WholeImage
 from convnext.inference.classifier import ImageClassifier
+from convnext.inference.detector import Detector
+from convnext.models.detection.rcnn import create_detector
 from convnext.weights.layouts import from_official
 
 
@@ -117,3 +120,18 @@ def test_a_segmenters_class(trained_once: TrainedOnce) -> None:
     assert found.label == segmenter.classes[np.bincount(labels.flatten()).argmax()]
     assert found.score == pytest.approx((labels == segmenter.classes.index(found.label)).mean(), abs=0.05)
     assert found.places.shape == found.picture.size[::-1]
+
+
+@pytest.mark.parametrize("label", [None, 0])
+def test_an_objects_logit_is_its_own_class_s(label: int | None) -> None:
+    """Of a detector whose logits are the same everywhere: 5, 1 and 3 of its classes, 0 of the background."""
+    torch.manual_seed(0)
+    model = create_detector("convnextv2_atto", num_classes=3, fpn_dim=16, linear_dim=16, masks=False).eval()
+    with torch.no_grad():
+        model.box_stages[0].head.classify.weight.zero_()
+        model.box_stages[0].head.classify.bias[:] = torch.tensor([0.0, 5, 1, 3])
+    found = object_of(Detector(model, ["a", "b", "c"], [1, 2, 3], WholeImage(64, 64)), torch.randn(3, 64, 64), label)
+    assert found.label == 0
+    assert found.logit.item() == pytest.approx(5)
+    expected = torch.tensor([0.0, 5, 1, 3]).softmax(0)[1].item()
+    assert found.score == pytest.approx(expected, abs=1e-4)
