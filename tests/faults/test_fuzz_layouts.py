@@ -28,7 +28,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:Generating overly large repr")  
 
 def read_maps(folder: Path) -> None:
     for data in read_label_maps(folder, LabelRules(9)).parts.values():
-        examine_label_maps(data, Problems(), decode=True)
+        examine_label_maps(data, Problems())
 
 
 def with_damage(file: Path, data: st.DataObject, read: Callable[[], object]) -> None:
