@@ -13,7 +13,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
+
+import pytest
 
 LARGE = 50_000
 TOKEN = "hf_of_the_tests"
@@ -160,7 +163,9 @@ def handler_of(hub: Hub) -> type[BaseHTTPRequestHandler]:
             )
 
         def name(self) -> str:
-            return "/".join(self.path.removeprefix("/api/models").split("?")[0].strip("/").split("/")[:2])
+            """The repository that is asked about; data sets have `datasets/` before their names."""
+            path = self.path.split("?")[0].removeprefix("/api").removeprefix("/models").strip("/").split("/")
+            return "/".join(path[: 3 if path[0] == "datasets" else 2])
 
         def repository(self) -> Repository:
             return hub.repositories[self.name()]
@@ -173,12 +178,16 @@ def handler_of(hub: Hub) -> type[BaseHTTPRequestHandler]:
             except KeyError:
                 self.answer({"error": "Repository not found"}, 404, X_Error_Code="RepoNotFound")
                 return
-            if self.path.startswith("/api/models/"):
+            if "/tree/" in self.path:
+                sizes = {name: len(content) for name, content in repository.files.items()}
+                self.answer([{"type": "file", "path": p, "size": n, "oid": "0" * 40} for p, n in sizes.items()])
+                return
+            if self.path.startswith("/api/"):
                 siblings = [{"rfilename": name} for name in repository.files]
                 about = {"id": self.name(), "sha": repository.sha, "private": repository.private, "siblings": siblings}
                 self.answer({**about, "tags": [], "downloads": 0, "likes": 0})
                 return
-            name = self.path.split("?")[0].split("/", 5)[5]
+            name = self.path.split("?")[0].split("/resolve/")[1].split("/", 1)[1]
             if name not in repository.files:
                 self.answer(b"", 404, X_Error_Code="EntryNotFound")
                 return
@@ -192,6 +201,27 @@ def handler_of(hub: Hub) -> type[BaseHTTPRequestHandler]:
             pass
 
     return Handler
+
+
+def environment(hub: Hub, cache: Path) -> dict[str, str]:
+    """Variables by which a program talks to a hub, logged in."""
+    return {
+        "HF_ENDPOINT": hub.address,
+        "HF_TOKEN": TOKEN,
+        "HF_HUB_CACHE": str(cache),
+        "HF_HUB_DISABLE_XET": "1",  # the hub of the tests stores LFS objects
+    }
+
+
+def talk_to(hub: Hub, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let this process talk to a hub, logged in."""
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    for name, value in environment(hub, cache).items():
+        if name != "HF_TOKEN":
+            constant = name.removeprefix("HF_") if name == "HF_ENDPOINT" else name
+            monkeypatch.setattr(f"huggingface_hub.constants.{constant}", True if value == "1" else value)
+    template = f"{hub.address}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+    monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", template)
 
 
 @contextmanager

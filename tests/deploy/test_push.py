@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hub_server import LARGE, TOKEN, Hub, Repository, served_hub
+from hub_server import LARGE, Hub, Repository, environment, served_hub, talk_to
 from making import copied, fails, names_in
 from PIL import Image
 from vacuous import nonempty
@@ -39,23 +39,8 @@ with torch.inference_mode():
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     """A hub that this process talks to, logged in."""
     with served_hub() as hub:
-        monkeypatch.setenv("HF_TOKEN", TOKEN)
-        for name, value in environment(hub, tmp_path / "cache").items():
-            if name != "HF_TOKEN":
-                constant = name.removeprefix("HF_") if name == "HF_ENDPOINT" else name
-                monkeypatch.setattr(f"huggingface_hub.constants.{constant}", True if value == "1" else value)
-        template = f"{hub.address}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
-        monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", template)
+        talk_to(hub, tmp_path / "cache", monkeypatch)
         yield hub
-
-
-def environment(hub: Hub, cache: Path) -> dict[str, str]:
-    return {
-        "HF_ENDPOINT": hub.address,
-        "HF_TOKEN": TOKEN,
-        "HF_HUB_CACHE": str(cache),
-        "HF_HUB_DISABLE_XET": "1",  # the hub of the tests stores LFS objects
-    }
 
 
 def test_a_run_is_pushed_and_answers_from_there(

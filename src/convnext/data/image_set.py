@@ -28,6 +28,7 @@ from convnext.data.sources.detection import read_annotated
 from convnext.data.sources.digits import read_digits
 from convnext.data.sources.folders import read_folder, read_unlabelled
 from convnext.data.sources.frames import FRAME_RATE, read_frame_listing
+from convnext.data.sources.hub import fetched
 from convnext.data.sources.metadata import find_metadata, read_metadata
 from convnext.data.sources.published_files import find_published, read_published
 from convnext.data.sources.records import DataListing, ImageRecord, Members
@@ -291,6 +292,7 @@ def read_images(data: str | Path, exclude: ExcludeList | None = None, *, frame_r
 
 def read_unlabelled_listing(data: str | Path, frame_rate: float = FRAME_RATE) -> DataListing:
     """All images of `data` without labels, as `read_images` has them. `InputError` as there."""
+    data = fetched(data)
     path = Path(data)
     if data == "digits":
         return read_digits()
@@ -318,8 +320,10 @@ def read_listing(
     `data` is a folder (`folders.read_folder`), perhaps with a table (`metadata`) or `published_files` in it, a folder
     of tar shards or its address (`shards.read`), a table (`tables.read_table`), tables that hold the images themselves
     (`columns`), or the word "digits" for scikit-learn's (a folder of that name is "./digits"). Of a file of
-    annotations, and with the name of a form of detection data, boxes are the images (`crops`).
+    annotations, and with the name of a form of detection data, boxes are the images (`crops`). Data sets of the Hub
+    (`hub`) are their folders.
     """
+    data = fetched(data)
     path = Path(data)
     if form is not None or (path.suffix.lower() in LISTS and path.is_file()):
         return read_crops(data, form)

@@ -21,6 +21,7 @@ from convnext.data.check.problem import PROBLEM_KINDS, Problem
 from convnext.data.check.scan import Scan, scan_images, thumbnail_file
 from convnext.data.check.sequences import find_sequences
 from convnext.data.problems import Problems
+from convnext.data.sources.hub import is_on_hub
 from convnext.errors import InputError
 from convnext.printing import progress, to_json
 from convnext.reports.problems import write_exclusions, write_problems
@@ -102,7 +103,7 @@ def check(
 
 def guess_task(data: str) -> TaskDefinition:
     """The task that data of this form are for: the most special one that recognises them."""
-    if not data == "digits" and not Path(data).exists() and "://" not in data:
+    if not (data == "digits" or is_on_hub(data) or "://" in data or Path(data).exists()):
         raise InputError(f"{data}: no such folder or file")
     return next(task for task in reversed(TASKS) if task.recognises(data))
 

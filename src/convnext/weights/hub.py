@@ -81,7 +81,7 @@ def download_repository(repository: str, file: str | None = None) -> Path:
     try:
         path = _first_of(repository, wanted)
     except (OSError, ValueError, EntryNotFoundError) as error:
-        reason = _reason(error, wanted)
+        reason = reason_not_fetched(error, wanted)
         raise WeightsError(f"{PREFIX}{repository} cannot be fetched from the Hugging Face Hub: {reason}") from None
     for name in ("config.json", "preprocessor_config.json", "README.md"):
         with suppress(OSError, EntryNotFoundError):  # not every repository has them, and the weights may do
@@ -101,7 +101,7 @@ def _first_of(repository: str, names: tuple[str, ...]) -> Path:
     return Path(hf_hub_download(repository, names[-1]))
 
 
-def _reason(error: Exception, wanted: tuple[str, ...]) -> str:
+def reason_not_fetched(error: Exception, wanted: tuple[str, ...]) -> str:
     """Why a repository cannot be had, and what to do, on one line."""
     from huggingface_hub import errors
 
