@@ -23,7 +23,7 @@ from convnext.data.problems import Problems
 from convnext.data.sources.finder import child, part_folders, settled_parts
 from convnext.data.sources.image_files import find_images, say_unread
 from convnext.data.sources.maps import MappedImage
-from convnext.data.sources.panoptic import folders_of_panoptic_maps
+from convnext.data.sources.panoptic_files import folders_of_panoptic_maps
 from convnext.data.sources.voc import image_sets, voc_root
 from convnext.data.splits import UNDIVIDED, part_of_name
 

@@ -7,7 +7,6 @@ A segment's id is red + 256·green + 256²·blue; 0 is no segment, and is ignore
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,42 +14,16 @@ from typing import Any
 import numpy as np
 
 from convnext.data.problems import Problems
-from convnext.data.sources.coco import (
-    CocoPart,
-    categories_of,
-    id_of_row,
-    json_files,
-    part_of_file,
-    parts_of_files,
-    rows_in,
-)
+from convnext.data.sources.coco import CocoPart, categories_of, id_of_row, rows_in
 from convnext.data.sources.coco_fields import Id, read_id
-from convnext.data.sources.documents import ends_of, read_json
-from convnext.data.sources.finder import ImageFinder, settled_parts
+from convnext.data.sources.documents import read_json
+from convnext.data.sources.finder import ImageFinder
 from convnext.data.sources.label_maps import HIGHEST, IGNORED, LOWEST, UNKNOWN, SegmentationSet
 from convnext.data.sources.maps import MappedImage
-from convnext.data.splits import UNDIVIDED
 from convnext.errors import InputError
 
 PanopticClasses = Mapping[int, str]
 """Name of the class of each colour, red·65,536 + green·256 + blue."""
-
-
-def find_panoptic_parts(data: Path) -> dict[str, CocoPart]:
-    """The parts of a folder, or of a JSON file, by name; none for another form."""
-    if data.is_file():
-        return {UNDIVIDED: part_of_file(data)} if data.suffix.lower() == ".json" and is_panoptic(data) else {}
-    return settled_parts(parts_of_files([path for path in json_files(data) if is_panoptic(path)], data))
-
-
-def is_panoptic(path: Path) -> bool:
-    """Whether a JSON file looks like panoptic COCO's, by its ends."""
-    return re.search(rb'"(segments_info|isthing)"\s*:', ends_of(path)) is not None
-
-
-def folders_of_panoptic_maps(folder: Path) -> list[Path]:
-    """The folders of maps in a folder."""
-    return [file.with_suffix("") for part in find_panoptic_parts(folder).values() for file in part.files]
 
 
 def read_panoptic_parts(parts: Mapping[str, CocoPart], faults: Problems) -> dict[str, SegmentationSet]:

@@ -16,7 +16,8 @@ from convnext.data.sources.known_classes import CAMVID_CLASSES, CITYSCAPES_CLASS
 from convnext.data.sources.label_maps import IGNORED, LOWEST, LabelRules, SegmentationSet, class_table
 from convnext.data.sources.map_layouts import MapPart, find_map_layout, find_map_pairs, layout_name
 from convnext.data.sources.maps import MappedImage
-from convnext.data.sources.panoptic import find_panoptic_parts, read_panoptic_parts
+from convnext.data.sources.panoptic import read_panoptic_parts
+from convnext.data.sources.panoptic_files import find_panoptic_parts
 from convnext.data.sources.voc import voc_root
 from convnext.errors import InputError, nearest
 
