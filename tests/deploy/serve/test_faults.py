@@ -74,7 +74,9 @@ def test_without_a_worker_nothing_is_ready(run: Path, colours: Path) -> None:
     with started(run, "--workers", 1) as server:
         (worker,) = server.workers()
         worker.kill()
-        worker.wait(10)
+        end = time.monotonic() + 30
+        while server.client.get("/ready").status_code == 200:  # until the server has seen it
+            assert time.monotonic() < end
         answer = server.post("/v1/predict", image)
         assert answer.status_code == 503
         assert "retry-after" in answer.headers
