@@ -47,6 +47,7 @@ def test_numbered_classes_are_those_of_the_ids(weights: Path, tmp_path: Path) ->
         (tmp_path / "ids" / ids[number]).symlink_to(tmp_path / "v2" / str(number))
     out = tmp_path / "out"
     found = measured(weights, tmp_path / "v2", out=out)
+    assert found.pop("costliest")
     assert found == measured(weights, tmp_path / "ids")
     assert {row.split(",")[1] for row in (out / "images.csv").read_text().splitlines()[1:]} == {ids[n] for n in NUMBERS}
 

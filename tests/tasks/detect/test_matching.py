@@ -23,7 +23,7 @@ def found(label: int, score: float, *box: float) -> Result:
 
 def test_an_object_is_matched_once_and_the_best_first() -> None:
     image, objects = rows_of([annotation(0, 0, 0, 10, 10)], [found(0, 0.6, 0, 0, 10, 9), found(0, 0.9, 0, 0, 10, 8)])
-    assert image == {"path": "a.png", "objects": 1, "found": 2, "matched": 1, "missed": 0, "false": 1}
+    assert image == {"path": "a.png", "objects": 1, "found": 2, "matched": 1, "missed": 0, "false": 1, "cost": 1}
     assert [(row["outcome"], row["score"], row["iou"]) for row in objects] == [
         ("matched", 0.9, 0.8),
         ("false", 0.6, 0.9),
