@@ -172,8 +172,8 @@ def test_a_method_of_two_views_with_a_momentum_encoder_resumes_exactly(
     assert losses[0] == losses[1]
 
 
-@pytest.mark.parametrize("call", ["check", "predictor", "evaluator", "answer"])
+@pytest.mark.parametrize("call", ["checked_data", "predictor", "evaluator", "answer"])
 def test_what_a_method_does_not_have_is_a_line(call: str) -> None:
-    arguments = {"check": (None,), "predictor": ("run", {}), "evaluator": (), "answer": (None, [])}[call]
+    arguments = {"checked_data": (None,), "predictor": ("run", {}), "evaluator": (), "answer": (None, [])}[call]
     with pytest.raises(InputError, match="convnext pretrain two-views"):
         getattr(TwoViews(), call)(*arguments, **({"as_json": False, "single": True} if call == "answer" else {}))
