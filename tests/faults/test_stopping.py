@@ -27,10 +27,12 @@ from convnext.train.checkpoint import checkpoints
 from convnext.train.trainer import Trainer
 
 WAIT = """
-import sys, time
+import signal, sys, time
 from convnext import cli
 from convnext.data.loading import Loader
 from convnext.tasks.classify.task import Classification
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which is ignored where tests run in the background
 
 def wait(*arguments, **options):
     print("waiting", flush=True)
