@@ -128,23 +128,23 @@ class StubDepth(nn.Module):
 
 def stub_detector(short: int, long: int = 10**4, *, masks: bool = True, **how: Any) -> Detector:
     """A detector that sees images at a short side of so many pixels."""
-    return Detector(StubDetector(masks), CLASSES, CATEGORY_IDS, WholeImage(short, long), **how)  # type: ignore[arg-type]
+    return Detector(StubDetector(masks), CLASSES, CATEGORY_IDS, WholeImage(short, long), **how)  # type: ignore[arg-type]  # a stub
 
 
 def stub_segmenter(short: int, long: int = 10**4, **how: Any) -> Segmenter:
     """A segmenter that sees images at a short side of so many pixels."""
-    return Segmenter(StubSegmenter(), CLASSES, WholeImage(short, long), **how)  # type: ignore[arg-type]
+    return Segmenter(StubSegmenter(), CLASSES, WholeImage(short, long), **how)  # type: ignore[arg-type]  # a stub
 
 
 def stub_depth_estimator(short: int, long: int = 10**4) -> DepthEstimator:
     """A depth estimator that sees images at a short side of so many pixels; its training's maps were millimetres."""
     unit = DepthUnit(by_log=False, mean=0.0, std=1.0)
-    return DepthEstimator(StubDepth(), WholeImage(short, long), unit, depth_scale=1000)  # type: ignore[arg-type]
+    return DepthEstimator(StubDepth(), WholeImage(short, long), unit, depth_scale=1000)  # type: ignore[arg-type]  # a stub
 
 
 def stub_classifier(size: int, **how: Any) -> ImageClassifier:
     """A classifier that sees squares of so many pixels."""
-    return ImageClassifier(StubClassifier(), CLASSES, Preprocessing.standard(size), **how)  # type: ignore[arg-type]
+    return ImageClassifier(StubClassifier(), CLASSES, Preprocessing.standard(size), **how)  # type: ignore[arg-type]  # a stub
 
 
 def area_of(each: Painted, size: tuple[int, int]) -> np.ndarray:

@@ -141,7 +141,7 @@ def test_a_second_push_sends_what_has_changed(
 def test_a_hub_without_xet_is_a_line_that_says_what_to_set(
     run: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    pytest.importorskip("hf_xet")
+    pytest.importorskip("hf_xet", reason="hf_xet is not on every platform")
     monkeypatch.setenv("HF_ENDPOINT", hub.address)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", False)
     hub.refuse = lambda path: (404, "Not found") if "xet-write-token" in path else None

@@ -13,7 +13,7 @@ from convnext.inference.segmenter import Segmenter
 from convnext.models.detection.rcnn import create_detector
 from convnext.models.segmentation.upernet import create_segmenter
 
-supervision = pytest.importorskip("supervision")
+supervision = pytest.importorskip("supervision", reason="supervision is not installed")
 
 
 @pytest.mark.parametrize("masks", [True, False])

@@ -85,7 +85,7 @@ def test_views_are_averaged_as_probabilities() -> None:
 
 
 def test_one_view_gives_logits() -> None:
-    segmenter = Segmenter(AnswersByWidth({60: [3.0, 1.0]}), ["a", "b"], WholeImage(40, 60))  # type: ignore[arg-type]
+    segmenter = Segmenter(AnswersByWidth({60: [3.0, 1.0]}), ["a", "b"], WholeImage(40, 60))  # type: ignore[arg-type]  # a stub
     assert segmenter.scores(segmenter.transform(coloured(LABELS)))[:, 0, 0].tolist() == [3.0, 1.0]
 
 

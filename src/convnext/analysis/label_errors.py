@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 SEED = 0
-"""Of the division into folds."""
+"""Seed of the division into folds."""
 
 Labels = Sequence[int] | np.ndarray
 """Position of the class of each image `[N]`."""

@@ -137,7 +137,7 @@ def _thumbnail(path: str, read: Callable[[str], bytes], box: tuple[float, float,
 
 
 def _about(image: Image.Image, box: tuple[float, float, float, float]) -> Image.Image:
-    """What lies about a box of an image, at least as large as a thumbnail where it can be, with the box drawn."""
+    """The surroundings of a box in an image, with the box drawn, at least as large as a thumbnail where they can be."""
     x0, y0, x1, y1 = box
     side = max(1.5 * (x1 - x0), 1.5 * (y1 - y0), THUMBNAIL / 2)
     left, top = ((low + high - side) / 2 for low, high in ((x0, x1), (y0, y1)))

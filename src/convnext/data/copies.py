@@ -91,7 +91,7 @@ def _digests(files: Sequence[str], most: int | None, end: float) -> dict[str, by
 
 
 def _count_inside(train: ImageSet, val: ImageSet, end: float) -> int | None:
-    """As `count_copies`, of images that lie in memory or in shards of this machine."""
+    """Number of validation images that are training images too, among images in memory or in shards of this machine."""
     sizes = {name: _stored_sizes(part) for name, part in (("train", train), ("val", val))}
     if (ours := sizes["train"]) is None or (theirs := sizes["val"]) is None:
         return None

@@ -69,7 +69,7 @@ class Division:
 
     @property
     def unit(self) -> str:
-        """What is held out whole, in words."""
+        """Units that are held out whole, in words."""
         return "images" if self.group_by is None else f"groups by {self.group_by}"
 
     @property

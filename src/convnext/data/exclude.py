@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from convnext.data.sources.documents import read_text_file
+from convnext.data.sources.hub import fetched
 from convnext.data.sources.tables import TABLE_SUFFIXES, read_columns
 from convnext.errors import InputError
 from convnext.printing import counted
@@ -74,7 +75,8 @@ def _root(data: str | Path) -> Path | None:
     """The folder that paths are relative to; None where data lie in no folder of this machine."""
     if is_address(data):
         return None
-    return Path(data) if Path(data).is_dir() else Path(data).parent
+    place = Path(fetched(data))
+    return place if place.is_dir() else place.parent
 
 
 def _forms(name: str, root: Path | None) -> set[str]:

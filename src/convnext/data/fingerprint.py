@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from convnext.data.image_set import ImageSet
 from convnext.data.sources.annotated import DetectionSet
+from convnext.data.sources.hub import fetched
 from convnext.data.sources.label_maps import SegmentationSet
 from convnext.data.sources.maps import MappedSet
 
@@ -113,8 +114,8 @@ def _fingerprint(
 
 
 def _above(data: str) -> str:
-    """What the files of data begin with, which is not of their names."""
-    root = Path(data)
+    """Path of the folder that data lie in, with a separator at its end."""
+    root = Path(fetched(data))
     return f"{root if root.is_dir() else root.parent}{os.sep}"
 
 

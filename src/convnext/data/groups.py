@@ -1,4 +1,4 @@
-"""What belongs together among images, and when they were taken: by folders, names, or columns of a table."""
+"""Groups of images that belong together, and the times they were taken: by folders, names, or columns of a table."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from convnext.data.sources.finder import child, part_folders
+from convnext.data.sources.hub import fetched
 from convnext.data.sources.metadata import METADATA_NAMES
 from convnext.data.sources.tables import TABLE_SUFFIXES, rows_of_images
 from convnext.errors import InputError
@@ -116,7 +117,7 @@ def column_of_tables(data: str | Path, files: Sequence[str], column: str) -> lis
 
     `InputError` where no table is found, none has the column, or none has a row for any image.
     """
-    tables = _tables(Path(data))
+    tables = _tables(Path(fetched(data)))
     if not tables:
         raise InputError(
             f"{data}: no column {column}, for there is no table: it stands in {METADATA_NAMES[0]} beside the images, "

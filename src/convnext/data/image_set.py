@@ -243,7 +243,7 @@ def read_all_parts(
         chosen.setdefault(entry.part, []).append(index)
     parts = [part for part in ("train", *HELD_OUT) if part in chosen]
     sets = [_select(data, divided, chosen[part], None, multi_label, part) for part in parts]
-    if "test" not in chosen and Path(data).is_dir():  # what training leaves alone is not in its listing
+    if "test" not in chosen and Path(fetched(data)).is_dir():  # what training leaves alone is not in its listing
         whole = read_listing(data, divided.classes, multi_label, form)
         if tested := [index for index, entry in enumerate(whole.entries) if entry.part == "test"]:
             sets.append(_select(data, whole, tested, None, multi_label, "test"))

@@ -126,7 +126,7 @@ def _in_one(parts: Mapping[str, Part]) -> tuple[list[str], Part]:
 
 
 def _without(data: str, names: list[str], whole: Part, exclude: ExcludeList) -> tuple[list[str], Part, list[str]]:
-    """What an exclude list leaves, and the digests of what it left out."""
+    """Names and images that an exclude list leaves, and digests of the images that it left out."""
     kept = exclude.kept(data, [(source,) for source in whole.sources])
     known = set(kept)
     gone = [image for place, image in enumerate(whole.images) if place not in known]

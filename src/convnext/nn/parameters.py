@@ -20,7 +20,7 @@ class ParameterRules:
     matrices: tuple[str, ...] = ()
 
     def extended(self, decay: tuple[tuple[str, bool], ...], matrices: tuple[str, ...] = ()) -> ParameterRules:
-        """These rules, and more after them."""
+        """Rules with more of them added at the end."""
         return ParameterRules((*self.decay, *decay), (*self.matrices, *matrices))
 
     def takes_decay(self, name: str) -> bool:

@@ -21,7 +21,7 @@ from convnext.data.check.problem import PROBLEM_KINDS, Problem
 from convnext.data.check.scan import Scan, scan_images, thumbnail_file
 from convnext.data.check.sequences import find_sequences
 from convnext.data.problems import Problems
-from convnext.data.sources.hub import is_on_hub
+from convnext.data.sources.hub import fetched, is_on_hub
 from convnext.errors import InputError
 from convnext.printing import progress, to_json
 from convnext.reports.problems import write_exclusions, write_problems
@@ -38,7 +38,7 @@ NOT_READ = (UNUSABLE, "images that cannot be read")
 
 @dataclass(frozen=True)
 class DataCheck:
-    """What is in a data set, and what is wrong with it.
+    """Count what a data set holds, and find what is wrong with it.
 
     Args:
         data: where it lies.
@@ -150,7 +150,7 @@ def check_config(
 
 def _relative_to(data: str) -> Callable[[str], str]:
     """Gives a file's path relative to the data, with "/"; a name that is no file in them as it is."""
-    root = Path(data)
+    root = Path(fetched(data))
     above = f"{root if root.is_dir() else root.parent}{os.sep}"
     return lambda source: source.removeprefix(above).replace(os.sep, "/")
 

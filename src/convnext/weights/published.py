@@ -23,7 +23,7 @@ DINOV3_URL = "https://dl.fbaipublicfiles.com/dinov3/"
 _TORCHVISION_URL = "https://download.pytorch.org/models/"
 
 CENTRE = 0.9999
-"""As `crop`: the centre square as large as the image's short side, where 1 warps the whole image."""
+"""A share for `crop` that takes the centre square as large as the image's short side; 1 would warp the whole image."""
 
 CLIP_COLOURS = {"mean": (0.48145466, 0.4578275, 0.40821073), "std": (0.26862954, 0.26130258, 0.27577711)}
 _HALF = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,8 +14,9 @@ from pyarrow import parquet
 from vacuous import nonempty
 
 from convnext import cli
+from convnext.data.exclude import ExcludeList
 from convnext.data.image_set import ImageSet, read_images, read_train_val
-from convnext.data.sources.hub import fetched
+from convnext.data.sources.hub import _snapshot, fetched
 from convnext.errors import InputError
 
 
@@ -22,7 +24,9 @@ from convnext.errors import InputError
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     with served_hub() as hub:
         talk_to(hub, tmp_path / "cache", monkeypatch)
+        _snapshot.cache_clear()
         yield hub
+        _snapshot.cache_clear()
 
 
 @pytest.fixture
@@ -71,8 +75,10 @@ def test_files_are_fetched_once_and_serve_without_a_network(
     publish_tables(hub, folder)
     first = fetched("hf:someone/colours")
     hub.asked.clear()
+    _snapshot.cache_clear()
     assert fetched("hf:someone/colours") == first
     assert not [asked for asked in hub.asked if asked.startswith("GET /datasets/")]
+    _snapshot.cache_clear()
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     assert fetched("hf:someone/colours") == first
 
@@ -101,6 +107,20 @@ def test_what_cannot_be_had_is_said_in_one_line(
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     said = fails(capsys, "train", "classify", "hf:someone/else", "--out", tmp_path / "never")
     assert "hf:someone/else cannot be fetched from the Hugging Face Hub: no network" in said
+
+
+def test_images_are_listed_and_left_out_by_their_paths_in_the_data_set(
+    hub: Hub, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    for name in ("val", "test"):
+        shutil.copytree(folder / "train", folder / name, dirs_exist_ok=True)  # copies in other parts
+    publish_files(hub, folder)
+    cli.main(["check", "hf:someone/colours", "--workers", "0", "--out", str(tmp_path / "check")])
+    assert "test: " in capsys.readouterr().out
+    listed = [row.split(",")[0] for row in (tmp_path / "check" / "exclude.csv").read_text().splitlines()[1:]]
+    assert {path.split("/")[0] for path in listed} == {"train", "val"}  # never what is measured at the end
+    left = read_images("hf:someone/colours", ExcludeList(Path("exclude.csv"), tuple(listed)))
+    assert left.excluded == len(listed) > 0
 
 
 def test_other_data_are_as_they_are(folder: Path) -> None:

@@ -128,7 +128,7 @@ def test_costs_of_decisions() -> None:
     figures = cost_figures(answers, costs, names)
     assert figures["cost_of_answers"] == pytest.approx(float((logits.argmax(1) != targets).double().mean()), abs=1e-6)
     with pytest.raises(InputError, match="too many to keep"):
-        decide(answered(logits, targets, keep=False), costs)  # type: ignore[arg-type]
+        decide(answered(logits, targets, keep=False), costs)  # type: ignore[arg-type]  # which it must refuse
 
 
 def test_charts_say_what_ids_stand_for() -> None:

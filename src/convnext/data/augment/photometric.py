@@ -9,7 +9,7 @@ PHOTOMETRIC = [
     v2.RandomApply([v2.ColorJitter(**{name: strength})])
     for name, strength in {"brightness": 0.125, "contrast": 0.5, "saturation": 0.5, "hue": 0.1}.items()
 ]
-"""As published for ADE20K; torchvision's `RandomPhotometricDistort` also permutes the colours."""
+"""Changes of colour as published for ADE20K; torchvision's `RandomPhotometricDistort` also permutes the colours."""
 
 
 def change_colours(pixels: Tensor) -> Tensor:

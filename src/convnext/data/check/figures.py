@@ -1,4 +1,4 @@
-"""What the images of a part are, in figures."""
+"""Counts, sizes, channels and brightness of the images of a part."""
 
 from __future__ import annotations
 

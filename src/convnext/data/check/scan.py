@@ -58,12 +58,12 @@ class Thumbnails:
         self._places: dict[int, int] = {}
 
     def add(self, place: int, thumbnail: np.ndarray) -> None:
-        """Keep the next one."""
+        """Write the thumbnail of an image behind the others."""
         os.write(self._file, thumbnail.tobytes())
         self._places[place] = len(self._places)
 
     def read(self, places: Sequence[int]) -> np.ndarray:
-        """Those of some images, float32 `[n, 64, 64]`."""
+        """The thumbnails of some images, float32 `[n, 64, 64]`."""
         size = SIDE * SIDE
         found = [os.pread(self._file, size, self._places[place] * size) for place in places]
         return np.frombuffer(b"".join(found), np.uint8).reshape(-1, SIDE, SIDE).astype(np.float32)

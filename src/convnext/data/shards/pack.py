@@ -21,6 +21,7 @@ from convnext.data.image_set import divide_listing, read_listing, read_unlabelle
 from convnext.data.images.decode import IMAGE_SUFFIXES, read_bytes, stored_mode
 from convnext.data.shards.read import FORMAT, INDEX, PLACES, PLACES_DIGEST, is_sharded
 from convnext.data.shards.shrink import shrink
+from convnext.data.sources.hub import fetched
 from convnext.data.sources.records import DataListing, ImageRecord, in_class_order, read_class_names
 from convnext.data.splits import HoldOut, part_of_name
 from convnext.errors import ImageError, InputError
@@ -90,7 +91,8 @@ def pack_shards(
             raise InputError(f"{out} is not empty; pack into a new folder")
     except OSError as error:
         raise InputError(f"cannot write {out}: {error.strerror or error}") from error
-    root = Path(data) if Path(data).is_dir() else Path(data).parent
+    place = Path(fetched(data))
+    root = place if place.is_dir() else place.parent
     position = {name: number for number, name in enumerate(listing.classes)}
     shards: list[Shard] = []
     failures: list[str] = []

@@ -67,7 +67,7 @@ class ColumnImages:
         return [found[file, group][row] for file, group, row in places]
 
     def sizes(self) -> None:
-        """They are not known before an image is decoded."""
+        """None: the sizes of images are not known before they are decoded."""
 
     def read_ahead(self, order: Sequence[int]) -> AbstractContextManager[None]:
         """Nothing has to be fetched."""

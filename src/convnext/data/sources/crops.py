@@ -42,7 +42,7 @@ class Crops:
         return file.getvalue()
 
     def sizes(self) -> None:
-        """They are not known before an image is decoded."""
+        """None: the sizes of images are not known before they are decoded."""
 
     def read_ahead(self, order: Sequence[int]) -> AbstractContextManager[None]:
         """Nothing has to be fetched."""

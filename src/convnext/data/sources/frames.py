@@ -57,7 +57,7 @@ class Frames:
         return content.getvalue()
 
     def sizes(self) -> None:
-        """They are not known before an image is decoded."""
+        """None: the sizes of images are not known before they are decoded."""
 
     def read_ahead(self, order: Sequence[int]) -> AbstractContextManager[None]:
         """Nothing has to be fetched."""
@@ -124,7 +124,7 @@ def _pages(file: str) -> tuple[int, ...]:
         with Image.open(file, formats=["TIFF"]) as image:
             for page in range(getattr(image, "n_frames", 1)):
                 image.seek(page)
-                if not image.tag_v2.get(254, 0) & _NO_IMAGE:  # type: ignore[attr-defined]
+                if not image.tag_v2.get(254, 0) & _NO_IMAGE:  # type: ignore[attr-defined]  # TIFFs' own
                     found.append(page)
     except MemoryError:
         raise

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from functools import cache
 from pathlib import Path
 
 from convnext.errors import InputError
@@ -26,7 +27,13 @@ def fetched(data: str | Path) -> str | Path:
     """
     if not is_on_hub(data):
         return data
-    repository = repository_of(str(data))
+    return _snapshot(str(data))
+
+
+@cache
+def _snapshot(data: str) -> Path:
+    """The folder of a data set, which is the same for as long as the process lasts."""
+    repository = repository_of(data)
     from huggingface_hub import snapshot_download
     from huggingface_hub.utils import disable_progress_bars
 

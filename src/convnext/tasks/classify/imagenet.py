@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from convnext.data.image_set import ImageSet
+from convnext.data.sources.hub import fetched
 from convnext.errors import InputError
 from convnext.tasks.classify.metrics import Predictions
 from convnext.weights.class_names import are_wordnet_ids, imagenet_classes
@@ -29,9 +30,9 @@ def numbered_classes(classes: Sequence[str], data: str | Path) -> list[str] | No
 
     None where they are not, or the classes are not ImageNet-1K's.
     """
-    if not are_wordnet_ids(classes) or not Path(data).is_dir():
+    if not are_wordnet_ids(classes) or not Path(fetched(data)).is_dir():
         return None
-    folders = [path.name for path in Path(data).iterdir() if path.is_dir()]
+    folders = [path.name for path in Path(fetched(data)).iterdir() if path.is_dir()]
     if not folders or not all(name.isdecimal() and str(int(name)) == name for name in folders):
         return None
     numbers = class_numbers()

@@ -83,7 +83,7 @@ def _prepared(detector: Detector, image: Image.Image, tile: int | None, least: f
 
 
 def _row(detector: Detector, found: Found) -> dict[str, Any]:
-    """As COCO's results have it, with the class's name."""
+    """An object as a row of COCO's results, with the class's name."""
     x0, y0, x1, y1 = found.box
     row: dict[str, Any] = {
         "category_id": detector.category_ids[found.label],

@@ -52,7 +52,7 @@ def answers_of_part(detector: Detector, data: DetectionSet, name: str, workers: 
 
 
 def problem_of_object(part: str, data: DetectionSet, fault: WrongObject) -> Problem:
-    """What may be wrong with an object, in words, with the box that shows it."""
+    """The problem that a wrong object is, in words, with the box that shows it."""
     label, suggested = (None if i is None else data.classes[i] for i in (fault.label, fault.suggested))
     return Problem(
         kind="object",

@@ -59,7 +59,7 @@ def suspects(segmenter: Segmenter, data: SegmentationSet, name: str, workers: in
 
 
 def problem_of_region(part: str, data: SegmentationSet, region: WrongRegion) -> Problem:
-    """Which class a region has, and which it may be, with the box that shows it."""
+    """The problem that a wrong region is: its class, the likelier class, and the box that shows it."""
     label, suggested = data.classes[region.label], data.classes[region.suggested]
     x0, y0, x1, y1 = (round(value, 1) for value in region.box)
     return Problem(
