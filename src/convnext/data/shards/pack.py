@@ -17,11 +17,12 @@ import numpy as np
 
 from convnext.cores import usable_cores
 from convnext.data.exclude import read_exclude
-from convnext.data.image_set import divide_listing, read_listing, read_unlabelled_listing, without_excluded
+from convnext.data.image_set import divide_listing, without_excluded
 from convnext.data.images.decode import IMAGE_SUFFIXES, read_bytes, stored_mode
 from convnext.data.shards.read import FORMAT, INDEX, PLACES, PLACES_DIGEST, is_sharded
 from convnext.data.shards.shrink import shrink
 from convnext.data.sources.hub import fetched
+from convnext.data.sources.listing import read_listing, read_unlabelled_listing
 from convnext.data.sources.records import DataListing, ImageRecord, in_class_order, read_class_names
 from convnext.data.splits import HoldOut, part_of_name
 from convnext.errors import ImageError, InputError

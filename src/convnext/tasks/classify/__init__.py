@@ -72,7 +72,7 @@ class Classify(TaskDefinition):
         return classification_words(config, classes)
 
     def recognises(self, data: str) -> bool:
-        from convnext.data.image_set import read_listing
+        from convnext.data.sources.listing import read_listing
 
         try:
             return len(read_listing(data, None, multi_label=True).classes) > 1

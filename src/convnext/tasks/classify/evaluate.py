@@ -13,8 +13,9 @@ from typing import Any
 from PIL import Image
 
 from convnext.analysis.costs import Costs, read_costs
-from convnext.data.image_set import ImageSet, read_listing, read_split
+from convnext.data.image_set import ImageSet, read_split
 from convnext.data.loading import Batch, eval_loader
+from convnext.data.sources.listing import read_listing
 from convnext.data.sources.records import in_class_order
 from convnext.data.splits import Split
 from convnext.errors import InputError
