@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from making import fails
@@ -20,6 +21,7 @@ from PIL import Image
 import convnext
 from convnext import cli
 from convnext.data.images.preprocessing import Preprocessing
+from convnext.data.shards.pack import pack_shards
 from convnext.reports import embeddings as files
 from convnext.runs.lock import locked
 from convnext.tasks.embedding import PART_BATCHES
@@ -75,6 +77,26 @@ def test_numpys_file_holds_the_same(weights: Path, photos: Path, tmp_path: Path)
     assert array.dtype == np.float32
     np.testing.assert_array_equal(array, values)
     assert (tmp_path / "f.txt").read_text().splitlines() == paths
+
+
+@pytest.mark.parametrize("form", ["shards", "table"])
+def test_images_inside_other_files_embed_as_files(form: str, weights: Path, photos: Path, tmp_path: Path) -> None:
+    names, data = sorted(photos.iterdir())[:20], tmp_path / ("few" if form == "shards" else "few.parquet")
+    if form == "shards":
+        for path in names:
+            (tmp_path / "files").mkdir(exist_ok=True)
+            shutil.copy(path, tmp_path / "files")
+        pack_shards(str(tmp_path / "files"), data, shard_bytes=30_000, labels=False)
+    else:
+        pq.write_table(pa.table({"image": [path.read_bytes() for path in names]}), data, row_group_size=7)
+    embed(weights, data, "--out", tmp_path / "inside.parquet", "--workers", 1)
+    embed(weights, *names, "--out", tmp_path / "files.parquet")
+    inside, found = rows(tmp_path / "inside.parquet")
+    _, expected = rows(tmp_path / "files.parquet")
+    assert len(set(inside)) == 20
+    # Shards are in an order of their own, of which their names say the files.
+    order = [names.index(photos / Path(name).name) for name in inside] if form == "shards" else range(20)
+    np.testing.assert_allclose(found, expected[list(order)], atol=1e-6)
 
 
 @pytest.mark.parametrize("more", [["--workers", "0"], ["--workers", "1"], ["--batch-size", "5"]])

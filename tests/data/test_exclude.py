@@ -102,6 +102,7 @@ def test_pretraining_shards_boxes_and_inputs(data: Path, tmp_path: Path) -> None
     assert len(read_split(tmp_path / "fewer", "all")) == 13
     pack_shards(str(data), tmp_path / "shards", shard_bytes=10**6)
     assert len(read_split(tmp_path / "shards", "all", exclude=exclude)) == 13
+    assert len(list(expand([str(tmp_path / "shards")], exclude))) == 13
     boxes = make_objects(tmp_path / "boxes")
     whole = read_split(boxes, "all", form="coco")
     first = Path(whole.sources[0].split("#")[0])

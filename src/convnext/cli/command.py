@@ -99,7 +99,8 @@ def add_inputs(command: argparse.ArgumentParser) -> None:
         "inputs",
         metavar="INPUT",
         nargs="+",
-        help="files, folders, globs, addresses (http, https), or - for an image or a list of paths on stdin",
+        help="files, folders, globs, addresses (http, https), tables and shards, hf:ORG/NAME, or - for an image or a "
+        "list of paths on stdin",
     )
 
 

@@ -14,6 +14,13 @@ def _options(command: Parser) -> None:
     command.add_argument(
         "--no-labels", action="store_true", help="any folder of images, flat or nested, to pre-train on"
     )
+    command.add_argument(
+        "--frame-rate",
+        type=float,
+        default=1.0,
+        metavar="NUMBER",
+        help="with --no-labels: frames of a second of video that are images [1]",
+    )
     command.add_argument("--multi-label", action="store_true", help="images of a table may have several labels")
     command.add_argument(
         "--val-fraction", type=float, default=0.2, metavar="SHARE", help="held out where DATA does not say"
@@ -46,6 +53,7 @@ def _run(args: argparse.Namespace) -> int:
         seed=args.seed,
         form=args.format,
         exclude=args.exclude,
+        frame_rate=args.frame_rate,
     )
     for failure in failures:
         complain(failure)

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 from convnext.data.listed import listed_loader
+from convnext.data.sources.records import Member
 from convnext.errors import InputError
 from convnext.inference.base import Predictor
 from convnext.printing import complain, progress
@@ -205,6 +206,10 @@ def digest_of_images(images: Images) -> str:
 def _size(source: Any) -> int | str:
     if isinstance(source, BytesIO):
         return hashlib.sha256(source.getvalue()).hexdigest()
+    if isinstance(source, np.ndarray):
+        return hashlib.sha256(source.tobytes()).hexdigest()
+    if isinstance(source, Member):
+        return source.members.identity(source.place).hex()
     try:
         return Path(source).stat().st_size
     except (OSError, ValueError):  # it will be named as unreadable

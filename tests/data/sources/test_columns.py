@@ -122,8 +122,9 @@ def test_tables_that_hold_the_images(form: str, folder: Path, tmp_path: Path) ->
         one = tmp_path / "data" / "train-00000-of-00001.parquet"
         data = read_split(one, "all")
         assert contents(data) == contents(read_train_val(folder).train)
-        with pytest.raises(InputError, match="holds images, not paths"):
-            list(expand([str(one)]))
+        named = list(expand([str(one)]))
+        assert [name for name, _ in named] == data.sources
+        assert [image.read() for _, image in named] == [data.content(i) for i in range(len(data))]
 
 
 def test_a_cell_without_an_image_is_unreadable(folder: Path, tmp_path: Path) -> None:

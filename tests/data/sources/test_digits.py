@@ -4,6 +4,7 @@ import numpy as np
 from sklearn.datasets import load_digits
 
 from convnext.data.image_set import read_split, read_train_val
+from convnext.data.sources.inputs import expand
 
 
 def test_split_is_fixed_and_stratified():
@@ -25,3 +26,6 @@ def test_images_are_those_of_scikit_learn():
     np.testing.assert_array_equal(np.asarray(image), np.rint(digits.images[number] * 255 / 16))
     assert val.targets[5] == digits.target[number]
     assert val.open(5, "RGB").mode == "RGB"
+    inputs = dict(expand(["digits"]))  # for what takes images alone
+    assert len(inputs) == 1797
+    np.testing.assert_array_equal(inputs[val.sources[5]], np.asarray(image))

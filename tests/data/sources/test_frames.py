@@ -12,7 +12,9 @@ from making import fails
 from PIL import Image
 
 from convnext.data.image_set import read_images
+from convnext.data.images.decode import read_image
 from convnext.data.images.video import count_frames, read_frames
+from convnext.data.sources.inputs import expand
 from convnext.errors import ImageError, InputError
 
 FPS = 10
@@ -68,6 +70,10 @@ def test_a_folder_of_images_videos_and_pages(tmp_path: Path, caplog: pytest.LogC
     assert sorted(data.shuffled(1)) == list(range(8))
     assert len(read_images(tmp_path / "b c.MP4", frame_rate=5.0)) == 15
     assert data.take([2]).open(0, "L").size == (64, 48)
+    named = list(expand([str(tmp_path), str(tmp_path / "b c.MP4")]))  # for what takes images alone
+    assert [name for name, _ in named] == [*data.sources, *data.sources[1:4]]
+    for n, (_, image) in enumerate(named[:8]):
+        np.testing.assert_array_equal(read_image(image), data.open(n, "RGB"))
 
 
 def test_smaller_copies_of_a_page_are_no_images(tmp_path: Path) -> None:

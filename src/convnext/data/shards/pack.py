@@ -21,6 +21,7 @@ from convnext.data.image_set import divide_listing, without_excluded
 from convnext.data.images.decode import IMAGE_SUFFIXES, read_bytes, stored_mode
 from convnext.data.shards.read import FORMAT, INDEX, PLACES, PLACES_DIGEST, is_sharded
 from convnext.data.shards.shrink import shrink
+from convnext.data.sources.frames import FRAME_RATE
 from convnext.data.sources.hub import fetched
 from convnext.data.sources.listing import read_listing, read_unlabelled_listing
 from convnext.data.sources.records import DataListing, ImageRecord, in_class_order, read_class_names
@@ -65,12 +66,14 @@ def pack_shards(
     seed: int = 0,
     form: str | None = None,
     exclude: Path | None = None,
+    frame_rate: float = FRAME_RATE,
 ) -> tuple[list[Shard], list[str]]:
     """Copy images into shards in the new folder `out`, those of each split in a random order, and write the index.
 
-    `data` is what is trained on, of the form `form`; without `labels`, what is pre-trained on; what the file `exclude`
-    lists is left out. Files are copied as they are, if they begin like images; training reports those that are damaged,
-    by their names. With `short_side`, in pixels, larger ones are decoded and made so small (`data.shards.shrink`).
+    `data` is what is trained on, of the form `form`; without `labels`, what is pre-trained on, of videos `frame_rate`
+    frames a second; what the file `exclude` lists is left out. Files are copied as they are, if they begin like images;
+    training reports those that are damaged, by their names. With `short_side`, in pixels, larger ones are decoded and
+    made so small (`data.shards.shrink`).
     Returns the shards, and a line for each file that cannot be packed. `InputError` for data that cannot be read, or a
     folder that is in use.
     """
@@ -80,7 +83,7 @@ def pack_shards(
         raise InputError(f"an image must have a size, not {short_side} pixels")
     if is_sharded(data):
         raise InputError(f"{without_password(data)} is packed already")
-    everything = read_listing(data, None, multi_label, form) if labels else read_unlabelled_listing(data)
+    everything = read_listing(data, None, multi_label, form) if labels else read_unlabelled_listing(data, frame_rate)
     listing, _ = without_excluded(data, everything, read_exclude(exclude))
     if labels:
         listing, _ = divide_listing(listing, HoldOut(val_fraction), multi_label)

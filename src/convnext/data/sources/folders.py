@@ -6,7 +6,6 @@ import logging
 from collections import Counter
 from pathlib import Path
 
-from convnext.data.images.decode import IMAGE_SUFFIXES
 from convnext.data.images.video import VIDEO_SUFFIXES, videos_are_read
 from convnext.data.sources.frames import FRAME_RATE, read_frame_listing
 from convnext.data.sources.image_files import describe_unread, find_images, is_hidden, say_unread
@@ -78,8 +77,8 @@ def read_unlabelled(folder: Path, frame_rate: float = FRAME_RATE) -> DataListing
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder of images")
     unread = Counter[str]()
-    suffixes = IMAGE_SUFFIXES | VIDEO_SUFFIXES if videos_are_read() else None
-    found = without_label_maps(folder, find_images(folder, unread, suffixes=suffixes))
+    videos = VIDEO_SUFFIXES if videos_are_read() else ()
+    found = without_label_maps(folder, find_images(folder, unread, also=videos))
     if not found:
         what = f": {describe_unread(unread)}" if unread else ""
         raise InputError(f"{folder}: no images in this folder or below{what}")

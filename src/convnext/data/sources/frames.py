@@ -24,6 +24,7 @@ log = logging.getLogger("convnext")
 
 FRAME_RATE = 1.0
 """Frames of a second of video, where nothing else is said."""
+MOST_RATE = 1000.0
 FRAMES_TOGETHER, GROUPS_DECODED = 8, 2
 """Frames of a video that are decoded together, and how many such groups a process keeps."""
 WHOLE = -1
@@ -83,6 +84,8 @@ def read_frame_listing(folder: Path, files: Sequence[Path], rate: float) -> Data
 
     Where every file is one image, they are listed as files. `InputError` where nothing can be read.
     """
+    if not 0 < rate <= MOST_RATE:
+        raise InputError(f"frame rate must lie between 0 and {MOST_RATE}, not {rate}")
     faults = Problems()
     counts = {path: _count(path, rate, faults) for path in files}
     entries, places = [], []

@@ -32,15 +32,13 @@ def is_hidden(name: str) -> bool:
     return name.startswith(".") or name in LITTER
 
 
-def find_images(
-    folder: str | Path, unread: Counter[str] | None = None, *, suffixes: Collection[str] | None = None
-) -> list[Path]:
+def find_images(folder: str | Path, unread: Counter[str] | None = None, *, also: Collection[str] = ()) -> list[Path]:
     """Every image file under `folder`, by suffix in either case, sorted; hidden files and folders are skipped.
 
-    `suffixes` stand for those of images. Links are followed, but never back into a folder that is being walked. Into
-    `unread` go the files of kinds that hold images and are not read, by kind.
+    Files with suffixes of `also` count as images. Links are followed, but never back into a folder that is being
+    walked. Into `unread` go the files of kinds that hold images and are not read, by kind.
     """
-    wanted = IMAGE_SUFFIXES if suffixes is None else suffixes
+    wanted = IMAGE_SUFFIXES.union(also)
     return sorted(_walk(Path(folder), frozenset(), Counter() if unread is None else unread, wanted))
 
 

@@ -1,22 +1,23 @@
-"""Images that a command line names: files, folders, patterns, lists (tables, annotations), addresses, or standard
-input."""
+"""Images that a command line names: files, folders, videos, patterns, lists (tables, annotations), tables and shards
+that hold images, data sets of the Hub, addresses, or standard input."""
 
 from __future__ import annotations
 
 import glob
 import io
 import sys
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from convnext.data.exclude import ExcludeList
+from convnext.data.images.video import VIDEO_SUFFIXES
 from convnext.data.sources.columns import find_column_files
 from convnext.data.sources.crops import LISTS
 from convnext.data.sources.detection import read_annotated
-from convnext.data.sources.image_files import describe_unread, find_images, say_unread
-from convnext.data.sources.map_layouts import without_label_maps
+from convnext.data.sources.hub import fetched
+from convnext.data.sources.listing import read_unlabelled_listing
+from convnext.data.sources.records import DataListing, Member
 from convnext.data.sources.tables import TABLE_SUFFIXES, read_columns
 from convnext.errors import InputError
 from convnext.storage.cache import is_address
@@ -28,20 +29,17 @@ def expand(inputs: list[str], exclude: ExcludeList | None = None) -> Iterator[tu
     if exclude is not None:
         for item in inputs:
             images = list(expand([item]))
-            yield from (images[place] for place in exclude.kept(item, [(name,) for name, _ in images]))
+            names = [(n, image.record.key) if isinstance(image, Member) else (n,) for n, image in images]
+            yield from (images[place] for place in exclude.kept(item, names))
         return
     for item in inputs:
+        item = str(fetched(item))
         if item == "-":
             yield from read_stdin(sys.stdin.buffer.read())
         elif is_address(item):
             yield item, item
-        elif Path(item).is_dir():
-            unread = Counter[str]()
-            found = without_label_maps(Path(item), find_images(Path(item), unread))
-            if not found:
-                raise InputError(f"no images in {item}{': ' + describe_unread(unread) if unread else ''}")
-            say_unread(unread)
-            yield from ((str(path), path) for path in found)
+        elif _holds_images(item):
+            yield from _inside(read_unlabelled_listing(item))
         elif Path(item).suffix.lower() in (*LISTS, *TABLE_SUFFIXES) and Path(item).is_file():
             yield from ((str(path), path) for path in _listed(Path(item)))
         elif Path(item).exists() or Path(item).is_symlink():
@@ -53,12 +51,29 @@ def expand(inputs: list[str], exclude: ExcludeList | None = None) -> Iterator[tu
             yield from expand(matches)
 
 
+def _holds_images(item: str) -> bool:
+    """Whether it is data that hold images: a folder, a video, a table with the images themselves, or digits."""
+    path = Path(item)
+    if path.is_file():
+        return path.suffix.lower() in VIDEO_SUFFIXES or bool(find_column_files(path))
+    return path.is_dir() or item == "digits"
+
+
+def _inside(listing: DataListing) -> Iterator[tuple[str, Any]]:
+    """The images of a listing; what are no files of their own are read in their turn."""
+    for index, entry in enumerate(listing.entries):
+        if listing.members is not None:
+            yield entry.source, Member(entry, listing.members, index)
+        elif listing.images is not None:
+            yield entry.source, listing.images[index]
+        else:
+            yield entry.source, Path(entry.source)
+
+
 def _listed(path: Path) -> list[Path]:
-    """The files that a table or a file of annotations names. `InputError` for a table that holds the images itself."""
+    """The files that a table or a file of annotations names."""
     if path.suffix.lower() in LISTS:
         return [image.file for part in read_annotated(path).parts.values() for image in part.images]
-    if find_column_files(path):
-        raise InputError(f"{path} holds images, not paths: `train`, `evaluate`, `pretrain` and `pack` take it")
     return [path.parent / name for name, _ in read_columns(path)]
 
 

@@ -52,6 +52,23 @@ class ImageRecord(NamedTuple):
     key: str
 
 
+class Member(NamedTuple):
+    """One of `members`, as a binary file that `images.decode.read_image` takes."""
+
+    record: ImageRecord
+    members: Members
+    place: int
+
+    @property
+    def name(self) -> str:
+        """Where it lies."""
+        return self.record.source
+
+    def read(self) -> bytes:
+        """The image's bytes. `ImageError` if they cannot be read."""
+        return self.members.read(self.place)
+
+
 @dataclass(frozen=True)
 class DataListing:
     """All entries of some data, the names of its classes in order, and its images if they are not files: embedded

@@ -58,8 +58,6 @@ class PretrainConfig(TrainConfig):
             raise InputError(
                 f"image_size {size} is no multiple of patch_size {patch}; {down} or {down + patch} would do"
             )
-        if not 0 < self.frame_rate <= 1000:
-            raise InputError(f"frame_rate must lie between 0 and 1000, not {self.frame_rate}")
         if not 0 < self.mask_ratio < 1:
             raise InputError(f"mask_ratio must lie between 0 and 1, not {self.mask_ratio}")
         patches = (size // patch) ** 2
