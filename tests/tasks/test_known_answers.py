@@ -13,6 +13,8 @@ import pytest
 from faster_coco_eval.core import mask as codes
 from making import evaluated, rows_of
 from PIL import Image
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 from stubs import (
     CATEGORY_IDS,
     CLASSES,
@@ -95,6 +97,36 @@ def test_a_detectors_figures(use: Use, objects: Path, tmp_path: Path, capsys: py
         ("blue", "matched", "0.6", [50, 60, 90, 75]),
         ("red", "missed", "", [0, 0, 30, 30]),
     ]
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # raised inside pycocotools
+@pytest.mark.parametrize(("kind", "name"), [("bbox", "box"), ("segm", "mask")])
+def test_pycocotools_measures_written_objects_alike(
+    kind: str, name: str, use: Use, objects: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    source = use("detect", partial(stub_detector, 80))
+    found = evaluated(capsys, source, objects)
+    assert 0 < found[f"{name}_AP"] < 100
+    written = ["--out", str(tmp_path / "set"), "--format", "coco", "--threshold", "0"]
+    assert cli.main(["predict", str(source), str(objects / "val"), *written]) == 0
+    truth, answers = COCO(str(objects / "val.json")), COCO(str(tmp_path / "set" / "annotations.json"))
+    images = {row["file_name"]: row["id"] for row in truth.imgs.values()}
+    ids = {row["name"]: row["id"] for row in truth.cats.values()}
+    rows = [
+        {
+            "image_id": images[answers.imgs[row["image_id"]]["file_name"]],
+            "category_id": ids[answers.cats[row["category_id"]]["name"]],
+            "score": row["score"],
+            **({"bbox": row["bbox"]} if kind == "bbox" else {"segmentation": answers.annToRLE(row)}),
+        }
+        for row in answers.anns.values()
+    ]
+    evaluation = COCOeval(truth, truth.loadRes(rows), kind)
+    evaluation.evaluate()
+    evaluation.accumulate()
+    evaluation.summarize()
+    assert found[f"{name}_AP"] == pytest.approx(100 * evaluation.stats[0], abs=1e-3)
+    assert found[f"{name}_AR100"] == pytest.approx(100 * evaluation.stats[8], abs=1e-3)
 
 
 def test_the_split_that_is_asked_for_is_measured(use: Use, objects: Path, capsys: pytest.CaptureFixture) -> None:
