@@ -189,3 +189,17 @@ def wait_for_rows(process: subprocess.Popen, run: Path, count: int, seconds: flo
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < end
         time.sleep(0.02)
+
+
+def make_video(path: Path, seconds: int, *, codec: str = "mpeg4") -> None:
+    """Ten frames a second, each a shade: twice its number."""
+    import av
+
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream.codec_context.gop_size = 12
+        for number in range(10 * seconds):
+            pixels = np.full((48, 64, 3), 2 * number, dtype=np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(stream.encode(None))

@@ -14,7 +14,7 @@ from annotating import as_panoptic, as_yolo, make_truth
 from fuzzing import changed, damaged, damages, ends_well, fuzzed, odd
 from hypothesis import given
 from hypothesis import strategies as st
-from making import make_scenes
+from making import make_scenes, make_video
 from PIL import Image
 
 from convnext.data.image_set import read_images, read_split
@@ -153,3 +153,24 @@ def test_published_files_and_pages(data: st.DataObject, tmp_path_factory: pytest
                 continue
 
     with_damage(data.draw(st.sampled_from(sorted(path for path in root.rglob("*") if path.is_file()))), data, read)
+
+
+@fuzzed
+@given(data=st.data())
+@pytest.mark.parametrize("suffix", ["mp4", "avi", "mkv"])
+def test_videos(suffix: str, data: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:
+    root = tmp_path_factory.getbasetemp() / f"videos-{suffix}"
+    if not root.exists():
+        root.mkdir()
+        make_video(root / f"a.{suffix}", 1)
+
+    def read() -> None:
+        frames = read_images(root, frame_rate=3.0)
+        assert len(frames) < 10**4  # whatever the header says
+        for number in (0, len(frames) - 1):
+            try:
+                frames.open(number, "L")
+            except ImageError:
+                continue
+
+    with_damage(root / f"a.{suffix}", data, read)

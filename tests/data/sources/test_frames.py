@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+import struct
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
-from making import fails
+from making import fails, make_video
 from PIL import Image
 
 from convnext.data.image_set import read_images
@@ -16,20 +17,6 @@ from convnext.data.images.decode import read_image
 from convnext.data.images.video import count_frames, read_frames
 from convnext.data.sources.inputs import expand
 from convnext.errors import ImageError, InputError
-
-FPS = 10
-
-
-def write_video(path: Path, seconds: int, *, codec: str = "mpeg4") -> None:
-    """Ten frames a second, each a shade: twice its number."""
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=FPS)
-        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
-        stream.codec_context.gop_size = 12
-        for number in range(seconds * FPS):
-            pixels = np.full((48, 64, 3), 2 * number, dtype=np.uint8)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
-        container.mux(stream.encode(None))
 
 
 def shade(picture: Image.Image) -> float:
@@ -39,7 +26,7 @@ def shade(picture: Image.Image) -> float:
 @pytest.mark.parametrize(("suffix", "codec"), [("mp4", "mpeg4"), ("webm", "libvpx-vp9"), ("avi", "mpeg4")])
 def test_frames_are_those_of_their_seconds(suffix: str, codec: str, tmp_path: Path) -> None:
     path = tmp_path / f"a.{suffix}"
-    write_video(path, 6, codec=codec)
+    make_video(path, 6, codec=codec)
     with av.open(str(path)) as container:
         every = [shade(frame.to_image()) for frame in container.decode(video=0)]
     assert len(every) == 60
@@ -53,7 +40,7 @@ def test_frames_are_those_of_their_seconds(suffix: str, codec: str, tmp_path: Pa
 
 def test_a_folder_of_images_videos_and_pages(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     Image.new("RGB", (20, 10), (9, 9, 9)).save(tmp_path / "a.png")
-    write_video(tmp_path / "b c.MP4", 3)
+    make_video(tmp_path / "b c.MP4", 3)
     pages = [Image.fromarray(np.full((8, 12), 1000 * n, dtype=np.uint16)) for n in range(1, 4)]
     pages[0].save(tmp_path / "stack.tif", save_all=True, append_images=pages[1:])
     pages[0].save(tmp_path / "one.tif")
@@ -99,6 +86,16 @@ def test_damaged_pages_and_videos_are_one_line(tmp_path: Path, capsys: pytest.Ca
     assert "none of its images can be read" in fails(capsys, "pretrain", tmp_path, "--out", tmp_path / "run")
     with pytest.raises(InputError, match="cannot be read"):
         read_images(tmp_path / "a.mp4")
+
+
+def test_a_length_that_the_file_cannot_have_is_not_believed(tmp_path: Path) -> None:
+    path = tmp_path / "a.mkv"
+    make_video(path, 2)
+    content = bytearray(path.read_bytes())
+    duration = content.index(b"\x44\x89\x88") + 3  # Matroska's element Duration, a double of milliseconds
+    content[duration : duration + 8] = struct.pack(">d", 1e12)
+    path.write_bytes(content)
+    assert len(read_images(path)) == pytest.approx(2, abs=1)
 
 
 def test_without_pyav_videos_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog) -> None:

@@ -25,14 +25,20 @@ def videos_are_read() -> bool:
 def count_frames(path: Path, rate: float) -> int:
     """Number of frames of a video at `rate` a second, at least one. `ImageError` if it cannot be read."""
     with _opened(path) as (container, stream):
-        if stream.duration is not None and stream.time_base is not None:
-            seconds = float(stream.duration * stream.time_base)
-        elif container.duration is not None:
-            seconds = container.duration / 1e6
-        else:
+        seconds = _seconds_by_header(container, stream)
+        most = path.stat().st_size  # in bytes: frames that are more are none, whatever a damaged file says
+        if seconds is None or seconds * rate > most:
             ends = (packet.pts for packet in container.demux(stream) if packet.pts is not None)
             seconds = float((max(ends, default=0) - (stream.start_time or 0)) * (stream.time_base or 0))
+        if seconds * rate > most:
+            raise ImageError(f"{path}: not a readable video (its {most} bytes are to last for {seconds:.0f} seconds)")
         return max(1, int(seconds * rate + 1e-6))
+
+
+def _seconds_by_header(container: Any, stream: Any) -> float | None:
+    if stream.duration is not None and stream.time_base is not None:
+        return float(stream.duration * stream.time_base)
+    return None if container.duration is None else container.duration / 1e6
 
 
 def read_frames(path: Path, rate: float, first: int, count: int) -> list[Image.Image]:
@@ -77,6 +83,8 @@ def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
             if not container.streams.video:
                 raise ImageError(f"{path}: a video without pictures")
             stream = container.streams.video[0]
+            if stream.codec_context is None:
+                raise ImageError(f"{path}: a video of a kind that is not read")
             stream.thread_count = 1  # each process that loads images has a core
             if stream.width * stream.height > MAX_PIXELS:
                 raise ImageError(f"{path}: {stream.width}×{stream.height} pixels are more than are read")
