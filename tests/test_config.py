@@ -34,7 +34,7 @@ def test_config_survives_json() -> None:
         ({"drop_path": "1"}, "drop_path must lie in [0, 1), not 1.0"),
         ({"base_lr": "-1"}, "base_lr must not be negative, not -1.0"),
         ({"epoch": "3"}, "no option 'epoch'; nearest: epochs"),
-        ({"multi_label": "true"}, "need one label an image"),
+        ({"multi_label": "true", "mixup": "0.2"}, "need one label an image"),
     ],
 )
 def test_values_that_cannot_work_are_refused(options: dict, message: str) -> None:

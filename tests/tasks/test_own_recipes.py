@@ -13,7 +13,7 @@ from convnext.tasks.recipes import RECIPES, build_config, models_of, task_of_rec
 
 SMALL_CLASSES = dict(
     batch_size=32, warmup_epochs=0.5, rand_augment=None, random_erasing=0.0, label_smoothing=0.1, ema=0.98,
-    mixup=0.0, cutmix=0.0, weight_decay=0.05, min_lr=1e-6, hflip=0.5, image_size=224, drop_path=0.0,
+    weight_decay=0.05, min_lr=1e-6, hflip=0.5, image_size=224, drop_path=0.0,
 )  # fmt: skip
 DIGITS = dict(
     in_chans=1, stem_patch=1, image_size=24, crop_scale=(0.7, 1.0), hflip=0.0, batch_size=64, warmup_epochs=1.0,
@@ -40,11 +40,12 @@ PLAIN = dict(muon_lr_scale=None, layer_decay=0.8)  # from weights that learnt fr
 OWN: dict[str, dict[str, Any]] = {
     "small_data": dict(
         **SMALL_CLASSES, epochs=50, base_lr=1.12e-2, muon_lr_scale=10.0, depthwise_init="smooth",
-        progressive_resizing=0.5, crop_scale=(0.3, 1.0), layer_decay=1.0, clip_grad=None,
+        progressive_resizing=0.5, crop_scale=(0.3, 1.0), layer_decay=1.0, clip_grad=None, mixup=0.2, cutmix=1.0,
+        mix_after=15.0,
     ),
     "small_data_finetune": dict(
         **SMALL_CLASSES, **PLAIN, epochs=20, base_lr=4e-3, clip_grad=1.0, crop_scale=(0.5, 1.0),
-        progressive_resizing=None,
+        progressive_resizing=None, mixup=0.0, cutmix=0.0,
     ),
     "digits": dict(**DIGITS, crop=1.0, epochs=8, base_lr=6e-3, ema=0.99, rand_augment=None, random_erasing=0.0),
     "fcmae_small_data": dict(

@@ -19,6 +19,7 @@ from convnext.errors import InputError, Stopped
 from convnext.nn.depthwise.smooth import NORM
 from convnext.runs.directory import Run
 from convnext.tasks.classify.config import ClassifyConfig
+from convnext.tasks.classify.recipes.small_data import small_data
 from convnext.tasks.classify.task import Classification
 from convnext.train.launch import train_task
 from convnext.train.trainer import Trainer
@@ -61,7 +62,7 @@ def stop_after(trainer: Trainer, steps: int) -> None:
 @pytest.mark.parametrize(
     "options",
     [
-        {"ema": 0.9, "mixup": 0.2, "cutmix": 1.0, "muon_lr_scale": 10.0},
+        {"ema": 0.9, "mixup": 0.2, "cutmix": 1.0, "mix_after": 1.0, "muon_lr_scale": 10.0},
         {"workers": 2},
         {"progressive_resizing": 0.5, "stem_patch": 1, "depthwise_init": "smooth"},
     ],
@@ -93,6 +94,30 @@ def test_resumed_run_is_the_undisturbed_run_bit_by_bit(
     ]
     assert rows[0] == rows[1]
     assert len(rows[0]) == 3
+
+
+def test_mixing_begins_after_some_epochs_and_labels_are_smoothed_once(colours: Path, tmp_path: Path) -> None:
+    how = {"epochs": 3, "mixup": 0.2, "cutmix": 1.0, "mix_after": 1.0, "label_smoothing": 0.1}
+    trainer = build(colours, tmp_path / "run", **how)
+    loss, seen = trainer.task.loss, []
+    scores = torch.tensor([0.0, 1.0, 2.0])
+
+    def spy(model: Any, part: tuple[torch.Tensor, ...]) -> torch.Tensor:
+        mixed = part[1].is_floating_point()
+        wanted = part[1] if mixed else 0.9 * torch.eye(3)[part[1]] + 0.1 / 3
+        found = loss(lambda images: scores.expand(len(images), 3), part)
+        torch.testing.assert_close(found, -(wanted * scores.log_softmax(0)).sum(1).mean())
+        seen.append(mixed)
+        return loss(model, part)
+
+    trainer.task.loss = spy
+    trainer.fit()
+    assert seen == [False] * 3 + [True] * 6
+
+
+def test_several_labels_take_nothing_that_needs_one() -> None:
+    config = small_data("convnextv2_atto").override({"multi_label": "true"})
+    assert (config.mixup, config.cutmix, config.label_smoothing) == (0.0, 0.0, 0.0)
 
 
 def test_images_grow_in_three_parts_of_the_training(colours: Path, tmp_path: Path) -> None:

@@ -28,6 +28,8 @@ class Moment(NamedTuple):
 
     done: float
     """Share of the learning rate's schedule that lies behind it, from 0 to 1."""
+    passes: float
+    """Passes over the training images that lie behind it."""
     draws: torch.Generator
     """Draws the same numbers in every process."""
 

@@ -328,7 +328,11 @@ class Trainer:
         shared, own = (np.random.SeedSequence(s).generate_state(1)[0] for s in (seed, [*seed, distributed.rank() + 1]))
         torch.manual_seed(int(own))
         np.random.seed(shared)
-        return Moment(self.length.position / self.config.epochs, torch.Generator().manual_seed(int(shared)))
+        return Moment(
+            done=self.length.position / self.config.epochs,
+            passes=self.step / len(self.loader),
+            draws=torch.Generator().manual_seed(int(shared)),
+        )
 
     def kept(self) -> nn.Module:
         """The weights the run keeps: the averaged ones if EMA is on."""

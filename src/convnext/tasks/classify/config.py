@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 from convnext.config import SupervisedConfig, option
 from convnext.errors import InputError
+from convnext.parsing import parse
+
+ONE_LABEL = ("mixup", "cutmix", "label_smoothing")
+"""Options that need one label an image."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,11 @@ class ClassifyConfig(SupervisedConfig):
     random_erasing: float = option(0.25, "probability of erasing a rectangle", group="augmentation")
     mixup: float = option(0.0, "mixup's alpha", group="augmentation", common=True)
     cutmix: float = option(0.0, "cutmix's alpha", group="augmentation")
+    mix_after: float = option(
+        0.0,
+        "epochs after which mixup and cutmix begin: they help long trainings and cost short ones",
+        group="augmentation",
+    )
     label_smoothing: float = option(0.1, "probability moved from the label to all classes", group="augmentation")
     class_weights: Literal["none", "balanced"] = option(
         "none", "weigh classes by the inverse of their count", group="data"
@@ -49,9 +58,20 @@ class ClassifyConfig(SupervisedConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.multi_label and (self.mixup or self.cutmix or self.label_smoothing):
+        if self.multi_label and any(getattr(self, name) for name in ONE_LABEL):
             raise InputError("mixup, cutmix and label smoothing need one label an image; set them to 0 for multi_label")
+        for name in ("mixup", "cutmix", "mix_after"):
+            if getattr(self, name) < 0:
+                raise InputError(f"{name} must be at least 0, not {getattr(self, name)}")
         if self.progressive_resizing is not None and not 0 < self.progressive_resizing <= 1:
             raise InputError(f"progressive_resizing must lie above 0 and up to 1, not {self.progressive_resizing}")
         if not 0 < self.val_fraction < 1:
             raise InputError(f"val_fraction must lie between 0 and 1, not {self.val_fraction}")
+
+    def override(self, changes: dict[str, Any]) -> Self:
+        """A copy with some fields changed (`TrainConfig.override`); with several labels an image, what a recipe does
+        with one label is off."""
+        several = changes.get("multi_label")
+        if several if not isinstance(several, str) else parse("multi_label", several, bool):
+            changes = {**dict.fromkeys(ONE_LABEL, 0.0), **changes}
+        return super().override(changes)

@@ -49,7 +49,6 @@ class Classification(SupervisedTask):
         self.score = "mAP" if config.multi_label else "top1"
         self.preprocessing = preprocessing(config)
         self.class_weights = balanced_weights(train) if config.class_weights == "balanced" else None
-        self.mixup = self.build_mixup()
         self.sides = [config.image_size]
 
     def fingerprint(self) -> dict[str, Any]:
@@ -75,12 +74,11 @@ class Classification(SupervisedTask):
             self.sides = growing_sides(config.image_size, config.progressive_resizing, model.total_stride)
         return model
 
-    def build_mixup(self) -> Any:
-        """timm's mixup and cutmix, or None where neither is on."""
+    @cached_property
+    def mixup(self) -> Any:
+        """timm's mixup and cutmix."""
         config = self.config
-        if not (config.mixup or config.cutmix):
-            return None
-        from timm.data import Mixup
+        from timm.data import Mixup  # here, since it takes a second, and short trainings mix nothing
 
         return Mixup(
             mixup_alpha=config.mixup,
@@ -109,11 +107,12 @@ class Classification(SupervisedTask):
 
     def parts(self, batch: Batch, device: torch.device, moment: Moment) -> Iterable[tuple[int, tuple[Tensor, ...]]]:
         """Resize and mix a batch, and cut it into `config.accumulate` parts on the device."""
+        config = self.config
         images = resized(batch.on(device), side_at(moment.done, self.sides))
         targets = batch.targets.to(device, non_blocking=True)
-        if self.mixup is not None:
+        if (config.mixup or config.cutmix) and moment.passes >= config.mix_after:
             images, targets = self.mixup(images, targets)
-        return split_batch([images, targets], self.config.accumulate)
+        return split_batch([images, targets], config.accumulate)
 
     def inputs(self, part: tuple[Tensor, ...]) -> list[Tensor]:
         """Images and targets."""
@@ -128,7 +127,8 @@ class Classification(SupervisedTask):
         weights = self.class_weights
         if self.config.multi_label:
             return F.binary_cross_entropy_with_logits(logits, targets, pos_weight=weights)
-        smoothing = 0.0 if self.mixup is not None else self.config.label_smoothing  # timm's mixup smooths by itself
+        mixed = targets.is_floating_point()
+        smoothing = 0.0 if mixed else self.config.label_smoothing  # timm's mixup smooths by itself
         # Not its own mean, which divides by the part's weights: parts and processes would not add up to the batch's.
         return F.cross_entropy(logits, targets, weight=weights, label_smoothing=smoothing, reduction="none").mean()
 

@@ -20,6 +20,9 @@ def small_data(model: str) -> ClassifyConfig:
             "depthwise_init": "smooth",
             "progressive_resizing": 0.5,
             "crop_scale": (0.3, 1.0),
+            "mixup": 0.2,
+            "cutmix": 1.0,
+            "mix_after": 15.0,
         }
     )
 
