@@ -1,7 +1,9 @@
 """Every recipe is what was published, and takes a real step."""
 
 import json
+import logging
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,6 +12,7 @@ from convnext import cli, list_models
 from convnext.data.image_set import read_images, read_train_val
 from convnext.errors import InputError
 from convnext.runs.directory import Run
+from convnext.tasks.build import build_task
 from convnext.tasks.classify.config import ClassifyConfig
 from convnext.tasks.classify.task import Classification
 from convnext.tasks.depth.config import DepthConfig
@@ -118,6 +121,15 @@ def test_models_of_a_recipe():
     assert models_of("finetune_22k_v2") == [f"convnextv2_{size}" for size in V2_FROM_22K]
     assert models_of("finetune_384_v1") == ["convnext_base", "convnext_large"]
     assert models_of("fcmae") == models_of("small_data") == list_models()
+
+
+def test_the_recipe_that_is_chosen_is_said(colours: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    said = "recipe small_data, for 24 training images and first weights that know no labels"
+    for recipe in (None, "small_data"):
+        caplog.clear()
+        with caplog.at_level(logging.INFO, logger="convnext"):
+            build_task(find_task("classify"), str(colours), tmp_path / "run", {}, recipe, False)
+        assert (said in caplog.text) == (recipe is None)
 
 
 def test_default_recipe_suits_the_data():

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
+from convnext.config import TrainConfig
 from convnext.errors import InputError
+from convnext.printing import counted
 from convnext.runs.directory import Run, parsed, read_text, task_of
 from convnext.runs.resume import resumed_config
+from convnext.runtime import distributed
 from convnext.tasks.base import Task
 from convnext.tasks.definition import TaskDefinition
 from convnext.tasks.recipes import build_config
 from convnext.tasks.registry import TASKS, find_task
 from convnext.weights import are_trained
+
+log = logging.getLogger("convnext")
 
 
 def build_task(
@@ -30,11 +36,21 @@ def build_task(
     options = {**given, "data": data}
     first = task.config().override(options)
     images, read = task.read(first)
-    name = recipe or task.default_recipe(first.model, images=images, trained=are_trained(first.init))
+    name = recipe or chosen_recipe(task, first, images)
     config = build_config(name, first.model, task.config).override(options)
     if any(getattr(config, option) != getattr(first, option) for option in task.reading_options):
         read = task.read(config)[1]
     return task.build(config, read)
+
+
+def chosen_recipe(task: TaskDefinition, config: TrainConfig, images: int) -> str:
+    """Name of the recipe for so many training images and the first weights; it is said, with the reasons."""
+    trained = are_trained(config.init)
+    name = task.default_recipe(config.model, images=images, trained=trained)
+    if distributed.rank() == 0:
+        weights = "first weights that know labels" if trained else "first weights that know no labels"
+        log.info("recipe %s, for %s and %s; --recipe names another", name, counted(images, "training image"), weights)
+    return name
 
 
 def task_of_run(path: Path) -> TaskDefinition:
