@@ -174,7 +174,7 @@ def camera_of(source: str) -> str:
     try:
         with Image.open(io.BytesIO(read_bytes(source))) as image:
             return str(image.getexif().get(0x0110) or "").strip() or NONE
-    except (ImageError, OSError, ValueError, SyntaxError):
+    except Exception:  # damaged headers raise nearly anything
         return NONE
 
 

@@ -214,6 +214,13 @@ def test_too_large_is_refused_by_its_header(tmp_path: Path, size: tuple[int, int
     assert limit == Image.MAX_IMAGE_PIXELS
 
 
+@pytest.mark.parametrize("rest", [b"", b"\x08"])
+def test_a_frame_too_large_in_a_file_that_ends(rest: bytes, tmp_path: Path):
+    screen, frame = struct.pack("<HHBBB", 1, 1, 0, 0, 0), struct.pack("<HHHHB", 0, 0, 65535, 65535, 0)
+    (tmp_path / "a.gif").write_bytes(b"GIF87a" + screen + b"," + frame + rest)
+    assert "too large" in refusal(tmp_path / "a.gif")
+
+
 def test_pillows_warnings_stay_inside(tmp_path: Path):
     # 90 million pixels make Pillow warn on opening; then the pixels turn out to be missing.
     (tmp_path / "a.png").write_bytes(png_header(9_500, 9_500, colour_type=0))

@@ -264,7 +264,8 @@ def _decode(file: BinaryIO, reduction: int, upright: bool) -> Image.Image:
     except (ImageError, MemoryError):
         raise
     except Image.DecompressionBombError:
-        _check_size(_header_size(file))
+        if size := _header_size(file):
+            _check_size(size)
         raise ImageError("too large to be decoded") from None  # a frame or tile larger than the image
     except UnidentifiedImageError:
         raise ImageError(_what_it_is(file)) from None
@@ -349,12 +350,15 @@ def _check_size(size: tuple[int, int], mode: str = "RGB") -> None:
         raise ImageError(f"too large: {width}×{height} pixels, the limit is {most / 1e6:.0f} million; scale it down")
 
 
-def _header_size(file: BinaryIO) -> tuple[int, int]:
+def _header_size(file: BinaryIO) -> tuple[int, int] | None:
     # Pillow's refusal names only the product, so the header is read once more without its limit; nothing is decoded.
+    # A file may be damaged where Pillow has not looked before: then it says no size.
     with _header_lock:
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
             return Image.open(file, formats=_FORMATS).size
+        except Exception:
+            return None
         finally:
             Image.MAX_IMAGE_PIXELS = limit
 
