@@ -160,6 +160,18 @@ def rows_of(table: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+def change_column(shards: Path, column: str, change: Callable[[Any], Any]) -> None:
+    """Write the index of shards with another value in a column's first row."""
+    import pyarrow
+    from pyarrow import parquet
+
+    table = parquet.read_table(shards / "shards.parquet")
+    values = table.column(column).to_pylist()
+    values[0] = change(values[0])
+    place = table.column_names.index(column)
+    parquet.write_table(table.set_column(place, column, pyarrow.array(values)), shards / "shards.parquet")
+
+
 def evaluated(capsys: pytest.CaptureFixture, *arguments: object) -> dict[str, Any]:
     """What `convnext evaluate --json` prints."""
     capsys.readouterr()

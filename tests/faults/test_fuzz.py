@@ -10,7 +10,7 @@ import json
 import os
 import resource
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ import torch
 from fuzzing import changed, damaged, damages, ends_well, fuzzed
 from hypothesis import given
 from hypothesis import strategies as st
-from making import FAST, make_folder, make_objects
+from making import FAST, change_column, make_folder, make_objects, make_scenes
 from PIL import Image
 from safetensors.torch import save_file
 
@@ -29,6 +29,8 @@ from convnext import cli
 from convnext.data.image_set import read_train_val
 from convnext.data.images.decode import read_image
 from convnext.data.shards.pack import pack_shards
+from convnext.data.shards.pack_maps import pack_maps
+from convnext.data.shards.pack_objects import pack_objects
 from convnext.data.sources.label_maps import read_map
 from convnext.models.classifier import create_model
 from convnext.runs.directory import Run
@@ -79,7 +81,13 @@ def use_shards(folder: Path) -> None:
             samples.open(number, "RGB")
 
 
-def test_what_will_be_damaged_is_read(run: Path, weights: dict, objects: Path, shards: Path, tmp_path: Path) -> None:
+def use_packed(folder: Path, task: str) -> None:
+    check(folder, task=task, workers=0, **({"ignore_index": 9} if task == "segment" else {}))
+
+
+def test_what_will_be_damaged_is_read(
+    run: Path, weights: dict, objects: Path, shards: Path, packed: dict[str, Path], tmp_path: Path
+) -> None:
     """Else damage would only be refused for what was wrong before."""
     whole = shutil.copytree(run, tmp_path / "run")
     use_run(whole, run.parent / "data")
@@ -88,6 +96,8 @@ def test_what_will_be_damaged_is_read(run: Path, weights: dict, objects: Path, s
     (tmp_path / "table.csv").write_text(TABLE)
     read_train_val(tmp_path / "table.csv")
     use_shards(shards)
+    for task, folder in packed.items():
+        use_packed(folder, task)
     for content in image_files().values():
         read_image(io.BytesIO(content), "RGB")
 
@@ -204,10 +214,18 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "shards"
 
 
-@fuzzed
-@given(data=st.data())
-def test_indices_of_shards(shards: Path, data: st.DataObject) -> None:
-    path = data.draw(st.sampled_from(sorted(path for path in shards.iterdir() if path.suffix != ".tar")))
+@pytest.fixture(scope="module")
+def packed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Shards of images with objects and with label maps, by the task."""
+    folder = tmp_path_factory.mktemp("packed")
+    pack_objects(str(make_objects(folder / "objects", train=3, val=2)), folder / "detect", shard_bytes=10**6)
+    pack_maps(str(make_scenes(folder / "scenes", train=3, val=2)), folder / "segment", shard_bytes=10**6)
+    return {task: folder / task for task in ("detect", "segment")}
+
+
+def use_damaged(folder: Path, data: st.DataObject, use: Callable[[], object]) -> None:
+    """Use shards while one of the two files of their index is damaged."""
+    path = data.draw(st.sampled_from(sorted(path for path in folder.iterdir() if path.suffix != ".tar")))
     original = path.read_bytes()
 
     try:
@@ -215,7 +233,32 @@ def test_indices_of_shards(shards: Path, data: st.DataObject) -> None:
             path.write_text(json.dumps(data.draw(changed(json.loads(original)))))
         else:
             path.write_bytes(damaged(original, data.draw(damages)))
-        ends_well(lambda: use_shards(shards))
+        ends_well(use)
+    finally:
+        path.write_bytes(original)
+
+
+@fuzzed
+@given(data=st.data())
+def test_indices_of_shards(shards: Path, data: st.DataObject) -> None:
+    use_damaged(shards, data, lambda: use_shards(shards))
+
+
+@fuzzed
+@given(data=st.data(), task=st.sampled_from(["detect", "segment"]))
+def test_indices_of_packed_objects_and_maps(packed: dict[str, Path], data: st.DataObject, task: str) -> None:
+    use_damaged(packed[task], data, lambda: use_packed(packed[task], task))
+
+
+@fuzzed
+@given(data=st.data())
+def test_objects_in_an_index(packed: dict[str, Path], data: st.DataObject) -> None:
+    """A document of the index's table is another."""
+    path = packed["detect"] / "shards.parquet"
+    original = path.read_bytes()
+    try:
+        change_column(path.parent, "objects", lambda said: json.dumps(data.draw(changed(json.loads(said)))))
+        ends_well(lambda: use_packed(path.parent, "detect"))
     finally:
         path.write_bytes(original)
 

@@ -15,7 +15,8 @@ def _options(command: Parser) -> None:
 
 
 def _run(args: argparse.Namespace) -> None:
-    from convnext.data.shards.pack import count_images, index_shards
+    from convnext.data.shards.index import index_shards
+    from convnext.data.shards.write import count_images
 
     shards = index_shards(args.folder)
     if args.json:

@@ -18,6 +18,7 @@ from typing import Any
 
 from convnext.data.fingerprint import READERS, digest_of_files, states_of_files
 from convnext.data.image_set import ImageSet
+from convnext.data.shards.members import read_member
 from convnext.errors import ImageError, InputError
 from convnext.storage.files import cache_folder, whole_file
 
@@ -78,6 +79,10 @@ def _digests(files: Sequence[str], most: int | None, end: float) -> dict[str, by
                 opened.seek(0 if most is None else max(0, size - most))
                 return blake2b(opened.read(), digest_size=16, key=size.to_bytes(8, "big")).digest()
         except OSError:
+            with suppress(ImageError):
+                if (inside := read_member(file)) is not None:
+                    end = inside if most is None else inside[-most:]
+                    return blake2b(end, digest_size=16, key=len(inside).to_bytes(8, "big")).digest()
             return b""
 
     found: dict[str, bytes] = {}

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from convnext.data.image_set import ImageSet
+from convnext.data.shards.members import find_member
 from convnext.data.sources.annotated import DetectionSet
 from convnext.data.sources.hub import fetched
 from convnext.data.sources.label_maps import SegmentationSet
@@ -62,14 +63,16 @@ def digest_of_files(data: str, files: Mapping[str, Sequence[str]], states: Mappi
 
 
 def states_of_files(files: Sequence[str]) -> list[FileState]:
-    """Size and date of each file; an error about one that cannot be looked at names it when it is read."""
+    """Size and date of each file, also of those inside shards (`shards.members`); an error about one that cannot be
+    looked at names it when it is read."""
 
     def state(file: str) -> FileState:
         try:
             found = os.stat(file)
             return FileState(found.st_size, found.st_mtime_ns)
         except (OSError, ValueError):
-            return FileState(-1, -1)
+            place = find_member(file)
+            return FileState(-1, -1) if place is None else FileState(place.size, place.changed)
 
     with ThreadPoolExecutor(READERS) as pool:
         return list(pool.map(state, files, chunksize=256))

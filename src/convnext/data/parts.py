@@ -10,6 +10,8 @@ from typing import Any, Protocol, Self, TypeVar
 from convnext.data.division import Candidate, Division, divide_as_asked
 from convnext.data.exclude import ExcludeList
 from convnext.data.groups import column_of_tables
+from convnext.data.images.decode import read_bytes
+from convnext.data.shards.members import member_name
 from convnext.data.splits import (
     UNDIVIDED,
     HoldOut,
@@ -24,7 +26,7 @@ from convnext.data.splits import (
     training_parts,
     whole_key,
 )
-from convnext.errors import InputError
+from convnext.errors import ImageError, InputError
 
 
 class _Image(Protocol):
@@ -65,10 +67,10 @@ def divide_images(
     `parts` are the `training_parts`, or where a division is asked for the `parts_to_divide`; `classes` is for one by
     shares of the classes. Either side may be left without images.
     """
-    names, whole = _in_one(parts)
+    names, whole = in_one(parts)
     left_out: list[str] = []
     if exclude is not None:
-        names, whole, left_out = _without(data, names, whole, exclude)
+        names, whole, left_out = leave_out(data, names, whole, exclude)
     keys = [image.key for image in whole.images]
     divided = names
     settled: HoldOut | None = None
@@ -110,24 +112,24 @@ def measured_images(
     data: str, parts: Mapping[str, Part], split: Split | None, origin: Origin | None, exclude: ExcludeList | None = None
 ) -> tuple[Part, str]:
     """Join the `parts_to_read` of a data set, and choose the images to measure; with the name of the split."""
-    names, whole = _in_one(parts)
+    names, whole = in_one(parts)
     if exclude is not None:
-        names, whole, _ = _without(data, names, whole, exclude)
+        names, whole, _ = leave_out(data, names, whole, exclude)
     keys, content = [image.key for image in whole.images], partial(_file_of, whole.images)
     chosen, name = choose_measured(data, names, keys, None, split=split, origin=origin, content=content)
     return whole.take(chosen), name
 
 
-def _in_one(parts: Mapping[str, Part]) -> tuple[list[str], Part]:
+def in_one(parts: Mapping[str, Part]) -> tuple[list[str], Part]:
     """The images of all parts, and of each the name of its part."""
     names = [name for name, part in parts.items() for _ in part.images]
     first, *others = parts.values()
     return names, first.joined(others) if others else first
 
 
-def _without(data: str, names: list[str], whole: Part, exclude: ExcludeList) -> tuple[list[str], Part, list[str]]:
+def leave_out(data: str, names: list[str], whole: Part, exclude: ExcludeList) -> tuple[list[str], Part, list[str]]:
     """Names and images that an exclude list leaves, and digests of the images that it left out."""
-    kept = exclude.kept(data, [(source,) for source in whole.sources])
+    kept = exclude.kept(data, [(source, member_name(source) or source) for source in whole.sources])
     known = set(kept)
     gone = [image for place, image in enumerate(whole.images) if place not in known]
     digests = digests_of([image.key for image in gone], partial(_file_of, gone))
@@ -136,6 +138,6 @@ def _without(data: str, names: list[str], whole: Part, exclude: ExcludeList) -> 
 
 def _file_of(images: Sequence[_Image], index: int) -> bytes:
     try:
-        return images[index].file.read_bytes()
-    except OSError:
+        return read_bytes(images[index].file)
+    except ImageError:
         return b""

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from convnext.data.rle import place_mask
-from convnext.data.sources.segmentation import BACKGROUND
+from convnext.data.sources.label_maps import BACKGROUND
 from convnext.errors import InputError, nearest
 from convnext.inference.draw import colours, index_picture
 from convnext.reports.prelabels import PredictedImage, names_below, write_objects

@@ -138,7 +138,8 @@ def _image_of(pixels: Any) -> Image.Image:
 
 
 def read_bytes(path: str | Path) -> bytes:
-    """A file's content. `ImageError` if it cannot be read, or has more than `MAX_BYTES`."""
+    """The content of a file, or of one in a tar shard (`shards.members`). `ImageError` if it cannot be read, or has
+    more than `MAX_BYTES`; `InputError` if its shard cannot be read at all."""
     try:
         # Without waiting for somebody to write into a named pipe.
         with open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0))) as file:
@@ -155,6 +156,11 @@ def read_bytes(path: str | Path) -> bytes:
     except ImageError:
         raise
     except (OSError, ValueError) as error:  # a path may hold a zero
+        if ".tar/" in str(path):
+            from convnext.data.shards.members import read_member  # which needs this module
+
+            if (inside := read_member(path)) is not None:
+                return inside
         reason = getattr(error, "strerror", None) or str(error)
         raise ImageError(f"{path}: cannot be opened: {reason.lower()}") from None
     if len(content) > MAX_BYTES:

@@ -1,17 +1,18 @@
 """Tar shards: many images in few large files, for discs and networks that are slow with many small ones.
 
 A folder of shards holds tar files as WebDataset has them (members that share a name up to its first dot are one
-sample: an image, and `.cls` with its class), and an index: `shards.json` (classes, files) and `shards.parquet` (where
-each image lies). By the index any image is read by itself, so resuming and workers are those of plain files.
-`pack.py` writes them. The folder may be behind http or https: then each shard is fetched a little before it is needed.
+sample: an image, and `.cls` with its class, `.json` with its objects or `.seg.png`, its label map), and an index:
+`shards.json` (classes, files) and `shards.parquet` (where each image lies). By the index any image is read by itself,
+so resuming and workers are those of plain files. `pack.py` writes them; those with objects or label maps, `targets.py`.
+The folder may be behind http or https: then each shard is fetched a little before it is needed.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from hashlib import sha256
@@ -34,6 +35,8 @@ FORMAT = 1
 PLACES_DIGEST = "parquet_sha256"
 MOST_INDEX, MOST_PLACES = 2**26, 2**33
 """Bytes of the index's two files, at most."""
+MAP_SUFFIX = ".seg.png"
+"""Suffix of the member that is an image's label map."""
 MIXED = 16
 """Shards whose images are mixed."""
 
@@ -62,6 +65,23 @@ def _fetched(path: str, size: int, digest: str | None, kept: Path) -> int:
     return cache.open_fetched(path, kept / path.rsplit("/", 1)[1], size, digest)
 
 
+def read_place(
+    path: str, offset: int, size: int, length: int = 0, digest: str | None = None, kept: Path | None = None
+) -> bytes:
+    """Bytes of a tar file of this machine; with `kept`, of one behind an address, of so many bytes and that digest.
+
+    `ImageError` if it ends before them; `InputError` if it cannot be read at all.
+    """
+    try:
+        content = _opened(path, length, digest, kept).read(offset, size)
+    except OSError as error:
+        said = without_password(path)
+        raise InputError(f"{said} cannot be read: {(error.strerror or str(error)).lower()}") from None
+    if len(content) != size:
+        raise ImageError(f"{without_password(path)} ends after {offset + len(content)} bytes, before this image does")
+    return content
+
+
 @dataclass(frozen=True)
 class ShardMembers:
     """Places of N images in tar files."""
@@ -88,17 +108,7 @@ class ShardMembers:
     def read(self, index: int) -> bytes:
         """An image's bytes. `ImageError` if its shard ends before; `InputError` if the shard cannot be read at all."""
         shard, offset, size = int(self.shard[index]), int(self.offset[index]), int(self.size[index])
-        path = self.files[shard]
-        try:
-            content = _opened(path, self.lengths[shard], self.digests[shard], self.kept).read(offset, size)
-        except OSError as error:
-            said = without_password(path)
-            raise InputError(f"{said} cannot be read: {(error.strerror or str(error)).lower()}") from None
-        if len(content) != size:
-            raise ImageError(
-                f"{without_password(path)} ends after {offset + len(content)} bytes, before this image does"
-            )
-        return content
+        return read_place(self.files[shard], offset, size, self.lengths[shard], self.digests[shard], self.kept)
 
     def identity(self, index: int) -> bytes:
         """Bytes that tell an image from another of its name: its size, so that no shard is fetched."""
@@ -132,14 +142,64 @@ def is_sharded(data: str | Path) -> bool:
     return cache.is_address(data) or (Path(data) / INDEX).is_file()
 
 
-def read_shards(data: str | Path) -> DataListing:
+def is_packed_here(data: str | Path) -> bool:
+    """Whether `data` is a folder of shards of this machine."""
+    return not cache.is_address(data) and is_sharded(data)
+
+
+PACKED = {
+    "classes": ("images with classes, or without labels", "classify"),
+    "objects": ("images with objects", "detect"),
+    "maps": ("images with label maps", "segment"),
+}
+"""Words for what shards hold, and the training that takes them."""
+
+
+def what_is_packed(data: str | Path) -> str | None:
+    """A key of `PACKED`, for a folder of shards of this machine; None for other data, and where its index does not say
+    it."""
+    if not is_packed_here(data):
+        return None
+    with suppress(OSError, ValueError, AttributeError, RecursionError):  # which is said when the index is read
+        found = json.loads((Path(data) / INDEX).read_bytes()).get("holds", "classes")
+        return found if isinstance(found, str) else None
+    return None
+
+
+def refuse_address(data: str | Path) -> None:
+    """`InputError` for data behind an address, where they are read from this machine alone."""
+    if cache.is_address(data):
+        raise InputError(
+            f"{without_password(str(data))}: shards behind an address are read to classify and to pre-train; fetch the "
+            "folder, and give its path"
+        )
+
+
+def refuse_other_shards(data: str | Path, wanted: str | None, index: ShardIndex) -> None:
+    """`InputError` for shards that hold something else than what is wanted, a key of `PACKED`."""
+    if wanted not in (None, index.holds):
+        words, training = PACKED[index.holds]
+        raise InputError(f"{data}: shards of {words}, which `convnext train {training}` takes")
+
+
+def local_index(folder: str | Path) -> ShardIndex:
+    """The index of a folder of shards of this machine. `InputError` for one that cannot be read, or files that are not
+    as it says."""
+    index = read_index(str(folder), Path(folder) / INDEX, Path(folder) / PLACES)
+    _check_files(tuple(f"{folder}/{file}" for file in index.files), index.lengths)
+    return index
+
+
+def read_shards(data: str | Path, wanted: str | None = None) -> DataListing:
     """The images of a folder of shards; where none of its files is held out, they are undivided.
 
-    `InputError` for an index that cannot be read, or files that are not as it says.
+    `InputError` for an index that cannot be read, files that are not as it says, or shards that do not hold what is
+    `wanted`, a key of `PACKED`.
     """
     base = str(data).rstrip("/")
     if not cache.is_address(data):
-        index = _read_index(base, Path(base) / INDEX, Path(base) / PLACES)
+        index = read_index(base, Path(base) / INDEX, Path(base) / PLACES)
+        refuse_other_shards(base, wanted, index)
         return _listing(index, tuple(f"{base}/{file}" for file in index.files), None)
     said = without_password(base)
     found = cache.download_cache() / sha256(said.encode()).hexdigest()[:16]
@@ -149,7 +209,8 @@ def read_shards(data: str | Path) -> DataListing:
     digest = _digest_of_places(content)
     kept = cache.download_cache() / sha256(content if digest else content + said.encode()).hexdigest()[:16]
     places = cache.fetch(f"{base}/{PLACES}", kept / PLACES, most=MOST_PLACES, digest=digest)
-    index = _read_index(said, first, places)
+    index = read_index(said, first, places)
+    refuse_other_shards(said, wanted, index)
     return _listing(index, tuple(f"{base}/{quote(file)}" for file in index.files), kept)
 
 
@@ -164,8 +225,16 @@ def _digest_of_places(content: bytes) -> str | None:
 
 
 @dataclass(frozen=True)
-class _Index:
-    """Content of the index: of each file, and of each image."""
+class ShardIndex:
+    """Content of the index: of each file, and of each image.
+
+    `holds` is what its images have (`PACKED`), `said` what `shards.json` holds, and `table` the columns of
+    `shards.parquet`.
+    """
+
+    holds: str
+    said: Mapping[str, Any]
+    table: Any
 
     classes: tuple[str, ...]
     files: tuple[str, ...]
@@ -179,7 +248,7 @@ class _Index:
     size: np.ndarray
 
 
-def _read_index(base: str, first: Path, second: Path) -> _Index:
+def read_index(base: str, first: Path, second: Path) -> ShardIndex:
     from pyarrow import parquet
 
     try:
@@ -192,7 +261,12 @@ def _read_index(base: str, first: Path, second: Path) -> _Index:
         if len(shard) and not 0 <= shard.min() <= shard.max() < len(files):
             raise ValueError(f"{PLACES} and {INDEX} do not belong together")
         _check_index(files, classes, table)
-        return _Index(
+        if (holds := stored.get("holds", "classes")) not in PACKED:
+            raise ValueError(f"it is of {holds!r}, which this version does not read")
+        return ShardIndex(
+            holds=holds,
+            said=stored,
+            table=table,
             classes=classes,
             files=tuple(file["file"] for file in files),
             lengths=tuple(file["bytes"] for file in files),
@@ -205,9 +279,14 @@ def _read_index(base: str, first: Path, second: Path) -> _Index:
             size=table.column("size").to_numpy(),
         )
     except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{base}: the index cannot be read: {next(iter(str(error).splitlines()), error)}") from None
+        raise unreadable_index(base, error) from None
+
+
+def unreadable_index(base: str | Path, error: Exception) -> InputError:
+    """An error about an index, which says what is wrong with it."""
+    if isinstance(error, InputError):
+        return error
+    return InputError(f"{base}: the index cannot be read: {next(iter(str(error).splitlines()), error)}")
 
 
 def _check_index(files: list[dict[str, Any]], classes: tuple[str, ...], table: Any) -> None:
@@ -236,7 +315,7 @@ def _check_index(files: list[dict[str, Any]], classes: tuple[str, ...], table: A
         raise ValueError("it has labels that are no classes")
 
 
-def _listing(index: _Index, files: tuple[str, ...], kept: Path | None) -> DataListing:
+def _listing(index: ShardIndex, files: tuple[str, ...], kept: Path | None) -> DataListing:
     if kept is None:
         _check_files(files, index.lengths)
     divided = held_out_part(index.splits) is not None

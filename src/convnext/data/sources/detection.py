@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from convnext.data.problems import Problems
+from convnext.data.shards.objects import find_object_shards, read_object_shards
+from convnext.data.shards.read import is_packed_here, local_index, refuse_address, refuse_other_shards
 from convnext.data.sources.annotated import DetectionSet, with_classes
 from convnext.data.sources.coco import find_coco_parts, read_coco_part
 from convnext.data.sources.cvat import find_cvat_parts, read_cvat
@@ -36,6 +38,9 @@ class DetectionFormat:
     lists_classes: bool = False
 
 
+SHARDS = "shards"
+"""Name of the form that `convnext pack` writes."""
+
 DETECTION_FORMATS: dict[str, DetectionFormat] = {
     "coco": DetectionFormat(find_coco_parts, read_coco_part, lists_classes=True),
     "yolo": DetectionFormat(find_yolo_parts, read_yolo, lists_classes=True),
@@ -43,6 +48,7 @@ DETECTION_FORMATS: dict[str, DetectionFormat] = {
     "labelme": DetectionFormat(find_labelme_parts, read_labelme),
     "cvat": DetectionFormat(find_cvat_parts, read_cvat),
     "open_images": DetectionFormat(find_open_images_parts, read_open_images),
+    SHARDS: DetectionFormat(find_object_shards, read_object_shards, lists_classes=True),
 }
 
 
@@ -64,8 +70,11 @@ class DetectionParts(NamedTuple):
 def find_detection(data: str | Path, form: str | None = None) -> FoundFormat:
     """The form of some data and its parts. `InputError` for data of no form that is read, or of several."""
     path = Path(data)
+    refuse_address(data)
     if not path.exists():
         raise InputError(f"{data}: no such folder or file")
+    if form in (None, SHARDS) and is_packed_here(path):
+        return find_packed_objects(data, path)
     if form is not None:
         if form not in DETECTION_FORMATS:
             raise InputError(f"no format '{form}' of detection; {nearest(form, list(DETECTION_FORMATS))}")
@@ -83,6 +92,14 @@ def find_detection(data: str | Path, form: str | None = None) -> FoundFormat:
         names = ", ".join(each.name for each in found)
         raise InputError(f"{data}: annotations in several forms, {names}: --format {found[0].name} takes one of them")
     return found[0]
+
+
+def find_packed_objects(data: str | Path, folder: Path, wanted: str = "objects") -> FoundFormat:
+    """The parts of shards of images with objects. `InputError` for others, which do not hold what is `wanted`."""
+    parts = find_object_shards(folder)
+    if not parts:
+        refuse_other_shards(data, wanted, local_index(folder))
+    return FoundFormat(SHARDS, parts)
 
 
 @contextmanager

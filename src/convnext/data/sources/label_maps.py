@@ -110,6 +110,24 @@ def class_table(classes: Sequence[str], rules: LabelRules) -> np.ndarray:
     return table
 
 
+BACKGROUND = ("background", "_background_", "__background__")
+"""Names of the class of pixels that no outline covers."""
+
+
+def drawn_table(classes: Sequence[str], rules: LabelRules) -> tuple[tuple[str, ...], np.ndarray]:
+    """The classes of maps drawn from outlines of objects of some classes, with "background" around them, and the class
+    of each number as `draw_map` draws it. An `ignore_index` of 0 ignores what no outline covers instead."""
+    names, table = tuple(classes), class_table((), LabelRules())
+    around = next((name for name in names if name.lower() in BACKGROUND), None)
+    if rules.ignore_index != 0 and around is None:
+        around = BACKGROUND[0]
+        names = (around, *names)
+    for label, name in enumerate(classes):
+        table[label + 1 - LOWEST] = names.index(name)
+    table[-LOWEST] = IGNORED if rules.ignore_index == 0 or around is None else names.index(around)
+    return names, table
+
+
 def _read_rules(path: Path) -> dict[str, Any]:
     content = read_json(path)
     if not isinstance(content, dict):
@@ -158,7 +176,7 @@ def read_segments(path: Path, colours: Mapping[int, int]) -> np.ndarray:
         raise ImageError(f"{path}: a picture of {image.mode}, where segments are colours")
     numbers = _numbers_of_colours(image, colours)
     if (other := numbers[numbers < LOWEST]).size:
-        raise ImageError(f"{path}: colours that are no segment: {_listed(np.unique(other)[::-1].tolist())}")
+        raise ImageError(f"{path}: colours that are no segment: {listed_numbers(np.unique(other)[::-1].tolist())}")
     return numbers
 
 
@@ -191,7 +209,7 @@ def labels_of(image: MappedImage, numbers: np.ndarray, table: np.ndarray) -> np.
     """The classes of a map's numbers. `ImageError` for one that is no class."""
     labels = look_up(table, numbers)
     if (labels == UNKNOWN).any():
-        values = _listed(np.unique(numbers[labels == UNKNOWN]).tolist())
+        values = listed_numbers(np.unique(numbers[labels == UNKNOWN]).tolist())
         raise ImageError(f"{image.map}: numbers that are no class: {values}")
     return labels
 
@@ -216,7 +234,8 @@ def _said(number: int) -> str:
     return str(number) if number >= LOWEST else f"#{LOWEST - 1 - number:06x}"
 
 
-def _listed(values: Sequence[int]) -> str:
+def listed_numbers(values: Sequence[int]) -> str:
+    """The first ten numbers of label maps, as people call them: those that stand for colours as `#808080`."""
     return ", ".join(map(_said, values[:10])) + (f" and {len(values) - 10} more" if len(values) > 10 else "")
 
 

@@ -40,7 +40,7 @@ def read_listing(
     if data == "digits":
         return read_digits()
     if is_sharded(data):
-        listing = read_shards(data)
+        listing = read_shards(data, "classes")
         _check_labels(data, listing, multi_label)
         return listing
     if tables := find_column_files(path):

@@ -9,11 +9,19 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from convnext.data.problems import Problems
+from convnext.data.shards.maps import find_map_shards, read_map_shards
+from convnext.data.shards.read import is_packed_here, refuse_address
 from convnext.data.sources.annotated import DetectionSet
 from convnext.data.sources.class_lists import ClassList, find_class_list
-from convnext.data.sources.detection import DETECTION_FORMATS, find_detection, read_annotated
+from convnext.data.sources.detection import (
+    DETECTION_FORMATS,
+    SHARDS,
+    find_detection,
+    find_packed_objects,
+    read_annotated,
+)
 from convnext.data.sources.known_classes import CAMVID_CLASSES, CITYSCAPES_CLASSES, CITYSCAPES_NUMBERS, VOC_CLASSES
-from convnext.data.sources.label_maps import IGNORED, LOWEST, LabelRules, SegmentationSet, class_table
+from convnext.data.sources.label_maps import IGNORED, LOWEST, LabelRules, SegmentationSet, class_table, drawn_table
 from convnext.data.sources.map_layouts import MapPart, find_map_layout, find_map_pairs, layout_name
 from convnext.data.sources.maps import MappedImage
 from convnext.data.sources.panoptic import read_panoptic_parts
@@ -21,11 +29,9 @@ from convnext.data.sources.panoptic_files import find_panoptic_parts
 from convnext.data.sources.voc import voc_root
 from convnext.errors import InputError, nearest
 
-MAPS, PANOPTIC = "maps", "panoptic"
+MAPS, PANOPTIC, PACKED_MAPS = "maps", "panoptic", "shards of label maps"
 """Names of the forms that are label maps."""
 SEGMENTATION_FORMS = (MAPS, PANOPTIC, *DETECTION_FORMATS)
-BACKGROUND = ("background", "_background_", "__background__")
-"""Names of the class of pixels that no outline covers."""
 
 
 class SegmentationParts(NamedTuple):
@@ -42,8 +48,12 @@ def find_label_parts(data: str | Path, form: str | None = None) -> tuple[str, di
     `InputError` for data of no form that is read.
     """
     folder = Path(data)
+    refuse_address(data)
     if not folder.exists():
         raise InputError(f"{data}: no such folder or file")
+    if form in (None, SHARDS) and is_packed_here(folder):
+        packed = find_map_shards(folder)
+        return (PACKED_MAPS, packed) if packed else find_packed_objects(data, folder, "maps")
     if form is not None and form not in SEGMENTATION_FORMS:
         raise InputError(f"no format '{form}' of segmentation; {nearest(form, list(SEGMENTATION_FORMS))}")
     if form in (None, PANOPTIC) and (panoptic := find_panoptic_parts(folder)):
@@ -76,6 +86,8 @@ def read_label_maps(
     """
     name, found = find_label_parts(data, form)
     wanted = [part for part in found if only is None or part in only]
+    if name == PACKED_MAPS:
+        return SegmentationParts(read_map_shards(Path(data), next(iter(found.values())), rules, wanted), Problems())
     if name == PANOPTIC:
         faults = Problems()
         return SegmentationParts(read_panoptic_parts({part: found[part] for part in wanted}, faults), faults)
@@ -86,7 +98,7 @@ def read_label_maps(
             raise InputError(f"{data}: there are no outlines, but boxes alone, which are no label maps")
         return SegmentationParts(drawn, read.faults)
     layout = layout_name(next(iter(found.values())))
-    listed, rules = _classes(Path(data), layout, rules, found)
+    listed, rules = listed_classes(Path(data), layout, rules, found)
     faults, parts = Problems(), {}
     table = class_table(listed.names, rules)
     if listed.colours is not None:
@@ -100,7 +112,9 @@ def read_label_maps(
     return SegmentationParts(parts, faults)
 
 
-def _classes(folder: Path, layout: str, rules: LabelRules, found: dict[str, MapPart]) -> tuple[ClassList, LabelRules]:
+def listed_classes(
+    folder: Path, layout: str, rules: LabelRules, found: dict[str, MapPart]
+) -> tuple[ClassList, LabelRules]:
     """The list in the folder; else that of a published set, with what its numbers mean, unless `rules` say that."""
     listed = next((each for at in (folder, voc_root(folder)) if (each := find_class_list(at)) is not None), None)
     if listed is not None:
@@ -125,14 +139,7 @@ def drawn_set(data: DetectionSet, rules: LabelRules, faults: Problems) -> Segmen
     An `ignore_index` of 0 ignores them instead. Images with an object without outline are left out and added to
     `faults`: it would be taught as background.
     """
-    names, table = data.classes, class_table((), LabelRules())
-    around = next((name for name in names if name.lower() in BACKGROUND), None)
-    if rules.ignore_index != 0 and around is None:
-        around = BACKGROUND[0]
-        names = (around, *names)
-    for label, name in enumerate(data.classes):
-        table[label + 1 - LOWEST] = names.index(name)
-    table[-LOWEST] = IGNORED if rules.ignore_index == 0 or around is None else names.index(around)
+    names, table = drawn_table(data.classes, rules)
     kept = []
     for image in data.images:
         if any(each.outline is None for each in image.annotations) or image.left_out:

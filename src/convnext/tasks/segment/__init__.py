@@ -74,9 +74,10 @@ class Segment(TaskDefinition):
         return segmentation_words(config, classes)
 
     def recognises(self, data: str) -> bool:
+        from convnext.data.shards.maps import find_map_shards
         from convnext.data.sources.map_layouts import find_map_layout
 
-        return Path(data).is_dir() and bool(find_map_layout(Path(data)))
+        return Path(data).is_dir() and bool(find_map_shards(Path(data)) or find_map_layout(Path(data)))
 
     def checked_data(self, config: SegmentConfig) -> CheckedData:
         from convnext.tasks.segment.check import checked_label_maps
