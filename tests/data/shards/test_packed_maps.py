@@ -169,6 +169,17 @@ def test_webdataset_reads_them(tmp_path: Path) -> None:
     assert all(picture.size == numbers.size for picture, numbers in read)
 
 
+def test_names_that_are_no_text(tmp_path: Path) -> None:
+    folder = scenes(tmp_path / "data")
+    for kind in ("images", "annotations"):
+        (folder / kind / "train" / "1.png").rename(folder / kind / "train" / "ü\udcff.png")
+    found = read_label_maps(packed(folder, tmp_path / "shards"), LabelRules(ignore_index=9)).parts["train"]
+    truth = read_label_maps(folder, LabelRules(ignore_index=9)).parts["train"]
+    for place in nonempty(range(len(truth))):
+        assert opened(found, place) == opened(truth, place)
+    assert sum(image.file.name == "ü\ufffd.png" for image in found.images) == 1
+
+
 def test_what_cannot_be_packed_is_named(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     folder = make_scenes(tmp_path / "data")
     as_colours(folder)

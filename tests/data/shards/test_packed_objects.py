@@ -20,6 +20,7 @@ from convnext.data.copies import count_copies
 from convnext.data.fingerprint import of_annotated
 from convnext.data.shards.pack import pack_shards
 from convnext.data.shards.pack_objects import pack_objects
+from convnext.data.shards.write import unique_names
 from convnext.data.sources.annotated import AnnotatedImage
 from convnext.data.sources.detection import read_annotated
 from convnext.data.sources.label_maps import LabelRules
@@ -61,7 +62,7 @@ def folder(tmp_path: Path) -> Path:
     content = json.loads(path.read_text())
     content["categories"].append({"id": 70, "name": "never seen"})
     first, second, third, *_ = content["annotations"]
-    first |= {"bbox": [0.1, 0.7, 19.300000000000001, 21.9], "area": 77.7}
+    first |= {"bbox": [0.1, 0.3, 19.300000000000001, 21.9], "area": 77.7}
     second |= {"iscrowd": 1, "segmentation": {"size": [48, 64], "counts": [5, 90, 48 * 64 - 95]}}
     third |= {"bbox": [5, 5, 0, 0], "segmentation": []}
     content["annotations"] += [{"id": 900, "image_id": 1, "category_id": 20, "bbox": [3, 4, 5, 6], "segmentation": RLE}]
@@ -244,3 +245,29 @@ def test_a_shard_that_ends_early_or_vanishes(folder: Path, tmp_path: Path) -> No
         read_annotated(shards)
     with pytest.raises(InputError, match=r"train-000001.tar ends after \d+ bytes"):
         open_annotated(lost)
+
+
+def test_a_test_part_gets_the_classes_of_train(tmp_path: Path) -> None:
+    """As in measuring: what its own classes are decides nothing, nor keeps the data from being packed."""
+    truth = make_truth(tmp_path / "truth", train=3, val=4)
+    odd = replace(truth["val"], classes=("square", "triangle"))
+
+    def renamed(image: AnnotatedImage) -> AnnotatedImage:
+        return replace(image, key=f"test-{image.key}")
+
+    as_coco(tmp_path / "parts", {**truth, "test": replace(odd, images=tuple(map(renamed, odd.images)))})
+    shards = packed(tmp_path / "parts", tmp_path / "shards")
+    found = read_annotated(shards).parts
+    assert list(found) == ["train", "val", "test"]
+    assert found["test"].classes == found["train"].classes == truth["train"].classes
+    assert all(a.label == 0 for image in nonempty(found["test"].images) for a in image.annotations)
+    assert sum(image.left_out for image in found["test"].images) > 0
+
+
+def test_names_are_told_apart_below_the_shards(tmp_path: Path) -> None:
+    """Links, folders above, and names that are no text."""
+    root = tmp_path / "a"
+    sources = [root / "1.png", tmp_path / "1.png", root / "1.png", root / ".." / "1.png", root / "ü\udcff.png"]
+    names = unique_names([str(source) for source in sources], root)
+    below = str(tmp_path).removeprefix("/")
+    assert names == ["1.png", f"{below}/1.png", "1-2.png", "1-3.png", "ü�.png"]

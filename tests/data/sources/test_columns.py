@@ -16,6 +16,7 @@ from vacuous import nonempty
 
 from convnext.data.image_set import ImageSet, read_images, read_split, read_train_val
 from convnext.data.shards.pack import pack_shards
+from convnext.data.shards.write import count_images
 from convnext.data.sources.inputs import expand
 from convnext.errors import ImageError, InputError
 
@@ -116,7 +117,7 @@ def test_tables_that_hold_the_images(form: str, folder: Path, tmp_path: Path) ->
         assert len({*train.shuffled(0)}) == len(train) == 12
         shards, failures = pack_shards(str(tmp_path), tmp_path / "shards", shard_bytes=10**6)
         assert not failures
-        assert sum(len(shard.names) for shard in shards) == 18
+        assert count_images(shards) == 18
         assert contents(read_split(tmp_path / "shards", "val")) == contents(val)
     else:
         one = tmp_path / "data" / "train-00000-of-00001.parquet"
@@ -181,7 +182,7 @@ def test_label_maps_are_no_images_to_pretrain_on(tmp_path: Path, folder: Path) -
         assert len(read_images(root)) == len(rows)
         assert len(list(expand([str(root)]))) == len(rows)
         shards, _ = pack_shards(str(root), tmp_path / f"{root.name}-shards", shard_bytes=10**6, labels=False)
-        assert sum(len(shard.names) for shard in shards) == len(rows)
+        assert count_images(shards) == len(rows)
 
 
 def test_files_of_annotations_name_images_to_pretrain_on(tmp_path: Path) -> None:

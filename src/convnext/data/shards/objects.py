@@ -66,8 +66,7 @@ def _image(file: Path, key: str, said: dict[str, Any], labels: dict[str, int], f
     for at, row in enumerate(said["annotations"], start=1):
         name = f"{key}, object {at}"
         read = read_annotation(row, name, labels[row["category"]], width, height, faults)
-        if isinstance(read, Annotation):
-            annotations.append(read)
-        else:
+        if not isinstance(read, Annotation):
             raise ValueError(f"{name}: {read}")
+        annotations.append(read)
     return AnnotatedImage(id, file, key, width, height, tuple(annotations), left_out)

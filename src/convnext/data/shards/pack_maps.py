@@ -20,6 +20,7 @@ from convnext.data.shards.write import (
     Sample,
     Shard,
     folder_of,
+    indexed_text,
     like_an_image,
     new_folder,
     pack_parts,
@@ -68,7 +69,7 @@ def pack_maps(
         numbers = whole.numbers(image)
         check_sizes(image, upright_size(content, name=str(image.file)), numbers, kind=LABEL_KIND)
         beside = {MAP_SUFFIX: _as_png(image, numbers, meaning.void)}
-        return Sample(packed_as[place], image.file.suffix, content, beside, (), {"key": image.key}, place)
+        return Sample(packed_as[place], image.file.suffix, content, beside, (), {"key": indexed_text(image.key)}, place)
 
     with progress("packing", len(whole)) as done:
         shards, failures = pack_parts(out, names, read, names=parts, seed=seed, shard_bytes=shard_bytes, done=done)

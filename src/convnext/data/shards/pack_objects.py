@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from convnext.data.shards.write import (
     Sample,
     Shard,
     folder_of,
+    indexed_text,
     like_an_image,
     new_folder,
     pack_parts,
@@ -55,7 +55,7 @@ def pack_objects(
         image = whole.images[place]
         content = like_an_image(read_bytes(image.file), image.file)
         said = json.dumps(_as_coco(image, packed_as[place], parts[names[place]]))
-        target = {"key": image.key, "objects": said}
+        target = {"key": indexed_text(image.key), "objects": said}
         return Sample(packed_as[place], image.file.suffix, content, {".json": said.encode()}, (), target, place)
 
     with progress("packing", len(whole)) as done:
@@ -103,15 +103,9 @@ def _row(each: Annotation, data: DetectionSet) -> dict[str, Any]:
     row = {
         "category": data.classes[each.label],
         "category_id": data.category_ids[each.label],
-        "bbox": [x0, y0, _length(x0, x1), _length(y0, y1)],
+        # Added to x0, the difference is x1 to the last bit: every edge is such a sum, rounded, or a whole number.
+        "bbox": [x0, y0, x1 - x0, y1 - y0],
         "area": each.area,
         "iscrowd": int(each.crowd),
     }
     return row if each.outline is None else {**row, "segmentation": each.outline}
-
-
-def _length(first: float, last: float) -> float:
-    """The length that added to `first` is `last`, to the last bit where there is one: a difference may be rounded."""
-    length = last - first
-    near = (length, math.nextafter(length, math.inf), math.nextafter(length, -math.inf))
-    return next((each for each in near if first + each == last), length)
