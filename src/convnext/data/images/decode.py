@@ -20,6 +20,7 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from convnext.data.images.costly import reason_to_refuse, refuse_large_tiles
+from convnext.data.images.undecoded import what_it_is
 from convnext.errors import ImageError, InputError
 from convnext.printing import without_password
 from convnext.storage.cache import is_address
@@ -55,25 +56,6 @@ MAX_BYTES = 2**31
 WHITE = 65535
 """The value of 16-bit images that is white, unless they are said to hold fewer bits."""
 
-_STARTS = {
-    b"\xff\xd8\xff": "JPEG",
-    b"\x89PNG": "PNG",
-    b"GIF8": "GIF",
-    b"II*\x00": "TIFF",
-    b"MM\x00*": "TIFF",
-    b"RIFF": "WebP",
-    b"BM": "BMP",
-}
-_OTHERS = {
-    b"%!PS": "EPS",
-    b"\x00\x00\x01\x00": "ICO",
-    b"8BPS": "PSD",
-    b"DDS ": "DDS",
-    b"SIMPLE": "FITS",
-    b"icns": "ICNS",
-    b"\x76\x2f\x31\x01": "OpenEXR",
-}
-"""First bytes of formats that are not read; Pillow's parsers of these formats are never started."""
 _HANDED_OVER = ("/dev/stdin", "/dev/fd/", "/proc/self/fd/")
 """Beginnings of the paths that a shell gives for `<(command)`: pipes, and yet read."""
 _STRIP = 2**22
@@ -274,7 +256,7 @@ def _decode(file: BinaryIO, reduction: int, upright: bool) -> Image.Image:
             _check_size(size)
         raise ImageError("too large to be decoded") from None  # a frame or tile larger than the image
     except UnidentifiedImageError:
-        raise ImageError(_what_it_is(file)) from None
+        raise ImageError(what_it_is(file)) from None
     except Exception as error:  # decoders raise nearly anything on damaged files: SyntaxError, struct.error, EOFError…
         reason = (str(error) or type(error).__name__).splitlines()[0]
         kind = "truncated" if "truncated" in reason.lower() else "damaged or unsupported"
@@ -367,30 +349,6 @@ def _header_size(file: BinaryIO) -> tuple[int, int] | None:
             return None
         finally:
             Image.MAX_IMAGE_PIXELS = limit
-
-
-def _what_it_is(file: BinaryIO) -> str:
-    file.seek(0)
-    head = file.read(1024)
-    if not head:
-        return "zero bytes"
-    for start, kind in _OTHERS.items():
-        if head.startswith(start):
-            return f"{kind} files are not read; convert it to PNG or JPEG"
-    for start, kind in _STARTS.items():
-        if head.startswith(start):
-            return f"truncated or damaged image (begins like {kind})"
-    if head[4:8] == b"ftyp" and head[8:12] in (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1"):
-        return "a HEIC image, which is read where pillow-heif is installed: pip install 'convnext[heic]'"
-    text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    if text.startswith((b"<!doctype html", b"<html")):
-        return "not an image (looks like HTML)"
-    if text.startswith(b"%pdf"):
-        return "not an image (looks like PDF)"
-    printable = (
-        head.decode("utf-8", errors="ignore").replace("\n", "").replace("\r", "").replace("\t", "").isprintable()
-    )
-    return "not an image (looks like text)" if printable and b"\0" not in head else "not an image in a known format"
 
 
 _PILLOW = re.compile(r"PIL\.")
