@@ -22,7 +22,7 @@ def _options(command: Parser) -> None:
         "--task",
         choices=tuple(PACKERS),
         default="classify",
-        help="pack classes, the boxes and outlines of objects, or label maps [classify]",
+        help="pack classes, the boxes and outlines of objects, or label maps",
     )
     command.add_argument(
         "--no-labels", action="store_true", help="any folder of images, flat or nested, to pre-train on"
