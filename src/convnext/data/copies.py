@@ -81,8 +81,8 @@ def _digests(files: Sequence[str], most: int | None, end: float) -> dict[str, by
         except OSError:
             with suppress(ImageError):
                 if (inside := read_member(file)) is not None:
-                    end = inside if most is None else inside[-most:]
-                    return blake2b(end, digest_size=16, key=len(inside).to_bytes(8, "big")).digest()
+                    last = inside if most is None else inside[-most:]
+                    return blake2b(last, digest_size=16, key=len(inside).to_bytes(8, "big")).digest()
             return b""
 
     found: dict[str, bytes] = {}

@@ -1,4 +1,4 @@
-"""Words for files that cannot be decoded, by its first bytes."""
+"""Words for files that cannot be decoded, by their first bytes."""
 
 from __future__ import annotations
 

@@ -3,8 +3,9 @@
 A folder of shards holds tar files as WebDataset has them (members that share a name up to its first dot are one
 sample: an image, and `.cls` with its class, `.json` with its objects or `.seg.png`, its label map), and an index:
 `shards.json` (classes, files) and `shards.parquet` (where each image lies). By the index any image is read by itself,
-so resuming and workers are those of plain files. `pack.py` writes them; those with objects or label maps, `targets.py`.
-The folder may be behind http or https: then each shard is fetched a little before it is needed.
+so resuming and workers are those of plain files. `pack.py` writes them; those with objects or label maps,
+`pack_objects.py` and `pack_maps.py`. The folder may be behind http or https: then each shard is fetched a little before
+it is needed.
 """
 
 from __future__ import annotations
