@@ -69,9 +69,9 @@ def test_two_runs_beside_each_other(runs: Path, capsys: pytest.CaptureFixture) -
     pair = [str(runs / "ended"), str(runs / "more" / "stopped")]
     assert cli.main(["compare", *pair, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert found["options"]["mixup"] == [0.0, 0.3]
+    assert found["options"]["mixup"] == [0.2, 0.3]
     assert "model" not in found["options"]
     assert found["metrics"]["top1"][0] == json.loads((runs / "ended" / "result.json").read_text())["top1"]
     assert cli.main(["compare", *pair]) == 0
-    assert any(line.split() == ["mixup", "0", "0.3"] for line in capsys.readouterr().out.splitlines())
+    assert any(line.split() == ["mixup", "0.2", "0.3"] for line in capsys.readouterr().out.splitlines())
     assert "is not a run" in fails(capsys, "compare", runs / "ended", runs / "other")
