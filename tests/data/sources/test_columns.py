@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +127,19 @@ def test_tables_that_hold_the_images(form: str, folder: Path, tmp_path: Path) ->
         named = list(expand([str(one)]))
         assert [name for name, _ in named] == data.sources
         assert [image.read() for _, image in named] == [data.content(i) for i in range(len(data))]
+
+
+def test_threads_read_a_table_side_by_side(tmp_path: Path) -> None:
+    """As packing does; before, it ended the process."""
+    rng = np.random.default_rng(0)
+    cells = [bytes([number]) * int(rng.integers(2_000, 60_000)) for number in range(200)]
+    parquet.write_table(pyarrow.table({"image": cells}), tmp_path / "t.parquet", row_group_size=5)
+    members = read_images(tmp_path / "t.parquet").members
+    assert members is not None
+    order = rng.integers(0, 200, 1_000).tolist()
+    with ThreadPoolExecutor(8) as pool:
+        for number, content in nonempty(zip(order, pool.map(members.read, order), strict=True)):
+            assert content == cells[number]
 
 
 def test_a_cell_without_an_image_is_unreadable(folder: Path, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -217,9 +218,13 @@ def _schema(path: Path) -> Any:
         return _open_parquet(str(path)).schema_arrow
 
 
+_reading = threading.Lock()
+"""Two threads that read from one open Parquet file at once end the process."""
+
+
 @lru_cache(maxsize=GROUPS_KEPT)
 def _group(path: str, column: str, group: int) -> Any:
-    with _arrow_errors(Path(path)):
+    with _arrow_errors(Path(path)), _reading:
         if path.endswith(".arrow"):
             return _kept_arrow(path)[group].column(column)
         return _kept_parquet(path).read_row_group(group, columns=[column]).column(column).combine_chunks()
