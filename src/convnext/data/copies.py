@@ -79,7 +79,7 @@ def _digests(files: Sequence[str], most: int | None, end: float) -> dict[str, by
                 opened.seek(0 if most is None else max(0, size - most))
                 return blake2b(opened.read(), digest_size=16, key=size.to_bytes(8, "big")).digest()
         except OSError:
-            with suppress(ImageError):
+            with suppress(ImageError):  # reading it for training names it
                 if (inside := read_member(file)) is not None:
                     last = inside if most is None else inside[-most:]
                     return blake2b(last, digest_size=16, key=len(inside).to_bytes(8, "big")).digest()

@@ -67,10 +67,7 @@ def divide_images(
     `parts` are the `training_parts`, or where a division is asked for the `parts_to_divide`; `classes` is for one by
     shares of the classes. Either side may be left without images.
     """
-    names, whole = in_one(parts)
-    left_out: list[str] = []
-    if exclude is not None:
-        names, whole, left_out = leave_out(data, names, whole, exclude)
+    names, whole, left_out = listed_images(data, parts, exclude)
     keys = [image.key for image in whole.images]
     divided = names
     settled: HoldOut | None = None
@@ -112,23 +109,24 @@ def measured_images(
     data: str, parts: Mapping[str, Part], split: Split | None, origin: Origin | None, exclude: ExcludeList | None = None
 ) -> tuple[Part, str]:
     """Join the `parts_to_read` of a data set, and choose the images to measure; with the name of the split."""
-    names, whole = in_one(parts)
-    if exclude is not None:
-        names, whole, _ = leave_out(data, names, whole, exclude)
+    names, whole, _ = listed_images(data, parts, exclude)
     keys, content = [image.key for image in whole.images], partial(_file_of, whole.images)
     chosen, name = choose_measured(data, names, keys, None, split=split, origin=origin, content=content)
     return whole.take(chosen), name
 
 
-def in_one(parts: Mapping[str, Part]) -> tuple[list[str], Part]:
-    """The images of all parts, and of each the name of its part."""
+def listed_images(
+    data: str, parts: Mapping[str, Part], exclude: ExcludeList | None
+) -> tuple[list[str], Part, list[str]]:
+    """The images of all parts, without those that an exclude list names.
+
+    Returns the name of each image's part, the images, and digests of those that were left out.
+    """
     names = [name for name, part in parts.items() for _ in part.images]
     first, *others = parts.values()
-    return names, first.joined(others) if others else first
-
-
-def leave_out(data: str, names: list[str], whole: Part, exclude: ExcludeList) -> tuple[list[str], Part, list[str]]:
-    """Names and images that an exclude list leaves, and digests of the images that it left out."""
+    whole = first.joined(others) if others else first
+    if exclude is None:
+        return names, whole, []
     kept = exclude.kept(data, [(source, member_name(source) or source) for source in whole.sources])
     known = set(kept)
     gone = [image for place, image in enumerate(whole.images) if place not in known]

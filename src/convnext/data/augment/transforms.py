@@ -164,8 +164,8 @@ def train_transform(
         hflip=0.0,
         vflip=0.0,
         auto_augment=rand_augment,
-        # None, which timm's types leave out: of 0 it would be a step that does nothing, slowly.
-        color_jitter=color_jitter or None,  # type: ignore[arg-type]
+        # Of 0 it would be a step that does nothing, slowly.
+        color_jitter=color_jitter or None,  # type: ignore[arg-type]  # timm takes None, which its types leave out
         interpolation=preprocessing.interpolation,
         mean=preprocessing.mean,
         std=preprocessing.std,

@@ -345,7 +345,7 @@ def _header_size(file: BinaryIO) -> tuple[int, int] | None:
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
             return Image.open(file, formats=_FORMATS).size
-        except Exception:
+        except Exception:  # damaged beyond the size, which raises nearly anything
             return None
         finally:
             Image.MAX_IMAGE_PIXELS = limit

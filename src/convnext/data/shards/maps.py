@@ -40,7 +40,7 @@ class MapMeaning(NamedTuple):
     void: int | None = None
 
     def said(self) -> dict[str, Any]:
-        """As the index has it."""
+        """The meaning as JSON values, for the index."""
         return {**self._asdict(), "rules": asdict(self.rules)}
 
     def table(self, classes: tuple[str, ...], given: LabelRules) -> tuple[tuple[str, ...], np.ndarray]:

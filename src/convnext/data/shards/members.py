@@ -31,7 +31,7 @@ def member_name(path: str | PurePath) -> str | None:
 
 
 def find_member(path: str | Path) -> MemberPlace | None:
-    """Where the file lies; None for a path that leads into no shard, and for names that its index does not have.
+    """The tar file and the bytes of a file in it; None for a path that leads into no shard or is not in its index.
 
     `InputError` for an index that cannot be read.
     """

@@ -12,7 +12,7 @@ from PIL import Image
 
 from convnext.data.exclude import read_exclude
 from convnext.data.images.decode import read_bytes, upright_size
-from convnext.data.parts import in_one, leave_out
+from convnext.data.parts import listed_images
 from convnext.data.shards.maps import MapMeaning
 from convnext.data.shards.pack_objects import log_faults
 from convnext.data.shards.read import MAP_SUFFIX
@@ -56,9 +56,7 @@ def pack_maps(
     rules = LabelRules(ignore_index=0) if name in segmentation.DETECTION_FORMATS else LabelRules()
     parts, faults = segmentation.read_label_maps(data, rules, form=form)
     log_faults(data, faults)
-    names, whole = in_one(parts)
-    if (listed := read_exclude(exclude)) is not None:
-        names, whole, _ = leave_out(data, names, whole, listed)
+    names, whole, _ = listed_images(data, parts, read_exclude(exclude))
     new_folder(out, shard_bytes)
     packed_as = unique_names(whole.sources, folder_of(data))
     meaning = _meaning(data, name, found, whole)

@@ -9,7 +9,7 @@ from typing import Any
 
 from convnext.data.exclude import read_exclude
 from convnext.data.images.decode import read_bytes
-from convnext.data.parts import in_one, leave_out
+from convnext.data.parts import listed_images
 from convnext.data.problems import Problems
 from convnext.data.shards.write import (
     Sample,
@@ -45,9 +45,7 @@ def pack_objects(
     refuse_packed(data)
     parts, faults = _read(data, form)
     log_faults(data, faults)
-    names, whole = in_one(parts)
-    if (listed := read_exclude(exclude)) is not None:
-        names, whole, _ = leave_out(data, names, whole, listed)
+    names, whole, _ = listed_images(data, parts, read_exclude(exclude))
     new_folder(out, shard_bytes)
     packed_as = unique_names(whole.sources, folder_of(data))
 

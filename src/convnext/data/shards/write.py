@@ -184,15 +184,9 @@ def _write_shard(shard: Shard, samples: Iterator[Sample], limit: int) -> None:
             suffix = next((own for start, own in _STARTS.items() if sample.content.startswith(start)), suffix)
             offset = _add(tar, key + suffix, sample.content)
             places = {end: (_add(tar, key + end, own), len(own)) for end, own in sample.beside.items()}
-            where = (
-                offset,
-                len(sample.content),
-                sample.labels,
-                sample.target,
-                places.get(MAP_SUFFIX, (0, 0)),
-                sample.place,
-            )
-            shard.rows.append(Row(indexed_text(sample.name), *where))
+            name, map = indexed_text(sample.name), places.get(MAP_SUFFIX, (0, 0))
+            row = Row(name, offset, len(sample.content), sample.labels, sample.target, map, sample.place)
+            shard.rows.append(row)
 
 
 def _add(tar: tarfile.TarFile, name: str, content: bytes) -> int:

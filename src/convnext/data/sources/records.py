@@ -61,7 +61,7 @@ class Member(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Where it lies."""
+        """The image's place in the data, by which errors name it."""
         return self.record.source
 
     def read(self) -> bytes:
