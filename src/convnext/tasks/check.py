@@ -76,6 +76,7 @@ def check(
     out: str | Path | None = None,
     workers: int | None = None,
     labels: LabelSearch | None = None,
+    source: str | None = None,
     **options: Any,
 ) -> DataCheck:
     """Look at every image of a data set, and find what is wrong with it. Nothing is changed or deleted.
@@ -86,6 +87,7 @@ def check(
         out: a folder for `index.html`, `problems.csv`, `exclude.csv` and `check.json`.
         workers: processes that read images; without, one for each core.
         labels: finds labels that may be wrong; without, they are not looked for.
+        source: a run or weight file by whose rules labels are read, such as a segmenter's ignored number.
         options: of the task's training, such as `format` or `val_fraction`.
 
     Raises:
@@ -95,7 +97,8 @@ def check(
     how = {} if workers is None else {"workers": workers}
     given = {**options, **how, "data": str(data)}
     config = chosen.config().override(given)
-    found = check_config(chosen, config, workers, [] if labels is None else labels(chosen, given))
+    suspected = [] if labels is None else labels(chosen, given)
+    found = check_config(chosen, config, workers, suspected, source)
     if out is not None:
         write_check(found, Path(out))
     return found
@@ -109,12 +112,16 @@ def guess_task(data: str) -> TaskDefinition:
 
 
 def check_config(
-    task: TaskDefinition, config: TrainConfig, workers: int | None = None, suspected: Sequence[Problem] = ()
+    task: TaskDefinition,
+    config: TrainConfig,
+    workers: int | None = None,
+    suspected: Sequence[Problem] = (),
+    source: str | None = None,
 ) -> DataCheck:
     """`check` of the data that a config names; `suspected` are labels that may be wrong, whose paths are files."""
     cores = len(usable_cores())
     processes = (cores if cores > 1 else 0) if workers is None else workers
-    checked = task.checked_data(config)
+    checked = task.checked_data(config, source)
     relative = _relative_to(config.data)
     how: dict[str, Any] = {"workers": processes, "white": config.white}
     total = sum(map(len, checked.parts))

@@ -82,8 +82,11 @@ class TaskDefinition(ABC):
         """Whether data are of a form that this task alone trains on, or this one before others."""
         return False
 
-    def checked_data(self, config: Any) -> CheckedData:
-        """All parts of a data set, for `convnext check`. `InputError` for what training would refuse."""
+    def checked_data(self, config: Any, source: str | None = None) -> CheckedData:
+        """All parts of a data set, for `convnext check`. `InputError` for what training would refuse.
+
+        `source` are weights that know what the labels mean, where the config does not say it.
+        """
         raise InputError(f"`convnext {self.command}` has no --check")
 
     def wrong_labels(self, config: Any, source: str | None, cross_fit: Callable[..., Any]) -> Sequence[Problem]:

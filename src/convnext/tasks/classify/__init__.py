@@ -79,7 +79,7 @@ class Classify(TaskDefinition):
         except InputError:
             return False
 
-    def checked_data(self, config: ClassifyConfig) -> CheckedData:
+    def checked_data(self, config: ClassifyConfig, source: str | None = None) -> CheckedData:
         from convnext.tasks.classify.check import checked_images
 
         return checked_images(config)

@@ -62,7 +62,7 @@ class Depth(TaskDefinition):
 
         return all((Path(data) / name).is_dir() for name in ("images", DEPTH_FOLDER))
 
-    def checked_data(self, config: DepthConfig) -> CheckedData:
+    def checked_data(self, config: DepthConfig, source: str | None = None) -> CheckedData:
         from convnext.tasks.depth.check import checked_depths
 
         return checked_depths(config)

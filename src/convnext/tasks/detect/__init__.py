@@ -76,7 +76,7 @@ class Detect(TaskDefinition):
 
         return any(form.find(Path(data)) for form in DETECTION_FORMATS.values())
 
-    def checked_data(self, config: DetectConfig) -> CheckedData:
+    def checked_data(self, config: DetectConfig, source: str | None = None) -> CheckedData:
         from convnext.tasks.detect.check import checked_objects
 
         return checked_objects(config)

@@ -79,10 +79,10 @@ class Segment(TaskDefinition):
 
         return Path(data).is_dir() and bool(find_map_shards(Path(data)) or find_map_layout(Path(data)))
 
-    def checked_data(self, config: SegmentConfig) -> CheckedData:
+    def checked_data(self, config: SegmentConfig, source: str | None = None) -> CheckedData:
         from convnext.tasks.segment.check import checked_label_maps
 
-        return checked_label_maps(config)
+        return checked_label_maps(config, source)
 
     def wrong_labels(
         self, config: SegmentConfig, source: str | None, cross_fit: Callable[..., Any]

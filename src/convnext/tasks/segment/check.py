@@ -7,13 +7,16 @@ from convnext.data.parts import divided_parts
 from convnext.data.sources.label_maps import examine_label_maps, missing_classes
 from convnext.data.sources.segmentation import read_label_maps
 from convnext.tasks.segment.config import SegmentConfig
+from convnext.tasks.segment.evaluate import label_rules_of_model
 from convnext.tasks.segment.read import classes_shown, rules_of
 from convnext.tasks.splitting import splitting_of
 
 
-def checked_label_maps(config: SegmentConfig) -> CheckedData:
-    """All parts of a data set; every label map is read. `InputError` for what training would refuse."""
-    read = read_label_maps(config.data, rules_of(config), form=config.format)
+def checked_label_maps(config: SegmentConfig, source: str | None = None) -> CheckedData:
+    """All parts of a data set, each label map read by the config's rules, or by those of the segmenter at `source`.
+    `InputError` for what training would refuse."""
+    rules = rules_of(config) if source is None else label_rules_of_model(source)
+    read = read_label_maps(config.data, rules, form=config.format)
     sets = divided_parts(config.data, read.parts, *splitting_of(config), classes=classes_shown)
     usable = {name: examine_label_maps(data, read.faults) for name, data in sets.items()}
     lacking = missing_classes(usable["train"])

@@ -60,7 +60,7 @@ class Fcmae(TaskDefinition):
     def recognises(self, data: str) -> bool:
         return True  # any images
 
-    def checked_data(self, config: PretrainConfig) -> CheckedData:
+    def checked_data(self, config: PretrainConfig, source: str | None = None) -> CheckedData:
         from convnext.data.check.part import CheckedData, lines_of_images, part_of_images
         from convnext.data.problems import Problems
 
