@@ -44,6 +44,7 @@ test-oldest: setup ## the core tests with the oldest supported releases
 	OMP_NUM_THREADS=1 .venv-oldest/bin/python -m pytest -q -n auto --dist loadfile tests/nn tests/native tests/models tests/weights tests/data tests/train
 
 mutants: setup ## 160 small faults put into the code, one at a time: which do the tests nearest to them find; goes on where it stopped
+	test -f runs/covering.json || OMP_NUM_THREADS=1 $(BIN)/python benchmarks/covering.py --jobs "$$(nproc)"
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/mutants.py --jobs "$$(nproc)"
 
 fuzz: setup ## files damaged and made up, 1,000 of each kind, and 100,000 bodies of requests

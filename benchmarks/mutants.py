@@ -1,12 +1,13 @@
 """Put one small fault at a time into the package, and see whether the tests nearest to it fail.
 
     python benchmarks/mutants.py [--part inference data …] [--count 20] [--seconds 90] [--seed 0] [--jobs 1] [--again]
-        [--out runs/mutants.jsonl] [--json FILE]
+        [--out runs/mutants.jsonl] [--covering runs/covering.json] [--json FILE]
 
 A mutant is one change on a random line of a part: another comparison, operator, number or truth, a condition turned
 round, a lost return value, a lost or exchanged argument. Messages, annotations and docstrings stay as they are. The
-package is copied for each, and the tests run on the copy: first those of the changed file by name, then the quick ones
-of its part, those that import it, those of its folder and its part, up to the first that fails. A mutant survives whose
+package is copied for each, and the tests run on the copy, up to the first that fails: the quickest that run the line,
+where `covering.py` has found them, then those of the changed file by name, the quick ones of its part, those that
+import it, those of its folder and its part. A mutant survives whose
 tests pass, or take more than so many seconds of a processor. What is done stands in a file, a line a mutant, and is not
 done again: a run that was stopped goes on, and a larger --count adds to it. --again tries the survivors again, after
 tests were added; the table then says how many survived at first. At the end the tests that failed run without a mutant:
@@ -38,6 +39,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import psutil
+from covering import Covering, read_covering
 from timing import write_result
 
 ROOT = Path(__file__).parents[1]
@@ -254,7 +256,9 @@ def run_tests(tests: Sequence[str], source: Path, seconds: float | None) -> tupl
     """Exit status of the tests, None out of time, and the test that failed, of a package in a folder."""
     with tempfile.TemporaryDirectory() as place:
         command = [sys.executable, "-m", "pytest", "-x", "-q", "--tb=no", "--no-header", "--show-capture=no"]
-        command += [f"--basetemp={place}/tests", *tests]
+        names = Path(place) / "names"
+        names.write_text("\n".join(tests))
+        command += [f"--basetemp={place}/tests", f"@{names}"]
         with open(f"{place}/said", "w+") as said:
             environment = {**os.environ, "PYTHONPATH": str(source), "PYTHONDONTWRITEBYTECODE": "1"}
             process = subprocess.Popen(
@@ -273,14 +277,15 @@ def run_tests(tests: Sequence[str], source: Path, seconds: float | None) -> tupl
     return status, failed[1] if failed else ""
 
 
-def try_mutant(part: str, mutant: Mutant, seconds: float) -> Outcome:
-    """Run the tests near a mutant on a copy of the package."""
+def try_mutant(part: str, mutant: Mutant, seconds: float, covering: Covering | None) -> Outcome:
+    """Run the tests of a mutant's line, and those near it, on a copy of the package."""
     with tempfile.TemporaryDirectory() as place:
         package = Path(place) / "convnext"
         shutil.copytree(PACKAGE, package, ignore=shutil.ignore_patterns("__pycache__"))
         path = package / mutant.file
         path.write_text(mutant.applied(path.read_text()))
-        status, failed = run_tests(tests_near(mutant.file, part), Path(place), seconds)
+        running = [] if covering is None else covering.running(mutant.file, mutant.line, seconds)
+        status, failed = run_tests([*running, *tests_near(mutant.file, part)], Path(place), seconds)
     # 5: there are no tests
     return Outcome(part, mutant, status not in (0, 5, None), OUT_OF_TIME if status is None else failed)
 
@@ -303,6 +308,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=1, help="mutants tried side by side")
     parser.add_argument("--again", action="store_true", help="try survivors again")
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "mutants.jsonl")
+    parser.add_argument("--covering", type=Path, default=ROOT / "runs" / "covering.json", help="tests of each line")
     parser.add_argument("--json", type=Path, help="write the table there")
     args = parser.parse_args()
     args.out.parent.mkdir(parents=True, exist_ok=True)
@@ -311,10 +317,11 @@ def main() -> None:
 
     wanted = [(part, mutant) for part in args.part for mutant in chosen(part, args.count, args.seed)]
     known = {(each.part, each.mutant): each for each in stored(args.out)}
+    covering = read_covering(args.covering)
     waiting = [key for key in wanted if key not in known or (args.again and not known[key].killed)]
 
     def tried(key: tuple[str, Mutant]) -> Outcome | None:
-        outcome = None if stopped.is_set() else try_mutant(*key, args.seconds)
+        outcome = None if stopped.is_set() else try_mutant(*key, args.seconds, covering)
         return None if stopped.is_set() else outcome
 
     with open(args.out, "a") as file, ThreadPoolExecutor(args.jobs) as pool:

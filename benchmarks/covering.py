@@ -1,0 +1,150 @@
+"""Find which tests run each line of the package, for `mutants.py`.
+
+    python benchmarks/covering.py [--jobs 2] [--out runs/covering.json] [TESTS ...]
+
+The suite runs once under coverage.py, which knows the test at work. Of a line that many tests run, the quickest are
+kept. Lines that run when a module is imported are no test's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from collections import defaultdict
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, NamedTuple
+
+ROOT = Path(__file__).parents[1]
+PACKAGE, TESTS = ROOT / "src" / "convnext", ROOT / "tests"
+KEPT = 40
+"""Tests of a line that are kept."""
+
+
+class Times:
+    """A plugin of pytest that writes how long each test that passed took: `[preparation, test]`, in seconds."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.seconds: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
+        self.failed: set[str] = set()
+
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        if report.when != "teardown":
+            self.seconds[report.nodeid][report.when == "call"] += report.duration
+        if not report.passed:
+            self.failed.add(report.nodeid)
+
+    def pytest_sessionfinish(self) -> None:
+        passed = {test: both for test, both in self.seconds.items() if test not in self.failed}
+        self.path.write_text(json.dumps(passed))
+
+
+class Covering(NamedTuple):
+    """Tests of each line.
+
+    Args:
+        tests: fingerprint of the tests' files.
+        seconds: of each test: its preparation's and its own.
+        lines: by file of the package and line, in text: places among `seconds`.
+    """
+
+    tests: str
+    seconds: dict[str, list[float]]
+    lines: dict[str, dict[str, list[int]]]
+
+    def running(self, file: str, line: int, limit: float) -> list[str]:
+        """Tests that run a line, the quickest files first, of together at most `limit` seconds."""
+        names = list(self.seconds)
+        by_file: dict[str, list[str]] = defaultdict(list)
+        for place in self.lines.get(file, {}).get(str(line), ()):
+            by_file[names[place].partition("::")[0]].append(names[place])
+        prepared = self.preparation()
+        cost = {test: self.seconds[test][1] for own in by_file.values() for test in own}
+        found: list[str] = []
+        spent = 0.0
+        for path in sorted(by_file, key=lambda path: prepared[path] + min(cost[test] for test in by_file[path])):
+            spent += prepared[path]
+            for test in sorted(by_file[path], key=cost.__getitem__):
+                spent += cost[test]
+                if spent > limit:
+                    return found
+                found.append(test)
+        return found
+
+    def preparation(self) -> dict[str, float]:
+        """Longest preparation of a test of each file: what its tests share falls to the first."""
+        longest: dict[str, float] = defaultdict(float)
+        for test, (before, _) in self.seconds.items():
+            path = test.partition("::")[0]
+            longest[path] = max(longest[path], before)
+        return longest
+
+
+def fingerprint() -> str:
+    """Digest of the tests' files: a covering of others is of no use."""
+    digest = sha256()
+    for path in sorted(TESTS.rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def read_covering(path: Path) -> Covering | None:
+    """What was found before; None if there is nothing. Ends the program where it is of other tests."""
+    if not path.exists():
+        return None
+    found = Covering(**json.loads(path.read_text()))
+    if found.tests != fingerprint():
+        raise SystemExit(f"{path} is of other tests: remove it, or run benchmarks/covering.py again")
+    return found
+
+
+def lines_of(data: Path, seconds: dict[str, list[float]]) -> dict[str, dict[str, list[int]]]:
+    """The quickest tests of each line, of coverage.py's file."""
+    from coverage import CoverageData
+
+    measured = CoverageData(str(data))
+    measured.read()
+    place = {test: i for i, test in enumerate(seconds)}
+    found: dict[str, dict[str, list[int]]] = {}
+    for path in sorted(measured.measured_files()):
+        file = Path(path).relative_to(PACKAGE).as_posix()
+        own = found.setdefault(file, {})
+        for line, contexts in sorted(measured.contexts_by_lineno(path).items()):
+            tests = {context.rpartition("|")[0] for context in contexts} & seconds.keys()
+            if tests:
+                quickest = sorted(tests, key=lambda test: (sum(seconds[test]), test))[:KEPT]
+                own[str(line)] = [place[test] for test in quickest]
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("tests", nargs="*", help="files or folders of tests; without, all")
+    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--out", type=Path, default=ROOT / "runs" / "covering.json")
+    args = parser.parse_args()
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as place:
+        times = Path(place) / "times.json"
+        call = f"import sys, pytest; sys.path.insert(0, {str(Path(__file__).parent)!r}); from covering import Times; "
+        call += f"from pathlib import Path; sys.exit(pytest.main(sys.argv[1:], [Times(Path({str(times)!r}))]))"
+        data = Path(place) / "coverage"
+        settings = Path(place) / "settings"
+        settings.write_text(f"[run]\ndata_file = {data}\nsource = {PACKAGE}\n")
+        command = [sys.executable, "-c", call, "-q", "-n", str(args.jobs), "--dist", "loadfile", "--cov-context=test"]
+        command += ["--cov", f"--cov-config={settings}", "--cov-report=", "--tb=short", "--show-capture=no"]
+        status = subprocess.run([*command, *args.tests], cwd=ROOT, check=False).returncode
+        if status not in (0, 1):
+            raise SystemExit(status)
+        seconds = json.loads(times.read_text())
+        found = Covering(fingerprint(), seconds, lines_of(data, seconds))
+    args.out.write_text(json.dumps(found._asdict()))
+    print(f"{args.out}: {len(seconds):,} tests, {sum(map(len, found.lines.values())):,} lines that they run")
+
+
+if __name__ == "__main__":
+    main()
