@@ -1,4 +1,5 @@
-"""Time and memory of reading large annotations: YOLO's label files, and one COCO JSON, beside pycocotools.
+"""Time and memory of reading large annotations: YOLO's label files, and one COCO JSON, beside pycocotools; and of
+packing the second, and reading what is packed.
 
     python benchmarks/read_annotations.py [IMAGES]
 
@@ -16,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from PIL import Image
@@ -58,19 +60,26 @@ def ours(path: str) -> int:
     return sum(len(image.annotations) for part in read_annotated(path).parts.values() for image in part.images)
 
 
+def packing(path: str) -> int:
+    from convnext.data.shards.pack_objects import pack_objects
+
+    shards, _ = pack_objects(path, Path(f"{path}-packed"), shard_bytes=256 * 2**20)
+    return sum(len(shard.rows) for shard in shards) * OBJECTS
+
+
 def pycocotools(path: str) -> int:
     from pycocotools.coco import COCO
 
     return len(COCO(f"{path}/all.json").anns)
 
 
-def measured(read: Callable[[str], int], path: Path, out: multiprocessing.Queue) -> None:
-    """Put objects, seconds, and the most memory that the process took, in MB."""
+def measured(read: Callable[[str], int], path: Path) -> tuple[int, float, float]:
+    """Objects, seconds, and the most memory that the process took, in MB."""
     begin = time.perf_counter()
     count = read(str(path))
     seconds = time.perf_counter() - begin
     status = Path("/proc/self/status").read_text()
-    out.put((count, seconds, int(re.search(r"VmHWM:\s+(\d+)", status)[1]) / 1024))
+    return count, seconds, int(re.search(r"VmHWM:\s+(\d+)", status)[1]) / 1024
 
 
 def main() -> None:
@@ -84,13 +93,12 @@ def main() -> None:
             (f"{count:,} YOLO label files", ours, root / "yolo"),
             (f"COCO, {size:.0f} MB", ours, root / "coco"),
             (f"COCO, {size:.0f} MB, pycocotools", pycocotools, root / "coco"),
+            (f"packing COCO, {size:.0f} MB", packing, root / "coco"),
+            ("what is packed", ours, root / "coco-packed"),
         ):
-            out = spawn.Queue()
-            process = spawn.Process(target=measured, args=(read, path, out))
-            process.start()
-            objects, seconds, memory = out.get()
-            process.join()
-            print(f"{name:40} {objects:9,} objects {seconds:7.1f} s {memory:7.0f} MB")
+            with ProcessPoolExecutor(1, spawn) as own:
+                objects, seconds, memory = own.submit(measured, read, path).result()
+            print(f"{name:40} {objects:9,} read {seconds:7.1f} s {memory:7.0f} MB")
 
 
 if __name__ == "__main__":

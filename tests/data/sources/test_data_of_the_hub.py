@@ -14,6 +14,7 @@ from pyarrow import parquet
 from vacuous import nonempty
 
 from convnext import cli
+from convnext.data.division import Division
 from convnext.data.exclude import ExcludeList
 from convnext.data.image_set import ImageSet, read_images, read_train_val
 from convnext.data.sources.hub import _snapshot, fetched
@@ -121,6 +122,31 @@ def test_images_are_listed_and_left_out_by_their_paths_in_the_data_set(
     assert {path.split("/")[0] for path in listed} == {"train", "val"}  # never what is measured at the end
     left = read_images("hf:someone/colours", ExcludeList(Path("exclude.csv"), tuple(listed)))
     assert left.excluded == len(listed) > 0
+
+
+@pytest.mark.parametrize("publish", [publish_tables, publish_files])
+def test_it_is_packed_by_its_name(publish: Callable[[Hub, Path], None], hub: Hub, folder: Path, tmp_path: Path) -> None:
+    publish(hub, folder)
+    assert cli.main(["pack", "hf:someone/colours", "--out", str(tmp_path / "packed")]) == 0
+    for ours, theirs in nonempty(zip(parts_of(tmp_path / "packed"), parts_of(folder), strict=True)):
+        assert contents(ours) == contents(theirs)
+
+
+def test_groups_are_those_of_the_same_folder(hub: Hub, folder: Path) -> None:
+    table = ["file_name,patient"]
+    for path in sorted(folder.rglob("*.png")):
+        table.append(f"{path.relative_to(folder).as_posix()},{path.stem}")
+    (folder / "metadata.csv").write_text("\n".join(table))
+    publish_files(hub, folder)
+    files = hub.repositories["datasets/someone/colours"].files
+    files["metadata.csv"] = (folder / "metadata.csv").read_bytes()
+    division = Division(0.3, group_by="patient")
+    for ours, theirs in nonempty(zip(divided("hf:someone/colours", division), divided(folder, division), strict=True)):
+        assert contents(ours) == contents(theirs)
+
+
+def divided(data: str | Path, division: Division) -> list[ImageSet]:
+    return list(read_train_val(data, division=division)[:2])
 
 
 def test_other_data_are_as_they_are(folder: Path) -> None:

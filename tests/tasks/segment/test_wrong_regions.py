@@ -8,7 +8,7 @@ import torch
 
 from convnext.data.maps import WholeBatch
 from convnext.data.sources.label_maps import IGNORED
-from convnext.tasks.segment.wrong_regions import find_wrong_regions, pixel_answers, pixel_thresholds
+from convnext.tasks.segment.wrong_regions import find_wrong_regions, pixel_answers, pixel_habits
 
 SKY, ROAD, CAR = 0, 1, 2
 
@@ -41,8 +41,8 @@ def batches(*pairs: tuple[torch.Tensor, np.ndarray]) -> Iterator[WholeBatch]:
 
 
 def regions(*pairs: tuple[torch.Tensor, np.ndarray]) -> list:
-    thresholds = pixel_thresholds(pixel_answers(Knowing(), batches(*pairs)), 3)
-    return find_wrong_regions(Knowing(), batches(*pairs), thresholds)
+    habits = pixel_habits(pixel_answers(Knowing(), batches(*pairs)), 3)
+    return find_wrong_regions(Knowing(), batches(*pairs), habits)
 
 
 def test_label_maps_as_answered_have_no_fault() -> None:
@@ -81,3 +81,20 @@ def test_a_surer_answer_comes_first() -> None:
     found = regions(sound, (logits(truth(), 3.5), planted), sound, (logits(truth(), 6.0), planted))
     assert [region.image for region in found] == [3, 1]
     assert found[0].score > found[1].score
+
+
+def test_what_is_confused_everywhere_comes_last() -> None:
+    """A car answered as sky in every image is the segmenter's fault; road answered as car in one is the map's."""
+    confused, planted = truth(), truth()
+    confused[confused == CAR] = SKY
+    planted[70:76, 60:80] = CAR
+    found = regions(*[(logits(confused), truth())] * 3, (logits(np.where(planted == CAR, CAR, truth())), truth()))
+    assert [(region.image, region.label, region.suggested) for region in found[:1]] == [(3, ROAD, CAR)]
+    assert max(region.score for region in found[1:]) < 0.3 * found[0].score
+
+
+def test_habits_by_hand() -> None:
+    probabilities = np.array([[[0.8, 0.4, 0.1]], [[0.2, 0.6, 0.9]]])
+    habits = pixel_habits([(0, probabilities, np.array([[0, 0, 1]]), (1, 3))], 2)
+    np.testing.assert_allclose(habits.thresholds, [0.6, 0.9])
+    np.testing.assert_allclose(habits.answered, [[0.5, 0.5], [0, 1]])

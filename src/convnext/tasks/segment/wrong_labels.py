@@ -15,7 +15,7 @@ from convnext.printing import progress
 from convnext.tasks.load import load
 from convnext.tasks.segment.config import SegmentConfig
 from convnext.tasks.segment.evaluate import label_rules_of_model
-from convnext.tasks.segment.wrong_regions import WrongRegion, find_wrong_regions, pixel_answers, pixel_thresholds
+from convnext.tasks.segment.wrong_regions import WrongRegion, find_wrong_regions, pixel_answers, pixel_habits
 
 LEAST_REGION_SCORE = 0.2
 """Least score of what is shown: below, it is more often the segmenter that is wrong."""
@@ -54,8 +54,8 @@ def suspects(segmenter: Segmenter, data: SegmentationSet, name: str, workers: in
                 advance(1)
 
         sampled = counted(map_eval_loader(sample, segmenter.transform, **how))
-        thresholds = pixel_thresholds(pixel_answers(segmenter, sampled), len(segmenter.classes))
-        return find_wrong_regions(segmenter, counted(map_eval_loader(data, segmenter.transform, **how)), thresholds)
+        habits = pixel_habits(pixel_answers(segmenter, sampled), len(segmenter.classes))
+        return find_wrong_regions(segmenter, counted(map_eval_loader(data, segmenter.transform, **how)), habits)
 
 
 def problem_of_region(part: str, data: SegmentationSet, region: WrongRegion) -> Problem:

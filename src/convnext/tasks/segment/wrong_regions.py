@@ -3,7 +3,7 @@ with one other class.
 
 Confident learning (Northcutt, Jiang and Chuang 2021, arXiv 1911.00068) of pixels: each class has a threshold, its mean
 probability over the pixels that carry its label, and a pixel speaks against its label where another class reaches its
-own.
+own. A region counts by how seldom its label is answered so: what a segmenter confuses everywhere is its own fault.
 """
 
 from __future__ import annotations
@@ -46,23 +46,21 @@ class WrongRegion(NamedTuple):
     score: float
 
 
-def find_wrong_regions(
-    segmenter: Segmenter, batches: Iterable[WholeBatch], thresholds: np.ndarray
-) -> list[WrongRegion]:
+def find_wrong_regions(segmenter: Segmenter, batches: Iterable[WholeBatch], habits: Habits) -> list[WrongRegion]:
     """Regions that a segmenter's answers speak against, worst first.
 
     Args:
         segmenter: the model.
         batches: images with their label maps.
-        thresholds: of the classes (`pixel_thresholds`), perhaps of some of the images alone: they are means.
+        habits: of the segmenter (`pixel_habits`), perhaps on some of the images alone: they are means.
     """
     found = []
     for index, probabilities, truth, size in pixel_answers(segmenter, batches):
-        for label, suggested, pixels in confident_regions(probabilities, truth, thresholds):
+        for label, suggested, pixels in confident_regions(probabilities, truth, habits.thresholds):
             margin = float((probabilities[suggested] - probabilities[label])[pixels].mean())
             area = float(pixels.mean())
             # A region that is barely large enough is half as sure.
-            score = max(0.0, margin) * area / (area + LEAST_AREA)
+            score = max(0.0, margin) * area / (area + LEAST_AREA) * (1 - float(habits.answered[label, suggested]))
             found.append(WrongRegion(index, label, suggested, box_of(pixels, size), area, score))
     return sorted(found, key=lambda region: -region.score)
 
@@ -87,15 +85,28 @@ def labels_at(labels: Tensor, size: tuple[int, ...]) -> Tensor:
     return F.interpolate(labels[None, None].float(), size=size, mode="nearest-exact")[0, 0].int()
 
 
-def pixel_thresholds(answered: Iterable[PixelAnswer], classes: int) -> np.ndarray:
-    """Mean probability `[K]` of each class over the pixels that carry its label; infinite where none does."""
-    sums, counts = np.zeros(classes), np.zeros(classes)
-    for _, probabilities, truth, _ in answered:
-        own = truth[truth != IGNORED]
-        chosen = np.take_along_axis(probabilities[:, truth != IGNORED], own[None], axis=0)[0]
-        sums += np.bincount(own, chosen, minlength=classes)
-        counts += np.bincount(own, minlength=classes)
-    return np.where(counts > 0, sums / np.maximum(counts, 1), np.inf)
+class Habits(NamedTuple):
+    """How a segmenter answers pixels of K classes.
+
+    Args:
+        thresholds: `[K]`, mean probability of each class over the pixels that carry its label; infinite where none
+            does.
+        answered: `[K, K]`, share of each label's pixels (rows) that are answered as each class (columns).
+    """
+
+    thresholds: np.ndarray
+    answered: np.ndarray
+
+
+def pixel_habits(answers: Iterable[PixelAnswer], classes: int) -> Habits:
+    """Means over all pixels of the images that are answered about."""
+    sums, pairs = np.zeros(classes), np.zeros((classes, classes))
+    for _, probabilities, truth, _ in answers:
+        own, seen = truth[truth != IGNORED], probabilities[:, truth != IGNORED]
+        sums += np.bincount(own, np.take_along_axis(seen, own[None], axis=0)[0], minlength=classes)
+        pairs += np.bincount(own * classes + seen.argmax(0), minlength=classes**2).reshape(classes, classes)
+    counts = pairs.sum(1)
+    return Habits(np.where(counts > 0, sums / np.maximum(counts, 1), np.inf), pairs / np.maximum(counts, 1)[:, None])
 
 
 def confident_regions(
