@@ -59,8 +59,15 @@ def _run(args: argparse.Namespace) -> int:
         raise InputError(f"--workers must be at least 0, not {args.workers}")
     if not args.labels and (args.source is not None or args.recipe is not None):
         raise InputError("--with and --recipe are for --labels")
-    how = {"task": args.task, "out": args.out, "workers": args.workers, "source": args.source}
-    found = check(args.data, labels=_labels(args), **how, **options)
+    found = check(
+        args.data,
+        task=args.task,
+        out=args.out,
+        workers=args.workers,
+        labels=_labels(args),
+        source=args.source,
+        **options,
+    )
     status = print_check(found, as_one_object=args.json)
     if args.out is not None and not args.json:
         say(f"{args.out / 'index.html'} shows all; {args.out / 'exclude.csv'} lists what may be left out")
