@@ -260,7 +260,7 @@ def run_tests(tests: Sequence[str], source: Path, seconds: float | None) -> tupl
         names.write_text("\n".join(tests))
         command += [f"--basetemp={place}/tests", f"@{names}"]
         with open(f"{place}/said", "w+") as said:
-            environment = {**os.environ, "PYTHONPATH": str(source), "PYTHONDONTWRITEBYTECODE": "1"}
+            environment = {**os.environ, "PYTHONPATH": str(source)}
             process = subprocess.Popen(
                 command, cwd=ROOT, env=environment, stdout=said, stderr=subprocess.STDOUT, start_new_session=True
             )
@@ -281,7 +281,7 @@ def try_mutant(part: str, mutant: Mutant, seconds: float, covering: Covering | N
     """Run the tests of a mutant's line, and those near it, on a copy of the package."""
     with tempfile.TemporaryDirectory() as place:
         package = Path(place) / "convnext"
-        shutil.copytree(PACKAGE, package, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(PACKAGE, package)  # compiled files too: all but one are those of the copy
         path = package / mutant.file
         path.write_text(mutant.applied(path.read_text()))
         running = [] if covering is None else covering.running(mutant.file, mutant.line, seconds)
