@@ -16,6 +16,9 @@ from PIL import Image
 
 from convnext import cli
 
+PLACE = str(Path(__file__).parent / "started")
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [PLACE, os.environ.get("PYTHONPATH")]))
+
 LONGEST = (
     "test_export.py",
     "test_benchmark.py",

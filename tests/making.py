@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw
+from sitecustomize import BYTE
 
 from convnext import cli
 from convnext.runs.directory import Run
@@ -21,17 +22,19 @@ from convnext.runs.directory import Run
 COLOURS = {"blue": (30, 60, 220), "green": (40, 200, 60), "red": (220, 40, 30)}
 
 FAST = ["--image-size", "32", "--epochs", "2", "--batch-size", "8", "--workers", "0", "--muon-lr-scale", "none"]
+FAST += ["--model", BYTE]
 """Options that make a training run of `folder` take a second or two."""
 
 
-FAST_DETECT = ["--image-size", "64", "--test-size", "64", "--fpn-dim", "32", "--linear-dim", "64", "--mask-convs", "1"]
+FAST_DETECT = ["--image-size", "64", "--test-size", "64", "--fpn-dim", "16", "--linear-dim", "32", "--mask-convs", "1"]
+FAST_DETECT += ["--rois-per-image", "64", "--model", BYTE]
 FAST_DETECT += ["--epochs", "2", "--batch-size", "2", "--workers", "0", "--eval-every", "1"]
 FAST_DETECT += ["--muon-lr-scale", "none"]
 """The same for a detector of `make_objects`."""
 
 FAST_SEGMENT = ["--image-size", "48", "--short-side", "48", "--test-size", "48", "--fpn-dim", "32", "--aux-dim", "16"]
 FAST_SEGMENT += ["--epochs", "2", "--batch-size", "4", "--workers", "0", "--eval-every", "1"]
-FAST_SEGMENT += ["--muon-lr-scale", "none"]
+FAST_SEGMENT += ["--muon-lr-scale", "none", "--model", BYTE]
 """The same for a segmenter of `make_scenes`."""
 
 

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 from making import FAST_SEGMENT, make_depths, make_objects, make_scenes
+from sitecustomize import BYTE
 
 import convnext
 from convnext import cli
 
-SMALL = {"image_size": 32, "stem_patch": 2, "epochs": 1, "batch_size": 8, "workers": 0, "device": "cpu"}
+SMALL = {"model": BYTE, "image_size": 32, "stem_patch": 2, "epochs": 1, "batch_size": 8, "workers": 0, "device": "cpu"}
 
 
 def test_the_chain_from_python(colours: Path, tmp_path: Path) -> None:
@@ -33,7 +34,11 @@ def test_the_chain_from_python(colours: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("train", "make", "options"),
     [
-        ("train_detector", make_objects, {"image_size": 64, "test_size": 64, "fpn_dim": 32, "linear_dim": 32}),
+        (
+            "train_detector",
+            make_objects,
+            {"model": BYTE, "image_size": 64, "test_size": 64, "fpn_dim": 32, "linear_dim": 32},
+        ),
         ("train_segmenter", make_scenes, {"ignore_index": 9}),
         ("train_depth_estimator", make_depths, {}),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ import nbformat
 import pytest
 from jupyter_client.manager import KernelManager
 from nbclient import NotebookClient
+from sitecustomize import BYTE
 
 from convnext.runs.directory import Run
 
@@ -19,7 +21,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::R
 CELLS = [
     """
 import convnext
-options = {"image_size": 32, "epochs": 2, "batch_size": 8, "workers": 0}
+options = {"model": MODEL, "image_size": 32, "epochs": 2, "batch_size": 8, "workers": 0}
 result = convnext.train_classifier(DATA, out="run", **options)
 result.metrics
 """,
@@ -37,7 +39,8 @@ except convnext.InputError as error:
 
 def test_a_notebook_trains_measures_and_predicts(colours: Path, tmp_path: Path) -> None:
     image = next((colours / "val" / "red").iterdir())
-    cells = [cell.replace("DATA", repr(str(colours))).replace("IMAGE", repr(str(image))) for cell in CELLS]
+    values = {"DATA": str(colours), "IMAGE": str(image), "MODEL": BYTE}
+    cells = [re.sub("|".join(values), lambda found: repr(values[found[0]]), cell) for cell in CELLS]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
     NotebookClient(notebook, timeout=300, resources={"metadata": {"path": tmp_path}}).execute()
     outputs = [cell.outputs for cell in notebook.cells]
@@ -64,7 +67,8 @@ def kernel(tmp_path: Path) -> Iterator[tuple[KernelManager, Any]]:
 
 def test_a_cell_is_interrupted_and_goes_on(colours: Path, tmp_path: Path, kernel: tuple[KernelManager, Any]) -> None:
     manager, client = kernel
-    call = f"convnext.train_classifier({str(colours)!r}, out='run', image_size=32, batch_size=8, epochs=EPOCHS)"
+    options = f"out='run', model={BYTE!r}, image_size=32, batch_size=8, epochs=EPOCHS"
+    call = f"convnext.train_classifier({str(colours)!r}, {options})"
     cell = run_cell(client, "import convnext\n" + call.replace("EPOCHS", "500"))
     wait_for(lambda: Run(tmp_path / "run").can_resume())
     manager.interrupt_kernel()

@@ -30,7 +30,7 @@ def test_collapse_of_two_networks(
         assert cli.main([*command, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert [(row["source"], row["block"]) for row in found] == [
-        *((str(run), i) for i in range(1, 13)),
+        *((str(run), i) for i in range(1, 6)),
         *((str(bare), i) for i in range(1, 19)),
     ]
     assert all(0 <= row["distance"] <= 1 for row in found)
@@ -44,9 +44,9 @@ def test_selectivity_is_of_what_the_data_hold_out(run: Path, colours: Path, tmp_
     assert cli.main(command) == 0
     found = json.loads((tmp_path / "selectivity.json").read_text())
     assert found["images"] == 12
-    assert [len(index) for index in found["index"][str(run)]] == [40] * 2 + [80] * 2 + [160] * 6 + [320] * 2
+    assert [len(index) for index in found["index"][str(run)]] == [16, 32, 64, 64, 128]
     rows = rows_of(tmp_path / "selectivity.csv")
-    assert len(rows) == 12
+    assert len(rows) == 5
     assert all(float(row["q25"]) <= float(row["median"]) <= float(row["q75"]) for row in rows)
 
 
@@ -83,7 +83,7 @@ def test_a_segmenter_is_looked_into_too(trained_once: TrainedOnce, tmp_path: Pat
     for analysis in ("collapse", "activations", "attribute"):
         command = ["analyze", analysis, str(run), str(data / "images" / "val"), "--out", str(tmp_path / "out")]
         assert cli.main(command) == 0
-    assert len(rows_of(tmp_path / "out" / "collapse.csv")) == 12
+    assert len(rows_of(tmp_path / "out" / "collapse.csv")) == 5
 
 
 @pytest.mark.parametrize("analysis", ["collapse", "selectivity", "activations", "attribute"])
@@ -103,7 +103,7 @@ def test_networks_without_what_is_asked_for(
     said = fails(capsys, "analyze", "attribute", run, colours, "--out", tmp_path, "--label", "purple")
     assert "no class 'purple'" in said
     said = fails(capsys, "analyze", "activations", run, colours, "--out", tmp_path, "--block", "13")
-    assert "blocks 1 to 12, not 13" in said
+    assert "blocks 1 to 5, not 13" in said
     export(run, tmp_path / "x.onnx")
     said = fails(capsys, "analyze", "collapse", tmp_path / "x.onnx", colours, "--out", tmp_path)
     assert "is an export" in said

@@ -13,6 +13,7 @@ import transformers
 from huggingface_hub import ModelCard
 from making import FAST_DETECT, FAST_SEGMENT, copied, fails, make_depths, make_objects, make_scenes, names_in
 from PIL import Image
+from sitecustomize import BYTE
 from vacuous import nonempty
 
 import convnext
@@ -44,7 +45,7 @@ def test_the_folder_holds_weights_their_use_the_card_and_its_pictures(run: Path,
     for name in shown:
         assert (folders["hf"] / name).read_bytes() == (run / name).read_bytes()
     config = json.loads((folders["timm"] / "config.json").read_text())
-    assert (config["architecture"], config["label_names"]) == ("convnextv2_atto", ["blue", "green", "red"])
+    assert (config["architecture"], config["label_names"]) == (BYTE, ["blue", "green", "red"])
     assert read_meta(run)["calibration"]
     assert all(
         read_meta(folder)["calibration"] == read_meta(run)["calibration"] for folder in nonempty(folders.values())
@@ -72,7 +73,7 @@ def test_the_card_is_the_run_s_with_metadata_in_front(
     card, own = ModelCard.load(folders[layout] / "README.md"), ModelCard.load(run / "README.md")
     assert card.text == own.text
     assert card.data.to_dict() == {**own.data.to_dict(), "library_name": library}
-    assert card.data.tags == ["convnext", "convnextv2_atto"]
+    assert card.data.tags == ["convnext", BYTE]
 
 
 def test_the_same_run_gives_the_same_bytes(run: Path, folders: dict[str, Path], tmp_path: Path) -> None:

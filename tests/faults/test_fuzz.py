@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 from making import FAST, change_column, make_folder, make_objects, make_scenes
 from PIL import Image
 from safetensors.torch import save_file
+from sitecustomize import BYTE
 
 import convnext
 from convnext import cli
@@ -120,7 +121,7 @@ def test_run_directories(run: Path, data: st.DataObject) -> None:
 
 @pytest.fixture(scope="module")
 def weights() -> dict[str, torch.Tensor]:
-    return create_model("convnextv2_atto", num_classes=3).state_dict()
+    return create_model(BYTE, num_classes=3).state_dict()
 
 
 TABLE = "path,label,split\na.png,x,train\nb.png,y,val\nc.png,y,train\n"

@@ -201,7 +201,7 @@ def test_commands_take_an_engine(run: Path, colours: Path, tmp_path: Path, capsy
     assert json.loads(capsys.readouterr().out)[0]["score"] == pytest.approx(plain[0]["score"], abs=5e-2)
     out = str(tmp_path / "x.npy")
     assert cli.main(["embed", str(run), str(image), "--out", out, *how]) == 0
-    assert np.load(out).shape == (1, 320)
+    assert np.load(out).shape == (1, 128)
 
 
 def test_bad_input_is_a_line(

@@ -12,6 +12,7 @@ import pytest
 from cards import check_card, photo_of, sections_of, snippet_of
 from huggingface_hub import ModelCard
 from making import FAST, copied, fails, make_folder
+from sitecustomize import BYTE
 
 from convnext import api, cli
 from convnext.errors import InputError
@@ -41,6 +42,7 @@ def test_card_of_each_task(trained: tuple[str, Path, Path], monkeypatch: pytest.
 def test_card_of_pre_training(colours: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = tmp_path / "run"
     small = ["--image-size", "64", "--decoder-dim", "16", "--epochs", "1", "--batch-size", "8", "--workers", "0"]
+    small += ["--model", BYTE]
     argv = ["pretrain", str(colours / "train"), "--out", str(run), *small, "--muon-lr-scale", "none"]
     assert cli.main(argv) == 0
     found = check_card(run, "image-feature-extraction")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from making import COLOURS, FAST, FAST_DETECT, FAST_SEGMENT, make_depths, make_folder, make_objects, make_scenes
+from sitecustomize import BYTE
 
 import convnext
 from convnext import cli
@@ -113,6 +114,7 @@ def test_the_end_of_a_depth_estimator(end: End, tmp_path: Path) -> None:
 
 def test_the_end_of_a_pre_training(end: End, colours: Path) -> None:
     options = ["--image-size", "64", "--epochs", "1", "--batch-size", "8", "--workers", "0", "--decoder-dim", "64"]
+    options += ["--model", BYTE]
     reached, weakest = end("pretrain", colours / "train", *options)
     assert reached.endswith("on hidden patches of 24 training images (loss)")
     assert weakest.startswith("no block has collapsed; ")

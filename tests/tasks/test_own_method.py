@@ -16,6 +16,7 @@ import pytest
 import torch
 from making import make_folder
 from safetensors.torch import load_file
+from sitecustomize import BYTE
 from torch import Tensor, nn
 from vacuous import nonempty
 
@@ -150,7 +151,7 @@ def test_a_method_of_two_views_with_a_momentum_encoder_resumes_exactly(
     method: TwoViews, accumulate: int, tmp_path: Path
 ) -> None:
     data, whole = make_folder(tmp_path / "data") / "train", tmp_path / "whole"
-    options = {"accumulate": accumulate, "keep_checkpoints": 3, "save_every": 2}
+    options = {"model": BYTE, "accumulate": accumulate, "keep_checkpoints": 3, "save_every": 2}
     train(method, data, out=whole, **options)
     # Once a step, whatever parts it is computed in.
     assert BUILT[-1].told == [(step, 6) for step in range(1, 7)]

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 from making import fails, make_folder, make_objects, rows_of
+from sitecustomize import BYTE
 
 from convnext import cli
 
 QUICK = ("--set", "image_size=32", "--set", "epochs=6", "--set", "batch_size=8", "--set", "muon_lr_scale=none")
+QUICK += ("--set", f"model={BYTE}")
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from making import evaluated, wait_for_rows
 from PIL import Image
+from sitecustomize import BYTE
 from starting import losses, start
 
 from convnext import cli
@@ -17,7 +18,7 @@ from convnext.runtime.distributed import own_places
 from convnext.train import progress
 
 COMMON = ["--image-size", "32", "--stem-patch", "2", "--drop-path", "0", "--muon-lr-scale", "none", "--base-lr", "1e-3"]
-COMMON += ["--epochs", "3", "--batch-size", "8", "--workers", "0", "--device", "cpu"]
+COMMON += ["--epochs", "3", "--batch-size", "8", "--workers", "0", "--device", "cpu", "--model", BYTE]
 STEPS = 9  # of 24 images
 COUNTED = 203  # of which neither two nor four processes have the same number, nor whole batches of 64
 ARGUMENTS = {

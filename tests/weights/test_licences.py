@@ -39,7 +39,8 @@ def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 def train(data: Path, out: Path, init: Path) -> None:
-    assert cli.main(["train", "classify", str(data), "--out", str(out), "--init", str(init), *FAST]) == 0
+    options = [*FAST, "--epochs", "1", "--model", "convnextv2_atto"]
+    assert cli.main(["train", "classify", str(data), "--out", str(out), "--init", str(init), *options]) == 0
 
 
 @pytest.fixture(scope="module")
@@ -132,10 +133,10 @@ def test_the_command_ends_with_the_licence(
 
 def test_a_converted_file_without_more_to_say_is_still_known_by_its_name(official: Path, tmp_path: Path) -> None:
     """Its classes and its size: what is stored is the licence alone."""
-    model = convnext.create_model("convnextv2_base", weights=None)
-    path = tmp_path / "convnextv2_base_22k_1k_384.safetensors"
+    model = convnext.create_model("convnextv2_nano", weights=None)
+    path = tmp_path / "convnextv2_nano_22k_1k_384.safetensors"
     convnext.save_weights(model, path)
-    model = convnext.create_model("convnextv2_base", weights=path)
+    model = convnext.create_model("convnextv2_nano", weights=path)
     convnext.save_weights(model, path)
     assert read_meta(path)["image_size"] == 384
     assert are_trained(path)

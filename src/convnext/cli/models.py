@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from convnext.cli.command import Command, Parser, add_json
 from convnext.errors import InputError, nearest
 from convnext.printing import say, to_json
-from convnext.variants import VARIANTS
+from convnext.variants import find_variant, list_models
 
 if TYPE_CHECKING:
     from convnext.deploy.sizes import SizeRow
@@ -66,13 +66,14 @@ def _run(args: argparse.Namespace) -> None:
     if args.weights or args.licence is not None or args.task is not None:
         _print_weights(_chosen(list_weights(), args.licence, args.task), as_json=args.json)
         return
-    rows = [dataclasses.asdict(variant) for variant in VARIANTS.values()]
-    published = {name: [w.name for w in list_weights() if w.variant == name] for name in VARIANTS}
+    members = [find_variant(name) for name in list_models()]
+    rows = [dataclasses.asdict(variant) for variant in members]
+    published = {name: [w.name for w in list_weights() if w.variant == name] for name in list_models()}
     if args.json:
         print(json.dumps([{**row, "weights": published[row["name"]]} for row in rows]))
         return
     print(f"{'model':<24}{'params':>9}{'MACs @224':>11}{'top-1 @224':>12}  depths, widths")
-    for v in VARIANTS.values():
+    for v in members:
         top1 = "" if v.top1 is None else f"{v.top1:.1f} %"
         size = f"{v.parameters / 1e6:>7.1f} M{v.macs / 1e9:>9.2f} G{top1:>12}"
         print(f"{v.name:<24}{size}  {'-'.join(map(str, v.depths))}, {'-'.join(map(str, v.dims))}")

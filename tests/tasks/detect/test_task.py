@@ -14,6 +14,7 @@ import torch
 from making import FAST_DETECT, fails, make_objects
 from PIL import Image
 from safetensors.torch import load_file
+from sitecustomize import BYTE
 from vacuous import nonempty
 
 import convnext
@@ -140,6 +141,7 @@ def test_a_stopped_run_goes_on_as_if_it_had_not(cascade: str, objects: Path, tmp
 
 def test_starting_from_a_pre_training_run(objects: Path, tmp_path: Path) -> None:
     small = ["--image-size", "64", "--epochs", "1", "--batch-size", "4", "--workers", "0", "--decoder-dim", "32"]
+    small += ["--model", BYTE]
     assert cli.main(["pretrain", str(objects / "train"), "--out", str(tmp_path / "fcmae"), *small]) == 0
     command = ["train", "detect", str(objects), "--init", str(tmp_path / "fcmae"), *FAST_DETECT, "--epochs", "1"]
     assert cli.main([*command, "--out", str(tmp_path / "run")]) == 0
