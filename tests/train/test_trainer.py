@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from sitecustomize import BYTE
 from vacuous import nonempty
 
 from convnext import cli
@@ -27,8 +28,9 @@ from convnext.variants import VARIANTS, Variant
 from convnext.weights import save_state
 
 BASE = ClassifyConfig(
-    image_size=32, epochs=2, batch_size=8, workers=0, base_lr=1e-2, random_erasing=0.0, rand_augment=None, drop_path=0.2
-)
+    model=BYTE, image_size=32, epochs=2, batch_size=8, workers=0, base_lr=1e-2, random_erasing=0.0, rand_augment=None,
+    drop_path=0.2,
+)  # fmt: skip
 
 
 def build(colours: Path, out: Path, **changes: object) -> Trainer:
@@ -59,18 +61,22 @@ def stop_after(trainer: Trainer, steps: int) -> None:
     trainer.train_step = train_step
 
 
+KINDS = {
+    "mixed": {"ema": 0.9, "mixup": 0.2, "cutmix": 1.0, "mix_after": 1.0, "muon_lr_scale": 10.0},
+    "two workers": {"workers": 2},
+    "growing": {"progressive_resizing": 0.5, "stem_patch": 1, "depthwise_init": "smooth"},
+}
+QUICK = [("mixed", 6), *((kind, 8) for kind in KINDS)]
+
+
 @pytest.mark.parametrize(
-    "options",
+    ("options", "steps"),
     [
-        {"ema": 0.9, "mixup": 0.2, "cutmix": 1.0, "mix_after": 1.0, "muon_lr_scale": 10.0},
-        {"workers": 2},
-        {"progressive_resizing": 0.5, "stem_patch": 1, "depthwise_init": "smooth"},
+        pytest.param(options, steps, id=f"{kind}-{steps}", marks=() if (kind, steps) in QUICK else pytest.mark.heavy)
+        for kind, options in KINDS.items()
+        for steps in (1, 6, 8)  # in the first epoch of three steps, at the end of the second, in the third
     ],
-    ids=["mixed", "two workers", "growing"],
 )
-@pytest.mark.parametrize(
-    "steps", [pytest.param(1, marks=pytest.mark.heavy), 6, 8]
-)  # in the first epoch of three steps, at the end of the second, in the third
 def test_resumed_run_is_the_undisturbed_run_bit_by_bit(
     colours: Path, tmp_path: Path, options: dict, steps: int
 ) -> None:
@@ -181,8 +187,7 @@ def test_gradient_is_clipped(colours: Path, tmp_path: Path) -> None:
 def test_compiled_network_gives_the_same_gradient(
     colours: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    small = Variant("convnextv2_atto", 2, (1, 1, 1, 1), (8, 16, 32, 64), 0, 0, 0)
-    monkeypatch.setitem(VARIANTS, "convnextv2_atto", small)
+    monkeypatch.setitem(VARIANTS, BYTE, Variant(BYTE, 2, (1, 1, 1, 1), (8, 16, 32, 64), 0, 0, 0))
     plain = gradients(build(colours, tmp_path / "a"))
     assert_same(plain, gradients(build(colours, tmp_path / "b", compile=True)))
 
@@ -330,7 +335,7 @@ def test_a_failed_evaluation_is_done_again(colours: Path, tmp_path: Path) -> Non
 
 def test_the_same_command_goes_on_with_a_batch_that_was_made_smaller(colours: Path, tmp_path: Path) -> None:
     arguments = ["train", "classify", str(colours), "--out", str(tmp_path / "run"), "--image-size", "32"]
-    arguments += ["--workers", "0", "--epochs", "2", "--batch-size", "1000", "--resume", "auto"]
+    arguments += ["--workers", "0", "--epochs", "2", "--batch-size", "1000", "--resume", "auto", "--model", BYTE]
     assert cli.main(arguments) == 0
     assert cli.main(arguments) == 0
     assert cli.main([*arguments, "--batch-size", "8"]) == 2
