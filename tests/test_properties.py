@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import shutil
 import subprocess
@@ -59,14 +60,25 @@ TASKS: dict[str, tuple[Callable[[Path], Path], list[str], str]] = {
 }
 
 
+@pytest.fixture(scope="module")
+def train(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Trained]:
+    """A run of a task, trained once."""
+
+    @functools.cache
+    def of(task: str) -> Trained:
+        make, options, pattern = TASKS[task]
+        root = tmp_path_factory.mktemp(task)
+        data = make(root / "data")
+        arguments = ["train", task, str(data), "--out", str(root / "run"), *options, "--val-fraction", "0.4"]
+        assert cli.main(arguments) == 0
+        return Trained(task, data, root / "run", sorted(data.glob(pattern)))
+
+    return of
+
+
 @pytest.fixture(scope="module", params=TASKS)
-def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    make, options, pattern = TASKS[request.param]
-    root = tmp_path_factory.mktemp(request.param)
-    data = make(root / "data")
-    arguments = ["train", request.param, str(data), "--out", str(root / "run"), *options, "--val-fraction", "0.4"]
-    assert cli.main(arguments) == 0
-    return Trained(request.param, data, root / "run", sorted(data.glob(pattern)))
+def trained(request: pytest.FixtureRequest, train: Callable[[str], Trained]) -> Trained:
+    return train(request.param)
 
 
 def figures(capsys: pytest.CaptureFixture, *arguments: object) -> dict[str, Any]:
@@ -76,14 +88,18 @@ def figures(capsys: pytest.CaptureFixture, *arguments: object) -> dict[str, Any]
     return json.loads(capsys.readouterr().out.splitlines()[-1])
 
 
-@pytest.fixture
-def expected(trained: Trained, capsys: pytest.CaptureFixture) -> dict[str, Any]:
+def expected_of(trained: Trained, capsys: pytest.CaptureFixture) -> dict[str, Any]:
     """The figures of the run; not all of them at an end of their range, where no difference would show."""
     found = figures(capsys, trained.run, trained.data)
     stored = json.loads((trained.run / "result.json").read_text())
     assert {name: found[name] for name in stored if name in found} == {k: v for k, v in stored.items() if k in found}
     assert 0 < found["images"] < len(trained.images)
     return found
+
+
+@pytest.fixture
+def expected(trained: Trained, capsys: pytest.CaptureFixture) -> dict[str, Any]:
+    return expected_of(trained, capsys)
 
 
 def test_batches_and_workers(trained: Trained, expected: dict, capsys: pytest.CaptureFixture) -> None:
@@ -135,14 +151,18 @@ def test_the_place_of_the_data(
     assert figures(capsys, trained.run / "model.safetensors", "elsewhere/moved") == expected
 
 
-def test_two_processes(trained: Trained, expected: dict) -> None:
-    process = start(2, ["evaluate", str(trained.run), str(trained.data), "--json", "--workers", "0", "--device", "cpu"])
+def test_two_processes(train: Callable[[str], Trained], capsys: pytest.CaptureFixture) -> None:
+    runs = [train(task) for task in TASKS]
+    options = ["--json", "--workers", "0", "--device", "cpu"]
+    process = start(2, *(["evaluate", str(each.run), str(each.data), *options] for each in runs))
     said, error = process.communicate(timeout=300)
     assert process.returncode == 0, error
-    found = json.loads(said.splitlines()[-1])
-    assert found.keys() == expected.keys()
-    for name, value in nonempty(expected.items()):
-        assert found[name] == (pytest.approx(value, abs=1e-5) if isinstance(value, float) else value)
+    answers = [json.loads(line) for line in said.splitlines() if line.startswith("{")]
+    for each, found in nonempty(zip(runs, answers, strict=True)):
+        expected = expected_of(each, capsys)
+        assert found.keys() == expected.keys()
+        for name, value in nonempty(expected.items()):
+            assert found[name] == (pytest.approx(value, abs=1e-5) if isinstance(value, float) else value)
 
 
 def test_an_answer_does_not_depend_on_the_order(trained: Trained) -> None:
@@ -175,8 +195,13 @@ def assert_same(a: Any, b: Any) -> None:
         assert a == b
 
 
-def test_from_another_working_directory(trained: Trained, expected: dict, tmp_path: Path) -> None:
+def test_from_another_working_directory(
+    train: Callable[[str], Trained], tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
     """In a process of its own, which knows of nothing but what is stored."""
-    command = [sys.executable, "-m", "convnext", "evaluate", str(trained.run / "model.safetensors")]
-    said = subprocess.check_output([*command, str(trained.data), "--json"], cwd=tmp_path, text=True)
-    assert json.loads(said.splitlines()[-1]) == expected
+    runs = [train(task) for task in TASKS]
+    commands = [["evaluate", str(each.run / "model.safetensors"), str(each.data), "--json"] for each in runs]
+    program = f"from convnext import cli; assert not any([cli.main(each) for each in {commands!r}])"
+    said = subprocess.check_output([sys.executable, "-c", program], cwd=tmp_path, text=True)
+    answers = [json.loads(line) for line in said.splitlines() if line.startswith("{")]
+    assert answers == [expected_of(each, capsys) for each in runs]
