@@ -16,19 +16,21 @@ from PIL import Image
 
 from convnext import cli
 
-PLACE = str(Path(__file__).parent / "started")
+PLACE = str(Path(__file__).parent / "started")  # by which processes that tests start know the member for tests
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [PLACE, os.environ.get("PYTHONPATH")]))
 
 LONGEST = (
     "test_export.py",
-    "test_benchmark.py",
+    "test_properties.py",
+    "test_openmmlab.py",
+    "test_faults.py",
+    "test_page.py",
     "test_parallel.py",
-    "test_demo.py",
-    "test_first_ten_minutes.py",
     "test_resume.py",
-    "test_length.py",
+    "test_first_ten_minutes.py",
+    "test_benchmark.py",
 )
-"""Files that take minutes."""
+"""Files that take a minute or more."""
 
 
 @pytest.hookimpl(trylast=True)

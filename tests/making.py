@@ -32,6 +32,10 @@ FAST_DETECT += ["--epochs", "2", "--batch-size", "2", "--workers", "0", "--eval-
 FAST_DETECT += ["--muon-lr-scale", "none"]
 """The same for a detector of `make_objects`."""
 
+FINDING = ["--model", "convnextv2_atto", "--fpn-dim", "32", "--linear-dim", "64", "--rois-per-image", "512"]
+FINDING += ["--base-lr", "3e-3", "--epochs", "4"]
+"""Options after `FAST_DETECT` by which a detector finds something, so that its figures are not all 0."""
+
 FAST_SEGMENT = ["--image-size", "48", "--short-side", "48", "--test-size", "48", "--fpn-dim", "32", "--aux-dim", "16"]
 FAST_SEGMENT += ["--epochs", "2", "--batch-size", "4", "--workers", "0", "--eval-every", "1"]
 FAST_SEGMENT += ["--muon-lr-scale", "none", "--model", BYTE]
@@ -124,7 +128,7 @@ def make_depths(root: Path, *, train: int = 8, val: int = 3) -> Path:
 
 TASKS: dict[str, tuple[Callable[[Path], Path], list[str]]] = {
     "classify": (make_folder, FAST),
-    "detect": (make_objects, [*FAST_DETECT, "--base-lr", "3e-3", "--epochs", "4"]),
+    "detect": (make_objects, [*FAST_DETECT, *FINDING]),
     "segment": (make_scenes, [*FAST_SEGMENT, "--ignore-index", "9"]),
     "depth": (make_depths, FAST_SEGMENT),
 }

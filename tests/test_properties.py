@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
-from making import FAST, FAST_DETECT, FAST_SEGMENT, make_folder, make_objects, make_scenes
+from making import FAST, FAST_DETECT, FAST_SEGMENT, FINDING, make_folder, make_objects, make_scenes
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from starting import start
@@ -55,7 +55,7 @@ def scenes(root: Path) -> Path:
 
 TASKS: dict[str, tuple[Callable[[Path], Path], list[str], str]] = {
     "classify": (folder, FAST, "*/*.png"),
-    "detect": (objects, [*FAST_DETECT, "--base-lr", "3e-3", "--epochs", "3"], "train/*.png"),
+    "detect": (objects, [*FAST_DETECT, *FINDING, "--epochs", "3"], "train/*.png"),
     "segment": (scenes, [*FAST_SEGMENT, "--ignore-index", "9"], "images/*.png"),
 }
 

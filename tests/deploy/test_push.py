@@ -67,14 +67,14 @@ def test_a_run_is_pushed_and_answers_from_there(
 
 
 @pytest.mark.heavy
-def test_the_libraries_open_it_by_its_name(run: Path, tmp_path: Path) -> None:
+def test_the_libraries_open_it_by_its_name(atto_run: Path, tmp_path: Path) -> None:
     with served_hub() as hub:
         surroundings = {**os.environ, **environment(hub, tmp_path / "cache")}
         for layout in ("hf", "timm"):
-            command = [sys.executable, "-c", PUSH, "push", str(run), f"someone/{layout}", "--layout", layout]
+            command = [sys.executable, "-c", PUSH, "push", str(atto_run), f"someone/{layout}", "--layout", layout]
             subprocess.run(command, env=surroundings, check=True, capture_output=True)
         done = subprocess.run(
-            [sys.executable, "-c", OPEN, str(run)], env=surroundings, check=True, capture_output=True, text=True
+            [sys.executable, "-c", OPEN, str(atto_run)], env=surroundings, check=True, capture_output=True, text=True
         )
     assert max(map(float, done.stdout.split())) <= 1e-5
 

@@ -13,7 +13,6 @@ import transformers
 from huggingface_hub import ModelCard
 from making import FAST_DETECT, FAST_SEGMENT, copied, fails, make_depths, make_objects, make_scenes, names_in
 from PIL import Image
-from sitecustomize import BYTE
 from vacuous import nonempty
 
 import convnext
@@ -23,6 +22,11 @@ from convnext.runs.lock import locked
 from convnext.weights import read_meta
 
 NAME = "someone/colours"
+
+
+@pytest.fixture(scope="module")
+def run(atto_run: Path) -> Path:
+    return atto_run
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +49,7 @@ def test_the_folder_holds_weights_their_use_the_card_and_its_pictures(run: Path,
     for name in shown:
         assert (folders["hf"] / name).read_bytes() == (run / name).read_bytes()
     config = json.loads((folders["timm"] / "config.json").read_text())
-    assert (config["architecture"], config["label_names"]) == (BYTE, ["blue", "green", "red"])
+    assert (config["architecture"], config["label_names"]) == ("convnextv2_atto", ["blue", "green", "red"])
     assert read_meta(run)["calibration"]
     assert all(
         read_meta(folder)["calibration"] == read_meta(run)["calibration"] for folder in nonempty(folders.values())
@@ -73,7 +77,7 @@ def test_the_card_is_the_run_s_with_metadata_in_front(
     card, own = ModelCard.load(folders[layout] / "README.md"), ModelCard.load(run / "README.md")
     assert card.text == own.text
     assert card.data.to_dict() == {**own.data.to_dict(), "library_name": library}
-    assert card.data.tags == ["convnext", BYTE]
+    assert card.data.tags == ["convnext", "convnextv2_atto"]
 
 
 def test_the_same_run_gives_the_same_bytes(run: Path, folders: dict[str, Path], tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import webdataset
 from annotating import BOXES, Parts, as_coco, make_truth
-from making import FAST_DETECT, change_column, evaluated, fails, make_objects
+from making import FAST_DETECT, FINDING, change_column, evaluated, fails, make_objects
 from PIL import Image
 from vacuous import nonempty
 
@@ -113,7 +113,7 @@ def test_training_and_measuring_are_those_of_the_folder(
 ) -> None:
     shards = packed(folder, tmp_path / "shards")
     for name, data, workers in (("a", folder, "0"), ("b", shards, "2")):
-        options = [*FAST_DETECT, "--workers", workers, "--out", str(tmp_path / name)]
+        options = [*FAST_DETECT, *FINDING, "--workers", workers, "--out", str(tmp_path / name)]
         assert cli.main(["train", "detect", str(data), *options]) == 0
     ours, theirs = (Run(tmp_path / name).rows() for name in "ab")
     assert [row["loss"] for row in nonempty(ours)] == [row["loss"] for row in theirs]
