@@ -1,14 +1,16 @@
 """The family's members as other libraries build them, by the layout of their files, and random weights for them."""
 
+from collections.abc import Iterable
 from typing import Any
 
+import pytest
 import timm
 import torch
 import torchvision
 import transformers
 from torch import nn
 
-from convnext.variants import VARIANTS
+from convnext.variants import VARIANTS, Variant, find_variant, list_models
 
 _FOUR = [f"convnext_{size}" for size in ("tiny", "small", "base", "large")]
 _OTHERS = ("convnext_tiny_hnf", "convnext_large_mlp")
@@ -16,13 +18,37 @@ NAMES: dict[str, list[str]] = {
     "timm": timm.list_models("convnext*"),
     "hf": [
         v.name
-        for v in VARIANTS.values()
+        for v in map(find_variant, list_models())
         if v.stem == "patch" and v.norm == "layer" and v.eps == 1e-6 and v.name not in _OTHERS
     ],
     "dinov3": _FOUR,
     "torchvision": _FOUR,
 }
 """Members that each library has."""
+
+
+def members(names: Iterable[str]) -> list[Any]:
+    """Members as a test's parameters; heavy where a smaller one of the same kind is among them."""
+    smallest: dict[tuple, Variant] = {}
+    variants = [VARIANTS[name] for name in names]
+    for each in sorted(variants, key=lambda each: each.parameters):
+        smallest.setdefault(kind_of(each), each)
+    return [
+        pytest.param(each.name, marks=() if smallest[kind_of(each)] is each else pytest.mark.heavy) for each in variants
+    ]
+
+
+def kind_of(variant: Variant) -> tuple:
+    """What members share that differ in depths and widths alone."""
+    return (
+        variant.version,
+        variant.stem,
+        variant.norm,
+        variant.eps,
+        variant.norm_first,
+        variant.head_hidden > 0,
+        variant.layer_scale,
+    )
 
 
 def foreign_model(layout: str, name: str, classes: int = 1000) -> nn.Module:

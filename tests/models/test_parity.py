@@ -4,7 +4,7 @@ import pytest
 import timm
 import torch
 import transformers
-from peers import randomise
+from peers import members, randomise
 
 from convnext import create_model
 from convnext.variants import VARIANTS
@@ -27,7 +27,7 @@ def assert_same(own, foreign):
     assert worst <= min(1e-4, 1e-5 * largest), f"{worst:.2e} of {largest:.2e}"
 
 
-@pytest.fixture(scope="module", params=NAMES)
+@pytest.fixture(scope="module", params=members(NAMES))
 def own(request):
     """Name, model, and for each size its (logits, maps) without and with gradients: inference may go another way."""
     name = request.param

@@ -4,6 +4,7 @@ import json
 import logging
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -158,17 +159,16 @@ def test_recipes_that_do_not_suit_are_refused(name, model, message):
     assert message in str(error.value)
 
 
-def models_to_step() -> list[tuple[str, str]]:
-    """Each recipe with its smallest model and its largest up to 30 million parameters; finetune_v2, whose sizes differ
-    most, with all of those."""
+def models_to_step() -> list[Any]:
+    """Each recipe with its smallest model and its largest up to 30 million parameters, which is heavy; finetune_v2,
+    whose sizes differ most, with all of those."""
     pairs = []
     elsewhere = (DepthConfig, DetectConfig, SegmentConfig)  # in tests/tasks
     for recipe in (name for name in RECIPES if task_of_recipe(name).config not in elsewhere):
         small = [m for m in models_of(recipe) if m.split("_")[1] in ("atto", "femto", "pico", "nano", "tiny")]
-        pairs += [
-            (recipe, model)
-            for model in dict.fromkeys(small if recipe == "finetune_v2" else (models_of(recipe)[0], *small[-1:]))
-        ]
+        first, *others = dict.fromkeys(small if recipe == "finetune_v2" else (models_of(recipe)[0], *small[-1:]))
+        pairs.append((recipe, first))
+        pairs += [pytest.param(recipe, model, marks=pytest.mark.heavy) for model in others]
     return pairs
 
 

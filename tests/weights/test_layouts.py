@@ -6,7 +6,7 @@ import re
 import pytest
 import timm
 import torch
-from peers import NAMES, foreign_model
+from peers import NAMES, foreign_model, members
 
 from convnext import InputError, WeightsError, create_model
 from convnext.variants import VARIANTS
@@ -18,7 +18,10 @@ def shapes(state):
     return {key: tuple(tensor.shape) for key, tensor in state.items()}
 
 
-@pytest.mark.parametrize(("layout", "name"), [(layout, name) for layout, names in NAMES.items() for name in names])
+@pytest.mark.parametrize(
+    ("layout", "name"),
+    [pytest.param(layout, *each.values, marks=each.marks) for layout in NAMES for each in members(NAMES[layout])],
+)
 def test_names_and_shapes_are_the_other_librarys_in_both_directions(layout, name):
     with torch.device("meta"):
         own = create_model(name, num_classes=0 if layout == "dinov3" else 1000).state_dict()

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from peers import NAMES, foreign_model, randomise
+from peers import NAMES, foreign_model, members, randomise
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from vacuous import nonempty
@@ -17,17 +17,16 @@ from convnext.weights import read_meta, read_state
 from convnext.weights.layouts import from_official, to_official
 
 SIZES = [(64, 96), (128, 128)]
-QUICK, LARGEST = 30e6, 100e6
-"""Parameters of what is computed in every run of the tests, and of what is computed at all."""
+LARGEST = 100e6
+"""Parameters of what is computed at all."""
 
 
 def cases(*layouts: str) -> list:
-    """Layout and name of each member; those of over `QUICK` parameters are heavy."""
-    found = [(layout, name) for layout in layouts for name in NAMES[layout]]
+    """Layout and name of each member."""
     return [
-        pytest.param(layout, name, marks=pytest.mark.heavy if VARIANTS[name].parameters > QUICK else ())
-        for layout, name in found
-        if VARIANTS[name].parameters < LARGEST
+        pytest.param(layout, *each.values, marks=each.marks)
+        for layout in layouts
+        for each in members(name for name in NAMES[layout] if VARIANTS[name].parameters < LARGEST)
     ]
 
 

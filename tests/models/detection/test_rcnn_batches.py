@@ -21,7 +21,7 @@ KEYS = [11, 22, 33, 44]
 def detector(version: int, **parts: object) -> RCNN:
     """With weights large enough that padding would be seen, and every image has objects to find."""
     torch.manual_seed(0)
-    name = "convnextv2_atto" if version == 2 else "convnext_tiny"
+    name = "convnextv2_atto" if version == 2 else "convnext_atto"
     model = create_detector(name, num_classes=3, fpn_dim=32, linear_dim=64, mask_convs=1, **parts)
     with torch.no_grad():
         for path, parameter in model.backbone.named_parameters():
