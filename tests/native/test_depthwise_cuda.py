@@ -20,15 +20,20 @@ TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 4e-3, torch.float16: 5e-4}
 SHAPES = [(2, 5, 3, 40), (1, 7, 7, 8), (2, 14, 14, 4), (1, 30, 17, 6), (5, 1, 20, 2), (1, 23, 8, 48)]  # N, H, W, C
 
 
+@pytest.fixture(scope="module")
+def emulated(tmp_path_factory):
+    """The folder of the libraries, each compiled once."""
+    return tmp_path_factory.mktemp("emulated")
+
+
 @pytest.fixture(params=["as planned", "in many chunks"])
-def kernels(request, monkeypatch, tmp_path_factory):
+def kernels(request, monkeypatch, emulated):
     """The module, its kernels run by this machine where no GPU is."""
     if request.param == "in many chunks":
         monkeypatch.setattr(cuda, "row_chunks", lambda work, height, capacity: max(1, height // 7))
     if DEVICE == "cpu":
-        folder = tmp_path_factory.mktemp("emulated")
         monkeypatch.setattr(cuda, "capacity", lambda device: 6)
-        monkeypatch.setattr(cuda, "launch_kernel", lambda *arguments: emulate(folder, *arguments))
+        monkeypatch.setattr(cuda, "launch_kernel", lambda *arguments: emulate(emulated, *arguments))
     return cuda
 
 

@@ -187,6 +187,7 @@ def test_operators_keep_to_their_description(version):
         torch.library.opcheck(backward, (torch.randn(2, 9, 8), x, hidden, norms, w1, gamma, beta, w2))
 
 
+@pytest.mark.heavy
 def test_compiled_whole_block_equals_eager_in_both_modes():
     block = filled_block(16, 2)
     x = torch.randn(2, 130, 130, 16)  # beyond the cache, so that the operators stand in the compiled graph

@@ -88,6 +88,7 @@ def test_operators_keep_their_promises_to_the_compiler():
     )
 
 
+@pytest.mark.heavy
 def test_compiled_equals_eager():
     patches, x, weight, bias, grad = case(2, 4, (2, 3), 8, 0.5)
 

@@ -56,8 +56,15 @@ def error(value, reference):
     return ((value.double() - reference).norm() / reference.norm().clamp(min=1e-30)).item()
 
 
-@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize(
+    ("shape", "dtype"),
+    [
+        pytest.param(shape, dtype, id=f"{shape}-{dtype}", marks=pytest.mark.heavy if is_slow else ())
+        for shape in SHAPES
+        for dtype in TOLERANCE
+        for is_slow in [dtype == torch.float64 and shape not in SHAPES[:2]]
+    ],
+)
 @pytest.mark.parametrize("version", [1, 2])
 def test_output_and_gradients_are_those_of_autograd_in_fp64(kernels, shape, dtype, version):
     if DEVICE == "cpu" and dtype == torch.float16:

@@ -26,7 +26,7 @@ CASES = [  # N, p, grid, C, mask ratio
     (2, 4, (2, 3), 40, 0.25),
     pytest.param(2, 4, (4, 6), 5, 0.9, marks=pytest.mark.heavy),
     (2, 6, (2, 3), 5, 0.7),  # patches of 4 tiles of 9 positions
-    (1, 8, (2, 3), 5, 0.5),  # of 4 tiles of 16
+    pytest.param(1, 8, (2, 3), 5, 0.5, marks=pytest.mark.heavy),  # of 4 tiles of 16
 ]
 
 
