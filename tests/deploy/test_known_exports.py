@@ -40,7 +40,7 @@ def forms(tmp_path_factory: pytest.TempPathFactory) -> Forms:
     return make
 
 
-@pytest.mark.parametrize(("form", "backend"), [*ENGINES, *EXPORTS[:2], *HEAVY[2:]])
+@pytest.mark.parametrize(("form", "backend"), [*ENGINES, *HEAVY])
 def test_labels(form: str, backend: str, forms: Forms) -> None:
     """Of one image and of many, of any size."""
     classifier = convnext.load(forms("classify", form), device="cpu", backend=backend)
