@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from making import copied, fails, make_depths, make_folder, make_objects, make_scenes
 from PIL import Image
+from sklearn import datasets
 
 import convnext
 from convnext import cli
@@ -89,9 +90,12 @@ def test_processes_read_the_same(colours: Path, tmp_path: Path, capsys: pytest.C
     assert said[0]["problems"] == {"train, val": {"leak": 1}, **said[0]["problems"]}
 
 
-def test_data_in_memory_and_tables_are_checked(tmp_path: Path, colours: Path) -> None:
+def test_data_in_memory_and_tables_are_checked(tmp_path: Path, colours: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    few = datasets.load_digits()
+    few.images, few.target = few.images[:200], few.target[:200]
+    monkeypatch.setattr(datasets, "load_digits", lambda: few)
     digits = convnext.check("digits", task="classify", workers=0)
-    assert digits.parts["train"]["images"] + digits.parts["val"]["images"] == 1797
+    assert digits.parts["train"]["images"] + digits.parts["val"]["images"] == 200
     rows = [f"{path},{path.parent.name}" for path in sorted((colours / "train").rglob("*.png"))]
     (tmp_path / "table.csv").write_text("\n".join(["path,label", *rows]))
     assert sum(part["images"] for part in convnext.check(tmp_path / "table.csv", workers=0).parts.values()) == 24

@@ -64,7 +64,7 @@ def normalised(image: Image.Image, short: int, long: int) -> Tensor:
     return (F.interpolate(pixels, size=size, mode="bilinear", align_corners=False)[0] - mean) / std
 
 
-@pytest.mark.parametrize("size", [64, 160])
+@pytest.mark.parametrize("size", [64, pytest.param(160, marks=pytest.mark.heavy)])
 @pytest.mark.parametrize("kind", DETECTORS)
 def test_a_detector_answers_as_by_its_own_formulas(kind: str, size: int, photo: Image.Image, tmp_path: Path) -> None:
     network = detector(kind)
@@ -108,8 +108,15 @@ def test_a_detector_sees_images_at_the_published_size(tmp_path: Path) -> None:
     assert found.category_ids == [1, 2, 3, 4, 5]
 
 
-@pytest.mark.parametrize("window", [64, 512])
-@pytest.mark.parametrize("shape", [ATTO, TINY], ids=["V2", "V1"])
+@pytest.mark.parametrize(
+    ("shape", "window"),
+    [
+        pytest.param(ATTO, 64, id="V2-64"),
+        pytest.param(ATTO, 512, id="V2-512"),
+        pytest.param(TINY, 64, id="V1-64"),
+        pytest.param(TINY, 512, id="V1-512", marks=pytest.mark.heavy),
+    ],
+)
 def test_a_segmenter_answers_as_by_its_own_formulas(
     shape: Any, window: int, photo: Image.Image, tmp_path: Path
 ) -> None:
@@ -195,7 +202,7 @@ STILL = ["--base-lr", "0", "--min-lr", "0", "--weight-decay", "0", "--drop-path"
 
 
 def test_a_detector_starts_one_of_other_classes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    path = written(detector("Mask R-CNN, V2", dim=32, hidden=64), tmp_path / "x.pth", LETTERS)
+    path = written(detector("Mask R-CNN, V2", dim=16, hidden=32), tmp_path / "x.pth", LETTERS)
     data, out = make_objects(tmp_path / "data", train=2, val=1), tmp_path / "run"
     command = ["train", "detect", str(data), *FAST_DETECT, "--model", "convnextv2_atto", "--init", str(path)]
     assert cli.main([*command, "--out", str(out), *STILL]) == 0

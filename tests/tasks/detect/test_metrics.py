@@ -38,7 +38,7 @@ from convnext.tasks.detect.metrics import (
 def data(request: pytest.FixtureRequest, real_images: Path) -> DetectionSet:
     path = real_images / request.param
     whole = read_coco(path.with_suffix(".json"), path, Problems())
-    return replace(whole, images=whole.images[:40] if "nuclei" in request.param else whole.images)
+    return replace(whole, images=whole.images[:40])
 
 
 def detections(data: DetectionSet, *, noise: float) -> list[Result]:
