@@ -70,11 +70,13 @@ def onnx_file(export_once: Callable[[str], Export]) -> Path:
 
 
 def with_meta(file: Path, place: Path, **changes: Any) -> Path:
-    """A copy of an ONNX file of which something else is known."""
+    """A copy of an ONNX file, and of what lies beside it, of which something else is known."""
     model = onnx.load(file)
     (entry,) = (each for each in model.metadata_props if each.key == KEY)
     entry.value = json.dumps(json.loads(entry.value) | changes)
     onnx.save(model, place)
+    beside = json.loads(file.with_name(f"{file.name}.json").read_text())
+    place.with_name(f"{place.name}.json").write_text(json.dumps(beside | changes))
     return place
 
 
