@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 from collections import defaultdict
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -47,21 +48,24 @@ class Covering(NamedTuple):
     """Tests of each line.
 
     Args:
-        tests: fingerprint of the tests' files.
+        files: digest of each file of tests.
         seconds: of each test: its preparation's and its own.
         lines: by file of the package and line, in text: places among `seconds`.
     """
 
-    tests: str
+    files: dict[str, str]
     seconds: dict[str, list[float]]
     lines: dict[str, dict[str, list[int]]]
 
     def running(self, file: str, line: int, limit: float) -> list[str]:
-        """Tests that run a line, the quickest files first, of together at most `limit` seconds."""
-        names = list(self.seconds)
+        """Tests that run a line, the quickest files first, of together at most `limit` seconds; none of files that have
+        changed."""
+        names, now = list(self.seconds), digests()
         by_file: dict[str, list[str]] = defaultdict(list)
         for place in self.lines.get(file, {}).get(str(line), ()):
-            by_file[names[place].partition("::")[0]].append(names[place])
+            path = names[place].partition("::")[0]
+            if now.get(path) == self.files[path]:
+                by_file[path].append(names[place])
         prepared = self.preparation()
         cost = {test: self.seconds[test][1] for own in by_file.values() for test in own}
         found: list[str] = []
@@ -84,22 +88,16 @@ class Covering(NamedTuple):
         return longest
 
 
-def fingerprint() -> str:
-    """Digest of the tests' files: a covering of others is of no use."""
-    digest = sha256()
-    for path in sorted(TESTS.rglob("*.py")):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
+@cache
+def digests() -> dict[str, str]:
+    """Digest of each file of tests: of one that has changed, nothing is known."""
+    files = sorted(TESTS.rglob("test_*.py"))
+    return {path.relative_to(ROOT).as_posix(): sha256(path.read_bytes()).hexdigest() for path in files}
 
 
 def read_covering(path: Path) -> Covering | None:
-    """What was found before; None if there is nothing. Ends the program where it is of other tests."""
-    if not path.exists():
-        return None
-    found = Covering(**json.loads(path.read_text()))
-    if found.tests != fingerprint():
-        raise SystemExit(f"{path} is of other tests: remove it, or run benchmarks/covering.py again")
-    return found
+    """What was found before; None if there is nothing."""
+    return Covering(**json.loads(path.read_text())) if path.exists() else None
 
 
 def lines_of(data: Path, seconds: dict[str, list[float]]) -> dict[str, dict[str, list[int]]]:
@@ -141,7 +139,7 @@ def main() -> None:
         if status not in (0, 1):
             raise SystemExit(status)
         seconds = json.loads(times.read_text())
-        found = Covering(fingerprint(), seconds, lines_of(data, seconds))
+        found = Covering(digests(), seconds, lines_of(data, seconds))
     args.out.write_text(json.dumps(found._asdict()))
     print(f"{args.out}: {len(seconds):,} tests, {sum(map(len, found.lines.values())):,} lines that they run")
 

@@ -108,11 +108,16 @@ class Connection:
             self.close()
         return int(answer[9:12])
 
+    @property
+    def ended(self) -> bool:
+        """Whether the server has closed it, as it does with one that was idle for seconds."""
+        return self.reader is not None and self.reader.at_eof()
+
     def close(self) -> None:
         """Close the connection; the next request opens another."""
         if self.writer is not None:
             self.writer.close()
-        self.writer = None
+        self.reader = self.writer = None
 
 
 async def ask_once(port: int, side: Side, content: bytes) -> tuple[int, float]:
@@ -180,6 +185,8 @@ async def open_loop(
 
     async def ask(number: int, due: float) -> None:
         line = idle.pop() if idle else Connection(port, side)
+        if line.ended:  # as every client looks before it sends
+            line.close()
         try:
             status = await line.ask(bodies[number % len(bodies)])
             idle.append(line)

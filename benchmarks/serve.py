@@ -1,7 +1,7 @@
 """Serving under load: `convnext serve` against the bare predictor, transformers' pipeline behind FastAPI, and LitServe.
 
     python benchmarks/serve.py [--model convnextv2_atto] [--size 224] [--seconds 20] [--minutes 5] [--repeats 3]
-                               [--images FOLDER] [--only throughput,latency] [--json FILE]
+                               [--images FOLDER] [--only throughput,latency] [--json FILE] [--latency-json FILE]
 
 All sides hold the same random weights in fp32 and answer about the same JPEG files with the five best labels, on this
 machine's loopback; the client shares its cores, and its share is stated.
@@ -154,7 +154,8 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--images", type=Path)
     parser.add_argument("--only", default="throughput,latency")
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--json", type=Path, help="write the throughput and its origin too")
+    parser.add_argument("--latency-json", type=Path, help="write the latency and its origin too")
     args = parser.parse_args()
     print(machine())
     with tempfile.TemporaryDirectory() as name:
@@ -170,15 +171,13 @@ def main() -> None:
         if "throughput" in args.only:
             rows = compare(sides, source, images, contents, folder, args)
         latencies = measure_latency(sides[0], contents, folder, args) if "latency" in args.only else []
-    if args.json is not None:
-        note = "Requests at a fixed rate, sides and loads as benchmarks/serve.py says: "
-        names = [column["name"] for column in LATENCY]
-        note += "; ".join(
-            ", ".join(f"{key} {value}" for key, value in zip(names, row, strict=True)) for row in latencies
-        )
-        write_result(
-            args.json, title="Serving", columns=THROUGHPUT, rows=rows, note=note, peers=("transformers", "openvino")
-        )
+    for path, columns, found, title in (
+        (args.json, THROUGHPUT, rows, "Serving: throughput of 16 connections"),
+        (args.latency_json, LATENCY, latencies, "Serving: latency of requests at fixed rates"),
+    ):
+        if path is not None:
+            note = f"{args.model} at {args.size} pixels, random weights, fp32; loads are shares of the throughput."
+            write_result(path, title=title, columns=columns, rows=found, note=note, peers=("transformers", "openvino"))
 
 
 def sides_of(source: Path, peer: Path, folder: Path) -> list[Side]:

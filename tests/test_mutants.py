@@ -95,17 +95,20 @@ def test_what_was_done_is_read_again(mutants: ModuleType, tmp_path: Path) -> Non
     assert path.read_text() == json.dumps(done._asdict()) + "\n"
 
 
-def test_the_quickest_tests_of_a_line_come_first(mutants: ModuleType) -> None:
+def test_the_quickest_tests_of_a_line_come_first(mutants: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     seconds = {
         "a.py::slow": [0.0, 30.0],
         "a.py::quick": [0.0, 1.0],
         "b.py::first": [20.0, 1.0],
         "b.py::second": [0.0, 1.0],
+        "c.py::changed": [0.0, 0.1],
     }
-    lines = {"nn/x.py": {"7": [0, 1, 3], "8": [2, 3]}}
-    covering = mutants.Covering("", seconds, lines)
+    lines = {"nn/x.py": {"7": [0, 1, 3, 4], "8": [2, 3]}}
+    files = {"a.py": "a", "b.py": "b", "c.py": "c"}
+    monkeypatch.setattr("covering.digests", lambda: files | {"c.py": "another"})
+    covering = mutants.Covering(files, seconds, lines)
     assert covering.running("nn/x.py", 7, 90) == ["a.py::quick", "a.py::slow", "b.py::second"]
     assert covering.running("nn/x.py", 7, 20) == ["a.py::quick"]
-    # What the second takes up, the first had prepared: alone it takes 21 seconds.
+    # The second alone takes 21 seconds too: the first had prepared what both take up.
     assert covering.running("nn/x.py", 8, 21) == ["b.py::first"]
     assert covering.running("nn/x.py", 8, 20) == covering.running("nn/x.py", 9, 90) == []
