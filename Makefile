@@ -48,7 +48,7 @@ mutants: setup ## 160 small faults put into the code, one at a time: which do th
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/mutants.py --jobs "$$(nproc)"
 
 fuzz: setup ## files damaged and made up, 1,000 of each kind, and 100,000 bodies of requests
-	CONVNEXT_FUZZ=1000 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q tests/faults/test_fuzz.py tests/faults/test_fuzz_formats.py tests/faults/test_fuzz_layouts.py tests/faults/test_resume.py::test_random_bytes_are_found --timeout 1800 --hypothesis-show-statistics
+	CONVNEXT_FUZZ=1000 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q tests/faults/test_fuzz*.py tests/faults/test_resume.py::test_random_bytes_are_found --timeout 1800 --hypothesis-show-statistics
 	CONVNEXT_FUZZ=1000 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -s tests/deploy/serve/test_fuzz.py --timeout 7200
 
 browser: ## a browser for the tests of the page, which are skipped without one

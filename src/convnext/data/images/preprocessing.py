@@ -20,6 +20,8 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 MEAN_COLOUR = [round(255 * mean) for mean in IMAGENET_MEAN]  # zero, once normalised
 MOST_RESIZED = 2**25  # pixels: an image of 1×100,000, which a file of 74 bytes can be, would take two seconds
+LEAST_CROP = 0.01
+MOST_NORMALISED = 1e6  # of means, deviations and their inverse: float32 holds what becomes of pixels
 MOST_PIXELS_A_SIDE = 4096  # pixels: a size of 20,000 in a stranger's file would take 5 GB an image
 _INTERPOLATIONS = {name.lower(): Image.Resampling[name] for name in ("NEAREST", "BILINEAR", "BICUBIC", "LANCZOS")}
 
@@ -51,14 +53,16 @@ class Preprocessing:
                 raise InputError(f"preprocessing: {name} must be a positive integer, not {value!r}")
         if self.image_size > MOST_PIXELS_A_SIDE:
             raise InputError(f"preprocessing: image_size must be at most {MOST_PIXELS_A_SIDE}, not {self.image_size}")
-        if not _is_number(self.crop) or not 0 < self.crop <= 1:
-            raise InputError(f"preprocessing: crop must lie in (0, 1], not {self.crop!r}")
+        if not _is_number(self.crop) or not LEAST_CROP <= self.crop <= 1:
+            raise InputError(f"preprocessing: crop must lie between {LEAST_CROP} and 1, not {self.crop!r}")
         for name in ("mean", "std"):
             value = getattr(self, name)
             if not isinstance(value, tuple) or len(value) != self.in_chans or not all(map(_is_number, value)):
                 raise InputError(f"preprocessing: {name} must be {self.in_chans} finite numbers, not {value!r}")
-        if min(self.std) <= 0:
-            raise InputError(f"preprocessing: std must be positive, not {self.std!r}")
+            if max(map(abs, value)) > MOST_NORMALISED:
+                raise InputError(f"preprocessing: {name} must be at most {MOST_NORMALISED:g}, not {value!r}")
+        if min(self.std) < 1 / MOST_NORMALISED:
+            raise InputError(f"preprocessing: std must be at least {1 / MOST_NORMALISED:g}, not {self.std!r}")
         if self.interpolation not in _INTERPOLATIONS:
             known = ", ".join(_INTERPOLATIONS)
             raise InputError(f"preprocessing: interpolation must be one of {known}, not {self.interpolation!r}")

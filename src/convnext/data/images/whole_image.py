@@ -11,13 +11,14 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional
 
 from convnext.data.images.decode import WHITE
-from convnext.data.images.preprocessing import IMAGENET_MEAN, IMAGENET_STD
+from convnext.data.images.preprocessing import IMAGENET_MEAN, IMAGENET_STD, MOST_PIXELS_A_SIDE
 from convnext.errors import InputError
 
 log = logging.getLogger("convnext")
 
 Size = tuple[int, int]
 """Height and width."""
+_SAID = {"short": "short side, in pixels,", "long": "long side, in pixels,", "white": "value of white"}
 
 
 def fit_size(height: int, width: int, short: int, long: int) -> Size:
@@ -47,14 +48,18 @@ class WholeImage:
     white: int = WHITE
     antialias: bool = True
 
+    def __post_init__(self) -> None:
+        for name, most in (("short", MOST_PIXELS_A_SIDE), ("long", 2 * MOST_PIXELS_A_SIDE), ("white", WHITE)):
+            value = getattr(self, name)
+            if type(value) is not int or not 1 <= value <= most:
+                raise InputError(f"an image's {_SAID[name]} must lie between 1 and {most}, not {value!r}")
+
     def __call__(self, image: Image.Image) -> Tensor:
         size = list(fit_size(image.height, image.width, self.short, self.long))
         return normalise(functional.resize(functional.pil_to_tensor(image), size, antialias=self.antialias))
 
     def resized(self, short: int) -> WholeImage:
         """A transform to another short side, in pixels, with the limit of the long side in the same proportion."""
-        if short < 1:
-            raise InputError(f"an image's short side must be at least 1 pixel, not {short}")
         if short != self.short:
             log.info("images are seen at a short side of %d pixels; the model was trained for %d", short, self.short)
-        return replace(self, short=short, long=round(self.long * short / self.short))
+        return replace(self, short=short, long=max(1, round(self.long * short / self.short)))
