@@ -31,8 +31,8 @@ SMALL = {"fpn_dim": 64, "linear_dim": 128, "mask_convs": 1}
 @pytest.mark.parametrize(
     ("model", "parts", "millions", "within"),
     [
-        ("convnext_atto", {}, 48, 0.5),
-        ("convnext_atto", {"cascade": True, "box_convs": 4, "head_norm": "batch"}, 86, 1),
+        ("convnext_tiny", {}, 48, 0.5),
+        ("convnext_tiny", {"cascade": True, "box_convs": 4, "head_norm": "batch"}, 86, 1),
         ("convnext_small", {"cascade": True, "box_convs": 4, "head_norm": "batch"}, 108, 1),
         ("convnext_base", {"cascade": True, "box_convs": 4, "head_norm": "batch"}, 146, 1),
     ],
