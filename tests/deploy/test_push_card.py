@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from huggingface_hub import ModelCard
+from sitecustomize import BYTE
 
 from convnext import InputError
 from convnext.deploy.push.card import hub_metadata, with_metadata
@@ -91,7 +92,7 @@ def test_metadata_of_a_run(run: Path) -> None:
         "license_name": "dinov3-license",
         "library_name": "convnext",
         "pipeline_tag": "depth-estimation",
-        "tags": ["convnext", "convnextv2_atto"],
+        "tags": ["convnext", BYTE],
     }
 
 
