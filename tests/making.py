@@ -32,8 +32,9 @@ FAST_DETECT += ["--epochs", "2", "--batch-size", "2", "--workers", "0", "--eval-
 FAST_DETECT += ["--muon-lr-scale", "none"]
 """The same for a detector of `make_objects`."""
 
-FINDING = ["--model", "convnextv2_atto", "--fpn-dim", "32", "--linear-dim", "64", "--rois-per-image", "512"]
-FINDING += ["--base-lr", "3e-3", "--epochs", "4"]
+LARGER = ["--model", "convnextv2_atto", "--fpn-dim", "32", "--linear-dim", "64", "--rois-per-image", "512"]
+"""Options after `FAST_DETECT` of a detector that can learn to find something."""
+FINDING = [*LARGER, "--base-lr", "3e-3", "--epochs", "4"]
 """Options after `FAST_DETECT` by which a detector finds something, so that its figures are not all 0."""
 
 FAST_SEGMENT = ["--image-size", "48", "--short-side", "48", "--test-size", "48", "--fpn-dim", "32", "--aux-dim", "16"]

@@ -10,18 +10,25 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from convnext.data.images.preprocessing import is_number
 from convnext.data.images.whole_image import Size, WholeImage
+from convnext.errors import InputError
 from convnext.inference.whole import SeesWholeImages, arguments_of, fill
 from convnext.models.segmentation.upernet import UperNet, create_segmenter, resize_map
 
 
 @dataclass(frozen=True)
 class DepthUnit:
-    """Unit of a network's output: depths, or with `by_log` their logarithms, less `mean` and divided by `std`."""
+    """Unit of a network's output: depths, or with `by_log` their logarithms, less `mean` and divided by `std`.
+    `InputError` for a mean that is no number, or a deviation that is none above 0."""
 
     by_log: bool
     mean: float
     std: float
+
+    def __post_init__(self) -> None:
+        if not is_number(self.mean) or not is_number(self.std) or self.std <= 0:
+            raise InputError(f"depths have a finite mean and a deviation above 0, not {self.mean!r} and {self.std!r}")
 
     def of_depths(self, depths: Tensor) -> Tensor:
         """Positive depths in this unit."""
@@ -46,6 +53,8 @@ class DepthEstimator(SeesWholeImages):
     outputs = ("depths",)
 
     def __init__(self, model: UperNet, transform: WholeImage, unit: DepthUnit, *, depth_scale: float) -> None:
+        if not is_number(depth_scale) or depth_scale <= 0:
+            raise InputError(f"depth_scale must be a finite number above 0, not {depth_scale!r}")
         super().__init__(model, (), transform)
         self.unit, self.depth_scale = unit, depth_scale
 

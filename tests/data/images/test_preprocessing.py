@@ -92,6 +92,7 @@ def test_round_trip_through_json():
         ({"crop": None}, "crop must lie between 0.01 and 1, not None"),
         ({"mean": [0.5]}, "mean must be 3 finite numbers"),
         ({"mean": [0.5, float("nan"), 0.5]}, "mean must be 3 finite numbers"),
+        ({"mean": [0.5, 10**400, 0.5]}, "mean must be 3 finite numbers"),
         ({"mean": [0.5, -1e300, 0.5]}, r"mean must be at most 1e\+06"),
         ({"std": [0.2, 0.0, 0.2]}, "std must be at least 1e-06"),
         ({"std": [0.2, 1e-300, 0.2]}, "std must be at least 1e-06"),

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from vacuous import nonempty
 
 import convnext
-from convnext import cli
+from convnext import InputError, cli
 from convnext.inference.depth import DepthUnit
 from convnext.runs.directory import Run
 from convnext.tasks.check import check
@@ -245,3 +245,9 @@ def test_what_is_enlarged_is_nearer_and_moves_with_its_pixels() -> None:
             inside = crop == 2 / factor
             assert (pixels[0][inside] > 90).float().mean() > 0.97
             assert (pixels[0][crop == 6 / factor] < 110).float().mean() > 0.97
+
+
+@pytest.mark.parametrize("values", [(None, 1.0), (0.0, 0.0), (0.0, float("nan")), (10**400, 1.0)])
+def test_a_unit_without_numbers_is_refused(values: tuple) -> None:
+    with pytest.raises(InputError, match="depths have a finite mean and a deviation above 0"):
+        DepthUnit(False, *values)
