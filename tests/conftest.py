@@ -86,6 +86,15 @@ def run(colours: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def atto_run(colours: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of a member that other libraries have too."""
+    out = tmp_path_factory.mktemp("runs") / "atto"
+    command = ["train", "classify", str(colours), "--out", str(out), *FAST, "--model", "convnextv2_atto"]
+    assert cli.main(command) == 0
+    return out
+
+
+@pytest.fixture(scope="session")
 def trained_once(tmp_path_factory: pytest.TempPathFactory) -> TrainedOnce:
     """Of a task's name in `TASKS`: its small data and a finished run on them, both to read only.
 

@@ -6,11 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from making import FAST, TASKS, TrainedOnce
+from making import TASKS, TrainedOnce
 from serving import Server
 
 import convnext
-from convnext import cli
 
 
 @pytest.fixture(scope="session")
@@ -24,15 +23,6 @@ def trained(trained_once: TrainedOnce, tmp_path_factory: pytest.TempPathFactory)
     embedder = tmp_path_factory.mktemp("served") / "embed.safetensors"
     convnext.save_weights(convnext.create_model("convnextv2_atto", num_classes=0), embedder)
     return {**found, "embed": (embedder, found["classify"][1])}
-
-
-@pytest.fixture(scope="session")
-def atto_run(colours: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of a member that other libraries have too."""
-    out = tmp_path_factory.mktemp("runs") / "atto"
-    command = ["train", "classify", str(colours), "--out", str(out), *FAST, "--model", "convnextv2_atto"]
-    assert cli.main(command) == 0
-    return out
 
 
 @pytest.fixture(scope="session")
