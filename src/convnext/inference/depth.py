@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from convnext.data.images.preprocessing import is_number
+from convnext.data.images.preprocessing import is_finite
 from convnext.data.images.whole_image import Size, WholeImage
 from convnext.errors import InputError
 from convnext.inference.whole import SeesWholeImages, arguments_of, fill
@@ -27,7 +27,7 @@ class DepthUnit:
     std: float
 
     def __post_init__(self) -> None:
-        if not is_number(self.mean) or not is_number(self.std) or self.std <= 0:
+        if not is_finite(self.mean) or not is_finite(self.std) or self.std <= 0:
             raise InputError(f"depths have a finite mean and a deviation above 0, not {self.mean!r} and {self.std!r}")
 
     def of_depths(self, depths: Tensor) -> Tensor:
@@ -53,7 +53,7 @@ class DepthEstimator(SeesWholeImages):
     outputs = ("depths",)
 
     def __init__(self, model: UperNet, transform: WholeImage, unit: DepthUnit, *, depth_scale: float) -> None:
-        if not is_number(depth_scale) or depth_scale <= 0:
+        if not is_finite(depth_scale) or depth_scale <= 0:
             raise InputError(f"depth_scale must be a finite number above 0, not {depth_scale!r}")
         super().__init__(model, (), transform)
         self.unit, self.depth_scale = unit, depth_scale

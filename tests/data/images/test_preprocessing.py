@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from convnext.data.images.preprocessing import Preprocessing
+from convnext.data.images.whole_image import WholeImage
 from convnext.errors import ImageError, InputError
 
 
@@ -122,3 +123,23 @@ def test_imports_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ((0, 64), "short side, in pixels, must lie between 1 and 4096, not 0"),
+        ((10**9, 64), "short side, in pixels, must lie between 1 and 4096, not 1000000000"),
+        ((64, None), "long side, in pixels, must be at least 1, not None"),
+        ((64, 64, 0), "value of white must lie between 1 and 65535, not 0"),
+    ],
+)
+def test_sides_of_whole_images_that_cannot_be_are_refused(values: tuple, message: str):
+    with pytest.raises(InputError, match=message):
+        WholeImage(*values)
+
+
+def test_a_whole_image_is_refused_before_it_fills_memory():
+    assert WholeImage(64, 10**9)(Image.new("RGB", (30, 300))).shape == (3, 640, 64)
+    with pytest.raises(ImageError, match="30×30000 pixels is too large at 1000×1000000 pixels"):
+        WholeImage(1000, 10**9)(Image.new("RGB", (30, 30_000)))

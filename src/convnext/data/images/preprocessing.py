@@ -54,11 +54,11 @@ class Preprocessing:
                 raise InputError(f"preprocessing: {name} must be a positive integer, not {value!r}")
         if self.image_size > MOST_PIXELS_A_SIDE:
             raise InputError(f"preprocessing: image_size must be at most {MOST_PIXELS_A_SIDE}, not {self.image_size}")
-        if not is_number(self.crop) or not LEAST_CROP <= self.crop <= 1:
+        if not is_finite(self.crop) or not LEAST_CROP <= self.crop <= 1:
             raise InputError(f"preprocessing: crop must lie between {LEAST_CROP} and 1, not {self.crop!r}")
         for name in ("mean", "std"):
             value = getattr(self, name)
-            if not isinstance(value, tuple) or len(value) != self.in_chans or not all(map(is_number, value)):
+            if not isinstance(value, tuple) or len(value) != self.in_chans or not all(map(is_finite, value)):
                 raise InputError(f"preprocessing: {name} must be {self.in_chans} finite numbers, not {value!r}")
             if max(map(abs, value)) > MOST_NORMALISED:
                 raise InputError(f"preprocessing: {name} must be at most {MOST_NORMALISED:g}, not {value!r}")
@@ -164,7 +164,7 @@ def picture_of(
     return Image.fromarray(np.ascontiguousarray(values.permute(1, 2, 0).numpy()))
 
 
-def is_number(value: Any) -> bool:
+def is_finite(value: Any) -> bool:
     """Whether a value is a finite number that a float holds."""
     most = sys.float_info.max  # `math.isfinite` fails for an integer beyond it
     return isinstance(value, int | float) and not isinstance(value, bool) and -most <= value <= most

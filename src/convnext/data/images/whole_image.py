@@ -11,8 +11,8 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional
 
 from convnext.data.images.decode import WHITE
-from convnext.data.images.preprocessing import IMAGENET_MEAN, IMAGENET_STD, MOST_PIXELS_A_SIDE
-from convnext.errors import InputError
+from convnext.data.images.preprocessing import IMAGENET_MEAN, IMAGENET_STD, MOST_PIXELS_A_SIDE, MOST_RESIZED
+from convnext.errors import ImageError, InputError
 
 log = logging.getLogger("convnext")
 
@@ -49,13 +49,17 @@ class WholeImage:
     antialias: bool = True
 
     def __post_init__(self) -> None:
-        for name, most in (("short", MOST_PIXELS_A_SIDE), ("long", 2 * MOST_PIXELS_A_SIDE), ("white", WHITE)):
+        for name, most in (("short", MOST_PIXELS_A_SIDE), ("long", None), ("white", WHITE)):
             value = getattr(self, name)
-            if type(value) is not int or not 1 <= value <= most:
-                raise InputError(f"an image's {_SAID[name]} must lie between 1 and {most}, not {value!r}")
+            if type(value) is not int or value < 1 or (most is not None and value > most):
+                within = "be at least 1" if most is None else f"lie between 1 and {most}"
+                raise InputError(f"an image's {_SAID[name]} must {within}, not {value!r}")
 
     def __call__(self, image: Image.Image) -> Tensor:
-        size = list(fit_size(image.height, image.width, self.short, self.long))
+        height, width = fit_size(image.height, image.width, self.short, self.long)
+        if height * width > MOST_RESIZED:
+            raise ImageError(f"image of {image.width}×{image.height} pixels is too large at {width}×{height} pixels")
+        size = [height, width]
         return normalise(functional.resize(functional.pil_to_tensor(image), size, antialias=self.antialias))
 
     def resized(self, short: int) -> WholeImage:
