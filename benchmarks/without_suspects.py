@@ -10,7 +10,6 @@ the digits every fifth, which then are not trained on, of Imagenette those of va
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import subprocess
 import sys
@@ -20,7 +19,7 @@ from pathlib import Path
 from plant_faults import flip_labels, write_table
 from tables import Column, Row
 from timing import say, write_result
-from wrong_labels import FLIPPED, SEED, first_of_each_class, write_digits
+from wrong_labels import FIRST, FLIPPED, SEED, first_of_each_class, read_suspects, write_digits
 
 COLUMNS: list[Column] = [
     {"name": "data"},
@@ -31,14 +30,6 @@ COLUMNS: list[Column] = [
     {"name": "left out"},
     {"name": "of these flipped"},
 ]
-FIRST = {"digits": 75, "imagenette": 90}
-
-
-def first_suspects(check: Path, count: int) -> set[str]:
-    """Names of the images whose labels are the first suspects."""
-    with open(check / "problems.csv", newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["kind"] == "label"]
-    return {Path(row["path"]).name for row in rows[:count]}
 
 
 def top1(table: Path, out: Path, *options: object) -> float:
@@ -89,7 +80,7 @@ def with_and_without(
     val = [(path, label, "val") for path, label in held]
     kept_out = {path for path, _ in held}
     train = {place: (path, labels[place], "train") for place, (path, _) in enumerate(images) if path not in kept_out}
-    suspects = first_suspects(work / f"{arm}-check", FIRST[arm])
+    suspects = {Path(row["path"]).name for row in read_suspects(work / f"{arm}-check", "label")[: FIRST[arm]]}
     left_out = {place for place, (path, _, _) in train.items() if Path(path).name in suspects}
     tables = work / f"{arm}-all.csv", work / f"{arm}-without.csv"
     write_table(tables[0], [*train.values(), *val])

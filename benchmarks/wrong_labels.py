@@ -30,6 +30,8 @@ from timing import write_result
 from convnext.data.sources.image_files import find_images
 
 FLIPPED, PLANTED, SEED = 60, 20, 0
+FIRST = {"digits": 75, "imagenette": 90}
+"""Suspects that are looked at, of images."""
 LEAST_REGION = 0.002
 """Share of an image that a wrong region has at least."""
 COLUMNS: list[Column] = [
@@ -64,6 +66,11 @@ def suspects(data: Path, out: Path, kind: str, *options: object) -> list[dict[st
     done = subprocess.run([Path(sys.executable).with_name("convnext"), *map(str, command)], check=False)
     if done.returncode not in (0, 1):  # 1 says that the data have other problems too
         raise SystemExit(done.returncode)
+    return read_suspects(out, kind)
+
+
+def read_suspects(out: Path, kind: str) -> list[dict[str, str]]:
+    """Rows of the `problems.csv` of a check, worst first."""
     with open(out / "problems.csv", newline="") as file:
         return [row for row in csv.DictReader(file) if row["kind"] == kind]
 
@@ -133,10 +140,12 @@ def main() -> None:
         how: dict[str, Any] = {"ignored": 11, "least": LEAST_REGION}
         return boxes(name, "region", plant_regions(args.data / name, work / name, PLANTED, SEED, **how), 0.3)
 
-    photographs = args.data / "imagenette" / "train"
+    photographs = partial(first_of_each_class, args.data / "imagenette" / "train", 300)
     arms: dict[str, Callable[[], list[Any]]] = {
-        "digits": partial(images, "digits", partial(write_digits, work), 75, "--recipe", "digits"),
-        "imagenette": partial(images, "imagenette", partial(first_of_each_class, photographs, 300), 90),
+        "digits": partial(images, "digits", partial(write_digits, work), FIRST["digits"], "--recipe", "digits"),
+        "imagenette": partial(
+            images, "imagenette", partial(first_of_each_class, photographs, 300), FIRST["imagenette"]
+        ),
         "nuclei": partial(objects, "nuclei"),
         "coco100": partial(objects, "coco100"),
         "camvid": partial(regions, "camvid"),

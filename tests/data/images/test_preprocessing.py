@@ -143,3 +143,12 @@ def test_a_whole_image_is_refused_before_it_fills_memory():
     assert WholeImage(64, 10**9)(Image.new("RGB", (30, 300))).shape == (3, 640, 64)
     with pytest.raises(ImageError, match="30×30000 pixels is too large at 1000×1000000 pixels"):
         WholeImage(1000, 10**9)(Image.new("RGB", (30, 30_000)))
+
+
+def test_a_size_that_cannot_be_is_one_line(caplog: pytest.LogCaptureFixture):
+    caplog.set_level("INFO", logger="convnext")
+    with pytest.raises(InputError, match="short side, in pixels, must lie between 1 and 4096, not 0"):
+        WholeImage(64, 128).resized(0)
+    assert not caplog.records
+    assert WholeImage(64, 128).resized(32) == WholeImage(32, 64)
+    assert caplog.records

@@ -64,6 +64,7 @@ class WholeImage:
 
     def resized(self, short: int) -> WholeImage:
         """A transform to another short side, in pixels, with the limit of the long side in the same proportion."""
+        other = replace(self, short=short, long=max(1, round(self.long * short / self.short)))
         if short != self.short:
             log.info("images are seen at a short side of %d pixels; the model was trained for %d", short, self.short)
-        return replace(self, short=short, long=max(1, round(self.long * short / self.short)))
+        return other

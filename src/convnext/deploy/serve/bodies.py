@@ -78,7 +78,7 @@ async def read_body(request: Request, limits: Limits, held: Held) -> bytes:
     except TimeoutError:
         held.drop(size)
         raise Refusal(408, f"the body did not come within {limits.seconds:g} seconds") from None
-    except BaseException:
+    except BaseException:  # a cancelled task too: what it held is held no more
         held.drop(size)
         raise
     return b"".join(parts)

@@ -94,7 +94,7 @@ class Supervisor:
             header = (await _exchange(process, setup)).header
             if "error" in header:
                 raise InputError(header["error"])
-        except BaseException:
+        except BaseException:  # a cancelled task too: the process must not outlive it
             await _end(process)
             raise
         self.facts = {model.pop("name"): model for model in header["models"]}
