@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 import torch
 from making import FAST_DETECT, fails, make_objects
 from PIL import Image
+from stubs import Painted, StubDetector, painted, pixels_of
 from torch import Tensor
 from torchvision.ops import box_iou
 from vacuous import nonempty
@@ -21,7 +23,7 @@ from convnext.data.images.whole_image import WholeImage
 from convnext.deploy.export import detector as checks
 from convnext.deploy.export.detector import Bound, counterparts
 from convnext.deploy.export.write import export
-from convnext.inference.exported import ExportedNetwork
+from convnext.inference.detector import Detector
 from convnext.models.detection.exporting import detect
 from convnext.models.detection.rcnn import RCNN, Detections, create_detector
 from convnext.storage.exports import FORMATS
@@ -239,16 +241,53 @@ def test_counterparts_by_hand() -> None:
     assert not counterparts(drawn, drawn, bound, least=0.05).isnan().any()
 
 
-@pytest.mark.heavy
-def test_a_difference_beyond_the_bound_is_not_written(
-    mask_rcnn: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    source, file = mask_rcnn
-    predictor = convnext.load(source, device="cpu")
-    monkeypatch.setattr(predictor.model, "NMS_IOU", 0.3)  # a rule that the file has otherwise
-    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 120, 3), dtype=np.uint8))
-    with pytest.raises(InputError, match=r"the export is not written: \d+ of \d+ objects are not where"):
-        checks.verify_detector(predictor, ExportedNetwork(file, read_meta(file)), [image], "fp32")
+class Rules(StubDetector):
+    """A network whose answers are known, and the rules by which it chooses them."""
+
+    SCORE_THRESHOLD, DECAYED, MAX_DETECTIONS, soft_nms = 0.05, 0.001, 100, False
+
+
+class Exported(torch.nn.Module):
+    """An export of it, whose boxes are moved by so many pixels and which finds so many objects at most."""
+
+    engine, outputs = "onnxruntime", Detections._fields
+
+    def __init__(self, moved: float = 0, most: int = 100) -> None:
+        super().__init__()
+        self.moved, self.most = moved, most
+
+    def run(self, images: Tensor) -> dict[str, Tensor]:
+        found = StubDetector().find(pixels_of(images[0]))
+        found = found._replace(boxes=found.boxes + self.moved)
+        return {name: value[: self.most][None] for name, value in found._asdict().items()}
+
+
+@pytest.mark.parametrize(
+    ("precision", "export", "missed"),
+    [
+        ("fp32", {}, 0),
+        ("fp32", {"moved": 1.5}, 8),  # two objects in two sizes, as the network and as the export sees them
+        ("fp16", {"moved": 1.5}, 0),
+        ("fp16", {"moved": 2.5}, 8),
+        ("fp32", {"most": 1}, 2),
+    ],
+)
+def test_a_difference_beyond_the_bound_is_not_written(precision: str, export: dict[str, Any], missed: int) -> None:
+    predictor: Any = Detector(Rules(), ["a", "b", "c"], [1, 2, 3], WholeImage(80, 200))  # type: ignore[arg-type]  # a stub
+    image = painted((100, 80), Painted(0, 0.9, (10, 20, 40, 60)), Painted(2, 0.5, (60, 5, 90, 45)))
+    verify = partial(checks.verify_detector, predictor, Exported(**export), [image], precision)  # type: ignore[arg-type]  # a stub
+    if not missed:
+        assert verify() == 0
+        return
+    with pytest.raises(InputError, match=f"the export is not written: {missed} of [68] objects are not where the"):
+        verify()
+
+
+def test_that_nothing_is_found_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    predictor: Any = Detector(Rules(), ["a", "b", "c"], [1, 2, 3], WholeImage(80, 200))  # type: ignore[arg-type]  # a stub
+    exported: Any = Exported()
+    assert checks.verify_detector(predictor, exported, [Image.new("RGB", (90, 120))], "fp32") == 0
+    assert "nothing is found in the images that the export is checked on" in caplog.text
 
 
 def test_a_detector_says_what_an_export_of_it_holds() -> None:

@@ -21,6 +21,7 @@ from convnext import InputError, cli
 from convnext.inference.backends.network import use_backend
 from convnext.inference.backends.openvino import ANY_SHAPE, CompiledModel
 from convnext.inference.backends.operators import OpenvinoNetwork, openvino_models
+from convnext.models.detection.rcnn import create_detector
 
 BOUNDS = {"fp32": 1e-5, "bf16": 2e-2}
 MEMBERS = [
@@ -71,6 +72,33 @@ def test_every_engine_in_every_precision(backend: str, precision: Any) -> None:
     for _ in range(3):  # the engine for this shape comes with the second call
         assert share(model(images), logits) < BOUNDS[precision]
     assert share(model.embed(images), embedding) < BOUNDS[precision]
+
+
+def test_compiled_are_the_stages_and_a_classifiers_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compiling itself takes a minute: `test_every_engine_in_every_precision`."""
+    calls: list[str] = []
+
+    def marked(run: Any) -> Any:
+        def call(images: torch.Tensor) -> Any:
+            calls.append(run.__name__)
+            return run(images)
+
+        return call
+
+    monkeypatch.setattr(torch, "compile", marked)
+    model, images = network(), torch.randn(2, 3, 64, 64)
+    logits, embedding, maps = model(images), model.embed(images), model.forward_stages(images)
+    use_backend(model, "compile", "fp32")
+    torch.testing.assert_close(model(images), logits)
+    torch.testing.assert_close(model.embed(images), embedding)
+    for own, found in nonempty(zip(maps, model.forward_stages(images), strict=True)):
+        torch.testing.assert_close(found, own)
+    assert set(calls) == {"run_whole", "run_stages"}
+    calls.clear()
+    detector = create_detector("convnextv2_atto", num_classes=2, fpn_dim=32, linear_dim=64, mask_convs=1).eval()
+    use_backend(detector, "compile", "fp32")
+    detector(list(images))
+    assert set(calls) == {"run_stages"}
 
 
 def test_an_answer_does_not_depend_on_the_batch_or_on_what_came_before() -> None:

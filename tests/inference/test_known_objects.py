@@ -7,9 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from stubs import CLASSES, Painted, area_of, painted, stub_detector
+from stubs import CATEGORY_IDS, CLASSES, Painted, StubDetector, area_of, painted, stub_detector
+from torch import Tensor, nn
 
-from convnext.inference.detector import Detector, Found
+from convnext.errors import InputError
+from convnext.inference.detector import Detector, Found, exported_detector
 from convnext.inference.tiles import find_in_tiles
 
 RED = Painted(0, 0.8, (10, 20, 40, 60))
@@ -48,6 +50,42 @@ def test_each_class_has_its_own_threshold_once_calibrated() -> None:
     image = painted(SIZE, RED, GREEN, BLUE)
     assert objects_of(detector(image)) == known(BLUE)
     assert objects_of(detector(image, 0.3)) == known(RED, GREEN)
+
+
+class ExportedStub(nn.Module):
+    """The stub as an export, which gives its outputs by name, one image at a time."""
+
+    def __init__(self, masks: bool) -> None:
+        super().__init__()
+        self.engine, self.finder = "onnxruntime 1.0", StubDetector(masks)
+        self.outputs = ["boxes", "scores", "labels", *(["masks"] if masks else [])]
+
+    def run(self, images: Tensor) -> dict[str, Tensor]:
+        (found,) = self.finder(list(images))
+        return {name: getattr(found, name)[None] for name in self.outputs}
+
+    @property
+    def backbone(self) -> nn.Module:
+        raise InputError("an export has no embeddings")
+
+
+@pytest.mark.parametrize("masks", [True, False])
+def test_an_exported_detector_gives_what_its_network_finds(masks: bool) -> None:
+    """By its metadata: classes, the numbers of their categories, size, and rules of testing."""
+    transform = {"short": 80, "long": 10**4}
+    meta = {"classes": CLASSES, "category_ids": CATEGORY_IDS, "transform": transform, "export": {"nms_iou": 0.25}}
+    detector: Any = exported_detector(ExportedStub(masks), {**meta, "testing": {"mask_padding": "zeros"}})  # type: ignore[arg-type]  # a stub
+    assert (detector.category_ids, detector.mask_padding, detector.model.NMS_IOU) == (CATEGORY_IDS, "zeros", 0.25)
+    assert detector.model.engine == "onnxruntime 1.0"
+    detector.mask_padding = "border"
+    images = [painted(SIZE, BLUE, RED), painted(SIZE), painted((120, 80), GREEN)]
+    found = detector(images, 0.0)
+    assert [objects_of(own) for own in found] == [known(RED, BLUE), [], known(GREEN)]
+    assert ("mask" in found[0][0]) == masks
+    if masks:
+        assert np.array_equal(found[0][0]["mask"], area_of(RED, SIZE))
+    with pytest.raises(InputError, match="no embeddings"):
+        detector.embed(images[0])
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 5])
