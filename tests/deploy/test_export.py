@@ -212,9 +212,10 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return data, out
 
 
-def test_a_segmenter(scenes: tuple[Path, Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize("form", ["openvino", pytest.param("onnx", marks=pytest.mark.heavy)])  # optimised for a minute
+def test_a_segmenter(form: str, scenes: tuple[Path, Path], tmp_path: Path) -> None:
     data, run = scenes
-    done = export(run, tmp_path / "x.onnx")
+    done = export(run, tmp_path / f"x{FORMATS[form]}", format=form)
     assert done.difference <= 1e-4
     own, exported = (convnext.load(source, device="cpu") for source in (run, done.path))
     rng = np.random.default_rng(0)

@@ -59,6 +59,15 @@ def test_a_score_is_part_of_the_name() -> None:
     assert 0 < width[0] < width[1]
 
 
+@pytest.mark.parametrize(("side", "width"), [(200, 1), (1500, 3)])
+def test_lines_are_as_wide_as_the_image_needs(side: int, width: int) -> None:
+    """A five-hundredth of the longer side, a pixel at least."""
+    box = [side * 0.25, side * 0.25, side * 0.75, side * 0.75]
+    drawn = draw_objects(Image.new("RGB", (side, side), GREY), [Drawn("cat", None, box, None)])
+    row = np.asarray(drawn)[side // 2]
+    assert (row == colours(1)[0]).all(1).sum() == 2 * width
+
+
 def test_a_box_at_the_top_has_its_name_inside_the_picture() -> None:
     pixels = np.asarray(draw_objects(IMAGE, [Drawn("cat", 0.5, [60, 0, 150, 60], None)]))
     name = pixels[1:10, 61:90].reshape(-1, 3).tolist()
@@ -100,6 +109,17 @@ def test_label_maps_lie_over_the_image(kind: type) -> None:
     assert counts[0] == counts[2] > 50
     columns = [int((drawn[150:] == palette[i]).all(2).any(0).argmax()) for i in (0, 2)]
     assert columns[1] < columns[0]  # the largest first
+
+
+@pytest.mark.parametrize(("width", "height", "size"), [(200, 150, 10), (300, 800, 20)])
+def test_a_legend_starts_half_a_letter_from_the_corner(width: int, height: int, size: int) -> None:
+    """Letters are a fortieth of the longer side, ten pixels at least."""
+    drawn = draw_labels(Image.new("RGB", (width, height)), np.zeros((height, width), np.uint8), ["sky"])
+    square = (np.asarray(drawn)[height:] == colours(1)[0]).all(2)
+    rows, columns = np.flatnonzero(square.any(1)), np.flatnonzero(square.any(0))
+    assert (rows[0], columns[0]) == (size // 2, size // 2)
+    assert (rows[-1] - rows[0], columns[-1] - columns[0]) == (size, size)
+    assert drawn.size == (width, height + size // 2 + 2 * size)
 
 
 def test_a_long_legend_has_several_lines() -> None:
