@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from convnext.errors import InputError
 from convnext.inference.detector import Detector, Found, exported_detector
-from convnext.inference.tiles import find_in_tiles
+from convnext.inference.tiles import find_in_tiles, tile_starts
 
 RED = Painted(0, 0.8, (10, 20, 40, 60))
 GREEN = Painted(1, 0.4, (60, 5, 90, 45), round=True)
@@ -131,6 +131,13 @@ PLACES = {
     "on the image's edges": (0, 140, 30, 150),
     "cut by a square": (55, 5, 75, 20),
 }
+
+
+def test_squares_are_the_fewest_that_overlap_by_a_quarter() -> None:
+    assert tile_starts(400, 400) == tile_starts(300, 400) == [0]
+    assert tile_starts(700, 400) == [0, 300]
+    assert tile_starts(701, 400) == [0, 150, 301]
+    assert tile_starts(1000, 400) == [0, 300, 600]
 
 
 def tiled(detector: Detector, image: Image.Image, **how: Any) -> list[Found]:

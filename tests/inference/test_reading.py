@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from sitecustomize import BYTE
 from vacuous import nonempty
 
 import convnext
@@ -40,7 +41,7 @@ def paths(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 def predictor_of(task: str) -> Any:
     torch.manual_seed(0)
     if task in ("classify", "embed"):
-        model: Any = convnext.create_model("convnextv2_atto", num_classes=5 if task == "classify" else 0)
+        model: Any = convnext.create_model(BYTE, num_classes=5 if task == "classify" else 0)
         rule = Preprocessing.standard(32)
         return (
             convnext.ImageClassifier(model, list("abcde"), rule)
@@ -48,9 +49,9 @@ def predictor_of(task: str) -> Any:
             else convnext.Embedder(model, rule)
         )
     if task == "detect":
-        model = create_detector("convnextv2_atto", num_classes=2, fpn_dim=16, linear_dim=16)
+        model = create_detector(BYTE, num_classes=2, fpn_dim=16, linear_dim=16)
         return convnext.Detector(model, ["a", "b"], [1, 2], WholeImage(32, 64))
-    model = create_segmenter("convnextv2_atto", num_classes=1 if task == "depth" else 2, fpn_dim=16, aux_dim=16)
+    model = create_segmenter(BYTE, num_classes=1 if task == "depth" else 2, fpn_dim=16, aux_dim=16)
     if task == "segment":
         return convnext.Segmenter(model, ["a", "b"], WholeImage(32, 64))
     return convnext.DepthEstimator(model, WholeImage(32, 64), DepthUnit(True, 0.0, 1.0), depth_scale=1000)
