@@ -2,8 +2,8 @@
 
     python benchmarks/covering.py [--jobs 2] [--out runs/covering.json] [TESTS ...]
 
-The suite runs once under coverage.py, which knows the test at work. Of a line that many tests run, the quickest are
-kept. Lines that run when a module is imported are no test's.
+The suite runs once under coverage.py, which knows the test at work. Of a line that many tests run, those are kept that
+are quick and run few lines besides: they look closest. Lines that run when a module is imported are no test's.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections import defaultdict
+from collections import Counter, defaultdict
 from functools import cache
 from hashlib import sha256
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -101,22 +102,26 @@ def read_covering(path: Path) -> Covering | None:
 
 
 def lines_of(data: Path, seconds: dict[str, list[float]]) -> dict[str, dict[str, list[int]]]:
-    """The quickest tests of each line, of coverage.py's file."""
+    """Of coverage.py's file, the tests of each line whose seconds times lines are least."""
     from coverage import CoverageData
 
     measured = CoverageData(str(data))
     measured.read()
-    place = {test: i for i, test in enumerate(seconds)}
-    found: dict[str, dict[str, list[int]]] = {}
+    tests: dict[str, dict[str, set[str]]] = {}
     for path in sorted(measured.measured_files()):
-        file = Path(path).relative_to(PACKAGE).as_posix()
-        own = found.setdefault(file, {})
-        for line, contexts in sorted(measured.contexts_by_lineno(path).items()):
-            tests = {context.rpartition("|")[0] for context in contexts} & seconds.keys()
-            if tests:
-                quickest = sorted(tests, key=lambda test: (sum(seconds[test]), test))[:KEPT]
-                own[str(line)] = [place[test] for test in quickest]
-    return found
+        contexts = sorted(measured.contexts_by_lineno(path).items())
+        of_lines = {str(line): {each.rpartition("|")[0] for each in own} & seconds.keys() for line, own in contexts}
+        tests[Path(path).relative_to(PACKAGE).as_posix()] = {line: own for line, own in of_lines.items() if own}
+    lines = Counter(chain.from_iterable(own for of_lines in tests.values() for own in of_lines.values()))
+    place = {test: i for i, test in enumerate(seconds)}
+
+    def cost(test: str) -> tuple[float, str]:
+        return sum(seconds[test]) * lines[test], test
+
+    return {
+        file: {line: [place[test] for test in sorted(own, key=cost)[:KEPT]] for line, own in of_lines.items()}
+        for file, of_lines in tests.items()
+    }
 
 
 def main() -> None:
