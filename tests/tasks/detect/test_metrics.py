@@ -7,6 +7,7 @@ import copy
 import io
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from pycocotools.cocoeval import COCOeval
 from convnext.data.images.whole_image import WholeImage
 from convnext.data.problems import Problems
 from convnext.data.rle import from_mask, to_masks
-from convnext.data.sources.annotated import DetectionSet
+from convnext.data.sources.annotated import AnnotatedImage, Annotation, DetectionSet
 from convnext.data.sources.coco import read_coco
 from convnext.inference.detector import Detector
 from convnext.models.detection.rcnn import create_detector
@@ -28,6 +29,8 @@ from convnext.tasks.detect.metrics import (
     coco_eval,
     coco_metrics,
     detect_batches,
+    evaluate_kinds,
+    has_objects,
     merge_results,
     per_category,
     truth_of,
@@ -153,3 +156,23 @@ def test_parts_that_share_ids_can_be_joined(data: DetectionSet) -> None:
     twice = replace(data, images=(*data.images, *data.images))
     rows = detections(twice, noise=0)
     assert coco_metrics(coco_eval(twice, rows, "bbox"))["AP"] == 1
+
+
+def test_what_is_measured() -> None:
+    """Boxes always; masks where the model draws them and an object that is searched for has an outline."""
+    square = [[2.0, 2, 12, 2, 12, 12, 2, 12]]
+    bare = Annotation(0, (2.0, 2, 12, 12), None, False, 100.0)
+    outlined = replace(bare, outline=square)
+    crowd = replace(bare, outline={"size": [20, 20], "counts": [0, 400]}, crowd=True)
+
+    def measured(*annotations: Annotation, mask_heads: bool = True) -> tuple[set[str], bool]:
+        image = AnnotatedImage(1, Path("a.png"), "a.png", 20, 20, annotations)
+        data = DetectionSet(("a",), (1,), (image,))
+        return set(evaluate_kinds(data, [], SimpleNamespace(mask_heads=mask_heads))), has_objects(data)
+
+    assert measured(bare) == ({"box"}, True)
+    assert measured(bare, crowd) == ({"box"}, True)
+    assert measured(bare, outlined) == ({"box", "mask"}, True)
+    assert measured(outlined, mask_heads=False) == ({"box"}, True)
+    assert measured(crowd) == ({"box"}, False)
+    assert measured() == ({"box"}, False)
