@@ -58,6 +58,10 @@ class Covering(NamedTuple):
     seconds: dict[str, list[float]]
     lines: dict[str, dict[str, list[int]]]
 
+    def run_by_many(self, file: str, line: int) -> bool:
+        """Whether more tests run a line than are kept."""
+        return len(self.lines.get(file, {}).get(str(line), ())) >= KEPT
+
     def running(self, file: str, line: int, limit: float) -> list[str]:
         """Tests that run a line, the quickest files first, of together at most `limit` seconds; none of files that have
         changed."""

@@ -284,8 +284,11 @@ def try_mutant(part: str, mutant: Mutant, seconds: float, covering: Covering | N
         shutil.copytree(PACKAGE, package)  # compiled files too: all but one are those of the copy
         path = package / mutant.file
         path.write_text(mutant.applied(path.read_text()))
-        # The quickest tests of a line are seldom those that look at it closest, so these have a part of the time alone.
-        running = [] if covering is None else covering.running(mutant.file, mutant.line, seconds / 4)
+        running: list[str] = []
+        if covering is not None:
+            # Where many tests run a line, the kept ones are seldom those that look at it closest: a part of the time.
+            limit = seconds / 4 if covering.run_by_many(mutant.file, mutant.line) else seconds
+            running = covering.running(mutant.file, mutant.line, limit)
         status, failed = run_tests([*running, *tests_near(mutant.file, part)], Path(place), seconds)
     # 5: there are no tests
     return Outcome(part, mutant, status not in (0, 5, None), OUT_OF_TIME if status is None else failed)
