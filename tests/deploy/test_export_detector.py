@@ -283,6 +283,21 @@ def test_a_difference_beyond_the_bound_is_not_written(precision: str, export: di
         verify()
 
 
+def test_the_last_of_as_many_as_may_be_found_can_be_another(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Which of two of nearly one score comes last is chance; the others are compared."""
+    monkeypatch.setattr(Rules, "MAX_DETECTIONS", 2)
+    predictor: Any = Detector(Rules(), ["a", "b", "c"], [1, 2, 3], WholeImage(80, 200))  # type: ignore[arg-type]  # a stub
+    image = painted((100, 80), Painted(0, 0.9, (10, 20, 40, 60)), Painted(2, 0.5, (60, 5, 90, 45)))
+    last: Any = Exported(most=1)
+    assert checks.verify_detector(predictor, last, [image], "fp32") == 0
+    assert not caplog.text
+    moved: Any = Exported(moved=1.5)
+    with pytest.raises(InputError, match="4 of 4 objects are not where"):
+        checks.verify_detector(predictor, moved, [image], "fp32")
+
+
 def test_that_nothing_is_found_is_said(caplog: pytest.LogCaptureFixture) -> None:
     predictor: Any = Detector(Rules(), ["a", "b", "c"], [1, 2, 3], WholeImage(80, 200))  # type: ignore[arg-type]  # a stub
     exported: Any = Exported()
