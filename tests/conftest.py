@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from filelock import FileLock
@@ -48,6 +49,19 @@ def _undrawn_charts() -> Iterator[None]:
         patch.setattr(Figure, "tight_layout", lambda _: None)
         patch.setattr(Figure, "savefig", lambda _, file, **how: Image.new("RGB", (1, 1)).save(file, how["format"]))
         yield
+
+
+@pytest.fixture
+def charts(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
+    """The figures that are saved from here on."""
+    saved: list[Figure] = []
+
+    def keep(figure: Figure, file: Any, **how: Any) -> None:
+        saved.append(figure)
+        Image.new("RGB", (1, 1)).save(file, how["format"])
+
+    monkeypatch.setattr(Figure, "savefig", keep)
+    return saved
 
 
 @pytest.fixture(scope="session", autouse=True)
