@@ -67,7 +67,7 @@ PARTS = {
     "inference": Part(r"inference/", ("inference/test_known",), ("inference/", "deploy/")),
     "metrics": Part(MEASURES, (KNOWN,), ("analysis/", "tasks/")),
     "recipes": Part(r"tasks/.*recipes", ("tasks/test_recipes", "tasks/test_own_recipes", "test_pub"), ("tasks/",)),
-    "tasks": Part(r"tasks/", (KNOWN,), ("tasks/",)),
+    "tasks": Part(r"tasks/", (KNOWN, "cli/test_help"), ("tasks/",)),
     "data": Part(r"data/", (), ("data/",)),
     "train": Part(r"train/", (), ("train/",)),
     "weights": Part(r"weights/", (), ("weights/",)),
