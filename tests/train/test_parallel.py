@@ -7,6 +7,7 @@ import signal
 from pathlib import Path
 
 import pytest
+import torch
 from making import evaluated, wait_for_rows
 from PIL import Image
 from sitecustomize import BYTE
@@ -14,8 +15,10 @@ from starting import losses, start
 
 from convnext import cli
 from convnext.runs.directory import Run
+from convnext.runtime import distributed
 from convnext.runtime.distributed import own_places
 from convnext.train import progress
+from convnext.train.parallel import SHARDED_FROM, is_fsdp
 
 COMMON = ["--image-size", "32", "--stem-patch", "2", "--drop-path", "0", "--muon-lr-scale", "none", "--base-lr", "1e-3"]
 COMMON += ["--epochs", "3", "--batch-size", "8", "--workers", "0", "--device", "cpu", "--model", BYTE]
@@ -41,6 +44,26 @@ def alone(colours: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
         for task, out in runs.items():
             assert cli.main(arguments(task, colours, out, "ddp")) == 0
     return runs
+
+
+@pytest.mark.parametrize(
+    ("processes", "parallel", "parameters", "split"),
+    [
+        (1, "fsdp", SHARDED_FROM, False),
+        (1, "auto", SHARDED_FROM, False),
+        (2, "fsdp", 10, True),
+        (2, "ddp", SHARDED_FROM, False),
+        (2, "auto", SHARDED_FROM - 1, False),
+        (2, "auto", SHARDED_FROM, True),
+    ],
+)
+def test_large_networks_are_split_among_processes(
+    processes: int, parallel: str, parameters: int, split: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(distributed, "count", lambda: processes)
+    model = torch.nn.Module()
+    model.register_parameter("weight", torch.nn.Parameter(torch.empty(parameters, device="meta")))
+    assert is_fsdp(model, parallel) == split
 
 
 @pytest.mark.parametrize("count", [2, pytest.param(4, marks=pytest.mark.heavy)])
