@@ -215,6 +215,16 @@ def test_unreadable_images_are_named_and_left_out(weights: Path, photos: Path, t
     assert [Path(path).name for path in rows(tmp_path / "f.parquet")[0]] == [f"{i:02}.png" for i in range(1, 59)]
 
 
+def test_a_whole_part_of_unreadable_images_is_left_out(weights: Path, photos: Path, tmp_path: Path) -> None:
+    shutil.copytree(photos, tmp_path / "photos")
+    for number in range(PART_BATCHES):
+        (tmp_path / "photos" / f"{number:02}.png").write_bytes(b"")
+    embed(weights, tmp_path / "photos", "--out", tmp_path / "f.parquet", "--batch-size", "1", status=1)
+    assert [Path(path).name for path in rows(tmp_path / "f.parquet")[0]] == [
+        f"{i:02}.png" for i in range(PART_BATCHES, 60)
+    ]
+
+
 def test_nothing_is_written_where_no_image_can_be_read(weights: Path, tmp_path: Path, capsys) -> None:
     (tmp_path / "a.png").write_bytes(b"")
     assert "a.png" in fails(capsys, "embed", weights, tmp_path / "a.png", "--out", tmp_path / "f.npy")
