@@ -5,10 +5,12 @@ import shutil
 from pathlib import Path
 
 import pytest
+from annotating import as_yolo
 from making import fails, make_folder, make_objects, rows_of
 from sitecustomize import BYTE
 
 from convnext import cli
+from convnext.data.sources.detection import read_annotated
 
 QUICK = ("--set", "image_size=32", "--set", "epochs=6", "--set", "batch_size=8", "--set", "muon_lr_scale=none")
 QUICK += ("--set", f"model={BYTE}")
@@ -55,6 +57,17 @@ def test_objects_and_regions_are_looked_at_by_a_run(trained, tmp_path) -> None:
     assert not checked["left_out"]  # the segmenter's number of pixels without a class is the data's
     assert {row["part"] for row in found} <= {"train", "val"}
     assert (tmp_path / "out" / "index.html").read_text()
+
+
+def test_of_annotations_in_several_forms_one_is_named(trained_once, capsys, tmp_path) -> None:
+    data, run = trained_once("detect")
+    both = shutil.copytree(data, tmp_path / "both")
+    as_yolo(both, dict(read_annotated(both).parts), polygons=True)
+    options = ["--task", "detect", "--with", run]
+    line = fails(capsys, "check", both, "--labels", *options)
+    assert "annotations in several forms, coco, yolo: --format coco takes one of them" in line
+    suspects(both, tmp_path / "out", *options, "--format", "yolo", kind="object")
+    assert json.loads((tmp_path / "out" / "check.json").read_text())["parts"]["train"]["images"] == 6
 
 
 def test_what_cannot_work_is_said_in_a_line(capsys, tmp_path, trained) -> None:

@@ -62,6 +62,19 @@ def test_forms(case: str, truth: Parts, tmp_path: Path) -> None:
         assert_same(read_annotated(root / "data.yaml").parts, expected)
 
 
+def test_darknets_folder_without_lists(truth: Parts, tmp_path: Path) -> None:
+    """As CVAT exports a task: `obj.names`, and images and labels in `obj_train_data`."""
+    as_yolo(tmp_path / "data", {"": truth["train"]}, yaml=False)
+    (tmp_path / "data" / "classes.txt").rename(tmp_path / "data" / "obj.names")
+    place = tmp_path / "data" / "obj_train_data"
+    place.mkdir()
+    for kind in ("images", "labels"):
+        for path in (tmp_path / "data" / kind).iterdir():
+            path.rename(place / path.name)
+        (tmp_path / "data" / kind).rmdir()
+    assert_same(read_annotated(tmp_path / "data").parts, {"": truth["train"]})
+
+
 @pytest.mark.parametrize(
     ("line", "said"),
     [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -30,7 +31,10 @@ def checked_objects(config: DetectConfig) -> CheckedData:
     """All parts of a data set. `InputError` for what training would refuse."""
     read = read_annotated(config.data, form=config.format)
     sets = divided_parts(config.data, read.parts, *splitting_of(config), classes=objects_by_class)
-    _, unused = training_images(sets["train"], config)
+    masks = config.masks and any(a.outline is not None for image in sets["train"].images for a in image.annotations)
+    _, unused = training_images(sets["train"], replace(config, masks=masks))
+    if config.masks and not masks:
+        unused = ["no object in train has an outline: `train detect` takes boxes alone with --masks false", *unused]
     parts = [_part(name, data) for name, data in sets.items()]
     problems = [each for name, data in sets.items() for each in wrong_objects(name, data)]
 
