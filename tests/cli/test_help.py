@@ -167,6 +167,6 @@ def test_the_screens_in_the_documents_are_the_real_ones(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "110")
     screens = re.findall(r"^## convnext ([^\n]*)\n\n```text\n(.*?)```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
-    assert len(screens) == 11
+    assert len(screens) == 14
     for command, screen in screens:
         assert said(capsys, *command.split()) == screen
