@@ -27,6 +27,15 @@ PROBLEMS = [
 ]
 
 
+@pytest.mark.parametrize("kind", PROBLEM_KINDS)
+def test_a_kind_has_a_heading_and_sentences_on_what_to_do(kind: str) -> None:
+    title, reading = PROBLEM_KINDS[kind]
+    assert len(title) < 50
+    assert not title.endswith(".")
+    assert reading.endswith(".")
+    assert len(reading) > len(title)
+
+
 @pytest.fixture
 def page(tmp_path: Path) -> Path:
     """The page of `PROBLEMS`, in a file."""
