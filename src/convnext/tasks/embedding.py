@@ -112,7 +112,7 @@ class Embedded(NamedTuple):
 
 
 def embed_images(
-    predictor: Predictor, images: Images, out: Path, *, batch_size: int, workers: int, overwrite: bool = False
+    predictor: Predictor, images: Images, out: Path, *, batch_size: int, workers: int, overwrite: bool
 ) -> Embedded:
     """Write the embeddings of images to `out` (`reports.embeddings`); goes on where a run before was interrupted.
 
