@@ -202,7 +202,8 @@ def chosen(part: str, count: int, seed: int) -> list[Mutant]:
 
 
 def tests_near(file: str, part: str) -> list[str]:
-    """Files of tests, the nearest first: named like the file, quick, importing it, of its folder, of its part."""
+    """Files of tests, the nearest first: named like folder and file, or like one of them, quick, importing it, of its
+    folder, of its part."""
     module = "convnext." + file.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
     *folders, stem = module.split(".")[1:]
     names = {f"test_{stem}", f"test_{folders[-1]}", f"test_{folders[-1]}_{stem}"}
@@ -214,6 +215,7 @@ def tests_near(file: str, part: str) -> list[str]:
         named = path.stem in names
         inside = path.is_relative_to(TESTS.joinpath(*folders))
         ranks = (
+            path.stem == f"test_{folders[-1]}_{stem}",
             named and inside,
             test.startswith(PARTS[part].quick),
             named,

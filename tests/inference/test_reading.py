@@ -65,6 +65,22 @@ def numbers(answer: Any) -> np.ndarray:
     return np.array(values, dtype=np.float64)
 
 
+def test_torch_has_its_threads_in_the_caller_and_one_in_a_reader() -> None:
+    caller = torch.get_num_threads()
+    torch.set_num_threads(2)
+    seen: list[int] = []
+    try:
+        with read_ahead([np.zeros((4, 4, 3), np.uint8)] * 9, read_image, lambda _: torch.get_num_threads()) as results:
+            assert list(results) == [1] * 9
+            assert torch.get_num_threads() == 2
+        later = threading.Thread(target=lambda: seen.append(torch.get_num_threads()))
+        later.start()
+        later.join()
+        assert seen == [2]
+    finally:
+        torch.set_num_threads(caller)
+
+
 @pytest.mark.parametrize("task", ["classify", "embed", "detect", "segment", "depth"])
 def test_answers_about_many_are_those_about_each_in_order(task: str, paths: list[Path]) -> None:
     predictor = predictor_of(task)
@@ -175,22 +191,6 @@ def test_no_thread_is_left_behind(error: type[BaseException], paths: list[Path])
         predictor.each(paths, 4, fail, list)
     assert set(threading.enumerate()) <= before
     assert torch.get_num_threads() == threads
-
-
-def test_torch_has_its_threads_in_the_caller_and_one_in_a_reader() -> None:
-    caller = torch.get_num_threads()
-    torch.set_num_threads(2)
-    seen: list[int] = []
-    try:
-        with read_ahead([np.zeros((4, 4, 3), np.uint8)] * 9, read_image, lambda _: torch.get_num_threads()) as results:
-            assert list(results) == [1] * 9
-            assert torch.get_num_threads() == 2
-        later = threading.Thread(target=lambda: seen.append(torch.get_num_threads()))
-        later.start()
-        later.join()
-        assert seen == [2]
-    finally:
-        torch.set_num_threads(caller)
 
 
 def test_what_an_image_shares_is_read_in_order_by_the_caller() -> None:
