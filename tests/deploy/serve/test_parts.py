@@ -1,13 +1,17 @@
-"""Parts of the server by themselves: messages to a worker, its cores, and the figures that are counted."""
+"""Parts of the server by themselves: messages to a worker, its cores, what is counted, and how a request ends."""
 
 from __future__ import annotations
 
 import asyncio
 import io
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from starlette.requests import ClientDisconnect
 
 from convnext.deploy.serve import worker
+from convnext.deploy.serve.app import Guard
 from convnext.deploy.serve.frames import Frame, pack_frame, read_frame, receive_frame
 from convnext.deploy.serve.metrics import Metrics
 
@@ -75,3 +79,67 @@ def test_what_is_counted() -> None:
         "convnext_workers_ready 2.0",
     ):
         assert line in lines
+
+
+def ended(
+    error: BaseException | None, *, begun: bool = False, token: str | None = None, shown: str = "", path: str = "/v1/x"
+) -> tuple[int | None, bytes, str]:
+    """Status and body of the answer to a request that ends so, and the status that is counted."""
+    sent: list[dict[str, Any]] = []
+    counted: list[str] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if begun:
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+        if error is not None:
+            raise error
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    metrics = SimpleNamespace(answered=lambda route, status, seconds: counted.append(f"{route} {status}"))
+    guard: Any = Guard(app, SimpleNamespace(metrics=metrics, token=token))  # type: ignore[arg-type]  # a stub
+    headers = [(b"authorization", shown.encode())] if shown else []
+    asyncio.run(guard({"type": "http", "method": "GET", "path": path, "headers": headers}, None, send))
+    (status,) = counted
+    start = next((message["status"] for message in sent if message["type"] == "http.response.start"), None)
+    return start, b"".join(message.get("body", b"") for message in sent), status
+
+
+@pytest.mark.parametrize(
+    ("error", "begun", "answer", "counted"),
+    [
+        (asyncio.CancelledError(), False, (503, "the server stops"), "other 503"),
+        (asyncio.CancelledError(), True, (200, ""), "other 200"),
+        (ZeroDivisionError(), False, (500, "the server failed on this request"), "other 500"),
+        (ClientDisconnect(), False, (None, ""), "other 499"),
+        (None, True, (200, ""), "other 200"),
+    ],
+)
+def test_every_request_has_one_end(
+    error: BaseException | None, begun: bool, answer: tuple[int | None, str], counted: str
+) -> None:
+    status, body, said = ended(error, begun=begun)
+    assert (status, said) == (answer[0], counted)
+    assert answer[1] in body.decode()
+    assert bool(body) == bool(answer[1])
+
+
+def test_a_fault_after_the_answer_has_begun_breaks_the_connection() -> None:
+    with pytest.raises(ZeroDivisionError):
+        ended(ZeroDivisionError(), begun=True)
+
+
+@pytest.mark.parametrize(
+    ("shown", "path", "status"),
+    [
+        ("", "/v1/x", 401),
+        ("Bearer wrong", "/v1/x", 401),
+        ("secret", "/v1/x", 401),
+        ("Bearer secret", "/v1/x", 200),
+        ("", "/health", 200),
+    ],
+)
+def test_a_token_is_asked_for(shown: str, path: str, status: int) -> None:
+    """Not by what says that the server lives."""
+    assert ended(None, begun=True, token="secret", shown=shown, path=path)[0] == status
