@@ -51,6 +51,16 @@ def test_what_is_saved_is_read_back_with_its_metadata(state, tmp_path):
         assert meta == META == read_meta(source)
 
 
+def test_weights_of_a_task_say_all_themselves_whatever_their_name(state, tmp_path):
+    """A name that published weights have gives others a licence and classes, not a run's own."""
+    place = tmp_path / "convnextv2_atto_1k_224.safetensors"
+    save_state(place, state, meta={"task": "classify", "classes": ["a", "b"]})
+    assert read_meta(place) == {"task": "classify", "classes": ["a", "b"]}
+    save_state(place, state, meta={"origin": "x"})
+    assert read_meta(place)["licence"] == "CC-BY-NC-4.0"
+    assert read_meta(place)["origin"] == "x"
+
+
 def test_the_same_weights_are_the_same_bytes(state, tmp_path):
     few = {name: state[name] for name in list(state)[:3]}
     contents = set()

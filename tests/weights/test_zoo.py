@@ -22,6 +22,7 @@ from convnext.weights import find, list_weights, read_meta, read_state, zoo
 from convnext.weights.class_names import classes_for, imagenet_classes, published_classes
 from convnext.weights.licences import RESTRICTIONS, licence_named
 from convnext.weights.published import CENTRE, PUBLISHED, PublishedWeights
+from convnext.weights.published_detectors import PUBLISHED_DETECTORS
 from convnext.weights.zoo import download_published, published_meta
 
 ATTO = "convnextv2_atto_1k_224"
@@ -149,6 +150,14 @@ def test_entries_of_every_kind(name, path, num_classes, top1):
     assert (entry.num_classes, entry.top1) == (num_classes, top1)
     assert entry.url == "https://dl.fbaipublicfiles.com/convnext/" + path
     assert find(path.rsplit("/")[-1].rsplit(".")[0]) is entry  # by the file's own name too
+
+
+def test_detectors_and_segmenters_were_trained_at_the_published_sizes():
+    """COCO's short side of 800; crops of ADE20K of 512, and of 640 after ImageNet-22K (ConvNeXt, appendix A.3)."""
+    assert {(entry.task, entry.num_classes) for entry in PUBLISHED_DETECTORS} == {("detect", 80), ("segment", 150)}
+    for entry in nonempty(PUBLISHED_DETECTORS):
+        segmenters = 640 if "22k" in entry.name else 512
+        assert entry.image_size == (800 if entry.task == "detect" else segmenters), entry.name
 
 
 def test_unknown_names_get_the_nearest():
