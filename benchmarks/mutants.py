@@ -260,7 +260,7 @@ def run_tests(tests: Sequence[str], source: Path, seconds: float | None) -> tupl
         command = [sys.executable, "-m", "pytest", "-x", "-q", "--tb=no", "--no-header", "--show-capture=no"]
         names = Path(place) / "names"
         names.write_text("\n".join(tests))
-        # A test that is named, and its file later, is run at its own place too: the file alone would be left otherwise.
+        # Without --keep-duplicates, a named test whose file is named later runs at the file's place.
         command += ["--keep-duplicates", f"--basetemp={place}/tests", f"@{names}"]
         with open(f"{place}/said", "w+") as said:
             environment = {**os.environ, "PYTHONPATH": str(source)}
