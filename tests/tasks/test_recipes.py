@@ -1,5 +1,6 @@
 """Every recipe is what was published, and takes a real step."""
 
+import inspect
 import json
 import logging
 import math
@@ -196,8 +197,8 @@ def test_recipe_takes_a_step(recipe, model, colours, tmp_path):
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_a_recipe_opens_with_command_hardware_and_result(recipe):
-    text = RECIPES[recipe].__doc__
-    assert all(f"    {word}" in text for word in ("Command:  convnext ", "Hardware: ", "Result:   "))
+    text = inspect.cleandoc(RECIPES[recipe].__doc__)
+    assert all(f"\n{word}" in text for word in ("Command:  convnext ", "Hardware: ", "Result:   "))
 
 
 def test_recipes_are_listed_and_printed(capsys):

@@ -98,8 +98,10 @@ class Muon(torch.optim.Optimizer):
             gradients = [torch.where(left_out > 0, *pair) for pair in zip(buffers, gradients, strict=True)]
             decay = torch.where(left_out > 0, 1.0, decay)
         torch._foreach_lerp_(buffers, gradients, 1 - momentum)
-        # Nesterov's; whole, as the parts of a matrix made orthogonal are not those of the whole made so.
-        updates = [gather_full(update) for update in torch._foreach_lerp(gradients, buffers, momentum)]
+        # Nesterov's; whole, as the parts of a matrix made orthogonal are not those of the whole made so. One by one:
+        # PyTorch 2.11 has no `_foreach_lerp` of split matrices.
+        pairs = zip(gradients, buffers, strict=True)
+        updates = [gather_full(gradient.lerp(buffer, momentum)) for gradient, buffer in pairs]
         flat = [update.flatten(1) for update in updates]
         matrices = orthogonal(torch.stack(flat)) if len(flat) > 1 else orthogonal(flat[0])[None]
         if left_out is not None:

@@ -35,7 +35,8 @@ class PackageEngine:
             import torchvision  # noqa: F401 # registers NMS and RoIAlign
         try:
             # What torch._inductor.aoti_load_package wraps, without importing the compiler.
-            self.loader = torch._C._aoti.AOTIModelPackageLoader(str(path), "model")
+            # Threads as set, one copy of the network, no device named: PyTorch 2.11 has no defaults for them.
+            self.loader = torch._C._aoti.AOTIModelPackageLoader(str(path), "model", False, 1, -1)
         except RuntimeError as error:
             raise damaged(path, error) from None
         self.name = f"torch {torch.__version__.split('+')[0]}, compiled"
