@@ -71,7 +71,7 @@ PARTS = {
     "data": Part(r"data/", (), ("data/",)),
     "train": Part(r"train/", (), ("train/",)),
     "weights": Part(r"weights/", (), ("weights/",)),
-    "deploy": Part(r"deploy/", ("deploy/serve/test_known",), ("deploy/",)),
+    "deploy": Part(r"deploy/", ("deploy/serve/test_known", "cli/test_help"), ("deploy/",)),
 }
 """A file is of the first part whose pattern its path begins with."""
 

@@ -22,6 +22,7 @@ import convnext
 from convnext import InputError, cli
 from convnext.cli.convert import TARGETS
 from convnext.data.images.preprocessing import Preprocessing
+from convnext.deploy.exchange import RESAMPLE
 from convnext.weights import read_meta, save_weights
 from convnext.weights.key_tables import WRITABLE
 
@@ -248,3 +249,8 @@ def test_bad_input_is_a_line_and_leaves_nothing(tmp_path: Path, capsys: pytest.C
 
 def test_the_commands_layouts_are_those_there_are() -> None:
     assert (*WRITABLE, "original") == TARGETS
+
+
+def test_filters_have_pillows_numbers() -> None:
+    assert set(RESAMPLE) == {"nearest", "lanczos", "bilinear", "bicubic"}
+    assert {name: Image.Resampling[name.upper()].value for name in RESAMPLE} == RESAMPLE
