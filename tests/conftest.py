@@ -42,12 +42,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items.sort(key=lambda item: item.path.name not in LONGEST)
 
 
+def write_blank(file: Any, form: str) -> None:
+    """An image of one pixel."""
+    Image.new("RGB", (1, 1)).save(file, form)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _undrawn_charts() -> Iterator[None]:
     """Charts are computed, and not drawn, which takes a third of a small run's time; `charts_drawn` draws them."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Figure, "tight_layout", lambda _: None)
-        patch.setattr(Figure, "savefig", lambda _, file, **how: Image.new("RGB", (1, 1)).save(file, how["format"]))
+        patch.setattr(Figure, "savefig", lambda _, file, **how: write_blank(file, how["format"]))
         yield
 
 
@@ -58,7 +63,7 @@ def charts(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
 
     def keep(figure: Figure, file: Any, **how: Any) -> None:
         saved.append(figure)
-        Image.new("RGB", (1, 1)).save(file, how["format"])
+        write_blank(file, how["format"])
 
     monkeypatch.setattr(Figure, "savefig", keep)
     return saved

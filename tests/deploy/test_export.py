@@ -212,7 +212,7 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return data, out
 
 
-@pytest.mark.parametrize("form", ["openvino", pytest.param("onnx", marks=pytest.mark.heavy)])  # optimised for a minute
+@pytest.mark.parametrize("form", ["onnx", pytest.param("openvino", marks=pytest.mark.heavy)])
 def test_a_segmenter(form: str, scenes: tuple[Path, Path], tmp_path: Path) -> None:
     data, run = scenes
     done = export(run, tmp_path / f"x{FORMATS[form]}", format=form)

@@ -28,13 +28,15 @@ SMALLEST_BOX = 2.0
 
 
 def checked_objects(config: DetectConfig) -> CheckedData:
-    """All parts of a data set. `InputError` for what training would refuse."""
+    """All parts of a data set. `InputError` for what training would refuse, but for boxes without any outline: they can
+    be looked at all the same, and count as left out."""
     read = read_annotated(config.data, form=config.format)
     sets = divided_parts(config.data, read.parts, *splitting_of(config), classes=objects_by_class)
     masks = config.masks and any(a.outline is not None for image in sets["train"].images for a in image.annotations)
     _, unused = training_images(sets["train"], replace(config, masks=masks))
     if config.masks and not masks:
-        unused = ["no object in train has an outline: `train detect` takes boxes alone with --masks false", *unused]
+        for image in sets["train"].images:
+            read.faults.add("images without any outline, which training takes with --masks false", image.key)
     parts = [_part(name, data) for name, data in sets.items()]
     problems = [each for name, data in sets.items() for each in wrong_objects(name, data)]
 
