@@ -1,14 +1,15 @@
 """Classification of few images in equal minutes on one core: ours against timm's networks, all from random weights.
 
     python benchmarks/small_classification.py IMAGENETTE --work FOLDER [--minutes 10] [--per-class 300] [--core 0]
-        [--arms scratch fcmae ...] [--rates 1e-3 3e-3 9e-3] [--json FILE] [--plot FILE]
+        [--arms scratch fcmae ...] [--rates 1e-3 3e-3 9e-3] [--seeds 0 1 2] [--precision bf16] [--json FILE]
+        [--plot FILE]
 
 Every arm has one core and the same wall-clock time, from the command's start to its end: `small_data` from random
 weights, the same after `fcmae_small_data` on the same images within that time, and timm's networks, each at some
-learning rates, of which the best counts. Peers see the batches of our loader (crops, flips, smoothing of `small_data`)
-at 128 pixels, compiled where that pays, in bf16 and channels-last memory, under AdamW. All are measured on the
-validation images, which are used for nothing else here. An arm whose result lies in FOLDER is not run again. Memory is
-the training process's, without the loading one's.
+learning rates, of which the best in the mean of the seeds counts. Peers see the batches of our loader (crops, flips,
+smoothing of `small_data`) at 128 pixels, compiled where that pays, in channels-last memory, under AdamW. All are
+measured on the validation images, which are used for nothing else here. An arm whose result lies in FOLDER is not run
+again. Memory is the training process's, without the loading one's.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+import statistics
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,12 +51,14 @@ RATES = (1e-3, 3e-3, 9e-3)
 LOOKS = 4
 COLUMNS: list[Column] = [
     {"name": "model"},
-    {"name": "top-1", "digits": 1},
+    {"name": "top-1, mean", "digits": 1},
+    {"name": "of each seed"},
     {"name": "images/s, training", "digits": 0},
     {"name": "million multiply-adds at 128 pixels", "digits": 0},
     {"name": "memory, MB", "digits": 0},
 ]
-OURS = ("--model", MODEL, "--image-size", SIDE, "--precision", "bf16", "--workers", 1)
+OURS = ("--model", MODEL, "--image-size", SIDE, "--workers", 1)
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 def part_of(data: Path, per_class: int, work: Path) -> Path:
@@ -68,19 +73,21 @@ def part_of(data: Path, per_class: int, work: Path) -> Path:
     return part
 
 
-def train_with_pretraining(data: Path, run: Path, hours: float) -> dict[str, Any]:
+def train_with_pretraining(data: Path, run: Path, hours: float, given: Sequence[object]) -> dict[str, Any]:
     """FCMAE for a part of the time, then classification; minutes count from the first command's start."""
     before = run.with_name(f"{run.name}-pretrained")
-    spent = convnext("pretrain", data / "train", "--out", before, "--hours", hours * PRETRAINING, "--overwrite", *OURS)
+    spent = convnext(
+        "pretrain", data / "train", "--out", before, "--hours", hours * PRETRAINING, "--overwrite", *OURS, *given
+    )
     rest = ("--hours", hours - spent / 3600, "--init", before)
-    found = train_ours("classify", data, run, ("top1",), "--recipe", "small_data", *rest, *OURS)
+    found = train_ours("classify", data, run, ("top1",), "--recipe", "small_data", *rest, *OURS, *given)
     curve = [{**point, "minutes": point["minutes"] + spent / 60} for point in found["curve"]]
     return {**found, "seconds": found["seconds"] + spent, "curve": curve}
 
 
-def train_scratch(data: Path, run: Path, hours: float) -> dict[str, Any]:
+def train_scratch(data: Path, run: Path, hours: float, given: Sequence[object]) -> dict[str, Any]:
     """Classification from random weights."""
-    return train_ours("classify", data, run, ("top1",), "--recipe", "small_data", "--hours", hours, *OURS)
+    return train_ours("classify", data, run, ("top1",), "--recipe", "small_data", "--hours", hours, *OURS, *given)
 
 
 def multiply_adds(name: str) -> float:
@@ -96,11 +103,13 @@ def size_of(name: str) -> dict[str, int]:
     return {"img_size": SIDE} if name.startswith("deit") else {}
 
 
-def train_timm(name: str, rate: float, data: Path, work: Path, seconds: float) -> dict[str, Any]:
+def train_timm(
+    name: str, rate: float, data: Path, work: Path, seconds: float, seed: int, precision: str
+) -> dict[str, Any]:
     """A network of timm's, from random weights, on our batches."""
-    given = {"model": MODEL, "image_size": SIDE, "batch_size": BATCH, "workers": 1}
+    given = {"model": MODEL, "image_size": SIDE, "batch_size": BATCH, "workers": 1, "seed": seed}
     task: Any = build_task(find_task("classify"), str(data), work, given, "small_data", resume=False)
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     model = timm.create_model(name, num_classes=len(task.train.classes), **size_of(name)).to(
         memory_format=torch.channels_last
     )
@@ -109,7 +118,7 @@ def train_timm(name: str, rate: float, data: Path, work: Path, seconds: float) -
     truth = torch.tensor(task.val.targets)
 
     def logits(images: Tensor) -> Tensor:
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", PRECISIONS[precision], enabled=precision != "fp32"):
             return compiled(images.contiguous(memory_format=torch.channels_last)).float()
 
     @torch.no_grad()
@@ -133,6 +142,11 @@ def train_timm(name: str, rate: float, data: Path, work: Path, seconds: float) -
     )
 
 
+def last_top1(run: dict[str, Any]) -> float:
+    """Of the end of the training."""
+    return run["curve"][-1]["top1"]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("imagenette", type=Path)
@@ -142,6 +156,8 @@ def main() -> None:
     parser.add_argument("--core", type=int, default=0, help="the core that everything runs on")
     parser.add_argument("--arms", nargs="+", choices=list(NAMES), default=list(NAMES), help="what to train")
     parser.add_argument("--rates", nargs="+", type=float, default=RATES, help="learning rates of timm's networks")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--precision", choices=list(PRECISIONS), default="bf16")
     parser.add_argument("--json", type=Path, help="write the figures and their origin too")
     parser.add_argument("--plot", type=Path, help="draw top-1 over the minutes")
     args = parser.parse_args()
@@ -149,24 +165,30 @@ def main() -> None:
     torch.set_num_threads(1)
     args.work.mkdir(parents=True, exist_ok=True)
     data, hours = part_of(args.imagenette, args.per_class, args.work), args.minutes / 60
-    kept = f"{args.per_class}-{args.minutes:g}"
+    seeded = [(f"{args.per_class}-{args.minutes:g}-{args.precision}-{seed}", seed) for seed in args.seeds]
 
-    def ours(name: str) -> dict[str, Any]:
-        run, train = args.work / f"{kept}-{name}", train_with_pretraining if name == "fcmae" else train_scratch
-        return once(run.with_suffix(".json"), lambda: alone(train, data, run, hours))
+    def ours(name: str) -> list[dict[str, Any]]:
+        train = train_with_pretraining if name == "fcmae" else train_scratch
 
-    def peer(name: str) -> dict[str, Any]:
-        found = [
-            once(
-                args.work / f"{kept}-{name}-{rate:g}.json",
-                lambda rate=rate: alone(train_timm, name, rate, data, args.work, 60 * args.minutes),
+        def learn(part: str, seed: int) -> dict[str, Any]:
+            given = ("--precision", args.precision, "--seed", seed)
+            return once(
+                args.work / f"{part}-{name}.json",
+                lambda: alone(train, data, args.work / f"{part}-{name}", hours, given),
             )
-            for rate in args.rates
-        ]
-        return max(found, key=lambda arm: arm["curve"][-1]["top1"])
+
+        return [learn(part, seed) for part, seed in seeded]
+
+    def peer(name: str) -> list[dict[str, Any]]:
+        def learn(rate: float, part: str, seed: int) -> dict[str, Any]:
+            given = (name, rate, data, args.work, 60 * args.minutes, seed, args.precision)
+            return once(args.work / f"{part}-{name}-{rate:g}.json", lambda: alone(train_timm, *given))
+
+        found = [[learn(rate, part, seed) for part, seed in seeded] for rate in args.rates]
+        return max(found, key=lambda runs: statistics.mean(map(last_top1, runs)))
 
     arms = {name: peer(name) if name in PEERS else ours(name) for name in args.arms}
-    curves = {NAMES[name]: arm["curve"] for name, arm in arms.items()}
+    curves = {NAMES[name]: runs[0]["curve"] for name, runs in arms.items()}
     print("\n".join(report(curves, ("top1",))))
     if args.plot:
         plot(curves, "top1", args.plot)
@@ -174,15 +196,18 @@ def main() -> None:
         rows = [
             [
                 NAMES[name],
-                arm["curve"][-1]["top1"],
-                arm["images_per_second"],
+                statistics.mean(map(last_top1, runs)),
+                ", ".join(f"{last_top1(run):.1f}" for run in runs),
+                statistics.mean(run["images_per_second"] for run in runs),
                 multiply_adds(name if name in PEERS else MODEL),
-                arm["memory_mb"],
+                max(run["memory_mb"] for run in runs),
             ]
-            for name, arm in arms.items()
+            for name, runs in arms.items()
         ]
         title = f"Imagenette, {args.per_class} images a class, {args.minutes:g} minutes of one core"
-        write_result(args.json, title=title, columns=COLUMNS, rows=rows, seed=0, peers=("timm",), note=machine())
+        write_result(
+            args.json, title=title, columns=COLUMNS, rows=rows, seed=args.seeds, peers=("timm",), note=machine()
+        )
 
 
 if __name__ == "__main__":

@@ -20,7 +20,16 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::R
 
 CELLS = [
     """
+import time
 import convnext
+import ipywidgets
+
+class SlowBar(ipywidgets.Output):
+    def clear_output(self, *args, **kwargs):
+        super().clear_output(*args, **kwargs)
+        time.sleep(0.1)  # what another thread prints meanwhile is lost
+
+ipywidgets.Output = SlowBar
 options = {"model": MODEL, "image_size": 32, "epochs": 2, "batch_size": 8, "workers": 0}
 result = convnext.train_classifier(DATA, out="run", **options)
 result.metrics
@@ -45,6 +54,7 @@ def test_a_notebook_trains_measures_and_predicts(colours: Path, tmp_path: Path) 
     NotebookClient(notebook, timeout=300, resources={"metadata": {"path": tmp_path}}).execute()
     outputs = [cell.outputs for cell in notebook.cells]
     assert any("application/vnd.jupyter.widget-view+json" in each.get("data", {}) for each in outputs[0])
+    assert "epoch 1/2" in str(outputs[0])
     assert "epoch 2/2" in str(outputs[0])
     assert "top1" in outputs[0][-1]["data"]["text/plain"]
     assert "top1" in outputs[1][-1]["data"]["text/plain"]

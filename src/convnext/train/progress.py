@@ -16,6 +16,8 @@ from convnext.train.tracking import Curves
 
 LOG_EVERY = 10
 """Steps between points of a curve."""
+NOTEBOOK_REFRESH = 0.2
+"""Seconds between two drawings of a bar in a notebook."""
 
 
 class Progress:
@@ -35,8 +37,15 @@ class Progress:
             TextColumn("left"),
             TimeRemainingColumn(),
         ]
+        # In a notebook, what any thread prints while the bar is drawn goes into the bar's widget and is cleared with
+        # it: an epoch's line would be lost. So there this thread draws, and prints between two drawings.
+        self.draws, self.drawn = self.console.is_jupyter, 0.0
         self.bar = RichProgress(
-            *columns, console=self.console, disable=not (self.first and has_bar(self.console)), transient=True
+            *columns,
+            console=self.console,
+            disable=not (self.first and has_bar(self.console)),
+            transient=True,
+            auto_refresh=not self.draws,
         )
         self.row = self.bar.add_task(
             "train",
@@ -68,6 +77,9 @@ class Progress:
         """One step done."""
         step = self.length.step
         self.bar.update(self.row, completed=self.done(), loss=loss)
+        if self.draws and (now := time.monotonic()) - self.drawn > NOTEBOOK_REFRESH:
+            self.bar.refresh()
+            self.drawn = now
         if step % LOG_EVERY == 0:
             self.curves.add({"train/loss": loss, "train/lr": lr}, step)
 
