@@ -165,18 +165,19 @@ def given_options(args: argparse.Namespace, config: type[TrainConfig]) -> dict[s
 
 def _run(task: TaskDefinition, args: argparse.Namespace) -> int | None:
     began = time.monotonic()  # importing torch takes its seconds of --hours
-    from convnext.api import train
-    from convnext.runs.directory import Run
-    from convnext.tasks.check import check_config
-
     given = given_options(args, task.config)
     if args.check:
+        from convnext.tasks.check import check_config
+
         chosen = {name: value for name, value in given.items() if name != "batch_size"}  # which may be "auto"
         workers = int(chosen["workers"]) if "workers" in chosen else None
         found = check_config(task, task.config().override({**chosen, "data": args.data}), workers)
         return print_check(found, as_one_object=args.json)
     if args.out is None:
         raise InputError("--out says where the run goes")
+    from convnext.api import train
+    from convnext.runs.directory import Run
+
     how = {"recipe": args.recipe, "resume": args.resume, "overwrite": args.overwrite, "began": began}
     result = train(task, args.data, out=args.out, **how, **given)
     if not result.metrics:  # another process speaks for all

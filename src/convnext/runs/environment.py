@@ -31,7 +31,6 @@ def environment() -> dict[str, Any]:
     import numpy
     import PIL
     import torch
-    import torchvision
 
     import convnext
 
@@ -40,8 +39,9 @@ def environment() -> dict[str, Any]:
         "convnext": convnext.__version__,
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "torchvision": torchvision.__version__,
-        "timm": version("timm"),  # by its metadata: it takes seconds to import, and few tasks need it
+        # By their metadata: they take seconds to import, and not every task needs them.
+        "torchvision": version("torchvision"),
+        "timm": version("timm"),
         "numpy": numpy.__version__,
         "pillow": PIL.__version__,
         "platform": platform.platform(),

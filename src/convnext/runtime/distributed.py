@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -30,6 +31,13 @@ def count() -> int:
 def rank() -> int:
     """Number of this process among those of the run; 0 alone writes the run."""
     return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
+
+
+def is_split(model: object) -> bool:
+    """Whether FSDP2 splits a model's parameters among the processes. Its module takes a second to import, and is there
+    only where something was split."""
+    fsdp = sys.modules.get("torch.distributed.fsdp")
+    return fsdp is not None and isinstance(model, fsdp.FSDPModule)
 
 
 @contextmanager

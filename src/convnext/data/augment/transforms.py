@@ -15,6 +15,7 @@ from torch import Tensor
 
 from convnext.data.augment import warp
 from convnext.data.augment.erasing import NormalizeAndErase, RandomErasing, Rectangle
+from convnext.data.augment.random_crop import CropBox, random_crop
 from convnext.data.images.encoded import DecodedImage, EncodedImage
 from convnext.data.images.preprocessing import Preprocessing
 from convnext.errors import InputError
@@ -23,17 +24,6 @@ _POLICY = re.compile(r"rand(-(m|n|mstd|mmax|w|inc|t|p)\d+(\.\d+)?)*")  # timm pa
 
 MARGIN = 2
 """How many times larger than needed a reduced image is at least; from there on Pillow calls it nearly the same."""
-
-
-class CropBox(NamedTuple):
-    """A crop of an image of `width` × `height` pixels."""
-
-    left: int
-    top: int
-    right: int
-    bottom: int
-    width: int
-    height: int
 
 
 class Augmented(NamedTuple):
@@ -50,14 +40,15 @@ class TrainTransform:
         self,
         preprocessing: Preprocessing,
         *,
-        crop: Any,
+        scale: tuple[float, float],
+        ratio: tuple[float, float],
         flips: tuple[float, float],
         augment: Sequence[Callable[[Image.Image], Image.Image]],
         erasing: RandomErasing,
     ) -> None:
-        """`crop` and `augment` are timm's; `flips` are the probabilities of a horizontal and a vertical one."""
+        """`scale` and `ratio` are `random_crop`'s; `flips` are the probabilities of a horizontal and a vertical one."""
         self.size, self.interpolation = preprocessing.image_size, preprocessing.interpolation
-        self.crop, self.flips, self.augment, self.erasing = crop, flips, augment, erasing
+        self.scale, self.ratio, self.flips, self.augment, self.erasing = scale, ratio, flips, augment, erasing
         self.mean, self.std, self.white = preprocessing.mean, preprocessing.std, preprocessing.white
 
     def __call__(self, image: Image.Image) -> Tensor:
@@ -81,9 +72,7 @@ class TrainTransform:
 
     def draw(self, width: int, height: int) -> CropBox:
         """A random crop."""
-        like = torch.empty(1, height, width, device="meta")
-        top, left, tall, wide = self.crop.get_params(like, self.crop.scale, self.crop.ratio)
-        return CropBox(left, top, left + wide, top + tall, width, height)
+        return random_crop(width, height, self.scale, self.ratio)
 
     def augmented(self, image: Image.Image | Tensor, box: CropBox) -> Augmented:
         """Crop and augment an image, which may be smaller than the one the box was drawn for."""
@@ -149,18 +138,32 @@ def train_transform(
     RandAugment by timm's string, colour jitter (only without RandAugment, as in timm), and random erasing of one
     rectangle by normal noise per pixel. Draws from `random`, `numpy.random` and torch's default generator.
     """
+    if rand_augment is not None and not _POLICY.fullmatch(rand_augment):
+        raise InputError(f"rand_augment is a string such as rand-m9-mstd0.5-inc1, not {rand_augment!r}")
+    # timm takes a second or two to import, so only where it has something to do.
+    augment = timms_steps(preprocessing, rand_augment, color_jitter) if rand_augment or color_jitter else []
+    return TrainTransform(
+        preprocessing,
+        scale=scale,
+        ratio=ratio,
+        flips=(hflip, vflip),
+        augment=augment,
+        erasing=RandomErasing(random_erasing),
+    )
+
+
+def timms_steps(
+    preprocessing: Preprocessing, rand_augment: str | None, color_jitter: float
+) -> list[Callable[[Image.Image], Image.Image]]:
+    """What timm does between an image's crop and its tensor."""
     from timm.data import create_transform
     from timm.data.auto_augment import RandAugment
     from timm.data.transforms import MaybeToTensor
 
     size = preprocessing.image_size
-    if rand_augment is not None and not _POLICY.fullmatch(rand_augment):
-        raise InputError(f"rand_augment is a string such as rand-m9-mstd0.5-inc1, not {rand_augment!r}")
     steps = create_transform(
         input_size=(preprocessing.in_chans, size, size),
         is_training=True,
-        scale=scale,
-        ratio=ratio,
         hflip=0.0,
         vflip=0.0,
         auto_augment=rand_augment,
@@ -176,15 +179,7 @@ def train_transform(
     for operation in operations(steps):
         operation.aug_fn = warp.WARPS.get(operation.name, operation.aug_fn)
     to_tensor = next(place for place, step in enumerate(steps) if isinstance(step, MaybeToTensor))
-    return TrainTransform(
-        preprocessing,
-        crop=steps[0],
-        flips=(hflip, vflip),
-        augment=[
-            partial(random_operations, step) if isinstance(step, RandAugment) else step for step in steps[1:to_tensor]
-        ],
-        erasing=RandomErasing(random_erasing),
-    )
+    return [partial(random_operations, step) if isinstance(step, RandAugment) else step for step in steps[1:to_tensor]]
 
 
 def random_operations(step: Any, image: Image.Image) -> Image.Image:

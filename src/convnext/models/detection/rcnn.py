@@ -12,7 +12,6 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.fsdp import FSDPModule
 from torch.nn import functional as F
 from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import FeaturePyramidNetwork, batched_nms
@@ -29,6 +28,7 @@ from convnext.models.encoder import create_encoder
 from convnext.nn.backbone import ConvNeXt
 from convnext.nn.norm import LayerNorm
 from convnext.nn.parameters import BACKBONE
+from convnext.runtime.distributed import is_split
 
 PYRAMID_STRIDES = (*region_pool.STRIDES, 64)
 CASCADE = (0.5, 0.6, 0.7)
@@ -181,7 +181,7 @@ class RCNN(nn.Module):
         places: dict[tuple[int, int] | int, list[int]] = {}
         for place, image in enumerate(images):
             # Split among processes, the network must be called equally often in all of them.
-            key = place if isinstance(self, FSDPModule) else padded_size(image, self.size_divisor)
+            key = place if is_split(self) else padded_size(image, self.size_divisor)
             places.setdefault(key, []).append(place)
         groups = []
         for own in places.values():
