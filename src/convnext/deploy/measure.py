@@ -90,16 +90,8 @@ def outputs_of(predictor: Any, images: Tensor) -> list[Tensor]:
     """The predictor's `outputs` about transformed images `[N, C, H, W]`, in fp32."""
     import torch
 
-    from convnext.inference.detector import Detector
-    from convnext.inference.exported import ExportedNetwork
-
     with torch.inference_mode():
-        if isinstance(predictor, Detector):
-            return [part.float() for found in predictor.model(list(images)) for part in found]
-        network = predictor.model
-        exported = isinstance(network, ExportedNetwork)
-        outputs = network.run(images).values() if exported else predictor.compute(network, images)
-        return [each.float() for each in outputs]
+        return [each.float() for each in predictor.network_outputs(images)]
 
 
 def median_call(call: Callable[[], _Result], least: int, most: float = inf) -> tuple[_Result, float]:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from convnext.data.images.decode import read_image
 from convnext.errors import ImageError, InputError
 from convnext.inference.backends.network import stop_engine
+from convnext.inference.exported import ExportedNetwork
 from convnext.inference.reading import BATCH, Prepared, read_ahead
 
 
@@ -55,6 +56,12 @@ class Predictor(ABC):
     def compute(network: Any, images: Tensor) -> tuple[Tensor, ...]:
         """The `outputs` of a network about transformed images `[N, C, H, W]`."""
         return (network(images),)
+
+    def network_outputs(self, images: Tensor) -> list[Tensor]:
+        """The `outputs` of this model's network, as PyTorch computes it or an export does, about transformed images
+        `[N, C, H, W]`."""
+        exported = isinstance(self.model, ExportedNetwork)
+        return list(self.model.run(images).values() if exported else self.compute(self.model, images))
 
     def calibrate(self, stored: Mapping[str, Any]) -> None:
         """Answer with calibrated scores from now on, or with each class's own threshold.

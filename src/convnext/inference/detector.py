@@ -103,6 +103,9 @@ class Detector(SeesWholeImages):
     def compute(network: Any, images: Tensor) -> tuple[Tensor, ...]:
         return detect(network, images)
 
+    def network_outputs(self, images: Tensor) -> list[Tensor]:
+        return [part for found in self.model(list(images)) for part in found]
+
     def __call__(self, images: Any, threshold: float | None = None, *, batch_size: int = BATCH) -> Any:
         """Objects of one image, or a list of the objects of each of many, with a score of at least `threshold`; without
         one, of at least 0.5, or of a calibrated detector that of their class.

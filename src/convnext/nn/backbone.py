@@ -31,10 +31,13 @@ INIT_STD: dict[type[nn.Conv2d] | type[nn.Linear], float] = {
 
 
 def init_weights(network: nn.Module) -> None:
-    """Initialise every convolution and linear layer from `INIT_STD`; all else starts right as constructed."""
+    """Initialise every convolution and linear layer from `INIT_STD`; all else starts right as constructed.
+
+    Layers on the meta device wait for weights and are left; to draw theirs, PyTorch 2.11 would import its compiler.
+    """
     for module in network.modules():
         for kind, std in INIT_STD.items():
-            if isinstance(module, kind):
+            if isinstance(module, kind) and not module.weight.is_meta:
                 nn.init.trunc_normal_(module.weight, std=std)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
