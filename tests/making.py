@@ -35,8 +35,8 @@ FAST_DETECT += ["--muon-lr-scale", "none"]
 LARGER = ["--model", "convnextv2_atto", "--fpn-dim", "32", "--linear-dim", "64", "--rois-per-image", "512"]
 """Options after `FAST_DETECT` of a detector that can learn to find something."""
 FINDING = [*LARGER, "--base-lr", "3e-3", "--epochs", "4", "--seed", "2"]
-"""Options after `FAST_DETECT` by which a detector finds something, so that its figures are not all 0; with another seed,
-PyTorch 2.11's does not."""
+"""Options after `FAST_DETECT` by which a detector finds something, so that its figures are not all 0; of PyTorch 2.11
+one with another seed does not."""
 
 FAST_SEGMENT = ["--image-size", "48", "--short-side", "48", "--test-size", "48", "--fpn-dim", "32", "--aux-dim", "16"]
 FAST_SEGMENT += ["--epochs", "2", "--batch-size", "4", "--workers", "0", "--eval-every", "1"]

@@ -6,6 +6,7 @@ Every field is a flag of the command line (`base_lr` is `--base-lr`), with the h
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
 import math
 from dataclasses import dataclass, field
@@ -176,9 +177,15 @@ class TrainConfig:
         group="data",
     )
 
+    @classmethod
+    @functools.cache
+    def types(cls) -> dict[str, Any]:
+        """The type of each field by its name."""
+        return get_type_hints(cls)
+
     def override(self, changes: dict[str, Any]) -> Self:
         """A copy with some fields changed; strings are read as the field's type. `InputError` if one cannot be."""
-        hints, known = get_type_hints(type(self)), [f.name for f in dataclasses.fields(self)]
+        hints, known = self.types(), [f.name for f in dataclasses.fields(self)]
         values = {}
         for name, value in changes.items():
             if name not in known and RENAMED.get(name) in known:
@@ -203,7 +210,7 @@ class TrainConfig:
             raise InputError(f"config.json has options this version does not know: {', '.join(unknown)}")
         values = {"hold_out_rule": cls.OLD_RULE, **values}
         as_fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-        hints = get_type_hints(cls)
+        hints = cls.types()
         for name, value in as_fields.items():
             if not fits(value, hints[name]):
                 raise ValueError(f"{name} cannot be {value!r}")

@@ -16,12 +16,14 @@ from hypothesis import strategies as st
 from making import TASKS
 from PIL import Image
 from safetensors.torch import load_file, save_file
+from sitecustomize import BYTE
 
 import convnext
 from convnext import cli
 from convnext.weights import read_meta
 from convnext.weights.files import META_KEY
 
+SMALLEST = ["--model", BYTE, "--epochs", "1"]
 Weights = tuple[dict[str, torch.Tensor], dict[str, Any]]
 
 
@@ -34,7 +36,7 @@ def weights_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Weig
         make, options = TASKS[task]
         root = tmp_path_factory.mktemp(task)
         run = root / "run"
-        arguments = ["train", task, str(make(root / "data")), "--out", str(run), *options, "--epochs", "1"]
+        arguments = ["train", task, str(make(root / "data")), "--out", str(run), *options, *SMALLEST]
         assert cli.main(arguments) == 0
         return load_file(run / "model.safetensors"), read_meta(run)
 

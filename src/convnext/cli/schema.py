@@ -41,7 +41,7 @@ def _run(args: argparse.Namespace) -> None:
 
 def schema_of_config(config: TrainConfig) -> dict[str, Any]:
     """JSON Schema of a run's `config.json`, with a config's values as defaults."""
-    hints = typing.get_type_hints(type(config))
+    hints = config.types()
     properties = {
         field.name: {
             **schema_of_type(hints[field.name]),

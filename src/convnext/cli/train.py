@@ -75,7 +75,7 @@ def set_options(pairs: list[str]) -> dict[str, str]:
 def add_config_options(command: argparse.ArgumentParser, config: type[TrainConfig], *, hidden: bool = False) -> None:
     """A flag for each field that the command does not have; none has a default here, for the recipe gives it. Those
     that are `hidden` are not in its help."""
-    hints = typing.get_type_hints(config)
+    hints = config.types()
     groups: dict[str, Any] = {}
     for field in dataclasses.fields(config):
         if field.name in ("recipe", "data", *config.FIXED):

@@ -113,7 +113,7 @@ def test_training_and_measuring_are_those_of_the_folder(
 ) -> None:
     shards = packed(folder, tmp_path / "shards")
     for name, data, workers in (("a", folder, "0"), ("b", shards, "2")):
-        options = [*FAST_DETECT, *FINDING, "--workers", workers, "--out", str(tmp_path / name)]
+        options = [*FAST_DETECT, *FINDING, "--epochs", "2", "--workers", workers, "--out", str(tmp_path / name)]
         assert cli.main(["train", "detect", str(data), *options]) == 0
     ours, theirs = (Run(tmp_path / name).rows() for name in "ab")
     assert [row["loss"] for row in nonempty(ours)] == [row["loss"] for row in theirs]

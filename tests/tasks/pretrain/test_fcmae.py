@@ -219,7 +219,8 @@ def test_other_ways_to_the_same_losses(colours, tmp_path, changes):
 
 
 def test_the_loss_falls_when_a_few_images_are_learned(colours, tmp_path):
-    chosen = config(colours, epochs=15, base_lr=0.1, drop_path=0.0, norm_pix_loss=False, clip_grad=1.0)
+    options = {"epochs": 15, "base_lr": 0.1, "drop_path": 0.0, "norm_pix_loss": False, "clip_grad": 1.0}
+    chosen = config(colours, model=BYTE, **options)
     train_task(Pretraining(chosen, read_images(colours)), tmp_path / "run", resume=False, overwrite=False)
     losses = [row["loss"] for row in Run(tmp_path / "run").rows()]
     assert losses[-1] < 0.75 * losses[0]
