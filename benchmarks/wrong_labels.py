@@ -143,9 +143,7 @@ def main() -> None:
     photographs = partial(first_of_each_class, args.data / "imagenette" / "train", 300)
     arms: dict[str, Callable[[], list[Any]]] = {
         "digits": partial(images, "digits", partial(write_digits, work), FIRST["digits"], "--recipe", "digits"),
-        "imagenette": partial(
-            images, "imagenette", partial(first_of_each_class, photographs, 300), FIRST["imagenette"]
-        ),
+        "imagenette": partial(images, "imagenette", photographs, FIRST["imagenette"]),
         "nuclei": partial(objects, "nuclei"),
         "coco100": partial(objects, "coco100"),
         "camvid": partial(regions, "camvid"),
