@@ -279,6 +279,11 @@ def test_the_last_checkpoints_are_kept(colours: Path, tmp_path: Path) -> None:
     assert names == [f"epoch-0000{e}-step-000000000{s}" for e, s in ((2, 7), (2, 8), (3, 9))]
 
 
+def test_a_row_holds_the_mean_loss_of_the_images_seen(run: Path) -> None:
+    first, last = (row["loss"] for row in Run(run).rows())
+    assert 0.2 < last < first < 1.5  # of three classes, from ln 3 on
+
+
 def test_a_run_holds_what_the_design_says(run: Path) -> None:
     names = {path.name for path in run.iterdir()}
     assert names >= {
