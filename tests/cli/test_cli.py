@@ -323,6 +323,13 @@ def test_predict_loads_nothing_it_does_not_need(run, colours):
     assert done.stderr.strip() == "[]"
 
 
+def test_runs_are_listed_and_compared_without_pytorch(run: Path) -> None:
+    commands = [["runs", str(run.parent)], ["compare", str(run), str(run)]]
+    code = f"import sys, convnext.cli\nfor command in {commands}:\n    assert convnext.cli.main(command) == 0\n"
+    code += "sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], stdout=subprocess.DEVNULL).returncode == 0
+
+
 @pytest.mark.parametrize("task", ["detect", "segment"])
 def test_options_that_have_one_value_are_not_offered(task: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):

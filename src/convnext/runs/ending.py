@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from convnext.runs.directory import Run, parsed, read_text
-from convnext.weights.files import own_licence
 
 SUMMARY = "summary.json"
 
@@ -28,6 +27,8 @@ class Ending:
 
 def write_ending(run: Run, ending: Ending) -> None:
     """Write the run's `summary.json`, with the licence that is stored with its weights."""
+    from convnext.weights.files import own_licence  # here: it takes PyTorch, without which runs are listed
+
     run.write_json(SUMMARY, asdict(replace(ending, licence=own_licence(run.weights))))
 
 

@@ -9,8 +9,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from convnext.runtime.device import device_names
-
 
 def processor() -> str:
     """The processor's name, as the system gives it."""
@@ -33,6 +31,7 @@ def environment() -> dict[str, Any]:
     import torch
 
     import convnext
+    from convnext.runtime.device import device_names
 
     return {
         "command": sys.argv,

@@ -10,7 +10,6 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from convnext.errors import InputError
-from convnext.runtime import distributed
 
 LOCK = ".lock"
 
@@ -23,6 +22,8 @@ def locked(path: Path) -> Iterator[None]:
 
     `InputError` if another program is writing it.
     """
+    from convnext.runtime import distributed  # here: it takes PyTorch, without which runs are listed
+
     if distributed.rank():
         yield
         return
