@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +24,23 @@ from convnext.deploy.benchmark import BenchmarkRow, benchmark
 from convnext.weights import save_weights
 
 
+@contextmanager
+def quick_rows() -> Iterator[None]:
+    """Rows are measured in this process, and briefly: one of its own takes ten seconds, and cards have a test of it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(benchmarks, "run_apart", lambda _, job, folder, threads: measure.measure(job, folder))
+        patch.setattr(measure, "DURING", 0.0)
+        patch.setattr(torch, "set_num_threads", lambda _: None)
+        yield
+
+
 @pytest.fixture(scope="module")
 def kept(run: Path, colours: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a benchmark of two formats."""
     out = tmp_path_factory.mktemp("benchmark") / "kept"
     options = ["--formats", "torch,onnx", "--data", str(colours), "--threads", "1", "--out", str(out)]
-    assert cli.main(["benchmark", str(run), *options]) == 0
+    with quick_rows():
+        assert cli.main(["benchmark", str(run), *options]) == 0
     return out
 
 
@@ -79,12 +92,10 @@ def test_a_row_that_fails_says_why_and_the_others_go_on(
         raise InputError("this network does not export")
 
     monkeypatch.setattr(benchmarks, "export", refuse)
-    monkeypatch.setattr(benchmarks, "run_apart", lambda _, job, folder, threads: measure.measure(job, folder))
-    monkeypatch.setattr(measure, "DURING", 0.0)
-    monkeypatch.setattr(torch, "set_num_threads", lambda _: None)
     options = ["--formats", "onnx,torch", "--image-size", "32"]
     capsys.readouterr()
-    assert cli.main(["benchmark", str(tmp_path / "x.safetensors"), *options]) == 0
+    with quick_rows():
+        assert cli.main(["benchmark", str(tmp_path / "x.safetensors"), *options]) == 0
     head, *lines = capsys.readouterr().out.splitlines()
     assert head.split()[:2] == ["format", "type"]
     assert [line.split()[:2] for line in lines] == [
