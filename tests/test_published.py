@@ -29,6 +29,7 @@ from convnext.tasks.detect.recipes import V1_CASCADE
 from convnext.tasks.recipes import build_config
 from convnext.tasks.segment.config import SegmentConfig
 from convnext.train.schedule import learning_rate_at
+from convnext.weights.published_detectors import PUBLISHED_DETECTORS
 
 
 @pytest.fixture(scope="module")
@@ -210,3 +211,28 @@ def test_alexnets_errors() -> None:
         "fog": 0.819324, "brightness": 0.564592, "contrast": 0.853204, "elastic_transform": 0.646056,
         "pixelate": 0.717840, "jpeg_compression": 0.606500,
     }  # fmt: skip
+
+
+def test_figures_of_published_detectors_and_segmenters() -> None:
+    """Average precision of boxes and masks on COCO, and mean intersection over union on ADE20K at one scale and at
+    several: tables 3 and 4 of A ConvNet for the 2020s; of V2, mmdetection's model zoo."""
+    found = {
+        each.name.removesuffix(f"_{each.image_size}x{each.image_size}"): tuple((each.figures or {}).values())
+        for each in PUBLISHED_DETECTORS
+    }
+    assert found == {
+        "mask_rcnn_convnextv2_base_1k_3x": (52.9, 46.4),
+        "mask_rcnn_convnext_tiny_1k_3x": (46.2, 41.7),
+        "cascade_mask_rcnn_convnext_tiny_1k_3x": (50.4, 43.7),
+        "cascade_mask_rcnn_convnext_small_1k_3x": (51.9, 45.0),
+        "cascade_mask_rcnn_convnext_base_1k_3x": (52.7, 45.6),
+        "cascade_mask_rcnn_convnext_base_22k_3x": (54.0, 46.9),
+        "cascade_mask_rcnn_convnext_large_22k_3x": (54.8, 47.6),
+        "cascade_mask_rcnn_convnext_xlarge_22k_3x": (55.2, 47.7),
+        "upernet_convnext_tiny_1k": (46.0, 46.7),
+        "upernet_convnext_small_1k": (48.7, 49.6),
+        "upernet_convnext_base_1k": (49.1, 49.9),
+        "upernet_convnext_base_22k": (52.6, 53.1),
+        "upernet_convnext_large_22k": (53.2, 53.7),
+        "upernet_convnext_xlarge_22k": (53.6, 54.0),
+    }

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import httpx2
 import pytest
@@ -155,6 +156,14 @@ def test_timm_configurations(tmp_path):
     meta = read_meta(tmp_path)
     assert meta["classes"][0] == "n01440764"
     assert (meta["preprocessing"]["image_size"], meta["preprocessing"]["crop"]) == (384, 1.0)
+
+
+@pytest.mark.parametrize("missing", ["input_size", "crop_pct", "interpolation", "mean", "std"])
+def test_a_preprocessing_that_is_not_whole_is_none(missing: str, tmp_path: Path) -> None:
+    cfg = {"input_size": [3, 384, 384], "crop_pct": 0.9, "interpolation": "bicubic", "mean": [0.1], "std": [1]}
+    for given in (cfg, {**cfg, missing: []}, {name: value for name, value in cfg.items() if name != missing}):
+        (tmp_path / "config.json").write_text(json.dumps({"num_classes": 1000, "pretrained_cfg": given}))
+        assert ("preprocessing" in hub.hub_meta(tmp_path)) == (given == cfg)
 
 
 def test_imagenet_descriptions_become_unique_ids(tmp_path):

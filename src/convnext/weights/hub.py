@@ -169,7 +169,7 @@ def _classes(config: dict) -> dict:
 def _preprocessing(config: dict, processor: dict) -> dict:
     """The fields of `convnext.data.images.preprocessing.Preprocessing`; nothing unless the files say all of them."""
     if timm := config.get("pretrained_cfg"):
-        size, crop = timm.get("input_size", [0, 0])[-1], timm.get("crop_pct")
+        size, crop = (timm.get("input_size") or [0])[-1], timm.get("crop_pct")
         squash = timm.get("crop_mode") == "squash"
         crop = CENTRE if crop == 1 and not squash else crop
         mean, std, interpolation = timm.get("mean"), timm.get("std"), timm.get("interpolation")
