@@ -6,12 +6,12 @@
 A mutant is one change on a random line of a part: another comparison, operator, number or truth, a condition turned
 round, a lost return value, a lost or exchanged argument. Messages, annotations and docstrings stay as they are. The
 package is copied for each, and the tests run on the copy, up to the first that fails: the quickest that run the line,
-where `covering.py` has found them, then those of the changed file by name, the quick ones of its part, those that
-import it, those of its folder and its part. A mutant survives whose
-tests pass, or take more than so many seconds of a processor. What is done stands in a file, a line a mutant, and is not
-done again: a run that was stopped goes on, and a larger --count adds to it. --again tries the survivors again, after
-tests were added; the table then says how many survived at first. At the end the tests that failed run without a mutant:
-one that fails there too is named, and nothing it killed counts.
+where `covering.py` has found them (after the quick ones of its part, where many do), then those of the changed file by
+name, the quick ones of its part, those that import it, those of its folder and its part. A mutant survives whose tests
+pass, or take more than so many seconds of a processor. What is done stands in a file, a line a mutant, and is not done
+again: a run that was stopped goes on, and a larger --count adds to it. --again tries the survivors again, after tests
+were added; the table then says how many survived at first. At the end the tests that failed run without a mutant: one
+that fails there too is named, and nothing it killed counts.
 
 mutmut 3 changes functions alone, and the recipes' tables stand outside; cosmic-ray has one command of tests for all.
 """
@@ -287,12 +287,14 @@ def try_mutant(part: str, mutant: Mutant, seconds: float, covering: Covering | N
         shutil.copytree(PACKAGE, package)  # compiled files too: all but one are those of the copy
         path = package / mutant.file
         path.write_text(mutant.applied(path.read_text()))
-        running: list[str] = []
+        near, running = tests_near(mutant.file, part), list[str]()
         if covering is not None:
-            # Where many tests run a line, the kept ones are seldom those that look at it closest: a part of the time.
-            limit = seconds / 4 if covering.run_by_many(mutant.file, mutant.line) else seconds
-            running = covering.running(mutant.file, mutant.line, limit)
-        status, failed = run_tests([*running, *tests_near(mutant.file, part)], Path(place), seconds)
+            # Where many tests run a line, the kept ones are seldom those that look at it closest: a part of the time,
+            # after the quick ones of the part.
+            many = covering.run_by_many(mutant.file, mutant.line)
+            first = [test for test in near if test.removeprefix("tests/").startswith(PARTS[part].quick)] if many else []
+            running = [*first, *covering.running(mutant.file, mutant.line, seconds / 4 if many else seconds)]
+        status, failed = run_tests([*running, *near], Path(place), seconds)
     # 5: there are no tests
     return Outcome(part, mutant, status not in (0, 5, None), OUT_OF_TIME if status is None else failed)
 
