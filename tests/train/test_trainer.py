@@ -272,6 +272,20 @@ def test_too_many_steps_that_are_not_finite_end_the_run_with_advice(colours: Pat
     assert all(p.isfinite().all() for p in resumed.model.parameters())
 
 
+def test_before_an_error_ends_the_run_what_is_whole_is_saved_once(
+    colours: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer, saves = build(colours, tmp_path / "run"), list[int]()
+    monkeypatch.setattr(trainer, "save", lambda: saves.append(trainer.step))
+    trainer.rescue()
+    trainer.unreadable.found = {"a.png": "a.png: truncated"}  # the step is done again
+    trainer.rescue()
+    trainer.unreadable.found = {}
+    trainer.saved = (trainer.epoch, trainer.step)
+    trainer.rescue()
+    assert saves == [0]
+
+
 def test_the_last_checkpoints_are_kept(colours: Path, tmp_path: Path) -> None:
     trainer = build(colours, tmp_path / "run", epochs=3, save_every=1, keep_checkpoints=3)
     trainer.fit()
