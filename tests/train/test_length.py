@@ -121,6 +121,19 @@ def test_measuring_takes_a_small_part_of_the_time(
     assert 52 <= clock.now - 1000 <= 60
 
 
+def test_a_report_is_left_seven_tenths_of_the_time_before_the_first_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By hand: 100 s until the first step, steps of 10 s, and 70 of 1,000 s for the report."""
+    clock = Clock()
+    monkeypatch.setattr(length, "time", clock)
+    hours = Hours(1000 / 3600, 10, 4, measured=0.0, began=clock.now)
+    clock.now += 100
+    hours.begin()
+    while not hours.is_over:
+        clock.now += 10
+        hours.advance()
+    assert hours.left() == pytest.approx(70)
+
+
 def test_of_epochs_the_place_is_that_of_the_step() -> None:
     epochs = Epochs(3, 7)
     epochs.restore(9, {})
