@@ -25,11 +25,11 @@ class Limits:
         queue: images that wait for a worker.
     """
 
-    body: int = 32 * 2**20
-    pixels: int = 50_000_000
-    images: int = 64
-    seconds: float = 30.0
-    queue: int = 256
+    body: int
+    pixels: int
+    images: int
+    seconds: float
+    queue: int
 
     @property
     def held(self) -> int:
