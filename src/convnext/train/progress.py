@@ -16,8 +16,6 @@ from convnext.train.tracking import Curves
 
 LOG_EVERY = 10
 """Steps between points of a curve."""
-NOTEBOOK_REFRESH = 0.2
-"""Seconds between two drawings of a bar in a notebook."""
 
 
 class Progress:
@@ -37,15 +35,8 @@ class Progress:
             TextColumn("left"),
             TimeRemainingColumn(),
         ]
-        # In a notebook, what any thread prints while the bar is drawn goes into the bar's widget and is cleared with
-        # it: an epoch's line would be lost. So there this thread draws, and prints between two drawings.
-        self.draws, self.drawn = self.console.is_jupyter, 0.0
         self.bar = RichProgress(
-            *columns,
-            console=self.console,
-            disable=not (self.first and has_bar(self.console)),
-            transient=True,
-            auto_refresh=not self.draws,
+            *columns, console=self.console, disable=not (self.first and has_bar(self.console)), transient=True
         )
         self.row = self.bar.add_task(
             "train",
@@ -77,9 +68,6 @@ class Progress:
         """One step done."""
         step = self.length.step
         self.bar.update(self.row, completed=self.done(), loss=loss)
-        if self.draws and (now := time.monotonic()) - self.drawn > NOTEBOOK_REFRESH:
-            self.bar.refresh()
-            self.drawn = now
         if step % LOG_EVERY == 0:
             self.curves.add({"train/loss": loss, "train/lr": lr}, step)
 
@@ -96,11 +84,13 @@ class Progress:
         self.curves.add({f"epoch/{name}": value for name, value in points.items()}, step)
         self.bar.update(self.row, epoch=self.of_all(done + 1))
         figures = "  ".join(f"{k} {v:.3g}" if k == "lr" else f"{k} {v:.2f}" for k, v in metrics.items())
-        self.console.print(
-            f"epoch {self.of_all(done)}  {figures}  {row['images_per_second']:.0f} images/s  left {clock(left)}",
-            highlight=False,
-            soft_wrap=True,
-        )
+        # In a notebook, what is printed while the bar's thread draws goes into the bar's widget and is cleared with it.
+        with self.bar.live._lock:
+            self.console.print(
+                f"epoch {self.of_all(done)}  {figures}  {row['images_per_second']:.0f} images/s  left {clock(left)}",
+                highlight=False,
+                soft_wrap=True,
+            )
 
 
 def has_bar(console: Console) -> bool:
