@@ -34,8 +34,8 @@ def rank() -> int:
 
 
 def is_split(model: object) -> bool:
-    """Whether FSDP2 splits a model's parameters among the processes. Its module takes a second to import, and is there
-    only where something was split."""
+    """Whether FSDP2 splits a model's parameters among the processes."""
+    # Its module takes a second to import; where nobody has imported it, nothing is split.
     fsdp = sys.modules.get("torch.distributed.fsdp")
     return fsdp is not None and isinstance(model, fsdp.FSDPModule)
 

@@ -6,8 +6,8 @@ import math
 import random
 from typing import NamedTuple
 
-SHAPES = 10
-"""Draws of a shape that fits into the image, before the middle of it is taken."""
+MOST_DRAWS = 10
+"""Shapes that are drawn until one fits into the image; after them its middle is taken."""
 
 
 class CropBox(NamedTuple):
@@ -24,7 +24,7 @@ class CropBox(NamedTuple):
 def random_crop(width: int, height: int, scale: tuple[float, float], ratio: tuple[float, float]) -> CropBox:
     """A crop whose share of the area lies in `scale`, and whose width to height lies in `ratio`, uniform in its
     logarithm. Where none fits, the largest in the middle. Draws from `random`, as timm does."""
-    for _ in range(SHAPES):
+    for _ in range(MOST_DRAWS):
         area = random.uniform(*scale) * (width * height)
         aspect = math.exp(random.uniform(math.log(ratio[0]), math.log(ratio[1])))
         wide, tall = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))

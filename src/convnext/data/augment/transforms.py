@@ -141,7 +141,7 @@ def train_transform(
     if rand_augment is not None and not _POLICY.fullmatch(rand_augment):
         raise InputError(f"rand_augment is a string such as rand-m9-mstd0.5-inc1, not {rand_augment!r}")
     # timm takes a second or two to import, so only where it has something to do.
-    augment = timms_steps(preprocessing, rand_augment, color_jitter) if rand_augment or color_jitter else []
+    augment = timm_augmentation(preprocessing, rand_augment, color_jitter) if rand_augment or color_jitter else []
     return TrainTransform(
         preprocessing,
         scale=scale,
@@ -152,10 +152,10 @@ def train_transform(
     )
 
 
-def timms_steps(
+def timm_augmentation(
     preprocessing: Preprocessing, rand_augment: str | None, color_jitter: float
 ) -> list[Callable[[Image.Image], Image.Image]]:
-    """What timm does between an image's crop and its tensor."""
+    """timm's RandAugment, or its colour jitter, as steps on a cropped Pillow image."""
     from timm.data import create_transform
     from timm.data.auto_augment import RandAugment
     from timm.data.transforms import MaybeToTensor
