@@ -15,7 +15,7 @@ import sys
 import threading
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from hashlib import blake2b
@@ -93,13 +93,19 @@ class Loader:
             iterator._shutdown_workers()
 
     def __iter__(self) -> Iterator[Any]:
-        for batch in _alive(self._loader):
-            if isinstance(batch, InputError):
-                raise batch
-            if self._dataset.refill and not len(batch.indices):
-                count, (_, reason) = len(batch.unreadable), batch.unreadable[0]
-                raise InputError(f"none of the {count} images of a batch can be read; the first: {reason}")
-            yield batch
+        batches = _alive(self._loader)
+        try:
+            for batch in batches:
+                if isinstance(batch, InputError):
+                    raise batch
+                if self._dataset.refill and not len(batch.indices):
+                    count, (_, reason) = len(batch.unreadable), batch.unreadable[0]
+                    raise InputError(f"none of the {count} images of a batch can be read; the first: {reason}")
+                yield batch
+        except InputError:  # kept by whoever catches it, and with it the loading processes
+            batches.close()
+            self.close()
+            raise
 
 
 def _shared(collate: Callable[[Any], Any], items: Any) -> Any:
@@ -142,7 +148,7 @@ def _deaths_noticed_when_loading() -> Iterator[None]:
         signal.signal(signal.SIGCHLD, before)
 
 
-def _alive(loader: DataLoader[Any]) -> Iterator[Any]:
+def _alive(loader: DataLoader[Any]) -> Generator[Any]:
     """The loader's batches; a killed loader process is an `InputError`."""
     try:
         with warnings.catch_warnings(), _deaths_noticed_when_loading():

@@ -24,7 +24,7 @@ from vacuous import nonempty
 from convnext import cli
 from convnext.data.image_set import ImageSet, read_images, read_split, read_train_val
 from convnext.data.images.preprocessing import Preprocessing
-from convnext.data.loading import train_loader
+from convnext.data.loading import eval_loader, train_loader
 from convnext.data.shards import read as shards
 from convnext.data.shards.pack import pack_shards
 from convnext.data.shards.prefetch import AHEAD
@@ -283,16 +283,15 @@ def test_what_is_wrong_with_shards_is_said(server, small: Path, tmp_path: Path, 
     assert "the index cannot be read" in training(small)
 
 
-def test_a_shard_that_vanishes_stops_the_run(small: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    from convnext.data.images.preprocessing import Preprocessing
-    from convnext.data.loading import train_loader
-
-    samples = read_split(small, "train")
-    loader = train_loader(samples, Preprocessing.standard(32), batch_size=8, workers=2, seed=0, mode="RGB")
+def test_a_shard_that_vanishes_stops_the_run_and_its_loading_processes(small: Path) -> None:
+    samples, look = read_split(small, "train"), Preprocessing.standard(32)
+    training = train_loader(samples, look, batch_size=8, workers=2, seed=0, mode="RGB")
     shards._opened.cache_clear()
     (small / "train-000001.tar").unlink()
-    with pytest.raises(InputError, match=r"^\S*train-000001.tar cannot be read: no such file or directory$"):
-        list(loader)
+    for loader in (training, eval_loader(samples, look, batch_size=8, workers=2)):
+        with pytest.raises(InputError, match=r"^\S*train-000001.tar cannot be read: no such file or directory$"):
+            list(loader)
+        assert not multiprocessing.active_children()  # the error is kept, by pytest
 
 
 def test_bad_images_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
