@@ -101,6 +101,11 @@ class Dense:
         return painted(SIZE, Painted(place % 3, 1.0, (0, 0, *SIZE))), self.truth
 
 
+def shape_of_cells(figure: Figure, rows: int, columns: int) -> float:
+    """Width over height: near 1, images of any shape fill them."""
+    return (figure.get_figwidth() / columns) / (figure.get_figheight() / rows)
+
+
 @pytest.mark.parametrize(("count", "places"), [(2, [0, 1]), (16, [0, 3, 6, 9, 12, 15])])
 def test_label_maps_stand_beside_the_truth(count: int, places: list[int], charts: list[Figure], tmp_path: Path) -> None:
     truth = np.full((80, 100), 1, dtype=np.uint8)
@@ -116,6 +121,7 @@ def test_label_maps_stand_beside_the_truth(count: int, places: list[int], charts
         expected = (image, draw_labels(image, truth, CLASSES), draw_labels(image, labels, CLASSES))
         for axes, picture in zip(row, expected, strict=True):
             np.testing.assert_array_equal(pictures_of(axes), np.asarray(picture))
+    assert 0.8 < shape_of_cells(charts[0], len(shown), 3) < 1.25
 
 
 def test_depths_have_the_colours_of_the_truth(charts: list[Figure], tmp_path: Path) -> None:
@@ -129,6 +135,7 @@ def test_depths_have_the_colours_of_the_truth(charts: list[Figure], tmp_path: Pa
     np.testing.assert_array_equal(np.ma.filled(known.get_images()[0].get_array(), 0), truth)
     np.testing.assert_allclose(found.get_images()[0].get_array(), 25.5, rtol=1e-3)
     assert [axes.get_images()[0].get_clim() for axes in (known, found)] == [(2, 30)] * 2
+    assert 0.8 < shape_of_cells(charts[0], 1, 3) < 1.25
 
 
 def test_reliability_by_bins_and_by_coverage(charts: list[Figure], tmp_path: Path) -> None:
