@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import timm
 import torch
-from making import FAST_DETECT, LARGER, TrainedOnce, make_objects
+from making import TrainedOnce
 from peers import randomise
 from PIL import Image
 from torch.nn import functional as F
 
 import convnext
-from convnext import InputError, cli
+from convnext import InputError
 from convnext.analysis.attribution import attribute, class_activation, object_of
 from convnext.data.images.preprocessing import Preprocessing
 from convnext.data.images.whole_image import WholeImage
@@ -91,12 +90,10 @@ def mean_inside(places: np.ndarray, box: Any) -> float:
     return float(places[y0:y1, x0:x1].mean() / places.mean())
 
 
-def test_a_detected_object_is_where_its_box_is(tmp_path: Path) -> None:
+def test_a_detected_object_is_where_its_box_is(trained_once: TrainedOnce) -> None:
     """A few steps of training find something; what speaks for it lies in the stage's cells about the box."""
-    data = make_objects(tmp_path / "data")
-    options = [*FAST_DETECT, *LARGER, "--epochs", "12", "--eval-every", "12", "--seed", "2"]
-    assert cli.main(["train", "detect", str(data), "--out", str(tmp_path / "run"), *options]) == 0
-    detector = convnext.load(tmp_path / "run", device="cpu", backend="torch")
+    data, run = trained_once("detect")
+    detector = convnext.load(run, device="cpu", backend="torch")
     path = sorted((data / "val").glob("*.png"))[0]
     objects = detector(path, 0.0)
     assert objects
