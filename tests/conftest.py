@@ -70,6 +70,14 @@ def charts(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def _no_waiting_for_disks() -> Iterator[None]:
+    """No test cuts the power, and a small run waits a tenth of its time until its files are on the disk."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda file: None)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def _no_debugging_logs() -> Iterator[None]:
     """PyTorch's checkpoints log each tensor, which is a twentieth of a small run's time."""
     logging.disable(logging.DEBUG)
