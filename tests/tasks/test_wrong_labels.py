@@ -11,6 +11,9 @@ from sitecustomize import BYTE
 
 from convnext import cli
 from convnext.data.sources.detection import read_annotated
+from convnext.tasks.segment import wrong_labels
+from convnext.tasks.segment.config import SegmentConfig
+from convnext.tasks.segment.wrong_labels import problems_of_regions
 
 QUICK = ("--set", "image_size=32", "--set", "epochs=6", "--set", "batch_size=8", "--set", "muon_lr_scale=none")
 QUICK += ("--set", f"model={BYTE}")
@@ -57,6 +60,32 @@ def test_objects_and_regions_are_looked_at_by_a_run(trained, tmp_path) -> None:
     assert not checked["left_out"]  # the segmenter's number of pixels without a class is the data's
     assert {row["part"] for row in found} <= {"train", "val"}
     assert (tmp_path / "out" / "index.html").read_text()
+
+
+def test_what_is_left_out_is_not_looked_at(trained, tmp_path) -> None:
+    task, data, run = trained
+    if task == "segment":
+        pytest.skip("this segmenter suspects nothing")
+    kind = {"classify": "label", "detect": "object"}[task]
+    if task == "classify":
+        data = shutil.copytree(data, tmp_path / "data")
+        shutil.copy(data / "train" / "red" / "3.png", data / "train" / "blue" / "planted.png")
+    options = ["--task", task, "--with", run]
+    first = suspects(data, tmp_path / "all", *options, kind=kind)[0]["path"]
+    (tmp_path / "exclude.txt").write_text(first)
+    options += ["--set", f"exclude={tmp_path / 'exclude.txt'}"]
+    assert first not in {row["path"] for row in suspects(data, tmp_path / "fewer", *options, kind=kind)}
+
+
+def test_label_maps_that_are_left_out_are_not_looked_at(trained_once, monkeypatch, tmp_path) -> None:
+    data, run = trained_once("segment")
+    looked: list[str] = []
+    monkeypatch.setattr(wrong_labels, "suspects", lambda model, part, *_: looked.extend(map(str, part.images)) or [])
+    (tmp_path / "exclude.txt").write_text("images/train/0.png\n")
+    problems_of_regions(SegmentConfig(data=str(data)), str(run))
+    before = len(looked)
+    problems_of_regions(SegmentConfig(data=str(data), exclude=str(tmp_path / "exclude.txt")), str(run))
+    assert len(looked) == 2 * before - 1 > 1
 
 
 def test_of_annotations_in_several_forms_one_is_named(trained_once, capsys, tmp_path) -> None:

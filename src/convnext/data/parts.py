@@ -134,6 +134,14 @@ def listed_images(
     return [names[place] for place in kept], whole.take(kept), digests
 
 
+def left_parts(data: str, parts: Mapping[str, Part], exclude: ExcludeList | None) -> dict[str, Part]:
+    """The parts of a data set without the images that an exclude list names; none is empty."""
+    if exclude is None:
+        return dict(parts)
+    names, whole, _ = listed_images(data, parts, exclude)
+    return {name: whole.take([i for i, own in enumerate(names) if own == name]) for name in dict.fromkeys(names)}
+
+
 def _file_of(images: Sequence[_Image], index: int) -> bytes:
     try:
         return read_bytes(images[index].file)

@@ -12,6 +12,7 @@ import torch
 from convnext.analysis.label_errors import Suspect, find_label_errors, probe_out_of_fold, stratified_folds
 from convnext.analysis.probe import stage_features
 from convnext.data.check.problem import Problem
+from convnext.data.exclude import read_exclude
 from convnext.data.image_set import ImageSet, read_split
 from convnext.data.images.preprocessing import Preprocessing
 from convnext.data.loading import eval_loader
@@ -40,7 +41,7 @@ def problems_of_labels(config: ClassifyConfig, source: str | None, cross_fit: Cr
     them by short trainings. `InputError` for images of several labels."""
     if config.multi_label:
         raise InputError("wrong labels are looked for where each image has one label")
-    images = read_split(config.data, "all", form=config.format)
+    images = read_split(config.data, "all", form=config.format, exclude=read_exclude(config.exclude))
     if source is None:
         return as_problems(images, suspects_by_training(config, images, cross_fit))
     return as_problems(images, suspects_by_probe(config, source, images))

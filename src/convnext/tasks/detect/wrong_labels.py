@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from convnext.data.check.problem import Problem
+from convnext.data.exclude import read_exclude
+from convnext.data.parts import left_parts
 from convnext.data.sources.annotated import DetectionSet
 from convnext.data.sources.detection import read_annotated
 from convnext.errors import InputError
@@ -27,9 +29,10 @@ def problems_of_objects(config: DetectConfig, source: str) -> list[Problem]:
     if not isinstance(detector, Detector):
         raise InputError(f"{source} is no detector; wrong objects are found by one, best trained on these data")
     read = read_annotated(config.data, classes=detector.classes, form=config.format)
+    parts = left_parts(config.data, read.parts, read_exclude(config.exclude))
     found = [
         (part, data, fault)
-        for part, data in read.parts.items()
+        for part, data in parts.items()
         for fault in find_wrong_objects(data, answers_of_part(detector, data, part or "images", config.workers))
         if fault.score >= LEAST_OBJECT_SCORE
     ]

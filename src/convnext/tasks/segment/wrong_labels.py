@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from convnext.data.check.problem import Problem
+from convnext.data.exclude import read_exclude
 from convnext.data.maps import WholeBatch, map_eval_loader
+from convnext.data.parts import left_parts
 from convnext.data.problems import Problems
 from convnext.data.sources.label_maps import SegmentationSet, examine_label_maps, with_model_classes
 from convnext.data.sources.segmentation import read_label_maps
@@ -30,7 +32,7 @@ def problems_of_regions(config: SegmentConfig, source: str) -> list[Problem]:
         raise InputError(f"{source} is no segmenter; wrong regions are found by one, best trained on these data")
     parts, faults = read_label_maps(config.data, label_rules_of_model(source), form=config.format)
     found = []
-    for part, data in parts.items():
+    for part, data in left_parts(config.data, parts, read_exclude(config.exclude)).items():
         usable = fitting(data, segmenter, config.data, faults)
         found += [(part, usable, each) for each in suspects(segmenter, usable, part or "images", config.workers)]
     found = [each for each in found if each[2].score >= LEAST_REGION_SCORE]
