@@ -79,6 +79,25 @@ def test_the_test_part_is_looked_at(colours: Path, tmp_path: Path) -> None:
     assert found.counts["val, test"]["leak"] == 12
 
 
+def test_test_images_that_are_left_out_are_not_looked_at(
+    colours: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture
+) -> None:
+    caplog.set_level("INFO", "convnext")
+    data = copied(colours, tmp_path / "data")
+    shutil.copytree(data / "val", data / "test")
+    every = [path.relative_to(data).as_posix() for path in sorted((data / "test").rglob("*.png"))]
+    listed = tmp_path / "exclude.txt"
+    listed.write_text("\n".join(every[1:]))
+    found = convnext.check(data, workers=0, exclude=listed)
+    assert found.parts["test"]["images"] == found.counts["val, test"]["leak"] == 1
+    assert f"{len(every) - 1} images left out by {listed}" in caplog.text
+    listed.write_text("\n".join(every))
+    assert list(convnext.check(data, workers=0, exclude=listed).parts) == ["train", "val"]
+    listed.write_text("\n".join(path.relative_to(data).as_posix() for path in data.glob("[tv]*[nl]/*/*.png")))
+    line = fails(capsys, "check", data, "--task", "classify", "--workers", 0, "--set", f"exclude={listed}")
+    assert f"{listed} leaves no image of {data} to train on" in line
+
+
 def test_processes_read_the_same(colours: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     data = copied(colours, tmp_path / "data")
     shutil.copy(min((data / "train" / "red").iterdir()), data / "val" / "red" / "copy.png")

@@ -25,7 +25,7 @@ from convnext.data.sources.crops import Crops
 from convnext.data.sources.frames import FRAME_RATE
 from convnext.data.sources.hub import fetched
 from convnext.data.sources.listing import read_listing, read_unlabelled_listing
-from convnext.data.sources.records import DataListing, Members
+from convnext.data.sources.records import DataListing, ImageRecord, Members
 from convnext.data.splits import (
     HELD_OUT,
     UNDIVIDED,
@@ -208,13 +208,18 @@ def without_excluded(
     kept = exclude.kept(data, names)
     gone = sorted(set(range(len(names))).difference(kept))
     digests = digests_of([listing.entries[i].key for i in gone], lambda at: _identity(listing, gone[at]))
-    before, after = ({label for i in own for label in listing.entries[i].labels} for own in (range(len(names)), kept))
+    entries = [listing.entries[i] for i in kept]
     return DataListing(
-        entries=[listing.entries[i] for i in kept],
-        classes=tuple(name for name in listing.classes if name in after or name not in before),
+        entries=entries,
+        classes=_classes_left(listing, entries),
         images=None if listing.images is None else listing.images[kept],
         members=None if listing.members is None else listing.members.take(kept),
     ), digests
+
+
+def _classes_left(listing: DataListing, kept: Sequence[ImageRecord]) -> tuple[str, ...]:
+    before, after = ({label for entry in own for label in entry.labels} for own in (listing.entries, kept))
+    return tuple(name for name in listing.classes if name in after or name not in before)
 
 
 def read_all_parts(
@@ -227,7 +232,14 @@ def read_all_parts(
     exclude: ExcludeList | None = None,
 ) -> list[ImageSet]:
     """The images of every part of `data`, for a check: as `read_train_val` has them, and those of test."""
-    listing, _ = without_excluded(data, read_listing(data, None, multi_label, form), exclude)
+    whole = read_listing(data, None, multi_label, form)
+    alone = _left_alone(data, whole, multi_label, form)
+    everything = replace(whole, entries=[*whole.entries, *alone.entries])
+    kept, _ = without_excluded(data, everything, exclude)
+    own = [entry for entry in kept.entries if entry.part != "test" or not alone.entries]
+    if exclude is not None and not own:
+        raise InputError(f"{exclude.file} leaves no image of {data} to train on")
+    listing = replace(kept, entries=own, classes=_classes_left(whole, own))
     divided, _ = _divided(data, listing, hold_out, division, multi_label)
     if not multi_label:
         _check_classes(data, divided)
@@ -236,11 +248,19 @@ def read_all_parts(
         chosen.setdefault(entry.part, []).append(index)
     parts = [part for part in ("train", *HELD_OUT) if part in chosen]
     sets = [_select(data, divided, chosen[part], None, multi_label, part) for part in parts]
-    if "test" not in chosen and Path(fetched(data)).is_dir():  # what training leaves alone is not in its listing
-        whole = read_listing(data, divided.classes, multi_label, form)
-        if tested := [index for index, entry in enumerate(whole.entries) if entry.part == "test"]:
-            sets.append(_select(data, whole, tested, None, multi_label, "test"))
+    if tested := [entry for entry in kept.entries if entry.part == "test"] if alone.entries else []:
+        sets.append(
+            _select(data, replace(alone, entries=tested), list(range(len(tested))), None, multi_label, "test")
+        )
     return sets
+
+
+def _left_alone(data: str | Path, listing: DataListing, multi_label: bool, form: str | None) -> DataListing:
+    """The test images of a folder that its training does not list."""
+    if any(entry.part == "test" for entry in listing.entries) or not Path(fetched(data)).is_dir():
+        return replace(listing, entries=[])
+    whole = read_listing(data, listing.classes, multi_label, form)
+    return replace(whole, entries=[entry for entry in whole.entries if entry.part == "test"])
 
 
 def _identity(listing: DataListing, index: int) -> bytes:
