@@ -92,6 +92,36 @@ def test_copies_in_two_classes_are_said_to_be(pictures: Path) -> None:
     assert not of_kind(found, "copy")
 
 
+def test_copies_that_are_held_out_in_two_classes_are_to_be_left_out_too(pictures: Path) -> None:
+    for name in ("a", "b"):
+        shutil.copy(pictures / "train" / "a" / "0.png", pictures / "val" / name / "same.png")
+    (both,) = of_kind(looked_at(pictures), "two-classes")
+    assert set(both.leave_out) == {"train/a/0.png", "val/a/same.png", "val/b/same.png"}
+
+
+def test_as_many_copies_are_said_as_are_shown(pictures: Path) -> None:
+    for name in ("train/a/1.png", "val/a/1.png", "val/a/2.png"):
+        shutil.copy(pictures / "train" / "a" / "0.png", pictures / name)
+    found = looked_at(pictures)
+    (leak,), (copy,) = of_kind(found, "leak"), of_kind(found, "copy")
+    assert (len(leak.paths), leak.words) == (4, "4 copies of one picture: the same file")
+    assert (len(copy.paths), copy.words) == (2, "2 copies of one picture: the same file")
+
+
+@pytest.mark.parametrize(("part", "label", "kind"), [("train", "a", "copy"), ("val", "a", "leak")])
+def test_a_file_that_is_listed_twice_is_not_to_be_left_out(part: str, label: str, kind: str, pictures: Path) -> None:
+    """An exclude list names files: it would leave out both rows."""
+    rows = [
+        f"{path.relative_to(pictures).as_posix()},{path.parent.name},{path.parent.parent.name}"
+        for path in sorted(pictures.rglob("*.png"))
+    ]
+    again = f"{pictures / 'train' / '..'}/train/a/0.png,{label},{part}"
+    (pictures / "table.csv").write_text("\n".join(["path,label,split", *rows, again]))
+    (problem,) = of_kind(looked_at(pictures / "table.csv"), kind)
+    assert problem.words == "one file, listed twice"
+    assert problem.leave_out == ()
+
+
 def test_pictures_of_one_colour_are_odd_and_no_copies(pictures: Path) -> None:
     for part, name, grey in (("train", "a", 100), ("val", "b", 101)):
         Image.new("RGB", (120, 90), (grey,) * 3).save(pictures / part / name / "flat.png")

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from os.path import normpath
 from typing import NamedTuple
 
 import numpy as np
@@ -78,7 +79,8 @@ def same_files(scan: Scan) -> Iterator[Link]:
     for place in scan.readable.tolist():
         before = first.setdefault(scan.rows["digest"][place].tobytes(), place)
         if before != place:
-            yield Link(place, before, "the same file", 1.0)
+            is_one = normpath(scan.paths[place]) == normpath(scan.paths[before])
+            yield Link(place, before, "one file, listed twice" if is_one else "the same file", 1.0)
 
 
 def near_copies(scan: Scan, places: np.ndarray, groups: Groups, advance: Callable[[int], None]) -> Iterator[Link]:
@@ -125,19 +127,18 @@ def problems_of_group(scan: Scan, links: Sequence[Link]) -> Iterator[Problem]:
     """Problems with the images of one group, which all show one picture."""
     places = sorted({place for link in links for place in (link.first, link.second)}, key=lambda p: _rank(scan, p))
     score = min(link.score for link in links)
-    how = _words(scan, links)
     parts = [part for part in PART_ORDER if part in {scan.parts[place] for place in places}]
     kept = [place for place in places if scan.parts[place] == parts[-1]]
-    if len(parts) > 1:
-        others = [place for place in places if scan.parts[place] != parts[-1]]
-        yield _problem(scan, "leak", ", ".join(parts), [*kept, *others], how, score, others)
+    others = [place for place in places if scan.parts[place] != parts[-1]]
+    if others:
+        yield _problem(scan, "leak", ", ".join(parts), [*kept, *others], _words(links, places), score, others)
     names = sorted({name for place in places if (name := scan.classes[place]) is not None})
-    if len(kept) > 1 and len({scan.classes[place] for place in kept}) == 1:
-        yield _problem(scan, "copy", parts[-1], kept, how, score, kept[1:])
+    agree = len({scan.classes[place] for place in kept}) == 1
+    if len(kept) > 1 and agree:
+        yield _problem(scan, "copy", parts[-1], kept, _words(links, kept), score, kept[1:])
     if len(names) > 1:
-        said = f"in the classes {', '.join(map(quoted, names[:5]))}; {how}"
-        trained = [place for place in places if scan.parts[place] == parts[0]]
-        yield _problem(scan, "two-classes", ", ".join(parts), places, said, score, trained)
+        said = f"in the classes {', '.join(map(quoted, names[:5]))}; {_words(links, places)}"
+        yield _problem(scan, "two-classes", ", ".join(parts), places, said, score, others if agree else places)
 
 
 def _rank(scan: Scan, place: int) -> tuple[int, int, int]:
@@ -146,15 +147,20 @@ def _rank(scan: Scan, place: int) -> tuple[int, int, int]:
     return -PART_ORDER.index(scan.parts[place]), -int(row["width"]) * int(row["height"]), place
 
 
-def _words(scan: Scan, links: Sequence[Link]) -> str:
-    if len(links) == 1:
-        return links[0].words
-    kinds = dict.fromkeys(link.words for link in sorted(links, key=lambda link: link.words))
-    return f"{len(links) + 1} copies of one picture: {'; '.join(list(kinds)[:5])}"
+def _words(links: Sequence[Link], places: Sequence[int]) -> str:
+    """How the images at some places differ, by their own links; where they have none, by those of the whole group."""
+    own = [link for link in links if {link.first, link.second} <= set(places)] or links
+    kinds = dict.fromkeys(sorted(link.words for link in own))
+    if len(places) == 2 and len(own) == 1:
+        return own[0].words
+    return f"{len(places)} copies of one picture: {'; '.join(list(kinds)[:5])}"
 
 
 def _problem(
     scan: Scan, kind: str, part: str, places: list[int], words: str, score: float, leave_out: list[int]
 ) -> Problem:
     paths = tuple(scan.paths[place] for place in places)
-    return Problem(kind, part, paths, words, round(score, 3), tuple(scan.paths[place] for place in leave_out))
+    # A file that is listed twice cannot be left out once.
+    stays = {normpath(scan.paths[place]) for place in set(places).difference(leave_out)}
+    gone = tuple(scan.paths[place] for place in leave_out if normpath(scan.paths[place]) not in stays)
+    return Problem(kind, part, paths, words, round(score, 3), gone)
