@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 from pathlib import Path
 
 import pytest
 from making import make_folder, make_objects
 
+from convnext.data.check.problem import Problem
 from convnext.data.exclude import read_exclude
 from convnext.data.image_set import read_images, read_split, read_train_val
 from convnext.data.shards.pack import pack_shards
 from convnext.data.sources.inputs import expand
 from convnext.errors import InputError
+from convnext.reports.problems import write_exclusions
 
 
 @pytest.fixture
@@ -55,6 +58,16 @@ def test_a_folder_given_by_a_relative_path(data: Path, tmp_path: Path, monkeypat
     assert len(read_train_val("data", exclude=exclude).train) == 7
     monkeypatch.chdir(data)
     assert len(read_train_val(".", exclude=exclude).train) == 7
+
+
+def test_a_name_that_is_not_utf_8_is_left_out_as_a_check_lists_it(data: Path, tmp_path: Path) -> None:
+    odd = os.fsdecode(b"train/red/caf\xe9, 1.png")
+    shutil.copy(data / "train" / "red" / "0.png", data / odd)
+    write_exclusions([Problem("copy", "train", (odd,), "", leave_out=(odd,))], tmp_path / "a.csv")
+    (tmp_path / "b.txt").write_bytes(os.fsencode(f"{odd}\n"))
+    for file in (tmp_path / "a.csv", tmp_path / "b.txt"):
+        train = read_train_val(data, exclude=read_exclude(file)).train
+        assert (len(train), odd in names(train, data)) == (9, False)
 
 
 def test_files_that_are_not_there_are_counted_and_named(

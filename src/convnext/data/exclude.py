@@ -18,6 +18,9 @@ from convnext.storage.cache import is_address
 
 log = logging.getLogger("convnext")
 
+ANY_NAME = "surrogateescape"
+"""How names of files are read that are not UTF-8, as a check writes them."""
+
 
 @dataclass(frozen=True)
 class ExcludeList:
@@ -65,9 +68,12 @@ def read_exclude(file: str | Path | None) -> ExcludeList | None:
         return None
     path = Path(file)
     if path.suffix.lower() in TABLE_SUFFIXES:
-        names = [name for name, _ in read_columns(path, may_be_empty=True)]
+        names = [name for name, _ in read_columns(path, may_be_empty=True, errors=ANY_NAME)]
     else:
-        names = [line.strip() for line in read_text_file(path).splitlines()]
+        text = read_text_file(path, ANY_NAME)
+        if "\0" in text:
+            raise InputError(f"{path}: not text in UTF-8 (it holds NUL)")
+        names = [line.strip() for line in text.splitlines()]
     return ExcludeList(path, tuple(dict.fromkeys(name for name in names if name)))
 
 

@@ -24,10 +24,11 @@ def read_json(path: Path) -> Any:
         raise InputError(f"{path}: not JSON: {error}") from None
 
 
-def read_text_file(path: Path) -> str:
-    """Text of a file in UTF-8, perhaps with a byte order mark. `InputError` if it cannot be read."""
+def read_text_file(path: Path, errors: str = "strict") -> str:
+    """Text of a file in UTF-8, perhaps with a byte order mark; `errors` says what becomes of other bytes. `InputError`
+    if it cannot be read."""
     try:
-        return path.read_bytes().decode("utf-8-sig")
+        return path.read_bytes().decode("utf-8-sig", errors)
     except OSError as error:
         raise _unreadable(path, error) from None
     except UnicodeDecodeError as error:

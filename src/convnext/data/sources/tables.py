@@ -62,10 +62,12 @@ def read_unlabelled_table(table: Path) -> DataListing:
     )
 
 
-def read_columns(table: Path, *, may_be_empty: bool = False) -> list[tuple[str, dict[str, Any]]]:
+def read_columns(
+    table: Path, *, may_be_empty: bool = False, errors: str = "strict"
+) -> list[tuple[str, dict[str, Any]]]:
     """Path and other cells of every row of `table`, which needs no labels. `InputError` for what is no table, and for
-    one without rows unless it may be empty."""
-    header, rows = _read(table, every_column=True, may_be_empty=may_be_empty)
+    one without rows unless it may be empty; `errors` says what becomes of text that is not UTF-8."""
+    header, rows = _read(table, every_column=True, may_be_empty=may_be_empty, errors=errors)
     paths, column = _paths(table, header, rows), _column(table, header, _PATH_COLUMNS)
     others = [{name: cell for name, cell in row.items() if name != column} for _, row in rows]
     return list(zip(paths, others, strict=True))
@@ -91,7 +93,7 @@ def rows_of_images(table: Path, sources: Sequence[str], data: str) -> dict[int, 
 
 
 def _read(
-    table: Path, *, every_column: bool = False, may_be_empty: bool = False
+    table: Path, *, every_column: bool = False, may_be_empty: bool = False, errors: str = "strict"
 ) -> tuple[list[str], list[tuple[int, dict[str, Any]]]]:
     """The header, and the rows with their numbers, at least one unless it may be empty; of Parquet, the columns that
     are known or all."""
@@ -103,7 +105,7 @@ def _read(
         case ".jsonl" | ".ndjson":
             header, rows = _read_jsonl(table)
         case _:
-            header, rows = _read_csv(table)
+            header, rows = _read_csv(table, errors)
     if may_be_empty and not rows and not header:
         return ["path"], []
     _column(table, header, _PATH_COLUMNS)
@@ -155,9 +157,9 @@ def _read_jsonl(table: Path) -> tuple[list[str], list[tuple[int, dict[str, Any]]
     return list(header), [(number, {name: row.get(name) for name in header}) for number, row in rows]
 
 
-def _read_csv(table: Path) -> tuple[list[str], list[tuple[int, dict[str, Any]]]]:
+def _read_csv(table: Path, errors: str) -> tuple[list[str], list[tuple[int, dict[str, Any]]]]:
     try:
-        with open(table, newline="", encoding="utf-8-sig") as file:
+        with open(table, newline="", encoding="utf-8-sig", errors=errors) as file:
             first = file.readline()
             file.seek(0)
             lines = list(csv.reader(file, delimiter=_delimiter(table, first)))
