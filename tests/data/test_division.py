@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 from convnext.data.division import Candidate, Division, balanced_bins, divide_as_asked, read_fold
 from convnext.data.splits import HoldOut, Origin, whole_key
 from convnext.errors import InputError
+from convnext.tasks.classify.config import ClassifyConfig
+from convnext.tasks.splitting import splitting_of
 
 PATIENTS = st.lists(st.tuples(st.integers(0, 12), st.sampled_from("ab")), min_size=6, max_size=60)
 """Patient and class of each image."""
@@ -198,6 +200,20 @@ def test_groups_that_cannot_be(division: Division, words: str) -> None:
     with pytest.raises(InputError) as error:
         held(division, images_of([(n % 4 * (n % 3 > 0), "a") for n in range(6)]))
     assert words in str(error.value)
+
+
+@pytest.mark.parametrize("missing", ["", " ", None, float("nan"), "nan", "NaN"])
+def test_images_whose_cell_is_missing_are_of_no_group(missing: object) -> None:
+    images = [Candidate("", f"{n}.jpg", {}) for n in range(4)]
+    with pytest.raises(InputError, match=r"2 images have none, such as 1\.jpg"):
+        divide_as_asked("D", Division(group_by="patient"), images, lambda column: ["p", missing, "q", missing])
+
+
+@pytest.mark.parametrize("name", ["group_by", "fold", "time_column"])
+def test_an_option_without_a_value_is_refused(name: str) -> None:
+    """A shell's variable that is not set must not divide as if nothing had been asked for."""
+    with pytest.raises(InputError, match=f"{name} is empty"):
+        splitting_of(ClassifyConfig(**{name: ""}))
 
 
 def test_images_in_no_folder_are_of_no_group() -> None:

@@ -66,7 +66,8 @@ def _text(cell: Any) -> str | None:
         return None
     if isinstance(cell, float) and cell.is_integer():
         cell = int(cell)  # how Parquet gives integers with gaps
-    return str(cell).strip() or None
+    text = str(cell).strip()
+    return None if text in ("", "nan", "NaN") else text  # how tables of NumPy and pandas write what is missing
 
 
 def times_of(data: str | Path, column: str, keys: Sequence[str], cells: Cells) -> list[float]:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from convnext.data.division import Division
 from convnext.data.exclude import ExcludeList, read_exclude
 from convnext.data.splits import HoldOut
+from convnext.errors import InputError
 
 
 class Splitting(NamedTuple):
@@ -20,5 +21,8 @@ class Splitting(NamedTuple):
 def splitting_of(config: Any) -> Splitting:
     """The options of a supervised run. `InputError` for values that cannot work, or a list that cannot be read."""
     asked = {name: getattr(config, name) for name in ("group_by", "stratify", "fold", "time_column")}
+    for name, value in asked.items():
+        if isinstance(value, str) and not value.strip():
+            raise InputError(f"{name} is empty; leave it out to divide without")
     division = Division(config.val_fraction, **asked) if any(asked.values()) else None
     return Splitting(HoldOut(config.val_fraction, config.hold_out_rule), division, read_exclude(config.exclude))
