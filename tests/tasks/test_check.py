@@ -124,6 +124,12 @@ def test_what_cannot_be_checked_is_a_line(colours: Path, tmp_path: Path, capsys:
     assert "no such folder" in fails(capsys, "check", tmp_path / "none")
     assert "--workers must be at least 0" in fails(capsys, "check", colours, "--workers", "-1")
     assert "no annotations found" in fails(capsys, "check", colours, "--task", "detect")
+    train = ("train", "classify", colours, "--check", "--workers")
+    assert "workers takes int, not 'x'" in fails(capsys, *train, "x")
+    assert "workers must not be negative" in fails(capsys, *train, "-1")
+    for name in ("data", "task", "out", "workers", "labels", "source", "recipe"):
+        line = fails(capsys, "check", colours, "--set", f"{name}=x")
+        assert f"--set takes options of a training, and {name} is the command's own" in line
     taken = tmp_path / "taken"
     taken.write_text("")
     assert "cannot write" in fails(capsys, "check", colours, "--workers", "0", "--out", taken / "look")

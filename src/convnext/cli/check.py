@@ -52,7 +52,7 @@ def _run(args: argparse.Namespace) -> int:
     from convnext.cli.train import set_options
     from convnext.tasks.check import check
 
-    options = set_options(args.set)
+    options = set_options(args.set, vars(args).keys() - {"format"})
     if args.format is not None:
         options["format"] = args.format
     if args.workers is not None and args.workers < 0:

@@ -8,7 +8,7 @@ import logging
 import time
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
@@ -64,11 +64,14 @@ def add_set_option(command: argparse.ArgumentParser) -> None:
     )
 
 
-def set_options(pairs: list[str]) -> dict[str, str]:
-    """Values by name, of the KEY=VALUE pairs given by `--set`. `InputError` for a pair without `=`."""
+def set_options(pairs: list[str], others: Container[str] = ()) -> dict[str, str]:
+    """Values by name, of the KEY=VALUE pairs given by `--set`. `InputError` for a pair without `=`, and for the names
+    of `others`, which the command takes by themselves."""
     for pair in pairs:
         if "=" not in pair:
             raise InputError(f"--set takes KEY=VALUE, not '{pair}'")
+        if (name := pair.partition("=")[0]) in others:
+            raise InputError(f"--set takes options of a training, and {name} is the command's own: give it by itself")
     return dict(pair.split("=", 1) for pair in pairs)
 
 
@@ -160,7 +163,7 @@ def given_options(args: argparse.Namespace, config: type[TrainConfig]) -> dict[s
     """The config fields given on the command line, still as text."""
     names = {field.name for field in dataclasses.fields(config)} - {"recipe", "data"} | RENAMED.keys()
     given = {name: value for name, value in vars(args).items() if name in names}
-    return {**given, **set_options(args.set)}
+    return {**given, **set_options(args.set, vars(args).keys() - names)}
 
 
 def _run(task: TaskDefinition, args: argparse.Namespace) -> int | None:
@@ -170,8 +173,8 @@ def _run(task: TaskDefinition, args: argparse.Namespace) -> int | None:
         from convnext.tasks.check import check_config
 
         chosen = {name: value for name, value in given.items() if name != "batch_size"}  # which may be "auto"
-        workers = int(chosen["workers"]) if "workers" in chosen else None
-        found = check_config(task, task.config().override({**chosen, "data": args.data}), workers)
+        config = task.config().override({**chosen, "data": args.data})
+        found = check_config(task, config, config.workers if "workers" in chosen else None)
         return print_check(found, as_one_object=args.json)
     if args.out is None:
         raise InputError("--out says where the run goes")
