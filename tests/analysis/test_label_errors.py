@@ -10,6 +10,7 @@ from convnext.analysis.label_errors import (
     probe_out_of_fold,
     stratified_folds,
 )
+from convnext.errors import InputError
 
 
 @pytest.mark.parametrize("folds", [2, 3, 5])
@@ -41,6 +42,18 @@ def test_a_class_of_one_image_is_not_suspected():
     rows = np.array([[0.9, 0.1, 0.0], [0.8, 0.2, 0.0], [0.1, 0.9, 0.0], [0.1, 0.8, 0.1], [0.95, 0.05, 0.0]])
     assert find_label_errors(rows, [0, 0, 1, 1, 2]) == []
     assert [s.place for s in find_label_errors(rows, [0, 0, 1, 1, 1])] == [4]
+
+
+def test_a_probe_of_one_image_beside_a_class():
+    """The fold of that image leaves one class alone to be fitted on."""
+    features = np.random.default_rng(0).normal(size=(9, 4))
+    labels = [0] * 8 + [1]
+    probabilities = probe_out_of_fold(features, labels, 2, 5)
+    assert probabilities.sum(1) == pytest.approx(np.ones(9))
+    assert probabilities[8].tolist() == [1, 0]
+    assert find_label_errors(probabilities, labels) == []
+    with pytest.raises(InputError, match="all of one class"):
+        probe_out_of_fold(features, [0] * 9, 2, 5)
 
 
 def test_flipped_labels_of_clusters_are_found_by_a_probe():

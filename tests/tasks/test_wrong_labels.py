@@ -99,6 +99,12 @@ def test_of_annotations_in_several_forms_one_is_named(trained_once, capsys, tmp_
     assert json.loads((tmp_path / "out" / "check.json").read_text())["parts"]["train"]["images"] == 6
 
 
+def test_too_few_images_to_train_on_parts_of_them(capsys, tmp_path) -> None:
+    data = make_folder(tmp_path / "data", train=1, val=1) / "train"
+    line = fails(capsys, "check", data, "--task", "classify", "--labels", *QUICK)
+    assert "3 images cannot be trained on in parts" in line
+
+
 def test_what_cannot_work_is_said_in_a_line(capsys, tmp_path, trained) -> None:
     task, data, run = trained
     assert "--labels" in fails(capsys, "check", data, "--with", run)

@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from convnext.errors import InputError
+
 SEED = 0
 """Seed of the division into folds."""
 
@@ -55,15 +57,21 @@ def divisions(folds: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
 def probe_out_of_fold(features: np.ndarray, labels: Labels, classes: int, folds: int) -> np.ndarray:
     """Probabilities `[N, classes]` of each image by a logistic regression on the features `[N, D]` of the other folds.
 
-    Features are standardised by the mean and deviation of what is fitted on.
+    Features are standardised by the mean and deviation of what is fitted on. Where that is all of one class, it is the
+    answer. `InputError` where all images are.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
     targets = np.asarray(labels)
+    if len(np.unique(targets)) < 2:
+        raise InputError("the images that can be read are all of one class: there is no other that they could be of")
     probabilities = np.zeros((len(targets), classes))
     for fitted, own in divisions(stratified_folds(labels, folds)):
+        if len(known := np.unique(targets[fitted])) == 1:
+            probabilities[own, known[0]] = 1.0
+            continue
         probe = make_pipeline(StandardScaler(), LogisticRegression(C=0.003, max_iter=300, tol=1e-3))
         probe.fit(features[fitted], targets[fitted])
         probabilities[np.ix_(own, probe.classes_)] = probe.predict_proba(features[own])

@@ -18,7 +18,7 @@ from convnext.data.images.preprocessing import Preprocessing
 from convnext.data.loading import eval_loader
 from convnext.data.splits import origin_of
 from convnext.errors import InputError
-from convnext.printing import progress
+from convnext.printing import counted, progress
 from convnext.tasks.classify.config import ClassifyConfig
 from convnext.tasks.classify.metrics import Predictions
 from convnext.tasks.classify.task import Classification
@@ -82,6 +82,8 @@ def suspects_by_training(config: ClassifyConfig, images: ImageSet, cross_fit: Cr
         quick = replace(config, eval_every=config.epochs)
         return Classification(quick, train, held, origin_of(None, train.sources, lambda i: b""))
 
+    if len(images) < 2 * TRAINED_FOLDS:  # a training takes two
+        raise InputError(f"{config.data}: {counted(len(images), 'image')} cannot be trained on in parts")
     labels = np.array(images.targets)
     folds = stratified_folds(labels, TRAINED_FOLDS)
     probabilities = np.full((len(images), len(images.classes)), np.nan)
