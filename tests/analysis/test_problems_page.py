@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from base64 import b64decode
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import convnext
 from convnext.analysis.problems_page import MOST_OF_A_KIND, SIDE_BY_SIDE, problems_page
 from convnext.data.check.problem import PROBLEM_KINDS, Problem
 from convnext.data.images.decode import read_bytes
@@ -48,6 +50,29 @@ def page(tmp_path: Path) -> Path:
     )
     (tmp_path / "index.html").write_text(text, encoding="utf-8")
     return tmp_path / "index.html"
+
+
+def shown(folder: Path, problem: Problem, **options: Any) -> Image.Image:
+    """The one picture on a page."""
+    text = problems_page("photos", [], [], [problem], {}, lambda path: read_bytes(folder / path), **options)
+    (address,) = re.findall('base64,([^"]+)"', text)
+    return Image.open(BytesIO(b64decode(address)))
+
+
+@pytest.mark.parametrize("box", [(250, 250, 300, 300), (10, 250, 30, 300), (-90, 5, -60, 20), (20, 20, 300, 300)])
+def test_a_box_that_was_drawn_for_an_image_of_another_size_is_no_fault(box: tuple, tmp_path: Path) -> None:
+    Image.new("RGB", (40, 30), (9, 200, 9)).save(tmp_path / "a.png")
+    image = shown(tmp_path, Problem("object", "train", ("a.png",), "cat that is not annotated", box=box))
+    assert np.asarray(image)[:, :, 1].mean() > 100
+
+
+def test_pictures_of_16_bits_are_shown_by_their_own_white(tmp_path: Path) -> None:
+    Image.fromarray(np.full((30, 40), 4000, np.uint16)).save(tmp_path / "a.png")
+    problem = Problem("copy", "train", ("a.png",), "the same file")
+    assert np.asarray(shown(tmp_path, problem, white=4095)).min() > 240
+    convnext.check(tmp_path, task="pretrain", workers=0, white=4095, out=tmp_path / "look")
+    (address,) = re.findall('base64,([^"]+)"', (tmp_path / "look" / "index.html").read_text())
+    assert np.asarray(Image.open(BytesIO(b64decode(address)))).min() > 240
 
 
 def test_images_are_in_the_page_and_names_cannot_break_it(page: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from html import escape
 from io import BytesIO
 from itertools import groupby
@@ -12,7 +13,7 @@ from PIL import Image, ImageDraw
 
 from convnext.analysis.page import STYLE
 from convnext.data.check.problem import PROBLEM_KINDS, Problem
-from convnext.data.images.decode import decode_image
+from convnext.data.images.decode import WHITE, decode_image
 from convnext.errors import ImageError
 from convnext.printing import counted, printable
 
@@ -20,6 +21,9 @@ MOST_OF_A_KIND = 100
 """Problems of a kind that are shown; the table has all."""
 SIDE_BY_SIDE = 6
 THUMBNAIL = 160  # pixels
+
+Picture = Callable[[str], Image.Image]
+"""Gives an image by its path. `ImageError` if it cannot be read."""
 
 PAGE_STYLE = """
 nav ul { columns: 18rem; padding-left: 1.2rem; } article { border-top: 1px solid #bbb; padding: 0.6rem 0; }
@@ -53,6 +57,7 @@ def problems_page(
     problems: Sequence[Problem],
     captions: Mapping[str, str],
     read: Callable[[str], bytes],
+    white: int = WHITE,
 ) -> str:
     """The page, which needs nothing beside it and no network.
 
@@ -63,13 +68,14 @@ def problems_page(
         problems: those of one kind one after another.
         captions: of images, by path.
         read: gives an image file's content by its path. `ImageError` if it cannot be read.
+        white: the value of 16-bit images that is white.
     """
     kinds = [(kind, list(own)) for kind, own in groupby(problems, key=lambda problem: problem.kind)]
     counts = [(kind, PROBLEM_KINDS[kind].title, len(own)) for kind, own in kinds]
     links = "\n".join(f'<li><a href="#{escape(k)}">{escape(title)}</a>: {count:,}</li>' for k, title, count in counts)
     nav = f'<nav aria-label="Kinds of problems">\n<ul>\n{links}\n</ul>\n</nav>' if kinds else "<p>No problem found.</p>"
     lines = escape(printable("\n".join([*found, *(f"left out {line}" for line in left_out)])))
-    sections = "\n".join(_section(kind, own, captions, read) for kind, own in kinds)
+    sections = "\n".join(_section(kind, own, captions, partial(_picture, read, white)) for kind, own in kinds)
     title = f"What is in {escape(printable(data))}"
     keys = "<p>Keys: <kbd>j</kbd> and <kbd>k</kbd> go to the next problem and back. Nothing here deletes a file.</p>"
     return (
@@ -82,12 +88,12 @@ def problems_page(
     )
 
 
-def _section(kind: str, problems: Sequence[Problem], captions: Mapping[str, str], read: Callable[[str], bytes]) -> str:
+def _section(kind: str, problems: Sequence[Problem], captions: Mapping[str, str], picture: Picture) -> str:
     title, reading = PROBLEM_KINDS[kind]
     more = f" The first {MOST_OF_A_KIND} of {len(problems):,} are shown." if len(problems) > MOST_OF_A_KIND else ""
     articles = "\n".join(
         f'<article id="{escape(kind)}-{number}" tabindex="0">\n<h3>{escape(_heading(problem))}</h3>\n'
-        f"<p>{escape(printable(problem.words))}</p>\n{''.join(_images(problem, captions, read))}</article>"
+        f"<p>{escape(printable(problem.words))}</p>\n{''.join(_images(problem, captions, picture))}</article>"
         for number, problem in enumerate(problems[:MOST_OF_A_KIND], start=1)
     )
     return (
@@ -103,16 +109,16 @@ def _heading(problem: Problem) -> str:
     return " and ".join(names) + more if names else problem.part or "the data"
 
 
-def _images(problem: Problem, captions: Mapping[str, str], read: Callable[[str], bytes]) -> Iterator[str]:
+def _images(problem: Problem, captions: Mapping[str, str], picture: Picture) -> Iterator[str]:
     if not problem.paths:
         return
     yield '<div class="images">\n'
     for path in problem.paths[:SIDE_BY_SIDE]:
         name, about = escape(printable(path)), escape(printable(captions.get(path, "")))
-        picture = _thumbnail(path, read, problem.box if path == problem.paths[0] else None)
+        address = _thumbnail(path, picture, problem.box if path == problem.paths[0] else None)
         seen = (
-            f'<img src="{picture}" alt="{name}" loading="lazy">'
-            if picture
+            f'<img src="{address}" alt="{name}" loading="lazy">'
+            if address
             else '<div class="unseen">cannot be shown</div>'
         )
         mark = "<br><b>may be left out</b>" if path in problem.leave_out else ""
@@ -122,10 +128,14 @@ def _images(problem: Problem, captions: Mapping[str, str], read: Callable[[str],
         yield f"<p>and {counted(len(problem.paths) - SIDE_BY_SIDE, 'more image')}</p>\n"
 
 
-def _thumbnail(path: str, read: Callable[[str], bytes], box: tuple[float, float, float, float] | None = None) -> str:
+def _picture(read: Callable[[str], bytes], white: int, path: str) -> Image.Image:
+    return decode_image(read(path), "RGB", name=path, white=white)
+
+
+def _thumbnail(path: str, picture: Picture, box: tuple[float, float, float, float] | None = None) -> str:
     """The image as a data address, what lies about a box alone, with the box; nothing for one that cannot be read."""
     try:
-        image = decode_image(read(path), "RGB", name=path)
+        image = picture(path)
     except (ImageError, KeyError):
         return ""
     if box is not None:
@@ -137,7 +147,10 @@ def _thumbnail(path: str, read: Callable[[str], bytes], box: tuple[float, float,
 
 
 def _about(image: Image.Image, box: tuple[float, float, float, float]) -> Image.Image:
-    """The surroundings of a box in an image, with the box drawn, at least as large as a thumbnail where they can be."""
+    """The surroundings of a box in an image, with the box drawn, at least as large as a thumbnail where they can be;
+    the whole image where the box lies beside it."""
+    if not (box[0] < image.width and box[1] < image.height and box[2] > 0 and box[3] > 0):
+        return image  # drawn for an image of another size
     x0, y0, x1, y1 = box
     side = max(1.5 * (x1 - x0), 1.5 * (y1 - y0), THUMBNAIL / 2)
     left, top = ((low + high - side) / 2 for low, high in ((x0, x1), (y0, y1)))

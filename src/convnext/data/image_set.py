@@ -249,9 +249,7 @@ def read_all_parts(
     parts = [part for part in ("train", *HELD_OUT) if part in chosen]
     sets = [_select(data, divided, chosen[part], None, multi_label, part) for part in parts]
     if tested := [entry for entry in kept.entries if entry.part == "test"] if alone.entries else []:
-        sets.append(
-            _select(data, replace(alone, entries=tested), list(range(len(tested))), None, multi_label, "test")
-        )
+        sets.append(_select(data, replace(alone, entries=tested), list(range(len(tested))), None, multi_label, "test"))
     return sets
 
 

@@ -20,6 +20,7 @@ from convnext.data.check.part import CheckedData, CheckedPart
 from convnext.data.check.problem import PROBLEM_KINDS, Problem
 from convnext.data.check.scan import Scan, scan_images, thumbnail_file
 from convnext.data.check.sequences import find_sequences
+from convnext.data.images.decode import WHITE
 from convnext.data.problems import Problems
 from convnext.data.sources.hub import fetched, is_on_hub
 from convnext.errors import InputError
@@ -49,6 +50,7 @@ class DataCheck:
         problems: worst first within each kind.
         captions: of the images that problems name, by path: part, class and size.
         read: gives an image file's content by a path that problems name. `ImageError` if it cannot be read.
+        white: the value of 16-bit images that is white.
     """
 
     data: str
@@ -59,6 +61,7 @@ class DataCheck:
     problems: list[Problem]
     captions: dict[str, str]
     read: Callable[[str], bytes] = field(repr=False, compare=False)
+    white: int = WHITE
 
     @property
     def counts(self) -> dict[str, Counter[str]]:
@@ -152,7 +155,9 @@ def check_config(
     named = {path for problem in problems for path in problem.paths}
     captions = {path: _caption(scan, places[path]) for path in sorted(named & places.keys())}
     read = partial(_content, checked.parts, places)
-    return DataCheck(config.data, task.name, found, checked.faults.lines(), summaries, problems, captions, read)
+    return DataCheck(
+        config.data, task.name, found, checked.faults.lines(), summaries, problems, captions, read, white=config.white
+    )
 
 
 def _relative_to(data: str) -> Callable[[str], str]:
@@ -260,7 +265,9 @@ def write_check(found: DataCheck, folder: Path) -> None:
     make_folder(folder)
     write_problems(found.problems, folder / "problems.csv")
     write_exclusions(found.problems, folder / "exclude.csv")
-    page = problems_page(found.data, found.found, found.left_out, found.problems, found.captions, found.read)
+    page = problems_page(
+        found.data, found.found, found.left_out, found.problems, found.captions, found.read, found.white
+    )
     with whole_file(folder / "index.html") as path:
         path.write_text(page, encoding="utf-8", errors="surrogateescape")
     with whole_file(folder / "check.json") as path:
