@@ -135,6 +135,16 @@ def test_what_cannot_be_checked_is_a_line(colours: Path, tmp_path: Path, capsys:
     assert "cannot write" in fails(capsys, "check", colours, "--workers", "0", "--out", taken / "look")
 
 
+@pytest.mark.parametrize("late", [["--set", "fold=1/99"], ["--set", "group_by=patient"], ["--out", __file__]])
+def test_what_cannot_work_is_said_before_anything_is_trained(
+    late: list[str], colours: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    searched = []
+    monkeypatch.setattr("convnext.train.wrong_labels.find_wrong_labels", lambda *given, **how: searched.append(1))
+    fails(capsys, "check", colours, "--task", "classify", "--labels", *late)
+    assert not searched
+
+
 def boxes(*rows: tuple[int, tuple[float, float, float, float], object]) -> list[str]:
     annotations = tuple(Annotation(label, box, outline, False, 1.0) for label, box, outline in rows)
     image = AnnotatedImage(1, Path("a.jpg"), "a.jpg", 100, 100, annotations)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from annotating import as_yolo
-from making import fails, make_folder, make_objects, rows_of
+from making import fails, make_folder, make_objects, make_scenes, rows_of
 from sitecustomize import BYTE
 
 from convnext import cli
@@ -114,3 +114,7 @@ def test_what_cannot_work_is_said_in_a_line(capsys, tmp_path, trained) -> None:
     if other is not None:
         line = fails(capsys, "check", objects, "--task", "detect", "--labels", "--with", run, "--workers", 0)
         assert other in line
+    if task != "segment":
+        scenes = make_scenes(tmp_path / "scenes")
+        line = fails(capsys, "check", scenes, "--task", "segment", "--labels", "--with", run, "--workers", 0)
+        assert "no segmenter" in line

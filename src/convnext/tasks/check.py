@@ -100,8 +100,13 @@ def check(
     how = {} if workers is None else {"workers": workers}
     given = {**options, **how, "data": str(data)}
     config = chosen.config().override(given)
-    suspected = [] if labels is None else labels(chosen, given)
-    found = check_config(chosen, config, workers, suspected, source)
+
+    def suspects() -> Sequence[Problem]:
+        if out is not None:
+            make_folder(Path(out))  # where it cannot be written, that is said before hours of work
+        return [] if labels is None else labels(chosen, given)
+
+    found = check_config(chosen, config, workers, suspects, source)
     if out is not None:
         write_check(found, Path(out))
     return found
@@ -118,13 +123,15 @@ def check_config(
     task: TaskDefinition,
     config: TrainConfig,
     workers: int | None = None,
-    suspected: Sequence[Problem] = (),
+    suspects: Callable[[], Sequence[Problem]] = tuple,
     source: str | None = None,
 ) -> DataCheck:
-    """`check` of the data that a config names; `suspected` are labels that may be wrong, whose paths are files."""
+    """`check` of the data that a config names; `suspects` finds labels that may be wrong, whose paths are files, in
+    data that training would take."""
     cores = len(usable_cores())
     processes = (cores if cores > 1 else 0) if workers is None else workers
     checked = task.checked_data(config, source)
+    suspected = suspects()
     relative = _relative_to(config.data)
     how: dict[str, Any] = {"workers": processes, "white": config.white}
     total = sum(map(len, checked.parts))

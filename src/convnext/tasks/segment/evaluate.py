@@ -17,6 +17,7 @@ from convnext.data.sources.label_maps import (
 )
 from convnext.data.sources.segmentation import find_label_parts, read_label_maps
 from convnext.data.splits import Split, parts_to_read
+from convnext.errors import InputError
 from convnext.inference.segmenter import Segmenter
 from convnext.tasks.evaluate import Evaluator, Rows
 from convnext.tasks.origin import config_beside, origin_of_model
@@ -91,7 +92,8 @@ class SegmentationEvaluator(Evaluator):
 
 
 def label_rules_of_model(source: str | Path) -> LabelRules:
-    """The meaning of the numbers in label maps, as a segmenter was trained with it."""
+    """The meaning of the numbers in label maps, as a segmenter was trained with it. `InputError` for a run of another
+    task."""
     own = read_meta(source)
     if "labels" in own:
         return LabelRules(**own["labels"])
@@ -99,4 +101,6 @@ def label_rules_of_model(source: str | Path) -> LabelRules:
     if config is None:
         log.warning("%s does not say what numbers in label maps mean: only 255 is taken for no class", source)
         return LabelRules()
+    if "ignore_index" not in config:
+        raise InputError(f"{source} is no segmenter")
     return LabelRules.read(config["ignore_index"], config["reduce_zero_label"], config["label_map"])
