@@ -98,6 +98,16 @@ def test_test_images_that_are_left_out_are_not_looked_at(
     assert f"{listed} leaves no image of {data} to train on" in line
 
 
+@pytest.mark.parametrize("task", ["detect", "segment", "depth"])
+def test_a_list_that_leaves_out_a_whole_part_is_named(task: str, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    data, listed = MADE[task](tmp_path / "data"), tmp_path / "exclude.txt"
+    options = ["--set", "ignore_index=9"] if task == "segment" else []
+    for part, words in (("train", "train on"), ("val", "hold out")):
+        listed.write_text("\n".join(str(path) for path in data.rglob("*.png") if part in path.parts))
+        command = ["check", data, "--task", task, "--workers", 0, "--set", f"exclude={listed}", *options]
+        assert f"{listed} leaves nothing to {words} of {data}" in fails(capsys, *command)
+
+
 def test_processes_read_the_same(colours: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     data = copied(colours, tmp_path / "data")
     shutil.copy(min((data / "train" / "red").iterdir()), data / "val" / "red" / "copy.png")

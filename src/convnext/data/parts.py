@@ -65,7 +65,7 @@ def divide_images(
     """Divide parts of a data set into training and validation images; with their `Origin`.
 
     `parts` are the `training_parts`, or where a division is asked for the `parts_to_divide`; `classes` is for one by
-    shares of the classes. Either side may be left without images.
+    shares of the classes. Either side may be left without images, but not by an exclude list: `InputError`.
     """
     names, whole, left_out = listed_images(data, parts, exclude)
     keys = [image.key for image in whole.images]
@@ -80,6 +80,10 @@ def divide_images(
         divided, settled = divide(names, keys, None, hold_out)
     places = [[i for i, own in enumerate(divided) if (own == "train") == is_trained] for is_trained in (True, False)]
     train, val = (whole.take(own) for own in places)
+    if exclude is not None and left_out and not (len(train.images) and len(val.images)):
+        raise InputError(
+            f"{exclude.file} leaves nothing to {'hold out' if len(train.images) else 'train on'} of {data}"
+        )
     origin = origin_of(settled, [keys[i] for i in places[0]], partial(_file_of, train.images), left_out)
     return train, val, origin
 
