@@ -131,6 +131,21 @@ def test_what_cannot_work_is_said_before_anything_is_trained(
     assert not (tmp_path / "out").exists()
 
 
+def test_images_that_cannot_be_read_do_not_count(
+    tmp_path: Path, capsys: pytest.CaptureFixture, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "convnext")
+    data, out = make_folder(tmp_path / "data", train=4, val=2, size=16), tmp_path / "out"
+    (data / "val" / "red" / "0.png").write_bytes(b"\x89PNG torn")
+    options = [*QUICK["classify"], "--max-unreadable", "0.5"]
+    assert cli.main(["cross-validate", str(data), "--folds", "2", "--out", str(out), *options]) == 0
+    assert "2 folds, 17 images, 1 that cannot be read" in capsys.readouterr().out
+    found = json.loads((out / "cross_validation.json").read_text())
+    assert len(rows_of(out / "images.csv")) == found["images"] == sum(fold["images"] for fold in found["folds"]) == 17
+    assert found["unreadable"] == sum(fold["unreadable"] for fold in found["folds"]) == 1
+    assert "of 18 images that were held out of the model's training" in caplog.text
+
+
 def test_patients_of_a_table_stay_together(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     data = make_folder(tmp_path / "data", train=6, val=2, size=16)
     lines = ["file_name,patient,day"]

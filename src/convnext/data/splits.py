@@ -352,8 +352,8 @@ def _held_out_anew(
         return None
     held = origin.hold_out.held(names)
     chosen = [i for i, is_held in zip(own, held, strict=True) if is_held == (split != "train")]
-    which = "was trained on" if split == "train" else "was held out of training"
-    log.info("%s: measured on the %d of %d images that the model %s", data, len(chosen), len(parts), which)
+    which = "the model was trained on" if split == "train" else "were held out of the model's training"
+    log.info("%s: measured on the %d of %d images that %s", data, len(chosen), len(parts), which)
     return chosen, split or "val"
 
 

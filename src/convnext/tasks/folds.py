@@ -20,7 +20,8 @@ def measure_folds(runs: Sequence[Path], data: str, out: Path, *, workers: int, d
 
     Writes the tables of `convnext evaluate` into `out`, with a column `fold`. Returns "folds" (of each its "run",
     "images" and "metrics"), "mean" and "deviation" of the metrics over the folds, their "lowest" and "highest", "union"
-    (the metrics of all images together), the number of "images", and the most important "metric".
+    (the metrics of all images together), the number of "images", and the most important "metric". Of classifiers,
+    "images" are those that can be read, and the others "unreadable".
 
     Raises:
         InputError: a run was trained on other data.
@@ -42,18 +43,19 @@ def measure_folds(runs: Sequence[Path], data: str, out: Path, *, workers: int, d
             where = _places_by_source(whole.sources)
         own = measured.answers(min(EVAL_BATCH, 8 * config["batch_size"]), workers)
         metrics = _numbers(evaluator.metrics(measured.predictor, own, part))
-        folds.append({"fold": number, "run": run.name, "images": len(part), "metrics": metrics})
+        folds.append({"fold": number, "run": run.name, **evaluator.counts(own, part), "metrics": metrics})
         answers.append(evaluator.shifted(own, len(places)))
         places += [where[source].popleft() for source in part.sources]
         _add_rows(tables, columns, evaluator.rows(own, part), number)
     for name, rows, named in zip(evaluator.tables, tables, columns, strict=True):
         Table(out, name).write(rows, None if named is None else [*named, "fold"])
-    union = _numbers(evaluator.metrics(measured.predictor, evaluator.merge(answers), whole.take(places)))
+    joined, every = evaluator.merge(answers), whole.take(places)
+    union = _numbers(evaluator.metrics(measured.predictor, joined, every))
     return {
         "folds": folds,
         **_spread([fold["metrics"] for fold in folds]),
         "union": union,
-        "images": len(places),
+        **evaluator.counts(joined, every),
         "metric": main_metric(union),
     }
 
