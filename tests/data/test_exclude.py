@@ -13,8 +13,11 @@ from making import make_folder, make_objects
 from convnext.data.check.problem import Problem
 from convnext.data.exclude import read_exclude
 from convnext.data.image_set import read_images, read_split, read_train_val
+from convnext.data.parts import divide_images, measured_images
 from convnext.data.shards.pack import pack_shards
+from convnext.data.sources.detection import read_annotated
 from convnext.data.sources.inputs import expand
+from convnext.data.splits import HoldOut
 from convnext.errors import InputError
 from convnext.reports.problems import write_exclusions
 
@@ -135,3 +138,24 @@ def test_what_training_left_out_is_not_measured_either(data: Path, tmp_path: Pat
         assert len(read_split(folder, "all", origin=origin)) == 15
     shutil.copy(data / "val" / "red" / "1.png", moved / "val" / "red" / "0.png")
     assert len(read_split(moved, None, origin=origin)) == 6
+
+
+@pytest.mark.parametrize("form", ["folder", "folder of the part", "objects"])
+def test_the_copy_of_an_image_that_was_left_out_is_measured(form: str, data: Path, tmp_path: Path) -> None:
+    """Whoever copies a file between parts keeps its name; the one that is trained on is left out."""
+    listed = write(tmp_path / "a.txt", "train/red/0.png\ntrain/0.png\n")
+    if form == "objects":
+        objects = make_objects(tmp_path / "objects")
+        shutil.copy(objects / "train" / "0.png", objects / "val" / "0.png")
+        parts = dict(read_annotated(objects).parts)
+        _, val, origin = divide_images(str(objects), parts, HoldOut(), exclude=read_exclude(listed))
+        measured, _ = measured_images(str(objects), parts, None, origin)
+        assert len(measured.images) == len(val.images) == 3
+        assert len(measured_images(str(objects), parts, "train", origin)[0].images) == 5
+        return
+    shutil.copy(data / "train" / "red" / "0.png", data / "val" / "red" / "0.png")
+    _, val, origin = read_train_val(data, exclude=read_exclude(listed))
+    folder = data if form == "folder" else data / "val"
+    assert len(read_split(folder, None, origin=origin)) == len(val) == 6
+    if form == "folder":
+        assert len(read_split(folder, "train", origin=origin)) == 8

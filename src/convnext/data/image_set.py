@@ -207,7 +207,9 @@ def without_excluded(
     ]
     kept = exclude.kept(data, names)
     gone = sorted(set(range(len(names))).difference(kept))
-    digests = digests_of([listing.entries[i].key for i in gone], lambda at: _identity(listing, gone[at]))
+    left = [listing.entries[i] for i in gone]
+    parts, keys = [entry.part for entry in left], [entry.key for entry in left]
+    digests = digests_of(parts, keys, lambda at: _identity(listing, gone[at]))
     entries = [listing.entries[i] for i in kept]
     return DataListing(
         entries=entries,

@@ -133,8 +133,9 @@ def listed_images(
         return names, whole, []
     kept = exclude.kept(data, [(source, member_name(source) or source) for source in whole.sources])
     known = set(kept)
-    gone = [image for place, image in enumerate(whole.images) if place not in known]
-    digests = digests_of([image.key for image in gone], partial(_file_of, gone))
+    gone = [place for place in range(len(names)) if place not in known]
+    images = [whole.images[place] for place in gone]
+    digests = digests_of([names[place] for place in gone], [image.key for image in images], partial(_file_of, images))
     return [names[place] for place in kept], whole.take(kept), digests
 
 

@@ -15,7 +15,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from pathlib import PurePosixPath
+from pathlib import PurePath, PurePosixPath
 from typing import Any, Literal
 
 from convnext.errors import InputError
@@ -170,8 +170,8 @@ class Origin:
 
     `hold_out` is the rule that divided them, None where they say themselves what is held out. `sample` has the digests
     of some training images' contents by those of their names; None where it was not stored, by versions before it: then
-    undivided data are taken for those. `left_out` has the digests of name and content, in one text, of images that an
-    exclude list left out.
+    undivided data are taken for those. `left_out` has the digests of name and content, and the part, in one text, of
+    images that an exclude list left out.
     """
 
     hold_out: HoldOut | None
@@ -193,15 +193,24 @@ class Origin:
         return bool(same) and 4 * same >= len(self.sample)
 
     def without_left_out(
-        self, data: object, places: Sequence[int], keys: Sequence[str], content: Callable[[int], bytes]
+        self,
+        data: object,
+        places: Sequence[int],
+        parts: Sequence[str],
+        keys: Sequence[str],
+        content: Callable[[int], bytes],
     ) -> list[int]:
-        """The places of images that were not left out of training; how many were is said in the log."""
+        """The places of images that were not left out of training; how many were is said in the log. Of copies of one
+        name in two parts, one was."""
         gone = set(self.left_out)
         names = {each[: 2 * DIGEST_SIZE] for each in gone}
 
         def is_gone(place: int) -> bool:
-            name = _digest(keys[place]).hex() if names else ""
-            return name in names and name + _content_digest(content(place)) in gone
+            if not names or (name := _digest(keys[place]).hex()) not in names:
+                return False
+            part = parts[place] or part_of_name(PurePath(str(data)).name)
+            image = name + _content_digest(content(place))
+            return any(image + own in gone for own in (UNDIVIDED, *([part] if part else PART_NAMES)))
 
         kept = [place for place in places if not is_gone(place)]
         if len(kept) < len(places):
@@ -242,9 +251,9 @@ def origin_of(
     return Origin(hold_out, sample, tuple(sorted(left_out)))
 
 
-def digests_of(keys: Sequence[str], content: Callable[[int], bytes]) -> list[str]:
-    """Digests of images' names and contents, as `Origin.left_out` has them."""
-    return [_digest(key).hex() + _content_digest(content(i)) for i, key in enumerate(keys)]
+def digests_of(parts: Sequence[str], keys: Sequence[str], content: Callable[[int], bytes]) -> list[str]:
+    """Digests of images' names and contents with their parts, as `Origin.left_out` has them."""
+    return [_digest(key).hex() + _content_digest(content(i)) + parts[i] for i, key in enumerate(keys)]
 
 
 def divide(
@@ -331,7 +340,7 @@ def choose_measured(
         if name == UNDIVIDED:
             chosen, name = choose_undivided(data, keys, groups, split=split, origin=origin, content=content)
     if origin is not None and split != "all":
-        chosen = origin.without_left_out(data, chosen, keys, content)
+        chosen = origin.without_left_out(data, chosen, parts, keys, content)
     return chosen, name
 
 
