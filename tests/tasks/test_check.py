@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from annotating import as_panoptic
 from making import copied, fails, make_depths, make_folder, make_objects, make_scenes
 from PIL import Image
 from sklearn import datasets
@@ -23,6 +24,16 @@ MADE = {"classify": make_folder, "detect": make_objects, "segment": make_scenes,
 @pytest.mark.parametrize("task", list(MADE))
 def test_the_task_is_known_by_the_form(task: str, tmp_path: Path) -> None:
     assert guess_task(str(MADE[task](tmp_path / "data"))).name == task
+
+
+def test_panoptic_maps_are_to_segment_but_beside_files_of_objects(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    as_panoptic(data, make_scenes(tmp_path / "scenes"))
+    assert guess_task(str(data)).name == "segment"
+    assert guess_task(str(data / "annotations" / "panoptic_val2017.json")).name == "segment"
+    objects = '{"images": [], "categories": [], "annotations": []}'
+    (data / "annotations" / "instances_val2017.json").write_text(objects)
+    assert guess_task(str(data)).name == "detect"
 
 
 def test_images_alone_are_to_pretrain_on(tmp_path: Path) -> None:

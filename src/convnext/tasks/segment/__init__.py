@@ -76,8 +76,12 @@ class Segment(TaskDefinition):
     def recognises(self, data: str) -> bool:
         from convnext.data.shards.maps import find_map_shards
         from convnext.data.sources.map_layouts import find_map_layout
+        from convnext.data.sources.panoptic_files import is_panoptic_alone
 
-        return Path(data).is_dir() and bool(find_map_shards(Path(data)) or find_map_layout(Path(data)))
+        path = Path(data)
+        if path.is_dir() and (find_map_shards(path) or find_map_layout(path)):
+            return True
+        return path.exists() and is_panoptic_alone(path)
 
     def checked_data(self, config: SegmentConfig, source: str | None = None) -> CheckedData:
         from convnext.tasks.segment.check import checked_label_maps
