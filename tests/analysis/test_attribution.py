@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -50,6 +51,18 @@ def test_gradcam_is_that_of_another_network(classifier: ImageClassifier, stage: 
     found = attribute(classifier, picture(), "c", stage=stage)
     assert found.label == "c"
     np.testing.assert_allclose(found.places, (expected / expected.max()).detach().numpy(), atol=1e-4)
+
+
+def test_what_an_engine_computes_is_explained_too(atto_run: Path) -> None:
+    """OpenVINO is what `load` takes by itself where it is installed, and has no gradients."""
+    pytest.importorskip("openvino")
+    engine = convnext.load(atto_run, device="cpu", backend="openvino")
+    found = attribute(engine, picture())
+    expected = attribute(convnext.load(atto_run, device="cpu", backend="torch"), picture())
+    assert found.label == expected.label
+    np.testing.assert_allclose(found.places, expected.places, atol=1e-4)
+    assert engine.backend.startswith("openvino"), "it computes on as before"
+    assert engine.model.engine is not None
 
 
 def test_methods_by_hand() -> None:

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from convnext.data.images.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing, picture_of
 from convnext.errors import InputError, nearest
+from convnext.inference.backends.network import without_engine
 from convnext.inference.base import Predictor
 from convnext.inference.classifier import ImageClassifier
 from convnext.inference.detector import Detector
@@ -97,7 +98,7 @@ def attribute(
     blocks: Any = backbone.stages[number - 1]
     handle = blocks[-1].register_forward_hook(take)
     try:
-        with torch.enable_grad():
+        with without_engine(predictor.model), torch.enable_grad():  # only PyTorch's operators have gradients
             answer = explain(inputs, wanted)
             gradient = torch.autograd.grad(answer.logit, maps[-1])[0]
     finally:

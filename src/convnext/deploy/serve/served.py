@@ -9,7 +9,7 @@ from PIL import Image
 
 from convnext.data.images.decode import upright_size
 from convnext.errors import ImageError, InputError
-from convnext.inference.backends.network import backbone_of_model, without_engine
+from convnext.inference.backends.network import backbone_of_model
 from convnext.inference.classifier import ImageClassifier
 from convnext.inference.embedder import Embedder
 from convnext.inference.squares import SeesSquares
@@ -148,8 +148,7 @@ class ServedModel:
             return [row.tolist() for row in self.predictor.embeddings(inputs)]
         from convnext.deploy.serve.answers import explained
 
-        with without_engine(self.predictor.model):
-            return [explained(self.predictor, image, **options) for image in images]
+        return [explained(self.predictor, image, **options) for image in images]
 
 
 class _TooLarge(Exception):
