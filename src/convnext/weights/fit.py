@@ -55,7 +55,7 @@ def load_weights(model: nn.Module, source: str | Path) -> LoadReport:
 
     Raises:
         WeightsError: unreadable or unsafe (see `read_state`).
-        MismatchError: missing, unexpected or misshapen keys, all first_names; or another model altogether.
+        MismatchError: missing, unexpected or misshapen keys, all in its attributes; or another model altogether.
     """
     path = locate(source)
     own = model.state_dict()

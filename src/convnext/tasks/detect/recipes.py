@@ -23,7 +23,7 @@ V1_CASCADE: dict[str, dict[str, Any]] = {
 
 
 def mask_rcnn_v2(model: str) -> DetectConfig:
-    """Mask R-CNN on COCO with large-scale jitter, from ImageNet or FCMAE weights of ConvNeXt DETECT_V2.
+    """Mask R-CNN on COCO with large-scale jitter, from ImageNet or FCMAE weights of ConvNeXt V2.
 
     The published run pads what the jitter makes smaller than its square of 1024 pixels to that square, and GRN counts
     the padding. Here such an image is padded to multiples of 64 and no further, in training as in evaluation.
@@ -47,7 +47,7 @@ def mask_rcnn_v2(model: str) -> DetectConfig:
 
 
 def mask_rcnn_v1(model: str) -> DetectConfig:
-    """Mask R-CNN on COCO, multi-scale, from ImageNet weights of ConvNeXt DETECT_V1.
+    """Mask R-CNN on COCO, multi-scale, from ImageNet weights of ConvNeXt V1.
 
     Command:  convnext train detect COCO --recipe mask_rcnn_v1 --model convnext_tiny \\
                   --init convnext_tiny_1k_224 --out runs/coco
@@ -66,7 +66,7 @@ def mask_rcnn_v1(model: str) -> DetectConfig:
 
 
 def cascade_v1(model: str) -> DetectConfig:
-    """Cascade Mask R-CNN on COCO, multi-scale, from ImageNet weights of ConvNeXt DETECT_V1.
+    """Cascade Mask R-CNN on COCO, multi-scale, from ImageNet weights of ConvNeXt V1.
 
     Command:  convnext train detect COCO --recipe cascade_v1 --model convnext_small \\
                   --init convnext_small_1k_224 --out runs/coco

@@ -42,7 +42,7 @@ SEGMENT_V2: dict[str, dict[str, Any]] = {
 
 
 def upernet_v1(model: str) -> SegmentConfig:
-    """UperNet on ADE20K at 512 pixels, from ImageNet-1K weights of ConvNeXt SEGMENT_V1.
+    """UperNet on ADE20K at 512 pixels, from ImageNet-1K weights of ConvNeXt V1.
 
     Command:  convnext train segment ADE20K --recipe upernet_v1 --model convnext_tiny \\
                   --init convnext_tiny_1k_224 --out runs/ade
@@ -53,7 +53,7 @@ def upernet_v1(model: str) -> SegmentConfig:
 
 
 def upernet_640_v1(model: str) -> SegmentConfig:
-    """UperNet on ADE20K at 640 pixels, from ImageNet-22K weights of ConvNeXt SEGMENT_V1.
+    """UperNet on ADE20K at 640 pixels, from ImageNet-22K weights of ConvNeXt V1.
 
     Command:  convnext train segment ADE20K --recipe upernet_640_v1 --model convnext_base \\
                   --init convnext_base_22k_224 --out runs/ade
@@ -65,7 +65,7 @@ def upernet_640_v1(model: str) -> SegmentConfig:
 
 
 def upernet_v2(model: str) -> SegmentConfig:
-    """UperNet on ADE20K at 512 pixels, from fine-tuned ImageNet-1K weights of ConvNeXt SEGMENT_V2.
+    """UperNet on ADE20K at 512 pixels, from fine-tuned ImageNet-1K weights of ConvNeXt V2.
 
     Command:  convnext train segment ADE20K --recipe upernet_v2 --model convnextv2_base \\
                   --init convnextv2_base_1k_224 --out runs/ade
@@ -76,7 +76,7 @@ def upernet_v2(model: str) -> SegmentConfig:
 
 
 def upernet_640_v2(model: str) -> SegmentConfig:
-    """UperNet on ADE20K at 640 pixels, from fine-tuned ImageNet-22K weights of ConvNeXt SEGMENT_V2.
+    """UperNet on ADE20K at 640 pixels, from fine-tuned ImageNet-22K weights of ConvNeXt V2.
 
     Command:  convnext train segment ADE20K --recipe upernet_640_v2 --model convnextv2_huge \\
                   --init convnextv2_huge_22k_1k_512 --out runs/ade
