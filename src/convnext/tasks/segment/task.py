@@ -72,11 +72,6 @@ class Segmentation(SupervisedTask):
         )
         return prepared(model, config)
 
-    def compile(self, network: Any) -> Any:
-        """Compile the whole network for training crops, which have one size; test images have many, and are measured
-        uncompiled."""
-        return torch.compile(network)
-
     def train_loader(self) -> TrainLoader:
         """Augmented crops."""
         config = self.config
