@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field
+
+log = logging.getLogger("convnext")
 
 EXAMPLES_NAMED = 3
 EXAMPLES_KEPT = 1000
@@ -48,3 +51,16 @@ class Problems:
     def notes(self) -> list[str]:
         """One line for each kind of thing that was used all the same."""
         return self.taken.lines()
+
+
+def log_left_out(data: object, faults: Problems) -> None:
+    """Say in the log what was left out of some data."""
+    for line in faults.lines():
+        log.warning("%s: left out %s", data, line)
+
+
+def log_problems(data: object, faults: Problems) -> None:
+    """Say in the log what was wrong with some data: what was used all the same, and what was left out."""
+    for line in faults.notes():
+        log.warning("%s: %s", data, line)
+    log_left_out(data, faults)

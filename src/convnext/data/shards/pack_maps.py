@@ -13,8 +13,8 @@ from PIL import Image
 from convnext.data.exclude import read_exclude
 from convnext.data.images.decode import read_bytes, upright_size
 from convnext.data.parts import listed_images
+from convnext.data.problems import log_problems
 from convnext.data.shards.maps import MapMeaning
-from convnext.data.shards.pack_objects import log_faults
 from convnext.data.shards.read import MAP_SUFFIX
 from convnext.data.shards.write import (
     Sample,
@@ -55,7 +55,7 @@ def pack_maps(
     # Without a class around them, the classes of outlines are those of the objects alone.
     rules = LabelRules(ignore_index=0) if name in segmentation.DETECTION_FORMATS else LabelRules()
     parts, faults = segmentation.read_label_maps(data, rules, form=form)
-    log_faults(data, faults)
+    log_problems(data, faults)
     names, whole, _ = listed_images(data, parts, read_exclude(exclude))
     new_folder(out, shard_bytes)
     packed_as = unique_names(whole.sources, folder_of(data))

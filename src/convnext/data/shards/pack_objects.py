@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import logging
 from pathlib import Path
 from typing import Any
 
 from convnext.data.exclude import read_exclude
 from convnext.data.images.decode import read_bytes
 from convnext.data.parts import listed_images
-from convnext.data.problems import Problems
+from convnext.data.problems import Problems, log_left_out, log_problems
 from convnext.data.shards.write import (
     Sample,
     Shard,
@@ -28,8 +27,6 @@ from convnext.data.sources.detection import find_detection, read_annotated
 from convnext.data.splits import training_parts
 from convnext.printing import progress
 
-log = logging.getLogger("convnext")
-
 
 def pack_objects(
     data: str, out: Path, *, shard_bytes: int, seed: int = 0, form: str | None = None, exclude: Path | None = None
@@ -44,7 +41,7 @@ def pack_objects(
     """
     refuse_packed(data)
     parts, faults = _read(data, form)
-    log_faults(data, faults)
+    log_problems(data, faults)
     names, whole, _ = listed_images(data, parts, read_exclude(exclude))
     new_folder(out, shard_bytes)
     packed_as = unique_names(whole.sources, folder_of(data))
@@ -63,14 +60,6 @@ def pack_objects(
     return shards, failures
 
 
-def log_faults(data: str, faults: Problems) -> None:
-    """Say in the log what is wrong with data that are packed."""
-    for line in faults.notes():
-        log.warning("%s: %s", data, line)
-    for line in faults.lines():
-        log.warning("%s: left out %s", data, line)
-
-
 def _read(data: str, form: str | None) -> tuple[dict[str, DetectionSet], Problems]:
     """All parts, with the classes of those that are trained on: others' objects are left out, as in measuring."""
     available = find_detection(data, form).parts
@@ -79,8 +68,7 @@ def _read(data: str, form: str | None) -> tuple[dict[str, DetectionSet], Problem
     if others := [part for part in available if part not in trained]:
         classes = next(iter(parts.values())).classes
         more = read_annotated(data, only=others, classes=classes, form=form)
-        for line in more.faults.lines():
-            log.warning("%s (%s): left out %s", data, ", ".join(others), line)
+        log_left_out(f"{data} ({', '.join(others)})", more.faults)
         parts = {**parts, **more.parts}
     return parts, faults
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import logging
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
@@ -16,11 +15,9 @@ from PIL import Image
 from convnext.data.images.costly import reason_to_refuse
 from convnext.data.images.decode import MAX_PIXELS, read_bytes
 from convnext.data.images.video import VIDEO_SUFFIXES, count_frames, read_frames
-from convnext.data.problems import Problems
+from convnext.data.problems import Problems, log_left_out
 from convnext.data.sources.records import DataListing, ImageRecord
 from convnext.errors import ImageError, InputError
-
-log = logging.getLogger("convnext")
 
 FRAME_RATE = 1.0
 """Frames of a second of video, where nothing else is said."""
@@ -96,8 +93,7 @@ def read_frame_listing(folder: Path, files: Sequence[Path], rate: float) -> Data
             mark = f"#{frame}" if several else ""
             entries.append(ImageRecord(f"{path}{mark}", (), "train", f"{key}{mark}"))
             places.append((number, frame))
-    for line in faults.lines():
-        log.warning("%s: left out %s", folder, line)
+    log_left_out(folder, faults)
     if not entries:
         raise InputError(f"{folder}: none of its images can be read; {'; '.join(faults.lines())}")
     if set(counts.values()) == {WHOLE}:

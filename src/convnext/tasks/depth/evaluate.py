@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from convnext.data.maps import WholeBatch, map_eval_loader
 from convnext.data.parts import measured_images
+from convnext.data.problems import log_left_out
 from convnext.data.sources.maps import find_map_parts
 from convnext.data.splits import Split, parts_to_read
 from convnext.inference.depth import DepthEstimator
@@ -25,8 +25,6 @@ from convnext.tasks.depth.read import DEPTH_FOLDER, DepthSet, examine_depths, re
 from convnext.tasks.evaluate import Evaluator, Rows
 from convnext.tasks.origin import origin_of_model
 
-log = logging.getLogger("convnext")
-
 
 class DepthEvaluator(Evaluator):
     """Errors of depths, means over the images."""
@@ -39,8 +37,7 @@ class DepthEvaluator(Evaluator):
         parts, faults = read_depth_maps(data, predictor.depth_scale, only)
         part, name = measured_images(data, parts, split, origin, self.exclude)
         examined, _ = examine_depths(part, faults)
-        for line in faults.lines():
-            log.warning("%s: left out %s", data, line)
+        log_left_out(data, faults)
         return examined, name
 
     def batches(

@@ -7,7 +7,6 @@ A depth map is a 16-bit PNG of depths times `depth_scale`, with 0 where the dept
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -19,7 +18,7 @@ from PIL import Image
 
 from convnext.data.images.decode import WHITE, decode_image, read_bytes, upright_size_of_file
 from convnext.data.parts import divide_images
-from convnext.data.problems import Problems
+from convnext.data.problems import Problems, log_left_out
 from convnext.data.sources.maps import MappedImage, MappedSet, check_sizes, find_map_parts, find_pairs
 from convnext.data.splits import Origin, parts_to_divide, training_parts
 from convnext.errors import ImageError, InputError
@@ -27,8 +26,6 @@ from convnext.tasks.depth.config import DepthConfig
 from convnext.tasks.splitting import splitting_of
 
 DEPTH_FOLDER, DEPTH_KIND = "depth", "depth map"
-
-log = logging.getLogger("convnext")
 
 
 @dataclass(frozen=True)
@@ -155,8 +152,7 @@ def usable_images(config: DepthConfig, data: DepthData) -> tuple[tuple[DepthSet,
     if spread.least == spread.most:
         raise InputError(f"{config.data}: every depth is {spread.least:g}; there is nothing to learn")
     val, _ = examine_depths(data.val, data.faults)
-    for line in data.faults.lines():
-        log.warning("%s: left out %s", config.data, line)
+    log_left_out(config.data, data.faults)
     return (train, spread), val
 
 

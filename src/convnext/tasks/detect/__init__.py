@@ -49,8 +49,8 @@ class Detect(TaskDefinition):
         return len(found.train), found
 
     def build(self, config: DetectConfig, data: Any) -> Task:
+        from convnext.data.problems import log_problems
         from convnext.data.white_level import say_if_files_narrow
-        from convnext.tasks.detect.read import log_problems
         from convnext.tasks.detect.task import Detection
 
         train, val, origin, faults = data

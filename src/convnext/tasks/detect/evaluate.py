@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from convnext.data.parts import measured_images
+from convnext.data.problems import log_problems
 from convnext.data.sources.annotated import DetectionSet
 from convnext.data.sources.detection import find_detection, read_annotated
 from convnext.data.splits import Split, parts_to_read
@@ -23,7 +24,6 @@ from convnext.tasks.detect.metrics import (
     metrics_of,
     take_results,
 )
-from convnext.tasks.detect.read import log_problems
 from convnext.tasks.evaluate import Evaluator, Rows
 from convnext.tasks.origin import origin_of_model
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
@@ -16,8 +15,6 @@ from convnext.data.splits import Origin, parts_to_divide, training_parts
 from convnext.errors import InputError
 from convnext.tasks.detect.config import DetectConfig
 from convnext.tasks.splitting import splitting_of
-
-log = logging.getLogger("convnext")
 
 
 class DetectionData(NamedTuple):
@@ -44,14 +41,6 @@ def read_detection_data(config: DetectConfig) -> DetectionData:
 def objects_by_class(images: DetectionSet) -> list[Mapping[str, int]]:
     """Objects of each class in every image."""
     return [Counter(images.classes[each.label] for each in image.annotations) for image in images.images]
-
-
-def log_problems(data: str, faults: Problems) -> None:
-    """A line in the log for each kind of fault."""
-    for line in faults.notes():
-        log.warning("%s: %s", data, line)
-    for line in faults.lines():
-        log.warning("%s: left out %s", data, line)
 
 
 def why_unused(image: AnnotatedImage, config: DetectConfig) -> str | None:

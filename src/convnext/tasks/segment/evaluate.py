@@ -9,6 +9,7 @@ from typing import Any
 
 from convnext.data.maps import WholeBatch, map_eval_loader
 from convnext.data.parts import measured_images
+from convnext.data.problems import log_left_out
 from convnext.data.sources.label_maps import (
     LabelRules,
     SegmentationSet,
@@ -54,8 +55,7 @@ class SegmentationEvaluator(Evaluator):
         if other:
             log.warning("%s: classes that the model has not, whose pixels are ignored: %s", data, ", ".join(other))
         examined = examine_label_maps(part, faults)
-        for line in faults.lines():
-            log.warning("%s: left out %s", data, line)
+        log_left_out(data, faults)
         say_unmeasured(examined.pixels.tolist(), part.classes)
         return examined.data, name
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from convnext.data.parts import divide_images
-from convnext.data.problems import Problems
+from convnext.data.problems import Problems, log_left_out
 from convnext.data.sources.label_maps import (
     Examined,
     LabelRules,
@@ -78,7 +78,6 @@ def examined(config: SegmentConfig, data: SegmentationData) -> tuple[Examined, S
     if line := missing_classes(train):
         log.warning("%s: %s", config.data, line)
     val = examine_label_maps(data.val, data.faults)
-    for line in data.faults.lines():
-        log.warning("%s: left out %s", config.data, line)
+    log_left_out(config.data, data.faults)
     say_unmeasured(val.pixels.tolist(), data.val.classes)
     return train, val.data
