@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, Self, TypeVar
@@ -53,6 +53,11 @@ Classes = Callable[[Any], Sequence[Mapping[str, int]]]
 """How much of each class every image of a part shows."""
 
 
+def parts_to_train_on(data: str, available: Collection[str], division: Division | None) -> tuple[str, ...]:
+    """The parts of some data that training and validation images are of. `InputError` where nothing is to train on."""
+    return training_parts(data, available) if division is None else parts_to_divide(data, available)
+
+
 def divide_images(
     data: str,
     parts: Mapping[str, Part],
@@ -64,8 +69,8 @@ def divide_images(
 ) -> tuple[Part, Part, Origin]:
     """Divide parts of a data set into training and validation images; with their `Origin`.
 
-    `parts` are the `training_parts`, or where a division is asked for the `parts_to_divide`; `classes` is for one by
-    shares of the classes. Either side may be left without images, but not by an exclude list: `InputError`.
+    `parts` are the `parts_to_train_on`; `classes` is for a division by shares of the classes. `InputError` where either
+    side would be left without images.
     """
     names, whole, left_out = listed_images(data, parts, exclude)
     keys = [image.key for image in whole.images]
@@ -79,11 +84,11 @@ def divide_images(
     elif UNDIVIDED in parts:
         divided, settled = divide(names, keys, None, hold_out)
     places = [[i for i, own in enumerate(divided) if (own == "train") == is_trained] for is_trained in (True, False)]
+    if not all(places):
+        if exclude is not None and left_out:
+            raise InputError(f"{exclude.file} leaves nothing to {'hold out' if places[0] else 'train on'} of {data}")
+        raise InputError(f"{data}: one image alone cannot be divided into training and validation")
     train, val = (whole.take(own) for own in places)
-    if exclude is not None and left_out and not (len(train.images) and len(val.images)):
-        raise InputError(
-            f"{exclude.file} leaves nothing to {'hold out' if len(train.images) else 'train on'} of {data}"
-        )
     origin = origin_of(settled, [keys[i] for i in places[0]], partial(_file_of, train.images), left_out)
     return train, val, origin
 
@@ -101,10 +106,8 @@ def divided_parts(
 
     `InputError` where nothing is to train on, or nothing can be held out.
     """
-    trained = {name: parts[name] for name in (training_parts if division is None else parts_to_divide)(data, parts)}
+    trained = {name: parts[name] for name in parts_to_train_on(data, parts, division)}
     train, val, _ = divide_images(data, trained, hold_out, division, exclude, classes=classes)
-    if not len(val.images):
-        raise InputError(f"{data}: one image alone cannot be divided into training and validation")
     others = {name: part for name, part in parts.items() if name not in trained}
     return {"train": train, "val" if division is not None else held_out_part(trained) or "val": val, **others}
 

@@ -17,10 +17,10 @@ import numpy as np
 from PIL import Image
 
 from convnext.data.images.decode import WHITE, decode_image, read_bytes, upright_size_of_file
-from convnext.data.parts import divide_images
+from convnext.data.parts import divide_images, parts_to_train_on
 from convnext.data.problems import Problems, log_left_out
 from convnext.data.sources.maps import MappedImage, MappedSet, check_sizes, find_map_parts, find_pairs
-from convnext.data.splits import Origin, parts_to_divide, training_parts
+from convnext.data.splits import Origin
 from convnext.errors import ImageError, InputError
 from convnext.tasks.depth.config import DepthConfig
 from convnext.tasks.splitting import splitting_of
@@ -97,11 +97,9 @@ def read_depth_data(config: DepthConfig) -> DepthData:
     """Training and validation data of a run. `InputError` for data of another form."""
     how = splitting_of(config)
     available = find_map_parts(config.data, DEPTH_FOLDER)
-    only = (training_parts if how.division is None else parts_to_divide)(config.data, available)
+    only = parts_to_train_on(config.data, available, how.division)
     parts, faults = read_depth_maps(config.data, config.depth_scale, only)
     train, val, origin = divide_images(config.data, parts, *how)
-    if not len(train) or not len(val):
-        raise InputError(f"{config.data}: one image alone cannot be divided into training and validation")
     return DepthData(train, val, origin, faults)
 
 

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
-from convnext.data.parts import divide_images
+from convnext.data.parts import divide_images, parts_to_train_on
 from convnext.data.problems import Problems
 from convnext.data.sources.annotated import AnnotatedImage, DetectionSet
 from convnext.data.sources.detection import find_detection, read_annotated
-from convnext.data.splits import Origin, parts_to_divide, training_parts
+from convnext.data.splits import Origin
 from convnext.errors import InputError
 from convnext.tasks.detect.config import DetectConfig
 from convnext.tasks.splitting import splitting_of
@@ -30,11 +30,9 @@ def read_detection_data(config: DetectConfig) -> DetectionData:
     """Training and validation data of a run. `InputError` for data of another form."""
     how = splitting_of(config)
     available = find_detection(config.data, config.format).parts
-    only = (training_parts if how.division is None else parts_to_divide)(config.data, available)
+    only = parts_to_train_on(config.data, available, how.division)
     read = read_annotated(config.data, only=only, form=config.format)
     train, val, origin = divide_images(config.data, read.parts, *how, classes=objects_by_class)
-    if not len(train) or not len(val):
-        raise InputError(f"{config.data}: one image alone cannot be divided into training and validation")
     return DetectionData(train, val, origin, read.faults)
 
 

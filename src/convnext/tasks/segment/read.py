@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from convnext.data.parts import divide_images
+from convnext.data.parts import divide_images, parts_to_train_on
 from convnext.data.problems import Problems, log_left_out
 from convnext.data.sources.label_maps import (
     Examined,
@@ -20,8 +20,8 @@ from convnext.data.sources.label_maps import (
     missing_classes,
 )
 from convnext.data.sources.segmentation import find_label_parts, read_label_maps
-from convnext.data.splits import Origin, parts_to_divide, training_parts
-from convnext.errors import ImageError, InputError
+from convnext.data.splits import Origin
+from convnext.errors import ImageError
 from convnext.tasks.segment.config import SegmentConfig
 from convnext.tasks.segment.metrics import say_unmeasured
 from convnext.tasks.splitting import splitting_of
@@ -47,11 +47,9 @@ def read_segmentation_data(config: SegmentConfig, rules: LabelRules) -> Segmenta
     """Training and validation data of a run. `InputError` for data of another form."""
     how = splitting_of(config)
     available = find_label_parts(config.data, config.format)[1]
-    only = (training_parts if how.division is None else parts_to_divide)(config.data, available)
+    only = parts_to_train_on(config.data, available, how.division)
     read = read_label_maps(config.data, rules, only=only, form=config.format)
     train, val, origin = divide_images(config.data, read.parts, *how, classes=classes_shown)
-    if not len(train) or not len(val):
-        raise InputError(f"{config.data}: one image alone cannot be divided into training and validation")
     return SegmentationData(train, val, origin, read.faults)
 
 
