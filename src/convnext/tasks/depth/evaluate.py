@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from convnext.data.maps import WholeBatch, map_eval_loader
+from convnext.data.maps import WholeBatch
 from convnext.data.parts import measured_images
 from convnext.data.problems import log_left_out
 from convnext.data.sources.maps import find_map_parts
@@ -22,11 +22,12 @@ from convnext.tasks.depth.metrics import (
     take_measured_depths,
 )
 from convnext.tasks.depth.read import DEPTH_FOLDER, DepthSet, examine_depths, read_depth_maps
-from convnext.tasks.evaluate import Evaluator, Rows
+from convnext.tasks.evaluate import Rows
+from convnext.tasks.maps import MapEvaluator
 from convnext.tasks.origin import origin_of_model
 
 
-class DepthEvaluator(Evaluator):
+class DepthEvaluator(MapEvaluator):
     """Errors of depths, means over the images."""
 
     config = DepthConfig
@@ -39,19 +40,6 @@ class DepthEvaluator(Evaluator):
         examined, _ = examine_depths(part, faults)
         log_left_out(data, faults)
         return examined, name
-
-    def batches(
-        self,
-        predictor: DepthEstimator,
-        part: DepthSet,
-        *,
-        batch_size: int,
-        workers: int,
-        rank: int = 0,
-        count: int = 1,
-    ) -> Iterable[WholeBatch]:
-        how = predictor.transform
-        return map_eval_loader(part, how, batch_size=1, workers=workers, rank=rank, processes=count)
 
     def answer(self, predictor: DepthEstimator, batches: Iterable[WholeBatch], part: DepthSet) -> MeasuredDepths:
         return estimate_batches(predictor, batches)

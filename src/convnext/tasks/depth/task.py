@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
 from torch import Tensor, nn
 
 from convnext.config import fit_batch
-from convnext.data.fingerprint import of_maps
 from convnext.data.images.preprocessing import picture_of
 from convnext.data.images.whole_image import WholeImage
-from convnext.data.loading import Batch
 from convnext.data.maps import map_train_loader
 from convnext.data.splits import Origin
 from convnext.inference.depth import DepthEstimator, DepthUnit, draw_depths
 from convnext.models.segmentation.upernet import UperNet, create_segmenter
 from convnext.runs.directory import Run
 from convnext.runtime import distributed
-from convnext.tasks.base import Moment, TrainLoader
+from convnext.tasks.base import TrainLoader
 from convnext.tasks.depth.config import DepthConfig
 from convnext.tasks.depth.data import DepthTransform
 from convnext.tasks.depth.ending import errors_in_words, weakest_distance
@@ -30,6 +27,7 @@ from convnext.tasks.depth.evaluate import DepthEvaluator
 from convnext.tasks.depth.metrics import MeasuredDepths
 from convnext.tasks.depth.read import Depths, DepthSet
 from convnext.tasks.depth.report import write_depth_report
+from convnext.tasks.maps import MapTask
 from convnext.tasks.pyramid import (
     encoder_of,
     prepared,
@@ -37,10 +35,9 @@ from convnext.tasks.pyramid import (
     refuse_single_images,
     upernet_parts,
 )
-from convnext.tasks.supervised import SupervisedTask, split_batch
 
 
-class DepthEstimation(SupervisedTask):
+class DepthEstimation(MapTask):
     """Trains a depth estimator on images with the spread of their depths, and measures it on `val`."""
 
     evaluator = DepthEvaluator()
@@ -56,10 +53,6 @@ class DepthEstimation(SupervisedTask):
         mean, std = (spread.log_mean, spread.log_std) if by_log else (spread.mean, spread.std)
         self.unit = DepthUnit(by_log, float(mean), float(std))
         refuse_single_images(self.config)
-
-    def fingerprint(self) -> dict[str, Any]:
-        """Fingerprint of the training images and their depth maps."""
-        return of_maps(self.config.data, self.train)
 
     def build_model(self) -> nn.Module:
         """The network; with `init`, the backbone's first weights are those."""
@@ -80,15 +73,6 @@ class DepthEstimation(SupervisedTask):
             white=config.white,
         )
         return map_train_loader(self.train, transform, **self.loader_options())
-
-    def parts(self, batch: Batch, device: torch.device, moment: Moment) -> Iterable[tuple[int, tuple[Tensor, ...]]]:
-        """A batch in `config.accumulate` parts on the device."""
-        images, depths = batch.on(device), batch.targets.to(device, non_blocking=True)
-        return split_batch([images, depths], self.config.accumulate)
-
-    def inputs(self, part: tuple[Tensor, ...]) -> list[Tensor]:
-        """Crops and their depths."""
-        return list(part)
 
     def loss(self, model: Any, part: tuple[Tensor, ...]) -> Tensor:
         """The head's loss and a share of the auxiliary head's."""

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from convnext.data.maps import WholeBatch, map_eval_loader
+from convnext.data.maps import WholeBatch
 from convnext.data.parts import measured_images
 from convnext.data.problems import log_left_out
 from convnext.data.sources.label_maps import (
@@ -20,7 +20,8 @@ from convnext.data.sources.segmentation import find_label_parts, read_label_maps
 from convnext.data.splits import Split, parts_to_read
 from convnext.errors import InputError
 from convnext.inference.segmenter import Segmenter
-from convnext.tasks.evaluate import Evaluator, Rows
+from convnext.tasks.evaluate import Rows
+from convnext.tasks.maps import MapEvaluator
 from convnext.tasks.origin import config_beside, origin_of_model
 from convnext.tasks.segment.config import SegmentConfig
 from convnext.tasks.segment.metrics import (
@@ -38,7 +39,7 @@ from convnext.weights import read_meta
 log = logging.getLogger("convnext")
 
 
-class SegmentationEvaluator(Evaluator):
+class SegmentationEvaluator(MapEvaluator):
     """Mean intersection over union, and accuracy, in percent."""
 
     config = SegmentConfig
@@ -58,19 +59,6 @@ class SegmentationEvaluator(Evaluator):
         log_left_out(data, faults)
         say_unmeasured(examined.pixels.tolist(), part.classes)
         return examined.data, name
-
-    def batches(
-        self,
-        predictor: Segmenter,
-        part: SegmentationSet,
-        *,
-        batch_size: int,
-        workers: int,
-        rank: int = 0,
-        count: int = 1,
-    ) -> Iterable[WholeBatch]:
-        how = predictor.transform
-        return map_eval_loader(part, how, batch_size=1, workers=workers, rank=rank, processes=count)
 
     def answer(self, predictor: Segmenter, batches: Iterable[WholeBatch], part: SegmentationSet) -> Measured:
         return segment_batches(predictor, batches)

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
-import torch
 from PIL import Image
 from torch import Tensor, nn
 
 from convnext.config import fit_batch
-from convnext.data.fingerprint import of_maps
 from convnext.data.images.preprocessing import picture_of
 from convnext.data.images.whole_image import WholeImage
-from convnext.data.loading import Batch
 from convnext.data.maps import map_train_loader
 from convnext.data.sources.label_maps import Examined, LabelRules, SegmentationSet
 from convnext.data.splits import Origin
@@ -24,7 +21,8 @@ from convnext.models.segmentation.losses import class_weights, segmentation_loss
 from convnext.models.segmentation.upernet import UperNet, create_segmenter
 from convnext.runs.directory import Run
 from convnext.runtime import distributed
-from convnext.tasks.base import Moment, TrainLoader
+from convnext.tasks.base import TrainLoader
+from convnext.tasks.maps import MapTask
 from convnext.tasks.pyramid import (
     encoder_of,
     prepared,
@@ -38,10 +36,9 @@ from convnext.tasks.segment.ending import overlap_in_words, weakest_area
 from convnext.tasks.segment.evaluate import SegmentationEvaluator
 from convnext.tasks.segment.metrics import Measured
 from convnext.tasks.segment.report import write_segmentation_report
-from convnext.tasks.supervised import SupervisedTask, split_batch
 
 
-class Segmentation(SupervisedTask):
+class Segmentation(MapTask):
     """Trains a segmenter on `examined` and measures it on `val`; `rules` are stored with the weights."""
 
     evaluator = SegmentationEvaluator()
@@ -59,10 +56,6 @@ class Segmentation(SupervisedTask):
         power = {"none": 0.0, "root": 0.5, "balanced": 1.0}[config.class_weights]
         self.weights = class_weights(pixels, power) if power else None
         refuse_single_images(self.config)
-
-    def fingerprint(self) -> dict[str, Any]:
-        """Fingerprint of the training images and their label maps."""
-        return of_maps(self.config.data, self.train)
 
     def build_model(self) -> nn.Module:
         """The network; with `init`, the backbone's first weights are those."""
@@ -91,15 +84,6 @@ class Segmentation(SupervisedTask):
             steps=config.epoch_steps,
             **self.loader_options(),
         )
-
-    def parts(self, batch: Batch, device: torch.device, moment: Moment) -> Iterable[tuple[int, tuple[Tensor, ...]]]:
-        """A batch in `config.accumulate` parts on the device."""
-        images, labels = batch.on(device), batch.targets.to(device, non_blocking=True)
-        return split_batch([images, labels], self.config.accumulate)
-
-    def inputs(self, part: tuple[Tensor, ...]) -> list[Tensor]:
-        """Crops and their labels."""
-        return list(part)
 
     def loss(self, model: Any, part: tuple[Tensor, ...]) -> Tensor:
         """The head's loss and a share of the auxiliary head's."""
