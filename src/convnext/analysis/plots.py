@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from convnext.analysis.subgroups import LEVEL, GroupMetrics
-from convnext.reports.plots import BLUE, ORANGE, save, shown
+from convnext.reports.plots import BLUE, ORANGE, save, shown, style_axes
 
 
 def plot_pretraining(rows: Sequence[dict[str, Any]], path: Path) -> None:
@@ -33,8 +33,7 @@ def plot_pretraining(rows: Sequence[dict[str, Any]], path: Path) -> None:
         panels[2].legend(frameon=False)
     for axes in panels:
         axes.set(xlabel="epoch")
-        axes.grid(alpha=0.3)
-        axes.spines[["top", "right"]].set_visible(False)
+        style_axes(axes)
     save(figure, path)
 
 
@@ -64,8 +63,7 @@ def draw_over_blocks(curves: Mapping[str, tuple[Sequence[float], Any]], title: s
         if band is not None:
             axes.fill_between(depth, *band, color=line.get_color(), alpha=0.15, linewidth=0)
     axes.set(xlabel="normalised layer index", title=title, ylim=(0, None))
-    axes.grid(alpha=0.3)
-    axes.spines[["top", "right"]].set_visible(False)
+    style_axes(axes)
     if len(curves) > 1:
         axes.legend(frameon=False)
     save(figure, path)
@@ -87,8 +85,7 @@ def plot_robustness(measured: Mapping[str, Sequence[tuple[str, int, float]]], me
             points = sorted((severity, value) for own, severity, value in rows if own == name or not severity)
             axes.plot(*zip(*points, strict=True), marker=".", label=shown(source))
         axes.set_title(name.replace("_", " "), fontsize=9)
-        axes.grid(alpha=0.3)
-        axes.spines[["top", "right"]].set_visible(False)
+        style_axes(axes)
     for axes in panels[len(names) :]:
         axes.set_visible(False)
     figure.supxlabel("severity", fontsize=9)
@@ -113,8 +110,7 @@ def plot_groups(groups: Sequence[GroupMetrics], metric: str, path: Path) -> None
     axes.set_yticks(range(len(shown_groups)), names, fontsize=8)
     axes.invert_yaxis()
     axes.set(xlabel=f"{metric}; lines are {LEVEL} % intervals, grey groups are too small for one")
-    axes.grid(alpha=0.3, axis="x")
-    axes.spines[["top", "right"]].set_visible(False)
+    style_axes(axes, grid="x")
     save(figure, path)
 
 
@@ -125,8 +121,7 @@ def plot_sizes(measured: Mapping[str, Sequence[tuple[int, float]]], metric: str,
     for source, points in measured.items():
         axes.plot(*zip(*sorted(points), strict=True), marker=".", label=shown(source))
     axes.set(xlabel="image size, pixels", ylabel=f"{metric}, %")
-    axes.grid(alpha=0.3)
-    axes.spines[["top", "right"]].set_visible(False)
+    style_axes(axes)
     if len(measured) > 1:
         axes.legend(frameon=False)
     save(figure, path)

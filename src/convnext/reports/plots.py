@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
@@ -20,6 +21,12 @@ def save(figure: Figure, path: Path) -> None:
     """Write a figure as PNG."""
     with whole_file(path) as temporary:
         figure.savefig(temporary, format="png", dpi=110, bbox_inches="tight")
+
+
+def style_axes(axes: Axes, *, grid: Literal["both", "x"] = "both") -> None:
+    """Give axes the look of all plots: faint lines of a grid, and no frame above and on the right."""
+    axes.grid(alpha=0.3, axis=grid)
+    axes.spines[["top", "right"]].set_visible(False)
 
 
 def shown(name: str) -> str:
@@ -39,8 +46,7 @@ def plot_curves(rows: Sequence[dict[str, Any]], score: str, path: Path) -> None:
     right.plot(*measured(rows, score), color=ORANGE, marker=".")
     right.set(xlabel="epoch", title=f"{score} on val, %")
     for axes in (left, right):
-        axes.grid(alpha=0.3)
-        axes.spines[["top", "right"]].set_visible(False)
+        style_axes(axes)
     save(figure, path)
 
 
@@ -61,8 +67,7 @@ def plot_measured(rows: Sequence[dict[str, Any]], lines: Sequence[tuple[str, str
     right.set(xlabel="epoch", title="on val, %")
     right.legend(frameon=False)
     for axes in (left, right):
-        axes.grid(alpha=0.3)
-        axes.spines[["top", "right"]].set_visible(False)
+        style_axes(axes)
     save(figure, path)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from convnext.analysis.calibration import calibration_error, coverage_curve, reliability
-from convnext.reports.plots import BLUE, ORANGE, save, shown
+from convnext.reports.plots import BLUE, ORANGE, save, shown, style_axes
 
 NAMED = 5
 """Classes with the lowest average precision, whose curves are named."""
@@ -32,8 +32,7 @@ def plot_reliability(scores: np.ndarray, right: np.ndarray, path: Path) -> None:
         xlabel="images answered, the surest first, %", ylabel="right among them, %", title="accuracy by coverage"
     )
     for axes in (left, centre):
-        axes.grid(alpha=0.3)
-        axes.spines[["top", "right"]].set_visible(False)
+        style_axes(axes)
     save(figure, path)
 
 
@@ -61,8 +60,7 @@ def plot_class_curves(scores: np.ndarray, truth: np.ndarray, classes: Sequence[s
     left.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.02))
     centre.set(xlabel="false positive rate", ylabel="true positive rate", xlim=(0, 1), ylim=(0, 1.02))
     for axes in (left, centre):
-        axes.grid(alpha=0.3)
-        axes.spines[["top", "right"]].set_visible(False)
+        style_axes(axes)
     if worst:
         lines, labels = left.get_legend_handles_labels()
         figure.legend(lines, labels, loc="outside lower center", frameon=False, ncols=2, fontsize=8)

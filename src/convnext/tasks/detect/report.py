@@ -15,7 +15,7 @@ from convnext.data.sources.annotated import AnnotatedImage, DetectionSet
 from convnext.errors import ImageError
 from convnext.inference.detector import THRESHOLD
 from convnext.inference.draw import Drawn, draw_objects
-from convnext.reports.plots import BLUE, EXAMPLES, ORANGE, plot_measured, save
+from convnext.reports.plots import BLUE, EXAMPLES, ORANGE, plot_measured, save, style_axes
 from convnext.reports.tables import Table
 from convnext.tasks.detect.data import open_annotated
 from convnext.tasks.detect.metrics import Result, per_category
@@ -56,8 +56,7 @@ def plot_precision(evaluations: dict[str, Any], path: Path) -> None:
                 axes.plot(recalls, mean, color=colour, label=f"overlap {0.5 + 0.05 * overlap:.2f}")
             axes.legend(frameon=False)
         axes.set(xlabel="recall", ylabel="precision", title=name, xlim=(0, 1), ylim=(0, 1.02))
-        axes.grid(alpha=0.3)
-        axes.spines[["top", "right"]].set_visible(False)
+        style_axes(axes)
     figure.tight_layout()
     save(figure, path)
 
