@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
+from convnext.data.sources.maps import MappedSet
+from convnext.errors import ImageError
 from convnext.storage.files import whole_file
 
 BLUE, ORANGE = "#2b6cb0", "#dd6b20"
@@ -95,6 +99,30 @@ def plot_confusion(matrix: Tensor, classes: Sequence[str], path: Path, *, unit: 
         ylabel="true",
         title=f"confusion matrix ({unit if unit == 'images' else '% of the true class'})",
     )
+    save(figure, path)
+
+
+def plot_map_gallery(data: MappedSet, draw: Callable[[Axes, Axes, Image.Image, np.ndarray], None], path: Path) -> None:
+    """Some images, spread over the set, each in a row with its map and what was predicted.
+
+    `draw` puts these two on the second and third axes it is given, of an image and its map; no file where no image can
+    be read.
+    """
+    opened = []
+    for place in np.linspace(0, len(data) - 1, min(EXAMPLES, len(data))).round().astype(int).tolist():
+        with suppress(ImageError):
+            opened.append(data.open(place))
+    if not opened:
+        return
+    figure = Figure(figsize=(10, 3 * len(opened)))
+    panels = figure.subplots(len(opened), 3, squeeze=False)
+    for row, (image, truth) in zip(panels, opened, strict=True):
+        row[0].imshow(image)
+        draw(row[1], row[2], image, truth)
+        for axes, title in zip(row, ("image", "truth", "prediction"), strict=True):
+            axes.set_title(title, fontsize=8)
+            axes.axis("off")
+    figure.tight_layout()
     save(figure, path)
 
 

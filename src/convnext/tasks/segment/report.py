@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
+from matplotlib.axes import Axes
+from PIL import Image
 
 from convnext.data.sources.label_maps import SegmentationSet
-from convnext.errors import ImageError
 from convnext.inference.draw import draw_labels
 from convnext.inference.segmenter import Segmenter
-from convnext.reports.plots import BLUE, EXAMPLES, ORANGE, plot_confusion, plot_measured, save
+from convnext.reports.plots import BLUE, ORANGE, plot_confusion, plot_map_gallery, plot_measured
 from convnext.reports.tables import Table
 from convnext.tasks.segment.metrics import iou_per_class
 
@@ -41,21 +41,9 @@ def _percent(share: float) -> float | str:
 
 def plot_label_maps(segmenter: Segmenter, data: SegmentationSet, path: Path) -> None:
     """Some images, spread over the set, beside the truth and what was found."""
-    shown = []
-    for i in np.linspace(0, len(data) - 1, min(EXAMPLES, len(data))).round().astype(int).tolist():
-        try:
-            shown.append(data.open(i))
-        except ImageError:
-            continue
-    if not shown:
-        return
-    figure = Figure(figsize=(10, 3 * len(shown)))
-    panels = figure.subplots(len(shown), 3, squeeze=False)
-    for row, (image, truth) in zip(panels, shown, strict=True):
-        pictures = (image, draw_labels(image, truth, data.classes), draw_labels(image, segmenter(image), data.classes))
-        for axes, picture, title in zip(row, pictures, ("image", "truth", "prediction"), strict=True):
-            axes.imshow(picture)
-            axes.set_title(title, fontsize=8)
-            axes.axis("off")
-    figure.tight_layout()
-    save(figure, path)
+
+    def draw(truth_axes: Axes, predicted_axes: Axes, image: Image.Image, truth: np.ndarray) -> None:
+        truth_axes.imshow(draw_labels(image, truth, data.classes))
+        predicted_axes.imshow(draw_labels(image, segmenter(image), data.classes))
+
+    plot_map_gallery(data, draw, path)
