@@ -7,6 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -174,37 +175,33 @@ def _relative_to(data: str) -> Callable[[str], str]:
     return lambda source: source.removeprefix(above).replace(os.sep, "/")
 
 
+def _with_starts(parts: Sequence[CheckedPart]) -> Iterator[tuple[int, CheckedPart]]:
+    """Parts, each with the place that its first image has in a scan of all of them."""
+    return zip(accumulate(map(len, parts), initial=0), parts, strict=False)  # after the last one there is an end
+
+
 def _unreadable_by_part(parts: Sequence[CheckedPart], scan: Scan) -> list[set[int]]:
-    found, start = [], 0
-    for part in parts:
-        found.append({place - start for place in scan.unreadable if start <= place < start + len(part)})
-        start += len(part)
-    return found
+    return [
+        {place - start for place in scan.unreadable if start <= place < start + len(part)}
+        for start, part in _with_starts(parts)
+    ]
 
 
 def _summaries(parts: Sequence[CheckedPart], scan: Scan, unreadable: Sequence[set[int]]) -> dict[str, dict[str, Any]]:
-    found, start = {}, 0
-    for part, without in zip(parts, unreadable, strict=True):
-        found[part.name] = part_figures(part, scan.rows[start : start + len(part)], without)
-        start += len(part)
-    return found
+    return {
+        part.name: part_figures(part, scan.rows[start : start + len(part)], without)
+        for (start, part), without in zip(_with_starts(parts), unreadable, strict=True)
+    }
 
 
 def _places_counted(parts: Sequence[CheckedPart]) -> set[int]:
-    found, start = set(), 0
-    for part in parts:
-        found |= {start + place for place in part.counted}
-        start += len(part)
-    return found
+    return {start + place for start, part in _with_starts(parts) for place in part.counted}
 
 
 def _content(parts: Sequence[CheckedPart], places: Mapping[str, int], path: str) -> bytes:
     place = places[path]
-    for part in parts:
-        if place < len(part):
-            return part.content(place)
-        place -= len(part)
-    raise KeyError(path)
+    start, part = next((start, part) for start, part in _with_starts(parts) if place < start + len(part))
+    return part.content(place - start)
 
 
 def _caption(scan: Scan, place: int) -> str:
@@ -250,8 +247,7 @@ def _named(example: str, paths: Sequence[str], names: Mapping[str, list[int]]) -
 
 def _other_sizes(checked: CheckedData, scan: Scan) -> Iterator[Problem]:
     """A problem for each image of another size than its annotations are for; EXIF that turns is noted."""
-    start = 0
-    for part in checked.parts:
+    for start, part in _with_starts(checked.parts):
         for index, (width, height) in enumerate(part.sizes or ()):
             place = start + index
             if place in scan.unreadable:
@@ -264,7 +260,6 @@ def _other_sizes(checked: CheckedData, scan: Scan) -> Iterator[Problem]:
                 words = f"{size[0]}×{size[1]} pixels, where its annotations are for {width}×{height}"
                 checked.faults.add(UNUSABLE, f"{part.sources[index]}: {words}")
                 yield Problem("annotation", part.name, (scan.paths[place],), words, 1.0, (scan.paths[place],))
-        start += len(part)
 
 
 def write_check(found: DataCheck, folder: Path) -> None:
