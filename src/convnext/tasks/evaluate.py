@@ -231,21 +231,43 @@ def evaluate(
     exclude: Path | None = None,
     **views: Any,
 ) -> dict[str, Any]:
-    """Metrics of a trained model on a part of `data`, with its name and the count of images.
+    """Measure a trained model on a part of some data; under `torchrun`, each process measures its share of the images.
 
-    `image_size`, `crop` and `views` stand for the model's own (of segmenters, `scales` and `flip`); `out` is a folder
-    for `images.csv`, a row an image, of detectors `objects.csv`, and `costliest.csv`, the rows of the images that cost
-    most, of which "costliest" names the first. `backend` is an engine as `load` takes it; None is
-    PyTorch for weights, on every machine, and an export's own engine. `classes` says which classes of a classifier are
-    compared: all of the "model", or those of the "data" alone; None: the data's, for heads of ImageNet-22K and 12K on
-    data with fewer of their classes, else the model's. `calibrated` measures answers with the calibration that is
-    stored with the weights; `calibrate` fits one to these images, and stores it with the weights. `costs` is a table of
-    what decisions cost (`analysis.costs.read_costs`). `groups`, a table with a path and columns that divide the images,
-    and `by`, names of such columns or of `tasks.subgroups.COLUMNS_OF_IMAGES`, measure groups too: "groups" and "gaps"
-    then hold what `tasks.subgroups.groups_stored` does. `format` is the form of the data, where they are of several;
-    images that `exclude` lists are not measured. Under `torchrun`, each process sees its share of the images,
-    and all get the whole's metrics. `InputError` where the data has other classes, or the model none: a kNN of
-    embeddings is not measured.
+    Args:
+        source: a run directory, a weight file, an export, a published name or `hf:ORG/NAME`.
+        data: labelled images, as the training of the model's task takes them.
+        split: part of the data; None: what they hold out, or what was held out of them when the model was trained on
+            them, else all.
+        batch_size: most images that are computed together.
+        workers: processes that load images.
+        device: as of `load`.
+        precision: type that is computed in.
+        backend: an engine, as of `load`; None: PyTorch for weights, on every machine, and an export's own engine.
+        image_size: side of the images that a classifier sees, or short side of those that others see, in pixels; None:
+            the model's own.
+        crop: share of the resized image that a classifier's centre crop takes; None: the model's own.
+        out: a folder for `images.csv`, a row an image, of detectors `objects.csv`, and `costliest.csv`, the rows of the
+            images that cost most.
+        classes: which classes of a classifier are compared: all of the "model", or those of the "data" alone; None: the
+            data's, for heads of ImageNet-22K and 12K on data with fewer of their classes, else the model's.
+        calibrated: measure answers with the calibration that is stored with the weights.
+        calibrate: fit a calibration to these images, and store it with the weights.
+        costs: a table of what a classifier's decisions cost (`analysis.costs.read_costs`).
+        groups: a table with a path and columns that divide the images, to measure groups of them too.
+        by: names of such columns, or of `tasks.subgroups.COLUMNS_OF_IMAGES`; None: all of the table's.
+        format: form of the data, where they are of several.
+        exclude: a list of images that are not measured.
+        views: of segmenters `scales`, factors on the size, and `flip`, over which answers are averaged.
+
+    Returns:
+        Metrics by name, "split", counts of images, and by name what `image_size`, `crop` and `views` changed.
+        With `out`, "costliest" names the first of those images; with groups, "metric", "groups" and "gaps" are as
+        `tasks.subgroups.groups_stored` has them. The same in all processes.
+
+    Raises:
+        WeightsError: nothing there, or not to be trusted.
+        InputError: the data has other classes, or the model none, as one that answers with embeddings alone; or an
+            option that the model's task does not have.
     """
     if calibrate and calibrated:
         raise InputError("--calibrate fits to the answers as they are, --calibrated changes them: give one of the two")
@@ -270,7 +292,6 @@ def evaluate(
             table.write(rows, columns)
         costliest = most_costly(written[0].rows)
         Table(out, "costliest.csv").write(costliest, written[0].columns)
-    if out is not None and distributed.rank() == 0:
         evaluator.write_report(out, answers, part)
     if calibrate:
         calibration = evaluator.calibration(predictor, answers, part)
