@@ -86,6 +86,9 @@ def train(
         began: when the option `hours` begins to count, by `time.monotonic`; None: now.
         options: values that stand for the recipe's, by their names in `config.json`.
 
+    Returns:
+        The run's files and final metrics, of which all processes but the first know the files alone.
+
     Raises:
         InputError: something given cannot work, or the run cannot go on.
         Stopped: a signal said so; the run can be resumed.
@@ -192,25 +195,45 @@ def _quiet(quiet: bool) -> Iterator[None]:
 
 
 def pretrain(data: str | Path, *, out: str | Path, **options: Any) -> TrainingResult:
-    """Pre-train a network on images without labels (FCMAE). Arguments and errors are those of `train`."""
+    """Pre-train a network on images without labels (FCMAE).
+
+    Arguments, result and errors are those of `convnext.api.train`; options are those of `convnext pretrain`,
+    by their names in `config.json`.
+    """
     return train(find_task("pretrain"), data, out=out, **options)
 
 
 def train_classifier(data: str | Path, *, out: str | Path, **options: Any) -> TrainingResult:
-    """Train an image classifier. Arguments and errors are those of `train`."""
+    """Train an image classifier.
+
+    Arguments, result and errors are those of `convnext.api.train`; options are those of `convnext train classify`,
+    by their names in `config.json`.
+    """
     return train(find_task("classify"), data, out=out, **options)
 
 
 def train_detector(data: str | Path, *, out: str | Path, **options: Any) -> TrainingResult:
-    """Train a detector of objects. Arguments and errors are those of `train`."""
+    """Train a detector of objects.
+
+    Arguments, result and errors are those of `convnext.api.train`; options are those of `convnext train detect`,
+    by their names in `config.json`.
+    """
     return train(find_task("detect"), data, out=out, **options)
 
 
 def train_depth_estimator(data: str | Path, *, out: str | Path, **options: Any) -> TrainingResult:
-    """Train a depth estimator. Arguments and errors are those of `train`."""
+    """Train a depth estimator.
+
+    Arguments, result and errors are those of `convnext.api.train`; options are those of `convnext train depth`,
+    by their names in `config.json`.
+    """
     return train(find_task("depth"), data, out=out, **options)
 
 
 def train_segmenter(data: str | Path, *, out: str | Path, **options: Any) -> TrainingResult:
-    """Train a segmenter. Arguments and errors are those of `train`."""
+    """Train a segmenter.
+
+    Arguments, result and errors are those of `convnext.api.train`; options are those of `convnext train segment`,
+    by their names in `config.json`.
+    """
     return train(find_task("segment"), data, out=out, **options)

@@ -318,5 +318,19 @@ def share_of_regions(boxes: list[Tensor]) -> Tensor:
 
 
 def create_detector(name: str, *, num_classes: int, encoder: dict[str, Any] | None = None, **parts: Any) -> RCNN:
-    """A detector on a model of the family; `encoder` are arguments of `create_encoder`, `parts` of `RCNN`."""
+    """Build a detector on a model of the family: Mask R-CNN or its relatives, with random heads.
+
+    Args:
+        name: one of `list_models()`, but for isotropic ones.
+        num_classes: classes of objects, without the background.
+        encoder: arguments of `models.encoder.create_encoder`, by name: `weights`, `drop_path_rate`, ...
+        parts: arguments of `RCNN`, by name: `masks`, `cascade`, `fpn_dim`, ...
+
+    Returns:
+        A module that takes a list of normalised images `[3, H, W]` of any sizes, and gives `Detections` of each; with
+        the `Objects` of each, losses by name.
+
+    Raises:
+        InputError: an unknown name, an isotropic model, or weights that do not fit.
+    """
     return RCNN(create_encoder(name, **(encoder or {})), num_classes=num_classes, **parts)

@@ -194,5 +194,19 @@ class UperNet(nn.Module):
 
 
 def create_segmenter(name: str, *, num_classes: int, encoder: dict[str, Any] | None = None, **parts: Any) -> UperNet:
-    """A segmenter on a model of the family; `encoder` are arguments of `create_encoder`, `parts` of `UperNet`."""
+    """Build a segmenter on a model of the family: UperNet, with random heads.
+
+    Args:
+        name: one of `list_models()`, but for isotropic ones.
+        num_classes: classes of pixels.
+        encoder: arguments of `models.encoder.create_encoder`, by name: `weights`, `drop_path_rate`, ...
+        parts: arguments of `UperNet`, by name: `fpn_dim`, `dropout`, ...
+
+    Returns:
+        A module that takes normalised images `[N, 3, H, W]` of any size, and gives logits `[N, num_classes, H, W]`; in
+        training, a list of them and those of the auxiliary head.
+
+    Raises:
+        InputError: an unknown name, an isotropic model, or weights that do not fit.
+    """
     return UperNet(create_encoder(name, **(encoder or {})), num_classes=num_classes, **parts)
