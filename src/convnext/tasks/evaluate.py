@@ -168,6 +168,10 @@ class Measurement(NamedTuple):
         part, name = self.evaluator.held_out(self.source, self.predictor, data, split)
         return self._replace(part=part, split=name)
 
+    def thinned(self, images: int | None) -> Measurement:
+        """Measurement of the same model on at most so many images, evenly spaced over its part; None: on all."""
+        return self if images is None else self._replace(part=self.part.spread(images))
+
     def answers(self, batch_size: int, workers: int) -> Any:
         """Answers of the model about all images of the part, in any number of processes the same in each."""
         with autocast(self.device, self.precision):

@@ -16,7 +16,6 @@ from convnext.printing import progress
 from convnext.reports.tables import Table
 from convnext.runtime.device import Precision
 from convnext.tasks.evaluate import ClassChoice, main_metric, open_measurement
-from convnext.tasks.robustness import thinned
 
 FACTORS = (0.6, 0.8, 1.0, 1.25, 1.5, 2.0)
 """Sizes that are measured, as shares of the training size."""
@@ -62,11 +61,11 @@ def resolution(
     if not factors or not min(factors) > 0:
         raise InputError("sizes are positive shares of the training size")
     table, rows = Table(out, "resolution.csv"), []
-    how: dict[str, Any] = {"device": device, "precision": precision, "backend": backend, "classes": classes}
-    how["format"] = format
+    how: dict[str, Any] = {"device": device, "precision": precision, "backend": backend}
+    how |= {"classes": classes, "format": format}
     with progress("sizes", len(set(sources)) * len(factors)) as advance:
         for source in dict.fromkeys(sources):
-            model = thinned(open_measurement(source, data, split, **how), images)
+            model = open_measurement(source, data, split, **how).thinned(images)
             seen = model.predictor.transform
             trained = seen.image_size if isinstance(seen, Preprocessing) else seen.short
             for factor in factors:

@@ -102,10 +102,10 @@ def robustness(
         require_corruptions()
         steps = [(CLEAN, 0), *((name, severity) for name in corruptions or COMMON for severity in severities)]
     table, summary = Table(out, "robustness.csv"), Table(out, "robustness-summary.csv")
-    how: dict[str, Any] = {"device": device, "precision": precision, "backend": backend, "classes": classes}
-    how["format"] = format
+    how: dict[str, Any] = {"device": device, "precision": precision, "backend": backend}
+    how |= {"classes": classes, "format": format}
     first = str(folders[steps[0]]) if folders else data
-    models = [thinned(open_measurement(source, first, split, **how), images) for source in dict.fromkeys(sources)]
+    models = [open_measurement(source, first, split, **how).thinned(images) for source in dict.fromkeys(sources)]
     if len({type(model.evaluator) for model in models}) > 1:
         raise InputError("models of several tasks have no metric in common")
     settings = {"data": data, "split": split, "images": len(models[0].part), "precision": precision, "classes": classes}
@@ -120,7 +120,7 @@ def robustness(
                 corruption = Corruption(name, severity, short, kept) if severity and not folders else None
                 for model in missing:
                     if folders:
-                        model = thinned(model.on(str(folders[name, severity]), split), images)
+                        model = model.on(str(folders[name, severity]), split).thinned(images)
                     metric, value = measure_corrupted(model, corruption, batch_size, workers)
                     record.add(CorruptedMetric(model.source, name, severity, metric, value))
             advance()
@@ -165,11 +165,6 @@ def measure_corrupted(
         model.predictor.transform = own
     name = main_metric(metrics)
     return name, metrics[name]
-
-
-def thinned(model: Measurement, images: int | None) -> Measurement:
-    """Measurement of the same model on at most so many images, evenly spaced over its part."""
-    return model if images is None else model._replace(part=model.part.spread(images))
 
 
 def short_side(models: Sequence[Measurement]) -> int | None:
