@@ -102,6 +102,11 @@ def command_line(*words: object) -> str:
     return f"convnext {shlex.join(str(word) for word in words)}"
 
 
+def flag_of(name: str) -> str:
+    """An option as the command line has it: `--batch-size` of "batch_size"."""
+    return f"--{name.replace('_', '-')}"
+
+
 @contextmanager
 def progress(what: str, total: int) -> Iterator[Callable[..., None]]:
     """A bar on stderr, if that is a terminal; inside, call what it gives after each of `total` things, or with how many

@@ -5,8 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from convnext.cli.command import Command, Parser, add_device, add_engine, add_json, add_out
-from convnext.errors import InputError
+from convnext.cli.command import Command, Parser, add_device, add_engine, add_json, add_out, refuse_below
 from convnext.parsing import parse
 from convnext.printing import complain, say, to_json
 
@@ -114,9 +113,7 @@ def _reconstruct_options(command: Parser) -> None:
 
 def _chosen(args: argparse.Namespace, *names: str) -> dict[str, Any]:
     """Options by name; `InputError` for numbers that cannot be."""
-    for name, least in (("images", 1), ("batch_size", 1), ("workers", 0)):
-        if (given := getattr(args, name, None)) is not None and given < least:
-            raise InputError(f"--{name.replace('_', '-')} must be at least {least}, not {given}")
+    refuse_below(args, images=1, batch_size=1, workers=0)
     return {name: getattr(args, name) for name in ("images", "device", *names)}
 
 

@@ -7,7 +7,7 @@ from collections import Counter
 from functools import partial
 from typing import TYPE_CHECKING
 
-from convnext.cli.command import Command, Parser, add_json, add_out
+from convnext.cli.command import Command, Parser, add_json, add_out, refuse_below
 from convnext.errors import InputError
 from convnext.printing import counted, say, to_json
 from convnext.tasks.registry import TASKS
@@ -55,8 +55,7 @@ def _run(args: argparse.Namespace) -> int:
     options = set_options(args.set, vars(args).keys() - {"format"})
     if args.format is not None:
         options["format"] = args.format
-    if args.workers is not None and args.workers < 0:
-        raise InputError(f"--workers must be at least 0, not {args.workers}")
+    refuse_below(args, workers=0)
     if not args.labels and (args.source is not None or args.recipe is not None):
         raise InputError("--with and --recipe are for --labels")
     found = check(

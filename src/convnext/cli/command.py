@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from convnext.errors import nearest
+from convnext.errors import InputError, nearest
+from convnext.printing import flag_of
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,13 @@ class Parser(argparse.ArgumentParser):
             hint = f"; {nearest(name, [flag for flag in known if flag.startswith('--')])}" if name[:1] == "-" else ""
             parser.error(f"there is no {'option' if name[:1] == '-' else 'place for'} {name}{hint}")
         return found
+
+
+def refuse_below(args: argparse.Namespace, **least: int) -> None:
+    """`InputError` for an option, by its name, that is given and below the least number that it takes."""
+    for name, number in least.items():
+        if (given := getattr(args, name, None)) is not None and given < number:
+            raise InputError(f"{flag_of(name)} must be at least {number}, not {given}")
 
 
 def add_device(command: argparse.ArgumentParser) -> None:

@@ -12,7 +12,7 @@ from convnext.cli.command import Command, Parser, add_json
 from convnext.cli.train import add_config_options, add_set_option, given_options
 from convnext.config import SupervisedConfig
 from convnext.errors import InputError
-from convnext.printing import counted, say, to_json
+from convnext.printing import counted, flag_of, say, to_json
 from convnext.tasks.definition import TaskDefinition
 from convnext.tasks.registry import TASKS
 
@@ -58,7 +58,7 @@ def _refuse_options_of_others(task: TaskDefinition, args: argparse.Namespace) ->
     others = {field.name for each in SUPERVISED for field in dataclasses.fields(each.config)} - own
     for name in vars(args):
         if name in others:
-            raise InputError(f"--{name.replace('_', '-')} is no option of `convnext {task.command}`")
+            raise InputError(f"{flag_of(name)} is no option of `convnext {task.command}`")
 
 
 def _lines(found: dict[str, Any]) -> Iterator[str]:

@@ -15,8 +15,8 @@ from convnext.cli.command import (
     add_json,
     add_size,
     add_source,
+    refuse_below,
 )
-from convnext.errors import InputError
 from convnext.printing import counted, say, to_json
 
 
@@ -48,9 +48,7 @@ def _run(args: argparse.Namespace) -> int:
     from convnext.tasks.load import load, steady_backend
     from convnext.tasks.predicting import status_of
 
-    for name, least in (("batch_size", 1), ("workers", 0)):
-        if getattr(args, name) < least:
-            raise InputError(f"--{name.replace('_', '-')} must be at least {least}, not {getattr(args, name)}")
+    refuse_below(args, batch_size=1, workers=0)
     files_of(args.out)  # another kind of file is refused before anything is loaded
     images = list(expand(args.inputs, read_exclude(args.exclude)))
     predictor = load(

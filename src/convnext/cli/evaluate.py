@@ -18,6 +18,7 @@ from convnext.cli.command import (
     add_out,
     add_size,
     add_source,
+    refuse_below,
 )
 from convnext.errors import InputError
 from convnext.parsing import parse
@@ -88,10 +89,8 @@ def _options(command: Parser) -> None:
 def _run(args: argparse.Namespace) -> None:
     from convnext.tasks.evaluate import evaluate
 
+    refuse_below(args, batch_size=1, image_size=1)
     how = {name: getattr(args, name) for name in PASSED}
-    for name in ("batch_size", "image_size"):
-        if how[name] is not None and how[name] < 1:
-            raise InputError(f"--{name.replace('_', '-')} must be at least 1, not {how[name]}")
     scales = None if args.scales is None else parse("scales", args.scales, tuple[float, ...])
     if scales and not min(scales) > 0:
         raise InputError(f"--scales takes positive numbers, not '{args.scales}'")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from convnext.cli.command import Command, Parser, add_json
 from convnext.errors import InputError, nearest
-from convnext.printing import say, to_json
+from convnext.printing import flag_of, say, to_json
 from convnext.variants import find_variant, list_models
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def _run(args: argparse.Namespace) -> None:
         _print_measured(args.measure, given, as_json=args.json)
         return
     if given:
-        raise InputError(f"--{next(iter(given)).replace('_', '-')} is for --measure")
+        raise InputError(f"{flag_of(next(iter(given)))} is for --measure")
     if args.weights or args.licence is not None or args.task is not None:
         _print_weights(_chosen(list_weights(), args.licence, args.task), as_json=args.json)
         return

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from convnext.cli.command import Command, Parser, add_exclude, add_json, add_out
 from convnext.errors import InputError
-from convnext.printing import command_line, complain, say, to_json
+from convnext.printing import command_line, complain, flag_of, say, to_json
 
 if TYPE_CHECKING:
     from convnext.data.shards.write import Shard
@@ -108,7 +108,7 @@ def _how_as_they_are(args: argparse.Namespace) -> dict[str, Any]:
     """Options of packing images with what has their size, in the parts that they have."""
     for name in ("no_labels", "multi_label", "val_fraction", "short_side", "frame_rate"):
         if getattr(args, name) not in (None, False):
-            raise InputError(f"--{name.replace('_', '-')} is of images with classes, not of --task {args.task}")
+            raise InputError(f"{flag_of(name)} is of images with classes, not of --task {args.task}")
     return {"shard_bytes": args.shard_mb * 10**6, "seed": args.seed, "form": args.format, "exclude": args.exclude}
 
 

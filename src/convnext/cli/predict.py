@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from convnext.cli.command import Command, Parser, add_device, add_engine, add_inputs, add_json, add_size, add_source
 from convnext.errors import InputError
+from convnext.printing import flag_of
 
 if TYPE_CHECKING:
     from convnext.tasks.definition import TaskDefinition
@@ -67,10 +68,8 @@ def _run(args: argparse.Namespace) -> int:
     predictor, task = _opened(args)
     given = {name: getattr(args, name) for name in GIVEN if hasattr(args, name)}
     for name in given.keys() - set(task.answer_options):
-        taken = ", ".join(f"--{option.replace('_', '-')}" for option in task.answer_options)
-        raise InputError(
-            f"--{name.replace('_', '-')} is not for `convnext {task.command}`'s models, which take {taken}"
-        )
+        taken = ", ".join(map(flag_of, task.answer_options))
+        raise InputError(f"{flag_of(name)} is not for `convnext {task.command}`'s models, which take {taken}")
     single = len(args.inputs) == 1 and len(images) == 1 and images[0][0] in (args.inputs[0], "-")
     return task.answer(predictor, images, as_json=args.json, single=single, **given)
 

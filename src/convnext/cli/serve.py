@@ -9,6 +9,7 @@ from pathlib import Path
 
 from convnext.cli.command import Command, Parser, add_device, add_engine
 from convnext.errors import InputError
+from convnext.printing import flag_of
 
 
 def _options(command: Parser) -> None:
@@ -72,7 +73,7 @@ def _run(args: argparse.Namespace) -> None:
 
     for name in ("workers", "max_batch", "queue", "max_mb", "max_megapixels", "max_images", "timeout"):
         if (value := getattr(args, name)) is not None and not 0 < value < 10**6:
-            raise InputError(f"--{name.replace('_', '-')} must be more than 0, not {value}")
+            raise InputError(f"{flag_of(name)} must be more than 0, not {value}")
     if not 0 <= args.max_wait_ms < 10**6:
         raise InputError(f"--max-wait-ms must be 0 or more, not {args.max_wait_ms}")
     if not 0 <= args.port < 2**16:

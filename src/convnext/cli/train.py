@@ -17,7 +17,7 @@ from convnext.cli.check import print_check
 from convnext.cli.command import Command, Parser, add_json
 from convnext.config import RENAMED, TrainConfig
 from convnext.errors import InputError
-from convnext.printing import listed, say, to_json
+from convnext.printing import flag_of, listed, say, to_json
 from convnext.tasks.definition import TaskDefinition
 from convnext.tasks.registry import TASKS
 
@@ -83,13 +83,13 @@ def add_config_options(command: argparse.ArgumentParser, config: type[TrainConfi
     for field in dataclasses.fields(config):
         if field.name in ("recipe", "data", *config.FIXED):
             continue
-        if f"--{field.name.replace('_', '-')}" in command._option_string_actions:
+        if flag_of(field.name) in command._option_string_actions:
             continue
         name = field.metadata["group"]
         if name not in groups:
             groups[name] = command.add_argument_group(name)
         flag = groups[name].add_argument(
-            f"--{field.name.replace('_', '-')}",
+            flag_of(field.name),
             metavar=value_name(hints[field.name]) + ("|auto" if field.metadata["or_auto"] else ""),
             default=argparse.SUPPRESS,
             help=argparse.SUPPRESS if hidden else field.metadata["help"].replace("%", "%%"),
@@ -98,8 +98,8 @@ def add_config_options(command: argparse.ArgumentParser, config: type[TrainConfi
             flag.nargs, flag.const = "?", "true"
     names = {field.name for field in dataclasses.fields(config)}
     for old, new in RENAMED.items():
-        if new in names and f"--{old.replace('_', '-')}" not in command._option_string_actions:
-            flag = command.add_argument(f"--{old.replace('_', '-')}", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+        if new in names and flag_of(old) not in command._option_string_actions:
+            flag = command.add_argument(flag_of(old), default=argparse.SUPPRESS, help=argparse.SUPPRESS)
             if old == "agnostic":
                 flag.nargs, flag.const = "?", "true"
 

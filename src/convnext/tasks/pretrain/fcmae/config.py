@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 
 from convnext.config import TrainConfig, option
 from convnext.errors import InputError
-from convnext.printing import command_line
+from convnext.printing import command_line, flag_of
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,6 @@ class PretrainConfig(TrainConfig):
             word
             for name in shared
             if name == "model" or getattr(self, name) != getattr(default, name)
-            for word in (f"--{name.replace('_', '-')}", getattr(self, name))
+            for word in (flag_of(name), getattr(self, name))
         ]
         return f"{command_line('train', 'classify', 'FOLDER', *flags, '--init', run)} --out RUN"
