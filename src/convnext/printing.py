@@ -54,9 +54,9 @@ def share(part: float, whole: float = 1) -> str:
     return f"{percent:.3g} %" if percent < 1000 else f"{percent:,.0f} %"
 
 
-def listed(metrics: Mapping[str, float], digits: int) -> str:
-    """Metrics on one line."""
-    return "  ".join(f"{name} {value:.{digits}f}" for name, value in metrics.items())
+def listed(metrics: Mapping[str, float]) -> str:
+    """Metrics on one line, of four digits after the point."""
+    return "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
 
 
 class PlainFormatter(logging.Formatter):

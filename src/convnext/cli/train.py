@@ -202,7 +202,7 @@ def ending_lines(result: TrainingResult, run: Run, commands: Sequence[str]) -> l
     the use of its weights, and commands to go on."""
     files = ", ".join(["model.safetensors", *run.for_people()])
     return [
-        f"reached: {result.reached or listed(result.metrics, 4)}; {run.path} holds {files}",
+        f"reached: {result.reached or listed(result.metrics)}; {run.path} holds {files}",
         f"weakest: {result.weakest or 'not known'}",
         *([f"licence: the weights are {result.licence}"] if result.licence else []),
         "next:",

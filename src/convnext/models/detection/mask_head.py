@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import roi_align
 
-from convnext.models.detection.box_head import BoxNorm, ConvNorm
+from convnext.models.detection.box_head import ConvNorm
 
 
 class MaskHead(nn.Module):
@@ -19,9 +19,9 @@ class MaskHead(nn.Module):
         convs: 3×3 convolutions before the upsampling.
     """
 
-    def __init__(self, dim: int, classes: int, *, convs: int, norm: BoxNorm) -> None:
+    def __init__(self, dim: int, classes: int, *, convs: int) -> None:
         super().__init__()
-        self.convs = nn.Sequential(*[ConvNorm(dim, dim, norm) for _ in range(convs)])
+        self.convs = nn.Sequential(*[ConvNorm(dim, dim, "none") for _ in range(convs)])
         self.upsample = nn.ConvTranspose2d(dim, dim, 2, stride=2)
         self.predict = nn.Conv2d(dim, classes, 1)
         for layer in (self.upsample, self.predict):

@@ -143,9 +143,7 @@ class RCNN(nn.Module):
             )
             for overlap, weights in zip(overlaps, code_weights, strict=False)
         )
-        self.mask_heads = nn.ModuleList(
-            MaskHead(fpn_dim, num_classes, convs=mask_convs, norm="none") for _ in overlaps if masks
-        )
+        self.mask_heads = nn.ModuleList(MaskHead(fpn_dim, num_classes, convs=mask_convs) for _ in overlaps if masks)
 
     def forward(self, images: list[Tensor], objects: list[Objects] | None = None, keys: list[int] | None = None) -> Any:
         """Normalised images `[3, H, W]` of any sizes, with objects, to losses by name; without, to `Detections`.
