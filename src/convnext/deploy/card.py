@@ -25,7 +25,7 @@ MOST_TIMING = 8.0
 """Time for timing images one by one, and again for batches, at most."""
 
 
-def rebuild_card(path: Path, *, speed: bool = True) -> Path:
+def rebuild_card(path: Path, *, speed: bool) -> Path:
     """Write a run's card anew; returns its file. `speed` measures the model on this machine first.
 
     `InputError` for a folder that is no run, a run that has not ended, or an `about.yaml` that cannot be read.

@@ -32,7 +32,7 @@ class ExportedNetwork(nn.Module):
 
     digest: Tensor
 
-    def __init__(self, path: Path, meta: dict[str, Any], backend: str = "auto") -> None:
+    def __init__(self, path: Path, meta: dict[str, Any], backend: str) -> None:
         super().__init__()
         made = meta["export"]
         self.engine = open_engine(path, meta, backend)

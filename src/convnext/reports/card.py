@@ -53,7 +53,7 @@ def pictures_of(folder: Path, names: Iterable[tuple[str, str]]) -> str:
     return "\n\n".join(f"![{text}]({name})" for name, text in names if (folder / name).is_file())
 
 
-def code_block(text: str, language: str = "") -> str:
+def code_block(text: str, language: str) -> str:
     """Text as a block of code."""
     return f"```{language}\n{text.rstrip()}\n```"
 

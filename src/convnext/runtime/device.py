@@ -31,7 +31,7 @@ def choose_precision(device: torch.device, precision: Precision | Literal["auto"
     return "bf16" if fast else "fp32"
 
 
-def choose_compile(device: torch.device, steps: int, compiled: bool | None, graphed: bool = False) -> bool:
+def choose_compile(device: torch.device, steps: int, compiled: bool | None, graphed: bool) -> bool:
     """Whether to compile the network; None: on GPUs, for runs so long that they win back the minute or two it takes.
 
     `graphed`: steps are recorded as a CUDA graph.

@@ -55,7 +55,7 @@ class Parts:
         InputError: it was begun with another plan.
     """
 
-    def __init__(self, folder: Path, plan: dict[str, str], *, anew: bool = False) -> None:
+    def __init__(self, folder: Path, plan: dict[str, str], *, anew: bool) -> None:
         self.folder, file = folder, folder / "plan.json"
         if file.is_file() and not anew:
             begun = parsed(read_text(file))

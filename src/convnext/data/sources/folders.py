@@ -7,7 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 from convnext.data.images.video import VIDEO_SUFFIXES, videos_are_read
-from convnext.data.sources.frames import FRAME_RATE, read_frame_listing
+from convnext.data.sources.frames import read_frame_listing
 from convnext.data.sources.image_files import describe_unread, find_images, is_hidden, say_unread
 from convnext.data.sources.map_layouts import without_label_maps
 from convnext.data.sources.records import DataListing, ImageRecord, class_name, in_class_order
@@ -69,7 +69,7 @@ def _parts(folder: Path) -> dict[str, Path]:
     return found
 
 
-def read_unlabelled(folder: Path, frame_rate: float = FRAME_RATE) -> DataListing:
+def read_unlabelled(folder: Path, frame_rate: float) -> DataListing:
     """All images under `folder`, flat or nested, without labels, to train on; label maps of others are left out.
 
     Frames of videos, so many a second, and pages of TIFFs are images too.

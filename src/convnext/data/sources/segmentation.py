@@ -42,7 +42,7 @@ class SegmentationParts(NamedTuple):
     faults: Problems
 
 
-def find_label_parts(data: str | Path, form: str | None = None) -> tuple[str, dict[str, Any]]:
+def find_label_parts(data: str | Path, form: str | None) -> tuple[str, dict[str, Any]]:
     """The form of some data and its parts: panoptic or other label maps where there are any, else outlines of objects.
 
     `InputError` for data of no form that is read.

@@ -34,7 +34,7 @@ class ExportNetwork(nn.Module):
         network: nn.Module,
         compute: Callable[[Any, Tensor], tuple[Tensor, ...]],
         precision: torch.dtype,
-        statistics: Sequence[Sequence[float]] | None = None,
+        statistics: Sequence[Sequence[float]] | None,
     ) -> None:
         super().__init__()
         self.register_buffer("statistics", None if statistics is None else torch.tensor(statistics)[:, :, None, None])
@@ -49,7 +49,7 @@ class ExportNetwork(nn.Module):
         return tuple(output.float() if output.is_floating_point() else output for output in outputs)
 
 
-def program_of(network: ExportNetwork, in_chans: int, most: int = MOST) -> ExportedProgram:
+def program_of(network: ExportNetwork, in_chans: int, most: int) -> ExportedProgram:
     """The network's computation, for 1 to `most` images of any height and width from 2 on."""
     count, height, width = EXAMPLE
     count = min(count, most)

@@ -31,7 +31,7 @@ def installed_backends(path: Path) -> list[str]:
     return [name for name in FILE_BACKENDS[path.suffix] if name == "aot" or find_spec(name) is not None]
 
 
-def open_engine(path: Path, meta: dict[str, Any], backend: str = "auto") -> Engine:
+def open_engine(path: Path, meta: dict[str, Any], backend: str) -> Engine:
     """The engine for a file, with the model loaded.
 
     Args:
