@@ -313,7 +313,7 @@ def test_help_and_import_load_no_torch():
 def test_predict_loads_nothing_it_does_not_need(run, colours):
     code = (
         "import sys, torch, convnext.cli\n"
-        "from convnext.deploy.measure import outputs_of\n"
+        "from convnext.deploy.benchmark_row import outputs_of\n"
         f"convnext.cli.main(['predict', {str(run)!r}, {str(colours / 'val/red/0.png')!r}])\n"
         f"outputs_of(convnext.load({str(run)!r}), torch.zeros(1, 3, 32, 32))\n"  # what `benchmark` measures
         "heavy = {'torchvision', 'timm', 'sklearn', 'matplotlib', 'pyarrow', 'tensorboard', 'torch._dynamo'}\n"

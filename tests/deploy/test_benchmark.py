@@ -18,9 +18,9 @@ from vacuous import nonempty
 import convnext
 from convnext import InputError, cli
 from convnext.deploy import benchmark as benchmarks
-from convnext.deploy import measure
-from convnext.deploy.apart import run_apart
+from convnext.deploy import benchmark_row
 from convnext.deploy.benchmark import BenchmarkRow, benchmark
+from convnext.deploy.own_process import run_apart
 from convnext.weights import save_weights
 
 
@@ -28,8 +28,8 @@ from convnext.weights import save_weights
 def quick_rows() -> Iterator[None]:
     """Rows are measured in this process, and briefly: one of its own takes ten seconds, and cards have a test of it."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(benchmarks, "run_apart", lambda _, job, folder, threads: measure.measure(job, folder))
-        patch.setattr(measure, "DURING", 0.0)
+        patch.setattr(benchmarks, "run_apart", lambda _, job, folder, threads: benchmark_row.measure(job, folder))
+        patch.setattr(benchmark_row, "DURING", 0.0)
         patch.setattr(torch, "set_num_threads", lambda _: None)
         yield
 
@@ -110,16 +110,16 @@ def test_a_row_that_fails_says_why_and_the_others_go_on(
 
 
 def test_a_process_that_fails_is_a_line(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    job = measure.MeasuredRow("nowhere", "torch", "fp32", [1], 1, None, None)
+    job = benchmark_row.MeasuredRow("nowhere", "torch", "fp32", [1], 1, None, None)
     with pytest.raises(InputError, match=r"^no published weights 'nowhere'"):
-        run_apart(measure.__name__, job, made_inputs(tmp_path), 1)
+        run_apart(benchmark_row.__name__, job, made_inputs(tmp_path), 1)
     monkeypatch.setattr("sys.executable", "/bin/false")
     with pytest.raises(InputError, match="its process ended with status 1"):
-        run_apart(measure.__name__, job, tmp_path, 1)
+        run_apart(benchmark_row.__name__, job, tmp_path, 1)
 
 
 def made_inputs(folder: Path) -> Path:
-    np.save(folder / measure.INPUTS, np.zeros((1, 3, 32, 32), dtype=np.float32))
+    np.save(folder / benchmark_row.INPUTS, np.zeros((1, 3, 32, 32), dtype=np.float32))
     return folder
 
 
@@ -130,10 +130,10 @@ def test_medians_are_of_calls_after_the_first_ones(monkeypatch: pytest.MonkeyPat
     def call() -> None:
         clock[0] += next(lengths)
 
-    monkeypatch.setattr(measure.time, "perf_counter", lambda: clock[0])
-    assert measure.median_call(call, 5)[1] == 3
+    monkeypatch.setattr(benchmark_row.time, "perf_counter", lambda: clock[0])
+    assert benchmark_row.median_call(call, 5)[1] == 3
     lengths = iter([9, 8])
-    assert measure.median_call(call, 5, 10)[1] == 8  # one of each where time is short
+    assert benchmark_row.median_call(call, 5, 10)[1] == 8  # one of each where time is short
 
 
 @pytest.mark.heavy

@@ -13,7 +13,7 @@ from making import fails
 import convnext
 from convnext import InputError, cli
 from convnext.deploy import sizes
-from convnext.deploy.apart import run_apart
+from convnext.deploy.own_process import run_apart
 from convnext.deploy.sizes import choose_models, measure_models
 from convnext.models.cost import count_macs
 from convnext.variants import VARIANTS
@@ -22,7 +22,7 @@ MEASURED = ("latency_ms", "images_per_s", "memory_mb", "batch_memory_mb")
 SMALL = """
 import json
 from pathlib import Path
-from convnext.deploy.measure_size import MeasuredSize, measure_size
+from convnext.deploy.size_row import MeasuredSize, measure_size
 from convnext.runtime.memory import Memory
 Memory.limit = lambda self: self.peak() + 60 * 10**6
 for model in ("convnextv2_atto", "convnext_base"):
@@ -138,6 +138,6 @@ def test_a_process_that_is_killed_is_a_line(tmp_path: Any, monkeypatch: pytest.M
     killer.write_text("#!/bin/sh\nkill -9 $$\n")
     killer.chmod(0o755)
     monkeypatch.setattr("sys.executable", str(killer))
-    job = sizes.measure_size.MeasuredSize("convnextv2_atto", 32, "cpu", "fp32", 1)
+    job = sizes.size_row.MeasuredSize("convnextv2_atto", 32, "cpu", "fp32", 1)
     with pytest.raises(InputError, match="ended by signal 9, as the system ends those it has no memory for"):
         run_apart("x", job, tmp_path, 1)

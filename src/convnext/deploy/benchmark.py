@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from convnext.cores import usable_cores
-from convnext.deploy import measure
-from convnext.deploy.apart import run_apart
+from convnext.deploy import benchmark_row
 from convnext.deploy.export.verify import made_up_images, share_of_range
 from convnext.deploy.export.write import export
+from convnext.deploy.own_process import run_apart
 from convnext.errors import InputError, nearest
 from convnext.inference.base import BATCH
 from convnext.inference.detector import Detector
@@ -119,9 +119,9 @@ def benchmark_rows(
     seen = made_up_images(batches[-1], predictor.transform.mode)
     inputs = torch.stack([predictor.transform(image) for image in seen])
     # Objects of a detector stand in no fixed order, and a threshold may let another number of them through.
-    expected = None if isinstance(predictor, Detector) else measure.outputs_of(predictor, inputs)
+    expected = None if isinstance(predictor, Detector) else benchmark_row.outputs_of(predictor, inputs)
     del predictor
-    job = measure.MeasuredRow(
+    job = benchmark_row.MeasuredRow(
         source=str(source),
         backend="torch",
         precision="fp32",
@@ -147,7 +147,7 @@ def benchmark_rows(
 
 
 def _row(
-    job: measure.MeasuredRow,
+    job: benchmark_row.MeasuredRow,
     format: str,
     precision: str,
     calibrate: str | Path | None,
@@ -169,10 +169,10 @@ def _row(
     found["file_mb"] = sum(part.stat().st_size for part in parts) / 1e6
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        np.save(folder / measure.INPUTS, inputs.numpy())
-        found |= run_apart(measure.__name__, job, folder, job.threads)
+        np.save(folder / benchmark_row.INPUTS, inputs.numpy())
+        found |= run_apart(benchmark_row.__name__, job, folder, job.threads)
         if expected is not None:
-            with np.load(folder / measure.OUTPUTS) as outputs:
+            with np.load(folder / benchmark_row.OUTPUTS) as outputs:
                 own = [torch.from_numpy(outputs[each]) for each in outputs.files]
             found["difference"] = max(map(share_of_range, expected, own))
     return BenchmarkRow(format, precision, **found)

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from convnext.cores import usable_cores
-from convnext.deploy import measure
-from convnext.deploy.apart import run_apart
+from convnext.deploy import benchmark_row
 from convnext.deploy.export.verify import made_up_images
+from convnext.deploy.own_process import run_apart
 from convnext.errors import InputError
 from convnext.inference.base import BATCH
 from convnext.inference.detector import Detector
@@ -47,10 +47,10 @@ def measure_speed(source: Path) -> dict[str, Any]:
     predictor, threads = load(source, device="cpu", backend="torch"), len(usable_cores())
     batches = [1] if isinstance(predictor, Detector) else [1, BATCH]
     seen = [predictor.transform(image) for image in made_up_images(batches[-1], predictor.transform.mode)]
-    job = measure.MeasuredRow(str(source), "torch", "fp32", batches, threads, None, None, MOST_TIMING)
+    job = benchmark_row.MeasuredRow(str(source), "torch", "fp32", batches, threads, None, None, MOST_TIMING)
     with tempfile.TemporaryDirectory() as name:
-        np.save(Path(name) / measure.INPUTS, np.stack([image.numpy() for image in seen]))
-        found = run_apart(measure.__name__, job, Path(name), threads)
+        np.save(Path(name) / benchmark_row.INPUTS, np.stack([image.numpy() for image in seen]))
+        found = run_apart(benchmark_row.__name__, job, Path(name), threads)
     wanted = {name: found.get(name) for name in ("latency_ms", "images_per_s", "memory_mb")}
     if wanted["images_per_s"] is None:
         long = f"two batches would take longer than the {MOST_TIMING:g} seconds that a card may"

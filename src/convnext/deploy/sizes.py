@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from convnext.cores import usable_cores
-from convnext.deploy import measure_size
-from convnext.deploy.apart import run_apart
+from convnext.deploy import size_row
+from convnext.deploy.own_process import run_apart
 from convnext.errors import InputError
 from convnext.models.cost import count_macs, count_parameters
 from convnext.runs.environment import processor
@@ -89,8 +89,8 @@ def size_rows(
     for name in chosen:
         try:
             with tempfile.TemporaryDirectory() as folder:
-                job = measure_size.MeasuredSize(name, image_size, str(where), precision, count)
-                found = run_apart(measure_size.__name__, job, Path(folder), count)
+                job = size_row.MeasuredSize(name, image_size, str(where), precision, count)
+                found = run_apart(size_row.__name__, job, Path(folder), count)
         except InputError as error:
             found = {"error": str(error)}
         counted = (count_parameters(name), count_macs(name, image_size))

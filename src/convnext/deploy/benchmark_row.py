@@ -1,4 +1,4 @@
-"""One row of `convnext benchmark`, measured in a process of its own (`deploy.apart`).
+"""One row of `convnext benchmark`, measured in a process of its own (`deploy.own_process`).
 
 Imports nothing at its top that starts threads.
 """
@@ -13,7 +13,7 @@ from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from convnext.deploy.apart import answer_job
+from convnext.deploy.own_process import answer_job
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _Result = TypeVar("_Result")
 
 INPUTS, OUTPUTS = "inputs.npy", "outputs.npz"
-"""Files of a row's folder, beside those of `deploy.apart`: what is to be seen, and the outputs."""
+"""Files of a row's folder, beside those of `deploy.own_process`: what is to be seen, and the outputs."""
 WARM = 3
 """Calls before those that are timed: engines compile for a shape that comes again."""
 CALLS = {1: 9, 16: 5}

@@ -1,4 +1,4 @@
-"""One row of `convnext models --measure`, measured in a process of its own (`deploy.apart`).
+"""One row of `convnext models --measure`, measured in a process of its own (`deploy.own_process`).
 
 Imports nothing at its top that starts threads.
 """
@@ -8,8 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from convnext.deploy.apart import answer_job
-from convnext.deploy.measure import CALLS, median_call
+from convnext.deploy.benchmark_row import CALLS, median_call
+from convnext.deploy.own_process import answer_job
 
 
 class MeasuredSize(NamedTuple):
