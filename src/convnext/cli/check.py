@@ -7,7 +7,7 @@ from collections import Counter
 from functools import partial
 from typing import TYPE_CHECKING
 
-from convnext.cli.command import Command, Parser, add_json, add_out, refuse_below
+from convnext.cli.command import Command, Parser, add_json, add_out, refuse_below, set_options
 from convnext.errors import InputError
 from convnext.printing import counted, say, to_json
 from convnext.tasks.registry import TASKS
@@ -49,7 +49,6 @@ def _options(command: Parser) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from convnext.cli.train import set_options
     from convnext.tasks.check import check
 
     options = set_options(args.set, vars(args).keys() - {"format"})

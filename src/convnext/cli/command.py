@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -133,6 +133,24 @@ def add_size(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--crop", type=float, metavar="SHARE", help="classifiers: the centre crop's share of a resized image; 1 warps"
     )
+
+
+def add_set_option(command: argparse.ArgumentParser) -> None:
+    """Recipe values by name, as `config.json` writes them."""
+    command.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="a recipe value by its name, as often as needed"
+    )
+
+
+def set_options(pairs: list[str], others: Container[str] = ()) -> dict[str, str]:
+    """Values by name, of the KEY=VALUE pairs given by `--set`. `InputError` for a pair without `=`, and for the names
+    of `others`, which the command takes by themselves."""
+    for pair in pairs:
+        if "=" not in pair:
+            raise InputError(f"--set takes KEY=VALUE, not '{pair}'")
+        if (name := pair.partition("=")[0]) in others:
+            raise InputError(f"--set takes options of a training, and {name} is the command's own: give it by itself")
+    return dict(pair.split("=", 1) for pair in pairs)
 
 
 def add_out(command: argparse.ArgumentParser, help: str, *, required: bool = False) -> None:

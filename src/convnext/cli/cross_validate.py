@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from convnext.cli.command import Command, Parser, add_json
-from convnext.cli.train import add_config_options, add_set_option, given_options
+from convnext.cli.command import Command, Parser, add_json, add_set_option
+from convnext.cli.train import add_config_options, given_options
 from convnext.config import SupervisedConfig
 from convnext.errors import InputError
 from convnext.printing import counted, flag_of, say, to_json

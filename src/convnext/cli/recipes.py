@@ -5,8 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 
-from convnext.cli.command import Command, Parser, add_json
-from convnext.cli.train import add_set_option, set_options
+from convnext.cli.command import Command, Parser, add_json, add_set_option, set_options
 
 
 def _options(command: Parser) -> None:

@@ -8,13 +8,13 @@ import logging
 import time
 import types
 import typing
-from collections.abc import Container, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
 from convnext.cli.check import print_check
-from convnext.cli.command import Command, Parser, add_json
+from convnext.cli.command import Command, Parser, add_json, add_set_option, set_options
 from convnext.config import RENAMED, TrainConfig
 from convnext.errors import InputError
 from convnext.printing import flag_of, listed, say, to_json
@@ -55,24 +55,6 @@ def _options(task: TaskDefinition, command: Parser) -> None:
     add_config_options(command, task.config)
     command.add_argument("-h", "--help", action=RecipeHelp, task=task, all=False, help="common options")
     command.add_argument("--help-all", action=RecipeHelp, task=task, all=True, help="all options")
-
-
-def add_set_option(command: argparse.ArgumentParser) -> None:
-    """Recipe values by name, as `config.json` writes them."""
-    command.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="a recipe value by its name, as often as needed"
-    )
-
-
-def set_options(pairs: list[str], others: Container[str] = ()) -> dict[str, str]:
-    """Values by name, of the KEY=VALUE pairs given by `--set`. `InputError` for a pair without `=`, and for the names
-    of `others`, which the command takes by themselves."""
-    for pair in pairs:
-        if "=" not in pair:
-            raise InputError(f"--set takes KEY=VALUE, not '{pair}'")
-        if (name := pair.partition("=")[0]) in others:
-            raise InputError(f"--set takes options of a training, and {name} is the command's own: give it by itself")
-    return dict(pair.split("=", 1) for pair in pairs)
 
 
 def add_config_options(command: argparse.ArgumentParser, config: type[TrainConfig], *, hidden: bool = False) -> None:
