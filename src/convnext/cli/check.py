@@ -7,7 +7,7 @@ from collections import Counter
 from functools import partial
 from typing import TYPE_CHECKING
 
-from convnext.cli.command import Command, Parser, add_json, add_out, refuse_below, set_options
+from convnext.cli.command import Command, Parser, add_json, add_out, add_set_option, refuse_below, set_options
 from convnext.errors import InputError
 from convnext.printing import counted, say, to_json
 from convnext.tasks.registry import TASKS
@@ -29,9 +29,7 @@ def _options(command: Parser) -> None:
     command.add_argument(
         "--format", metavar="NAME", help="form of DATA, where there are annotations of several: coco, yolo, voc, ..."
     )
-    command.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="an option of the task's training, by its name"
-    )
+    add_set_option(command, "an option of the task's training, by its name")
     command.add_argument("--labels", action="store_true", help="look for labels that may be wrong too; takes a model")
     command.add_argument(
         "--with",

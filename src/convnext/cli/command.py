@@ -135,11 +135,11 @@ def add_size(command: argparse.ArgumentParser) -> None:
     )
 
 
-def add_set_option(command: argparse.ArgumentParser) -> None:
-    """Recipe values by name, as `config.json` writes them."""
-    command.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="a recipe value by its name, as often as needed"
-    )
+def add_set_option(
+    command: argparse.ArgumentParser, help: str = "a recipe value by its name, as often as needed"
+) -> None:
+    """Add the option for values of a training by name, as `config.json` writes them (`set_options` reads it)."""
+    command.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help=help)
 
 
 def set_options(pairs: list[str], others: Container[str] = ()) -> dict[str, str]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from convnext.deploy.own_process import answer_job
+from convnext.errors import InputError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -56,7 +57,6 @@ def measure(job: MeasuredRow, folder: Path) -> dict[str, Any]:
     import numpy as np
     import torch
 
-    from convnext.errors import InputError
     from convnext.runtime.memory import Memory
     from convnext.tasks.evaluate import evaluate
     from convnext.tasks.load import load

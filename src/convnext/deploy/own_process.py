@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from convnext.errors import InputError
+from convnext.printing import complain, to_json
 
 JOB, FOUND = "job.json", "found.json"
 """Files of a job's folder: what is to be measured, and what was."""
@@ -56,9 +57,6 @@ def answer_job(kind: Callable[..., Any], measure: Callable[[Any, Path], dict[str
     job = kind(**json.loads((folder / JOB).read_text()))
     if hasattr(os, "sched_setaffinity"):  # every engine counts these, whatever its own option is called
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: job.threads])
-
-    from convnext.printing import complain, to_json
-
     try:
         found = measure(job, folder)
     except InputError as error:

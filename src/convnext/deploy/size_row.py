@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from convnext.deploy.benchmark_row import CALLS, median_call
 from convnext.deploy.own_process import answer_job
+from convnext.errors import InputError
 
 
 class MeasuredSize(NamedTuple):
@@ -30,7 +31,6 @@ def measure_size(job: MeasuredSize, folder: Path) -> dict[str, Any]:
     """
     import torch
 
-    from convnext.errors import InputError
     from convnext.inference.backends.network import use_backend
     from convnext.models.classifier import create_model
     from convnext.runtime.device import DTYPES, pick_device

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -169,10 +170,8 @@ def by_camera(part: Any, open_image: Callable[[int], Image.Image], places: Seque
 
 def camera_of(source: str) -> str:
     """The camera's model, as a file names it."""
-    import io
-
     try:
-        with Image.open(io.BytesIO(read_bytes(source))) as image:
+        with Image.open(BytesIO(read_bytes(source))) as image:
             return str(image.getexif().get(0x0110) or "").strip() or NONE
     except Exception:  # damaged headers raise nearly anything
         return NONE

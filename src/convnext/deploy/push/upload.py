@@ -14,6 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from convnext import __version__
 from convnext.deploy.push.folder import OWN_LAYOUT, HubFolder, ended_run, write_hub_folder
 from convnext.errors import InputError, WeightsError
 from convnext.printing import printable
@@ -105,8 +106,6 @@ def named_repository(text: str) -> str:
 def _logged_in(repository: str) -> HfApi:
     from huggingface_hub import HfApi, get_token
 
-    from convnext import __version__
-
     token = get_token()
     if token is None:
         raise InputError(f"cannot push to {repository}: nobody is logged in; `hf auth login` does it, or HF_TOKEN")
@@ -146,7 +145,7 @@ def _upload(api: HfApi, made: HubFolder, repository: str, private: bool) -> str:
                 *(CommitOperationAdd(name, made.path / name) for name in made.files),
                 *(CommitOperationDelete(name) for name in stale),
             ]
-            done = api.create_commit(repository, changes, commit_message=f"Push by convnext {_version()}")
+            done = api.create_commit(repository, changes, commit_message=f"Push by convnext {__version__}")
     except InputError:
         raise
     except Exception as error:  # the Hub's, of its network libraries and of the xet extension
@@ -165,12 +164,6 @@ def _without_xet() -> str:
 
     used = find_spec("hf_xet") is not None and not constants.HF_HUB_DISABLE_XET
     return "; one without Xet needs HF_HUB_DISABLE_XET=1" if used and os.environ.get("HF_ENDPOINT") else ""
-
-
-def _version() -> str:
-    from convnext import __version__
-
-    return __version__
 
 
 def _check_repository(api: HfApi, repository: str, info: ModelInfo, there: set[str], *, private: bool) -> None:
