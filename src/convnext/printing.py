@@ -48,6 +48,12 @@ def counted(count: int, thing: str, things: str | None = None) -> str:
     return f"{count:,} {thing if count == 1 else things or f'{thing}s'}"
 
 
+def first_names(keys: list[str], most: int) -> str:
+    """The first so many names, and how many more there are."""
+    rest = len(keys) - most
+    return ", ".join(keys[:most]) + (f" and {rest} more" if rest > 0 else "")
+
+
 def share(part: float, whole: float = 1) -> str:
     """A part of a whole in percent, of three digits."""
     percent = 100 * part / whole

@@ -10,11 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from convnext.errors import WeightsError
+from convnext.printing import first_names
 from convnext.variants import find_variant
 from convnext.weights.architecture import Architecture, describe
 from convnext.weights.files import locate, read_file, read_meta, save_state
 from convnext.weights.key_tables import STEM, State
-from convnext.weights.layouts import first_names, from_official, to_official
+from convnext.weights.layouts import from_official, to_official
 from convnext.weights.licences import licence_of_model, note_licence
 
 log = logging.getLogger("convnext")

@@ -66,12 +66,6 @@ def detect_layout(state: State) -> str | None:
     return best if known[best] else None
 
 
-def first_names(keys: list[str], most: int) -> str:
-    """The first so many names, and how many more there are."""
-    rest = len(keys) - most
-    return ", ".join(keys[:most]) + (f" and {rest} more" if rest > 0 else "")
-
-
 def strip_prefix(state: State) -> tuple[State, list[str]]:
     """Strip the prefix that stands before a known layout's names; returns the state, and the names outside the prefix.
 
