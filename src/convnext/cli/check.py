@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from convnext.cli.command import Command, Parser, add_json, add_out, add_set_option, refuse_below, set_options
 from convnext.errors import InputError
-from convnext.printing import counted, say, to_json
+from convnext.printing import counted, first_names, say, to_json
 from convnext.tasks.registry import TASKS
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def problem_lines(found: DataCheck) -> list[str]:
         lines.append(f"{PROBLEM_KINDS[kind].title}: {count:,}")
         own = [problem for problem in found.problems if problem.kind == kind]
         for problem in own[:PRINTED]:
-            names = ", ".join(problem.paths[:2]) + (f" and {len(problem.paths) - 2} more" if problem.paths[2:] else "")
+            names = first_names(problem.paths, 2)
             lines.append(f"  {names}{': ' if names else ''}{problem.words}")
         if count > PRINTED:
             lines.append(f"  and {counted(count - PRINTED, 'more', 'more')}")

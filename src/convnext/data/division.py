@@ -20,7 +20,7 @@ import numpy as np
 from convnext.data.groups import Cells, groups_of, times_of
 from convnext.data.splits import HoldOut, hash_fraction, listed_hold_out, whole_key
 from convnext.errors import InputError
-from convnext.printing import counted
+from convnext.printing import counted, first_names
 
 log = logging.getLogger("convnext")
 
@@ -204,9 +204,8 @@ def _refuse_whole_classes(
     trained = {name for image, own in zip(images, held, strict=True) if not own for name in image.classes}
     lost = dict.fromkeys(name for image in images for name in image.classes if name not in trained)
     if lost:
-        names = ", ".join(list(lost)[:5]) + (f" and {len(lost) - 5} more" if len(lost) > 5 else "")
         where = "" if division.fold is None else f" by fold {division.fold}"
         raise InputError(
-            f"{data}: of {names}, all images would be held out{where} and none trained on: a class needs several "
-            f"{division.unit}"
+            f"{data}: of {first_names(list(lost))}, all images would be held out{where} and none trained on: a class "
+            f"needs several {division.unit}"
         )

@@ -16,6 +16,7 @@ from convnext.data.sources.annotated import DetectionSet
 from convnext.data.sources.hub import fetched
 from convnext.data.sources.label_maps import SegmentationSet
 from convnext.data.sources.maps import MappedSet
+from convnext.printing import first_names
 
 READERS = 16
 """Threads that ask the file system for sizes; one thread would take minutes for a million files on a network."""
@@ -84,7 +85,7 @@ def difference(then: dict[str, Any], now: dict[str, Any]) -> str | None:
         return None
     if then["classes"] != now["classes"]:
         gone, new = (sorted(set(a) - set(b)) for a, b in itertools.permutations((then["classes"], now["classes"])))
-        return f"classes that were there: {_listed(gone)}; that are new: {_listed(new)}"
+        return f"classes that were there: {first_names(gone) or 'none'}; that are new: {first_names(new) or 'none'}"
     if then["images"] != now["images"]:
         return f"{then['images']} training images, now {now['images']}"
     return "names, sizes or labels of its images are others"
@@ -131,7 +132,3 @@ def _digest(rows: Iterable[str]) -> str:
 
 def _sizes(files: Sequence[str]) -> list[int]:
     return [state.size for state in states_of_files(files)]
-
-
-def _listed(names: list[str]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "") if names else "none"

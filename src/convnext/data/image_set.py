@@ -40,6 +40,7 @@ from convnext.data.splits import (
     whole_key,
 )
 from convnext.errors import ImageError, InputError
+from convnext.printing import first_names
 
 
 @dataclass(frozen=True)
@@ -328,8 +329,7 @@ def _select(
     position = {name: index for index, name in enumerate(names)}
     lacking = dict.fromkeys(label for entry in entries for label in entry.labels if label not in position)
     if lacking:
-        more = f" and {len(lacking) - 5} more" if len(lacking) > 5 else ""
-        raise InputError(f"{data}: the model has no class {', '.join(list(lacking)[:5])}{more}")
+        raise InputError(f"{data}: the model has no class {first_names(list(lacking))}")
     targets = [tuple(position[label] for label in entry.labels) for entry in entries]
     return ImageSet(
         classes=names,

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from convnext.data.images.whole_image import Size, WholeImage
 from convnext.errors import InputError, WeightsError
 from convnext.inference.base import Predictor, refuse_views
+from convnext.printing import first_names
 
 log = logging.getLogger("convnext")
 
@@ -79,8 +80,7 @@ def fill(model: nn.Module, state: dict[str, Tensor]) -> None:
     misshapen = [name for name in own if name in state and state[name].shape != own[name].shape]
     for kind, names in (("lack", missing), ("have another shape of", misshapen)):
         if names:
-            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-            raise WeightsError(f"the weights {kind} {', '.join(names[:3])}{more}")
+            raise WeightsError(f"the weights {kind} {first_names(names, 3)}")
     if unused := sorted(state.keys() - own.keys()):
         log.info("not used of the weights: %s", ", ".join(unused))
     model.load_state_dict({name: state[name] for name in own}, assign=True)

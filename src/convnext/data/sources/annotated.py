@@ -26,6 +26,7 @@ from convnext.data.sources.coco_fields import (
 )
 from convnext.data.sources.records import class_name
 from convnext.errors import ImageError, InputError
+from convnext.printing import first_names
 
 
 @dataclass(frozen=True)
@@ -198,8 +199,7 @@ def with_classes(
     counts = Counter(a.label for image in data.images for a in image.annotations)
     other = [name for label, name in enumerate(data.classes) if new[label] is None and counts[label]]
     if other and (faults is None or not any(label is not None for label in new)):
-        more = f" and {len(other) - 5} more" if len(other) > 5 else ""
-        raise InputError(f"{where}: objects of classes that are not among the others': {', '.join(other[:5])}{more}")
+        raise InputError(f"{where}: objects of classes that are not among the others': {first_names(other)}")
     id_of = {label: id for label, id in zip(new, data.category_ids, strict=True) if label is not None}
     free = 1 + max((id for id in data.category_ids if isinstance(id, int)), default=0)
     ids = tuple(id_of.get(label, free + label) for label in range(len(classes)))

@@ -13,6 +13,7 @@ from convnext.data.sources.map_layouts import without_label_maps
 from convnext.data.sources.records import DataListing, ImageRecord, class_name, in_class_order
 from convnext.data.splits import PART_NAMES, UNDIVIDED, held_out_part, part_of_name
 from convnext.errors import InputError
+from convnext.printing import first_names
 
 log = logging.getLogger("convnext")
 
@@ -43,7 +44,7 @@ def read_folder(folder: Path, training: bool) -> DataListing:
     if training and held_out is not None:
         extra = [name for name in classes[held_out] if name not in classes["train"]]
         if extra:
-            raise InputError(f"{found[held_out]}: classes that {found['train']} lacks: {_names(extra)}")
+            raise InputError(f"{found[held_out]}: classes that {found['train']} lacks: {first_names(extra)}")
     listed = in_class_order(name for names in classes.values() for name in names)
     if training and len(listed) == 1 and (below := folder / listed[0]).is_dir() and len(_subfolders(below)) > 1:
         raise InputError(f"{folder}: only one class ({listed[0]}), with folders in it: is {below} the data?")
@@ -51,7 +52,7 @@ def read_folder(folder: Path, training: bool) -> DataListing:
         trained = {entry.labels[0] for entry in entries if entry.part in ("train", UNDIVIDED)}
         bare = [name for name in listed if name not in trained]
         if bare:
-            raise InputError(f"{folder}: classes without any image to train on: {_names(bare)}")
+            raise InputError(f"{folder}: classes without any image to train on: {first_names(bare)}")
     return DataListing(entries, listed)
 
 
@@ -102,15 +103,10 @@ def _read_part(folder: Path, part: str) -> tuple[list[ImageRecord], tuple[str, .
     ]
     if not entries:
         what = f": {describe_unread(unread)}" if unread else ""
-        raise InputError(f"{folder}: no images in its folders {_names(list(classes))}{what}")
+        raise InputError(f"{folder}: no images in its folders {first_names(list(classes))}{what}")
     say_unread(unread)
     return entries, classes
 
 
 def _subfolders(folder: Path) -> list[str]:
     return [path.name for path in folder.iterdir() if path.is_dir() and not is_hidden(path.name)]
-
-
-def _names(names: list[str]) -> str:
-    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-    return ", ".join(names[:5]) + more

@@ -21,6 +21,7 @@ from convnext.data.sources.documents import read_json
 from convnext.data.sources.maps import MappedImage, MappedSet, check_sizes
 from convnext.errors import ImageError, InputError
 from convnext.models.segmentation.losses import IGNORED
+from convnext.printing import first_names
 
 LABEL_KIND = "label map"
 """Name of a map in messages."""
@@ -236,7 +237,7 @@ def _said(number: int) -> str:
 
 def listed_numbers(values: Sequence[int]) -> str:
     """The first ten numbers of label maps, as people call them: those that stand for colours as `#808080`."""
-    return ", ".join(map(_said, values[:10])) + (f" and {len(values) - 10} more" if len(values) > 10 else "")
+    return first_names([_said(value) for value in values], 10)
 
 
 class Examined(NamedTuple):
@@ -324,8 +325,7 @@ def missing_classes(examined: Examined) -> str | None:
         return None
     share = 100 / (pixels.sum() + examined.ignored.total())
     numbers = ", ".join(f"{number} ({share * count:.1f} % of the pixels)" for number, count in examined.ignored.items())
-    line = f"no pixel of {', '.join(lacking[:5])}{f' and {len(lacking) - 5} more' if len(lacking) > 5 else ''}"
-    line += f"; ignored: {numbers or 'nothing'}"
+    line = f"no pixel of {first_names(lacking)}; ignored: {numbers or 'nothing'}"
     advice = "--ignore-index and --label-map FILE say what a number is"
     if len(lacking) == len(classes) - 1:
         raise InputError(f"only one of {len(classes)} classes is there: {line}; {advice}")

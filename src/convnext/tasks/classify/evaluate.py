@@ -20,7 +20,7 @@ from convnext.data.sources.records import in_class_order
 from convnext.data.splits import Split
 from convnext.errors import InputError
 from convnext.inference.classifier import ImageClassifier
-from convnext.printing import counted
+from convnext.printing import counted, first_names
 from convnext.tasks.classify.config import ClassifyConfig
 from convnext.tasks.classify.imagenet import find_real_labels, numbered_classes, real_top1
 from convnext.tasks.classify.metrics import (
@@ -78,7 +78,7 @@ class ClassificationEvaluator(Evaluator):
         lacking = predictor.restrict(wanted)
         log.info("%s: compared among its %d classes, of the model's %d outputs", data, len(wanted), outputs)
         if lacking:
-            names = ", ".join(lacking[:5]) + (f" and {len(lacking) - 5} more" if len(lacking) > 5 else "")
+            names = first_names(lacking)
             count = counted(sum(images[name] for name in lacking), "image")
             log.warning("%s: the model has no output for %s; %s of it count as wrong", data, names, count)
 

@@ -13,7 +13,7 @@ from convnext.data.parts import divided_parts
 from convnext.data.sources.annotated import AnnotatedImage, Annotation, DetectionSet
 from convnext.data.sources.coco_fields import box_of_outline
 from convnext.data.sources.detection import read_annotated
-from convnext.printing import counted, quoted
+from convnext.printing import counted, first_names, quoted
 from convnext.tasks.detect.config import DetectConfig
 from convnext.tasks.detect.read import objects_by_class, training_images
 from convnext.tasks.splitting import splitting_of
@@ -47,8 +47,7 @@ def checked_objects(config: DetectConfig) -> CheckedData:
         summary = [_line(name, data) for name, data in sets.items()]
         summary.append(f"{len(train.classes)} classes: {', '.join(train.classes[:20])}")
         if lacking:
-            more = f" and {len(lacking) - 20} more" if len(lacking) > 20 else ""
-            summary.append(f"{len(lacking)} classes without an object in train: {', '.join(lacking[:20])}{more}")
+            summary.append(f"{len(lacking)} classes without an object in train: {first_names(lacking, 20)}")
         return [*summary, *unused, *read.faults.notes()]
 
     return CheckedData(parts, read.faults, found, problems)

@@ -11,6 +11,7 @@ import numpy as np
 from convnext.data.maps import WholeBatch
 from convnext.data.sources.label_maps import IGNORED, SegmentationSet
 from convnext.inference.segmenter import Segmenter
+from convnext.printing import first_names
 
 log = logging.getLogger("convnext")
 
@@ -91,11 +92,8 @@ def say_unmeasured(pixels: Iterable[int], classes: Sequence[str]) -> None:
     """Log the classes that no pixel has, which count in no mean."""
     lacking = [name for name, count in zip(classes, pixels, strict=True) if not count]
     if lacking:
-        more = f" and {len(lacking) - 5} more" if len(lacking) > 5 else ""
         measured = len(classes) - len(lacking)
-        log.warning(
-            "measured on %d of %d classes: no pixel of %s%s", measured, len(classes), ", ".join(lacking[:5]), more
-        )
+        log.warning("measured on %d of %d classes: no pixel of %s", measured, len(classes), first_names(lacking))
 
 
 def confusion(truth: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
