@@ -28,7 +28,7 @@ from convnext.errors import InputError
 from convnext.printing import to_json
 from convnext.runs.environment import environment, timestamp
 from convnext.runs.lock import LOCK
-from convnext.storage.files import whole_file
+from convnext.storage.files import make_folder, whole_file, writing
 
 OWN = {
     "README.md",
@@ -111,8 +111,8 @@ class Run:
         Of a run that is overwritten, what runs write is deleted; what others put beside it stays.
         """
         refuse_occupied(path, overwrite=overwrite)
-        try:
-            path.mkdir(parents=True, exist_ok=True)
+        make_folder(path)
+        with writing(path):
             for old in path.iterdir():
                 if not (old.name in OWN or old.match("reconstructions-[0-9]*.png") or old.match(".*.tmp")):
                     continue
@@ -121,8 +121,6 @@ class Run:
                 elif old.name not in ("config.json", "environment.json"):  # lest a killed --overwrite leaves no run
                     old.unlink()
             (path / "checkpoints").mkdir()
-        except OSError as error:
-            raise InputError(f"cannot write {path}: {error.strerror or error}") from error
         run = cls(path)
         run.write_json("config.json", config.to_dict())
         begun = {"task": config.TASK, "started": timestamp()}
@@ -160,11 +158,8 @@ class Run:
 
     def append(self, path: Path, line: str) -> None:
         """Add a line to a file of the run."""
-        try:
-            with open(path, "a", encoding="utf-8", errors="surrogateescape") as file:
-                file.write(one_line(line))
-        except OSError as error:
-            raise InputError(f"cannot write {path}: {error.strerror or error}") from error
+        with writing(path), open(path, "a", encoding="utf-8", errors="surrogateescape") as file:
+            file.write(one_line(line))
 
     def write_lines(self, path: Path, lines: Iterable[str]) -> None:
         """Write anew what `append` wrote line by line."""

@@ -26,7 +26,7 @@ from urllib.request import (
 
 from convnext.errors import InputError
 from convnext.printing import printable, without_password
-from convnext.storage.files import whole_file
+from convnext.storage.files import make_folder, whole_file
 
 TIMEOUT = 30  # seconds without an answer
 PASSING = (408, 429)  # refusals of a server that is busy
@@ -152,10 +152,7 @@ def download(
         InputError: no network, a transfer that was cut short or too slow, or no room for it.
     """
     said = without_password(url)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"cannot write {path.parent}: {error.strerror or error}") from None
+    make_folder(path.parent)
     with whole_file(path) as part:
         try:
             _copy(url, part, most, show)

@@ -28,12 +28,19 @@ def short(name: str, most: int = 180) -> str:
     return os.fsdecode(os.fsencode(name)[:most]) if len(os.fsencode(name)) > most else name
 
 
-def make_folder(path: Path) -> None:
-    """Make a folder for results, and those above it. `InputError` if it cannot be made."""
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Inside, what the system says against writing becomes an `InputError` that names `path`."""
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        yield
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder for results, and those above it. `InputError` if it cannot be made."""
+    with writing(path):
+        path.mkdir(parents=True, exist_ok=True)
 
 
 @contextmanager
@@ -46,12 +53,11 @@ def whole_file(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     temporary = path.with_name(f".{short(path.name, 64)}.{os.getpid()}.tmp")
     try:
-        yield temporary
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror or error}") from error
+        with writing(path):
+            yield temporary
+            with open(temporary, "rb") as file:
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
     finally:
         with suppress(OSError):  # a folder that is gone or no folder
             temporary.unlink(missing_ok=True)
@@ -72,12 +78,11 @@ def whole_folder(folder: Path, *, replace: bool = False) -> Iterator[Path]:
         raise InputError(f"{folder} exists already; name a new folder")
     temporary = folder.with_name(f".{short(folder.name, 64)}.{os.getpid()}.tmp")
     try:
-        temporary.mkdir()
-        yield temporary
-        if folder.exists():
-            shutil.rmtree(folder)
-        os.replace(temporary, folder)
-    except OSError as error:
-        raise InputError(f"cannot write {folder}: {error.strerror or error}") from error
+        with writing(folder):
+            temporary.mkdir()
+            yield temporary
+            if folder.exists():
+                shutil.rmtree(folder)
+            os.replace(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

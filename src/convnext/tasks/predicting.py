@@ -13,7 +13,7 @@ from convnext.errors import ImageError, InputError
 from convnext.inference.base import Predictor
 from convnext.inference.reading import Prepared, read_ahead
 from convnext.printing import complain, to_json
-from convnext.storage.files import short
+from convnext.storage.files import make_folder, short
 
 
 class Readable(Generic[Prepared]):
@@ -72,10 +72,7 @@ class Outputs:
 
     def __init__(self, folder: Path, images: Iterable[tuple[str, Any]]) -> None:
         self.folder, self.taken = folder, set[str]()
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(f"cannot write {folder}: {error.strerror or error}") from error
+        make_folder(folder)
         places = {Path(source).resolve().parent for _, source in images if isinstance(source, str | Path)}
         if folder.resolve() in places:
             raise InputError(f"{folder} holds images to look at; choose another folder to write to")

@@ -21,7 +21,7 @@ from convnext.errors import InputError, nearest
 from convnext.printing import progress
 from convnext.reports.tables import Table
 from convnext.runtime.device import Precision
-from convnext.storage.files import sha256_of, whole_file
+from convnext.storage.files import sha256_of, whole_file, writing
 from convnext.tasks.evaluate import ClassChoice, Measurement, main_metric, open_measurement
 from convnext.weights.class_names import are_wordnet_ids
 from convnext.weights.files import locate
@@ -218,11 +218,8 @@ class Record:
     def add(self, row: CorruptedMetric) -> None:
         """Know a measurement, and write it."""
         self.keep(row)
-        try:
-            with open(self.path, "a") as file:
-                file.write(json.dumps(row._asdict()) + "\n")
-        except OSError as error:
-            raise InputError(f"cannot write {self.path}: {error.strerror or error}") from error
+        with writing(self.path), open(self.path, "a") as file:
+            file.write(json.dumps(row._asdict()) + "\n")
 
 
 def parsed_line(line: str) -> dict[str, Any] | None:

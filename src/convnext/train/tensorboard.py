@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from convnext.errors import InputError
+from convnext.storage.files import make_folder, writing
 
 
 class Scalars:
@@ -19,12 +19,10 @@ class Scalars:
         from tensorboard.summary.writer.record_writer import RecordWriter
 
         self.folder, self.event = folder, Event
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            name = f"events.out.tfevents.{time.time_ns() // 1000}.{socket.gethostname()}.{os.getpid()}"
+        name = f"events.out.tfevents.{time.time_ns() // 1000}.{socket.gethostname()}.{os.getpid()}"
+        make_folder(folder)
+        with writing(folder):
             self.file = open(folder / name, "wb")  # noqa: SIM115 - open as long as the run trains; `close` ends it
-        except OSError as error:
-            raise InputError(f"cannot write {folder}: {error.strerror or error}") from error
         self.records = RecordWriter(self.file)
         self.write(file_version="brain.Event:2")
         if step:
@@ -39,11 +37,9 @@ class Scalars:
 
     def write(self, **event: Any) -> None:
         """One event. `InputError` if the disk is full."""
-        try:
+        with writing(self.folder):
             self.records.write(self.event(wall_time=time.time(), **event).SerializeToString())
             self.file.flush()
-        except OSError as error:
-            raise InputError(f"cannot write {self.folder}: {error.strerror or error}") from error
 
     def close(self) -> None:
         """No more will come."""

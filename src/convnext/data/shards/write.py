@@ -22,7 +22,7 @@ from convnext.data.shards.read import FORMAT, INDEX, MAP_SUFFIX, PLACES, PLACES_
 from convnext.data.sources.hub import fetched
 from convnext.errors import ImageError, InputError
 from convnext.printing import without_password
-from convnext.storage.files import sha256_of, whole_file
+from convnext.storage.files import make_folder, sha256_of, whole_file, writing
 
 TAR_BLOCK = 512  # bytes; tar files are made of these
 _STARTS = {b"\x89PNG": ".png", b"\xff\xd8\xff": ".jpg", b"RIFF": ".webp", b"GIF8": ".gif", b"BM": ".bmp"}
@@ -86,12 +86,10 @@ def new_folder(out: Path, shard_bytes: int) -> None:
     """Make the folder of shards of that size. `InputError` for one that is in use, or for no size."""
     if shard_bytes < 1:
         raise InputError(f"a shard must have a size, not {shard_bytes} bytes")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
+    with writing(out):
         if any(out.iterdir()):
             raise InputError(f"{out} is not empty; pack into a new folder")
-    except OSError as error:
-        raise InputError(f"cannot write {out}: {error.strerror or error}") from error
 
 
 def folder_of(data: str) -> Path:
