@@ -231,7 +231,7 @@ class Batches(Sampler[list[tuple[int, int]]]):
         ahead: Callable[[Sequence[int]], AbstractContextManager[ReadAhead | None]] = lambda order: nullcontext(),
     ) -> None:
         """`order` gives the indices of an epoch; `length` is the number of batches, of `size` indices at most; `ahead`
-        is told what will be read (`Samples.read_ahead`).
+        is told what will be read (`ImageSet.read_ahead`).
         """
         self.order, self.length, self.size, self.places, self.ahead = order, length, size, places, ahead
         self.epoch = self.start = 0

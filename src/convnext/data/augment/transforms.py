@@ -27,7 +27,7 @@ MARGIN = 2
 
 
 class Augmented(NamedTuple):
-    """An image before its last step, `Finish`: uint8 `[C, size, size]`, and what is to be erased."""
+    """An image before its last step, `NormalizeAndErase`: uint8 `[C, size, size]`, and what is to be erased."""
 
     pixels: Tensor
     erased: Rectangle | None
