@@ -44,6 +44,12 @@ def detection_arrays(
     }
 
 
+def pixels_of_classes(labels: np.ndarray) -> dict[int, int]:
+    """How many pixels each class of a label map has, of those that are there, the largest first."""
+    counts = np.bincount(labels.ravel())
+    return {label: int(counts[label]) for label in np.argsort(-counts, kind="stable").tolist() if counts[label]}
+
+
 def area_arrays(classes: Sequence[str], labels: np.ndarray) -> DetectionArrays:
     """The areas of a label map `[H, W]`: every class that is there is an object, with the box around all its pixels."""
     found = np.unique(labels).tolist()

@@ -74,6 +74,12 @@ class DepthEstimator(SeesWholeImages):
         return self.unit.to_depths(resize_map(outputs, size)[0, 0]).cpu().numpy()
 
 
+def least_median_most(depths: np.ndarray) -> tuple[float, float, float]:
+    """The smallest, the middle and the largest of depths, to the digits of fp32."""
+    least, median, most = (float(np.float32(value)) for value in np.quantile(depths, (0, 0.5, 1)))
+    return least, median, most
+
+
 def draw_depths(depths: np.ndarray) -> Image.Image:
     """Depths `[H, W]` in colours: near things are bright."""
     from matplotlib import colormaps

@@ -9,6 +9,8 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from convnext.inference.arrays import pixels_of_classes
+
 OPACITY = 0.45
 
 
@@ -74,8 +76,7 @@ def draw_labels(image: Image.Image, labels: np.ndarray, classes: Sequence[str]) 
         there &= labels >= 0
     painted = (1 - OPACITY) * pixels[there] + OPACITY * palette[labels[there]]
     pixels[there] = painted.astype(np.uint8)
-    counts = np.bincount(labels[there], minlength=len(classes))
-    named = [i for i in np.argsort(-counts, kind="stable").tolist() if counts[i]]
+    named = list(pixels_of_classes(labels[there]))
     size = max(10, max(image.size) // 40)
     font = ImageFont.load_default(size)
     widths = [size + 6 + round(font.getlength(classes[i])) + size for i in named]

@@ -7,7 +7,6 @@ import io
 from functools import singledispatch
 from typing import Any
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -16,8 +15,9 @@ from convnext.analysis.attribution import attribute, draw_attribution
 from convnext.data.images.whole_image import Size
 from convnext.data.rle import from_mask
 from convnext.errors import InputError
+from convnext.inference.arrays import pixels_of_classes
 from convnext.inference.base import Predictor
-from convnext.inference.depth import DepthEstimator
+from convnext.inference.depth import DepthEstimator, least_median_most
 from convnext.inference.detector import Detector, place
 from convnext.inference.segmenter import Segmenter
 
@@ -58,16 +58,14 @@ def _segments(predictor: Segmenter, prepared: list[tuple[Tensor, Size]]) -> list
     answers = []
     for one in prepared:
         labels = predictor.label(*one)
-        counts = np.bincount(labels.ravel(), minlength=len(predictor.classes))
         segments = [
             {
                 "label": predictor.classes[place],
                 "class": place,
-                "share": counts[place].item() / labels.size,
+                "share": count / labels.size,
                 "mask": from_mask(labels == place),
             }
-            for place in np.argsort(-counts, kind="stable").tolist()
-            if counts[place]
+            for place, count in pixels_of_classes(labels).items()
         ]
         answers.append({**_size(one[1]), "segments": segments})
     return answers
@@ -78,7 +76,7 @@ def _depths(predictor: DepthEstimator, prepared: list[tuple[Tensor, Size]]) -> l
     answers = []
     for one in prepared:
         depths = predictor.estimate(*one)
-        least, median, most = (float(np.float32(value)) for value in np.quantile(depths, (0, 0.5, 1)))
+        least, median, most = least_median_most(depths)
         values = base64.b64encode(depths.astype("<f4").tobytes()).decode()
         answers.append({**_size(one[1]), "least": least, "median": median, "most": most, "depths": values})
     return answers

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from convnext.inference.depth import DepthEstimator, draw_depths
+from convnext.inference.depth import DepthEstimator, draw_depths, least_median_most
 from convnext.printing import printable, to_json
 from convnext.storage.files import whole_file
 from convnext.tasks.predicting import Outputs, Readable
@@ -33,7 +33,7 @@ def estimate_inputs(
     with readable.reading() as read:
         for _, name, _, prepared in read:
             depths = estimator.estimate(*prepared)
-            least, median, most = (float(np.float32(value)) for value in np.quantile(depths, (0, 0.5, 1)))
+            least, median, most = least_median_most(depths)
             own = {"image": name, "least": round(least, 4), "median": round(median, 4), "most": round(most, 4)}
             if as_json:
                 print(to_json(own), flush=True)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from convnext.errors import InputError
+from convnext.inference.arrays import pixels_of_classes
 from convnext.inference.draw import colours, draw_labels, index_picture
 from convnext.inference.segmenter import Segmenter
 from convnext.printing import printable, to_json
@@ -71,6 +72,4 @@ def segment_inputs(
 
 def class_shares(labels: np.ndarray, classes: list[str]) -> dict[str, float]:
     """The share of the pixels that each class has, the largest first; those that are there."""
-    counts = np.bincount(labels.ravel(), minlength=len(classes))
-    order = [i for i in np.argsort(-counts, kind="stable").tolist() if counts[i]]
-    return {classes[i]: round(float(counts[i] / labels.size), 6) for i in order}
+    return {classes[place]: round(count / labels.size, 6) for place, count in pixels_of_classes(labels).items()}
