@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from convnext import cli
-from convnext.printing import PlainFormatter, printable, to_json
+from convnext.printing import PlainFormatter, first_names, flag_of, printable, to_json
 from convnext.storage.files import short, whole_file
 
 
@@ -39,6 +39,17 @@ def test_names_of_strangers_do_not_reach_the_terminal_as_they_are(
 def test_numbers_that_are_not_finite_are_null() -> None:
     value = {"loss": math.nan, "each": [1.5, -math.inf], "name": "nan", "deep": ({"x": math.inf},)}
     assert json.loads(to_json(value)) == {"loss": None, "each": [1.5, None], "name": "nan", "deep": [{"x": None}]}
+
+
+def test_of_many_names_the_first_are_said_and_how_many_more_there_are() -> None:
+    assert first_names([]) == ""
+    assert first_names(list("abcde")) == "a, b, c, d, e"
+    assert first_names(list("abcdefg")) == "a, b, c, d, e and 2 more"
+    assert first_names(("a", "b", "c"), 2) == "a, b and 1 more"
+
+
+def test_an_option_is_called_as_the_command_line_has_it() -> None:
+    assert flag_of("max_wait_ms") == "--max-wait-ms"
 
 
 def test_long_names_are_written(tmp_path: Path) -> None:
