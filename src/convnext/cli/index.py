@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from convnext.cli.command import Command, Parser, add_json
-from convnext.printing import say, to_json
+from convnext.printing import counted, say, to_json
 
 
 def _options(command: Parser) -> None:
@@ -22,7 +22,7 @@ def _run(args: argparse.Namespace) -> None:
     if args.json:
         print(to_json({"folder": str(args.folder), "images": count_images(shards), "shards": len(shards)}))
     else:
-        say(f"{args.folder}: {count_images(shards)} images in {len(shards)} shards")
+        say(f"{args.folder}: {counted(count_images(shards), 'image')} in {counted(len(shards), 'shard')}")
 
 
 INDEX_COMMAND = Command("index", "let tar files that others packed (WebDataset) be taken as data", _options, _run)

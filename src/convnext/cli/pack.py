@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from convnext.cli.command import Command, Parser, add_exclude, add_json, add_out
 from convnext.errors import InputError
-from convnext.printing import command_line, complain, flag_of, say, to_json
+from convnext.printing import command_line, complain, counted, flag_of, say, to_json
 
 if TYPE_CHECKING:
     from convnext.data.shards.write import Shard
@@ -69,7 +69,7 @@ def _run(args: argparse.Namespace) -> int:
         print(to_json({**found, "left_out": failures}))
     else:
         words = ["pretrain"] if args.no_labels else ["train", args.task]
-        say(f"{args.out}: {count_images(shards)} images in {len(shards)} shards; next:")
+        say(f"{args.out}: {counted(count_images(shards), 'image')} in {counted(len(shards), 'shard')}; next:")
         say(f"  {command_line(*words, args.out, '--out')} RUN")
     return 1 if failures else 0
 

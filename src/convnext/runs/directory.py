@@ -25,7 +25,7 @@ from typing import Any
 
 from convnext.config import TrainConfig
 from convnext.errors import InputError
-from convnext.printing import to_json
+from convnext.printing import counted, to_json
 from convnext.runs.environment import environment, timestamp
 from convnext.runs.lock import LOCK
 from convnext.storage.files import make_folder, whole_file, writing
@@ -186,7 +186,8 @@ class Run:
         """How long it was trained, in words; of a run that took so many hours, the last epoch may be a part of one."""
         epochs = max((row["epoch"] for row in self.rows()), default=0)
         hours = self.read_config().get("hours")
-        return f"{epochs} epochs" if hours is None else f"{hours:g} hours, {epochs} epochs,"
+        trained = counted(epochs, "epoch")
+        return trained if hours is None else f"{hours:g} hours, {trained},"
 
     def forget_after(self, epoch: int, step: int) -> None:
         """Drop what was written of later epochs and steps: a resumed run writes it again."""

@@ -45,9 +45,11 @@ def checked_objects(config: DetectConfig) -> CheckedData:
         there = {a.label for image in train.images for a in image.annotations}
         lacking = [name for label, name in enumerate(train.classes) if label not in there]
         summary = [_line(name, data) for name, data in sets.items()]
-        summary.append(f"{len(train.classes)} classes: {', '.join(train.classes[:20])}")
+        summary.append(f"{counted(len(train.classes), 'class', 'classes')}: {', '.join(train.classes[:20])}")
         if lacking:
-            summary.append(f"{len(lacking)} classes without an object in train: {first_names(lacking, 20)}")
+            summary.append(
+                f"{counted(len(lacking), 'class', 'classes')} without an object in train: {first_names(lacking, 20)}"
+            )
         return [*summary, *unused, *read.faults.notes()]
 
     return CheckedData(parts, read.faults, found, problems)
@@ -69,8 +71,8 @@ def _line(name: str, data: DetectionSet) -> str:
     empty = sum(not image.annotations for image in data.images)
     crowds, drawn = sum(a.crowd for a in objects), sum(a.outline is not None for a in objects)
     return (
-        f"{name}: {len(data)} images ({empty} without objects), {len(objects)} objects ({crowds} crowds, "
-        f"{drawn} with outlines)"
+        f"{name}: {counted(len(data), 'image')} ({empty:,} without objects), {counted(len(objects), 'object')} "
+        f"({counted(crowds, 'crowd')}, {drawn:,} with outlines)"
     )
 
 

@@ -22,6 +22,7 @@ from convnext.inference.detector import Detector
 from convnext.inference.draw import Drawn, draw_objects
 from convnext.models.detection.objects import Objects
 from convnext.models.detection.rcnn import RCNN, create_detector
+from convnext.printing import counted
 from convnext.runs.directory import Run
 from convnext.runtime import distributed
 from convnext.tasks.base import Moment, TrainLoader
@@ -154,13 +155,13 @@ class Detection(SupervisedTask):
                 Drawn(self.train.classes[label], None, box, masks[i] if self.config.masks else None)
                 for i, (label, box) in enumerate(zip(objects.labels.tolist(), objects.boxes.tolist(), strict=True))
             ]
-            yield draw_objects(picture_of(image), drawn), f"{len(drawn)} objects"
+            yield draw_objects(picture_of(image), drawn), counted(len(drawn), "object")
 
     def validation_picture(self, place: int) -> tuple[Image.Image, str]:
         """A validation image with the boxes and masks of its objects."""
         annotated = self.val.images[place]
         truth = drawn_truth(annotated, self.val.classes)
-        return draw_objects(open_annotated(annotated, self.config.white), truth), f"{len(truth)} objects"
+        return draw_objects(open_annotated(annotated, self.config.white), truth), counted(len(truth), "object")
 
     def predictor(self, model: RCNN) -> Detector:
         """The model as everyone after sees it."""
