@@ -274,16 +274,16 @@ def test_doctor_tells_versions_and_paths(capsys):
 
 
 def test_doctor_says_what_others_can_change(tmp_path, monkeypatch):
-    from convnext.cli import machine
+    from convnext.cli import doctor_facts
 
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert "not there yet" in machine.kernels_kept()
+    assert "not there yet" in doctor_facts.kernels_kept()
     kernels = tmp_path / ".cache" / "convnext" / "kernels"
     kernels.mkdir(parents=True)
     kernels.chmod(0o700)
-    assert machine.kernels_kept() == f"{kernels}, this user's alone"
+    assert doctor_facts.kernels_kept() == f"{kernels}, this user's alone"
     kernels.chmod(0o777)
-    assert machine.kernels_kept() == f"{kernels} can be written by others: built for each process alone"
+    assert doctor_facts.kernels_kept() == f"{kernels} can be written by others: built for each process alone"
 
 
 def test_any_name_of_a_class_gets_its_report(tmp_path, capsys):

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 import convnext
 from convnext import WeightsError, cli
-from convnext.inference.whole import arguments_of
+from convnext.inference.whole_images import arguments_of
 from convnext.models.detection.rcnn import create_detector
 from convnext.models.segmentation.upernet import create_segmenter
 from convnext.tasks.load import task_of_weights

@@ -15,7 +15,7 @@ def _options(command: Parser) -> None:
 
 
 def _run(args: argparse.Namespace) -> None:
-    from convnext.cli.story import run_demo
+    from convnext.cli.demo_run import run_demo
 
     run_demo(args.out)
 

@@ -13,7 +13,7 @@ def _options(command: Parser) -> None:
 
 
 def _run(args: argparse.Namespace) -> None:
-    from convnext.cli.machine import examine_machine
+    from convnext.cli.doctor_facts import examine_machine
 
     facts = examine_machine()
     if args.json:

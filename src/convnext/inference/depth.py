@@ -13,7 +13,7 @@ from torch import Tensor
 from convnext.data.images.preprocessing import is_finite
 from convnext.data.images.whole_image import Size, WholeImage
 from convnext.errors import InputError
-from convnext.inference.whole import SeesWholeImages, arguments_of, fill
+from convnext.inference.whole_images import SeesWholeImages, arguments_of, fill
 from convnext.models.segmentation.upernet import UperNet, create_segmenter, resize_map
 
 

@@ -15,7 +15,7 @@ from convnext.data.images.whole_image import Size, WholeImage
 from convnext.inference.arrays import DetectionArrays, detection_arrays
 from convnext.inference.base import BATCH
 from convnext.inference.exported import ExportedNetwork
-from convnext.inference.whole import SeesWholeImages, arguments_of, fill
+from convnext.inference.whole_images import SeesWholeImages, arguments_of, fill
 from convnext.models.detection.exporting import detect
 from convnext.models.detection.rcnn import RCNN, Detections, create_detector
 

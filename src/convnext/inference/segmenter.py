@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from convnext.data.images.whole_image import Size, WholeImage
 from convnext.inference.arrays import area_arrays
-from convnext.inference.whole import SeesWholeImages, arguments_of, fill
+from convnext.inference.whole_images import SeesWholeImages, arguments_of, fill
 from convnext.inference.windows import starts
 from convnext.models.segmentation.upernet import UperNet, create_segmenter, resize_map
 

@@ -16,7 +16,7 @@ from convnext.config import TrainConfig
 from convnext.cores import usable_cores
 from convnext.data.check.copies import find_copies
 from convnext.data.check.figures import figures_line, part_figures
-from convnext.data.check.odd import odd_files, small_classes, unreadable_files
+from convnext.data.check.odd_files import odd_files, small_classes, unreadable_files
 from convnext.data.check.part import CheckedData, CheckedPart
 from convnext.data.check.problem import PROBLEM_KINDS, Problem
 from convnext.data.check.scan import Scan, scan_images, thumbnail_file

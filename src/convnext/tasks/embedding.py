@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from convnext.data.listed import listed_loader
+from convnext.data.listed_loading import listed_loader
 from convnext.data.sources.records import Member
 from convnext.errors import InputError
 from convnext.inference.base import Predictor

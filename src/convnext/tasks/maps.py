@@ -10,7 +10,7 @@ from torch import Tensor
 
 from convnext.data.fingerprint import of_maps
 from convnext.data.loading import Batch
-from convnext.data.maps import WholeBatch, map_eval_loader
+from convnext.data.map_loading import WholeBatch, map_eval_loader
 from convnext.tasks.base import Moment
 from convnext.tasks.evaluate import Evaluator
 from convnext.tasks.supervised import SupervisedTask, split_batch

@@ -12,7 +12,7 @@ from making import make_scenes
 from PIL import Image
 
 from convnext.data.images.whole_image import WholeImage
-from convnext.data.maps import map_eval_loader, map_train_loader
+from convnext.data.map_loading import map_eval_loader, map_train_loader
 from convnext.data.sources.label_maps import IGNORED, LabelRules, SegmentationSet
 from convnext.data.sources.segmentation import read_label_maps
 from convnext.tasks.segment.data import SegmentationTransform

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from convnext.data.maps import WholeBatch
+from convnext.data.map_loading import WholeBatch
 from convnext.data.sources.label_maps import IGNORED
 from convnext.tasks.segment.wrong_regions import find_wrong_regions, pixel_answers, pixel_habits
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from convnext.data.maps import WholeBatch
+from convnext.data.map_loading import WholeBatch
 from convnext.data.parts import measured_images
 from convnext.data.problems import log_left_out
 from convnext.data.sources.maps import find_map_parts

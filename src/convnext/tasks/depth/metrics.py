@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from convnext.data.maps import WholeBatch
+from convnext.data.map_loading import WholeBatch
 from convnext.inference.depth import DepthEstimator
 from convnext.tasks.depth.read import DepthSet
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from convnext.config import fit_batch
 from convnext.data.images.preprocessing import picture_of
 from convnext.data.images.whole_image import WholeImage
-from convnext.data.maps import map_train_loader
+from convnext.data.map_loading import map_train_loader
 from convnext.data.splits import Origin
 from convnext.inference.depth import DepthEstimator, DepthUnit, draw_depths
 from convnext.models.segmentation.upernet import UperNet, create_segmenter

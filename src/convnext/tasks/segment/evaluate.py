@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from convnext.data.maps import WholeBatch
+from convnext.data.map_loading import WholeBatch
 from convnext.data.parts import measured_images
 from convnext.data.problems import log_left_out
 from convnext.data.sources.label_maps import (

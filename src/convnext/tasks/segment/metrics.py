@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from convnext.data.maps import WholeBatch
+from convnext.data.map_loading import WholeBatch
 from convnext.data.sources.label_maps import IGNORED, SegmentationSet
 from convnext.inference.segmenter import Segmenter
 from convnext.printing import first_names

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from convnext.config import fit_batch
 from convnext.data.images.preprocessing import picture_of
 from convnext.data.images.whole_image import WholeImage
-from convnext.data.maps import map_train_loader
+from convnext.data.map_loading import map_train_loader
 from convnext.data.sources.label_maps import Examined, LabelRules, SegmentationSet
 from convnext.data.splits import Origin
 from convnext.inference.draw import draw_labels

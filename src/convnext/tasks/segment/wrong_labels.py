@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from convnext.data.check.problem import Problem
 from convnext.data.exclude import read_exclude
-from convnext.data.maps import WholeBatch, map_eval_loader
+from convnext.data.map_loading import WholeBatch, map_eval_loader
 from convnext.data.parts import left_parts
 from convnext.data.problems import Problems
 from convnext.data.sources.label_maps import SegmentationSet, examine_label_maps, with_model_classes

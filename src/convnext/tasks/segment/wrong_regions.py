@@ -16,7 +16,7 @@ from scipy import ndimage
 from torch import Tensor, from_numpy
 from torch.nn import functional as F
 
-from convnext.data.maps import WholeBatch
+from convnext.data.map_loading import WholeBatch
 from convnext.data.sources.label_maps import IGNORED
 from convnext.inference.segmenter import Segmenter
 

@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from convnext.data.images.whole_image import WholeImage
-from convnext.data.listed import listed_loader
+from convnext.data.listed_loading import listed_loader
 
 SIZES = [(40, 40), (40, 40), (60, 40), (40, 50), (40, 40), (50, 60)]
 BAD = 4
