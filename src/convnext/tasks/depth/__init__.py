@@ -58,7 +58,7 @@ class Depth(TaskDefinition):
         return depth_words(config)
 
     def recognises(self, data: str) -> bool:
-        from convnext.tasks.depth.read import DEPTH_FOLDER
+        from convnext.data.sources.depth_maps import DEPTH_FOLDER
 
         return all((Path(data) / name).is_dir() for name in ("images", DEPTH_FOLDER))
 

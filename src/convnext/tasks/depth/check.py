@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from convnext.data.check.part import CheckedData, mapped_part
 from convnext.data.parts import divided_parts
+from convnext.data.sources.depth_maps import DEPTH_FOLDER, examine_depths, read_depth_maps
 from convnext.data.sources.maps import find_map_parts
 from convnext.tasks.depth.config import DepthConfig
-from convnext.tasks.depth.read import DEPTH_FOLDER, examine_depths, read_depth_maps
 from convnext.tasks.splitting import splitting_of
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from convnext.data.map_loading import WholeBatch
 from convnext.data.parts import measured_images
 from convnext.data.problems import log_left_out
+from convnext.data.sources.depth_maps import DEPTH_FOLDER, DepthSet, examine_depths, read_depth_maps
 from convnext.data.sources.maps import find_map_parts
 from convnext.data.splits import Split, parts_to_read
 from convnext.inference.depth import DepthEstimator
@@ -21,7 +22,6 @@ from convnext.tasks.depth.metrics import (
     merge_measured_depths,
     take_measured_depths,
 )
-from convnext.tasks.depth.read import DEPTH_FOLDER, DepthSet, examine_depths, read_depth_maps
 from convnext.tasks.evaluate import Rows
 from convnext.tasks.maps import MapEvaluator
 from convnext.tasks.origin import origin_of_model

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from convnext.data.map_loading import WholeBatch
+from convnext.data.sources.depth_maps import DepthSet
 from convnext.inference.depth import DepthEstimator
-from convnext.tasks.depth.read import DepthSet
 
 log = logging.getLogger("convnext")
 

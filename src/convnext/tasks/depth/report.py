@@ -10,9 +10,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from PIL import Image
 
+from convnext.data.sources.depth_maps import DepthSet
 from convnext.inference.depth import DepthEstimator
 from convnext.reports.plots import BLUE, ORANGE, plot_map_gallery, plot_measured
-from convnext.tasks.depth.read import DepthSet
 
 
 def write_depth_report(folder: Path, rows: Sequence[dict[str, Any]], estimator: DepthEstimator, data: DepthSet) -> None:

@@ -14,6 +14,7 @@ from convnext.config import fit_batch
 from convnext.data.images.preprocessing import picture_of
 from convnext.data.images.whole_image import WholeImage
 from convnext.data.map_loading import map_train_loader
+from convnext.data.sources.depth_maps import Depths, DepthSet
 from convnext.data.splits import Origin
 from convnext.inference.depth import DepthEstimator, DepthUnit, draw_depths
 from convnext.models.segmentation.upernet import UperNet, create_segmenter
@@ -25,7 +26,6 @@ from convnext.tasks.depth.data import DepthTransform
 from convnext.tasks.depth.ending import errors_in_words, weakest_distance
 from convnext.tasks.depth.evaluate import DepthEvaluator
 from convnext.tasks.depth.metrics import MeasuredDepths
-from convnext.tasks.depth.read import Depths, DepthSet
 from convnext.tasks.depth.report import write_depth_report
 from convnext.tasks.maps import MapTask
 from convnext.tasks.pyramid import (
