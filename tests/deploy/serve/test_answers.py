@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import random
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -108,7 +109,9 @@ def test_an_answer_does_not_depend_on_its_neighbours(server: Server, trained, pr
 
     def ask(task: str, paths: list[Any]) -> Any:
         request = forms_of([path.read_bytes() for path in paths], model=task)["multipart"]
-        return server.client.post("/v1/predict", **request)
+        while (found := server.client.post("/v1/predict", **request)).status_code == 503:  # busy
+            time.sleep(float(found.headers["Retry-After"]))
+        return found
 
     with ThreadPoolExecutor(16) as pool:
         for (task, paths), found in nonempty(zip(asked, pool.map(lambda each: ask(*each), asked), strict=True)):
