@@ -233,6 +233,35 @@ def test_a_segmenters_figures(
     assert found["images"] == 3
 
 
+@pytest.mark.parametrize(
+    ("options", "scales", "mirrored"),
+    [
+        ([], [1.0], False),
+        (["--flip"], [1.0], True),
+        (["--scales", "0.5,2"], [0.5, 2.0], False),
+        (["--scales", "1,2", "--flip"], [1.0, 2.0], True),
+    ],
+)
+def test_a_segmenter_sees_the_views_that_are_asked_for(
+    options: list[str],
+    scales: list[float],
+    mirrored: bool,
+    use: Use,
+    scenes: tuple[Path, np.ndarray],
+    capsys: pytest.CaptureFixture,
+) -> None:
+    """Its figures do not tell, since of these pixels every view says the same."""
+    segmenter = stub_segmenter(40)
+    evaluated(capsys, use("segment", lambda: segmenter), scenes[0], *options)
+    sizes, times = [(40, 60), (40, 40), (70, 40)], 2 if mirrored else 1
+    assert segmenter.model.seen == [
+        (round(height * scale), round(width * scale))
+        for height, width in sizes
+        for scale in scales
+        for _ in range(times)
+    ]
+
+
 def test_predicted_label_maps(
     use: Use, scenes: tuple[Path, np.ndarray], tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
