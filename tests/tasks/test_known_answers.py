@@ -138,7 +138,7 @@ def test_the_split_that_is_asked_for_is_measured(use: Use, objects: Path, capsys
     assert both["box_AR100"] == pytest.approx(100 * (2 / 3 + 1 + 1) / 3, abs=1e-3)
 
 
-def test_thresholds_are_fitted_and_used(use: Use, objects: Path, capsys: pytest.CaptureFixture) -> None:
+def test_thresholds_are_fitted_and_used(use: Use, objects: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     """Each class's is the score of its last right object; without objects, a half."""
     source = use("detect", partial(stub_detector, 80))
     evaluated(capsys, source, objects, "--calibrate")
@@ -148,6 +148,10 @@ def test_thresholds_are_fitted_and_used(use: Use, objects: Path, capsys: pytest.
     evaluated(capsys, source, objects, "--calibrate", "--split", "train")
     (line,) = predicted(capsys, source, image, "--calibrated")
     assert [each["category"] for each in line["objects"]] == ["red", "green"]
+    faint = RED._replace(score=0.6)  # more than green's threshold, less than its own
+    painted(SIZE, faint, GREEN).save(tmp_path / "faint.png")
+    (line,) = predicted(capsys, source, tmp_path / "faint.png", "--calibrated")
+    assert [each["category"] for each in line["objects"]] == ["green"]
 
 
 def predicted(capsys: pytest.CaptureFixture, *arguments: object) -> list[Any]:
@@ -334,17 +338,19 @@ def label(name: str, score: float) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def depths(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two images: the one's depths are 4 and 10 and known to be 5 and 8 in half of it each; the other's are right."""
+    """In val, two images: the one's depths are 4 and 10 and known to be 5 and 8 in half of it each; the other's are
+    right. In train, one of 5, known to be 4."""
     folder = tmp_path_factory.mktemp("depths")
     shown = {"a": np.full((40, 60), 40, dtype=np.uint8), "b": np.full((50, 40), 60, dtype=np.uint8)}
     known = {"a": np.full((40, 60), 5000, dtype=np.uint16), "b": np.full((50, 40), 6000, dtype=np.uint16)}
     shown["a"][:, 30:], known["a"][:, 30:] = 100, 8000
     known["b"][:10] = 0
-    for kind in ("images", "depth"):
-        (folder / kind / "val").mkdir(parents=True)
+    shown["c"], known["c"] = np.full((40, 40), 50, dtype=np.uint8), np.full((40, 40), 4000, dtype=np.uint16)
     for name, levels in shown.items():
-        Image.fromarray(levels[..., None].repeat(3, 2)).save(folder / "images" / "val" / f"{name}.png")
-        Image.fromarray(known[name]).save(folder / "depth" / "val" / f"{name}.png")
+        part = "train" if name == "c" else "val"
+        for kind, pixels in (("images", levels[..., None].repeat(3, 2)), ("depth", known[name])):
+            (folder / kind / part).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(folder / kind / part / f"{name}.png")
     return folder
 
 
@@ -366,3 +372,6 @@ def test_a_depth_estimators_figures(use: Use, depths: Path, tmp_path: Path, caps
     assert {name: int(row["pixels"]) for name, row in rows.items()} == {"a": 2400, "b": 1600}
     assert float(rows["a"]["mae"]) == pytest.approx(1.5, abs=1e-3)
     assert float(rows["b"]["mae"]) == pytest.approx(0, abs=1e-3)
+    trained_on = evaluated(capsys, source, depths, "--split", "train")
+    assert (trained_on["split"], trained_on["images"]) == ("train", 1)
+    assert trained_on["abs_rel"] == pytest.approx(0.25, abs=1e-3)
