@@ -118,9 +118,12 @@ def other_content(index: int) -> bytes:
     return b"other"
 
 
-def test_data_not_trained_on_are_measured_whole_and_own_data_in_part(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("fraction", [HoldOut().fraction, 0.5])
+def test_data_not_trained_on_are_measured_whole_and_own_data_in_part(
+    fraction: float, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.INFO, "convnext")
-    rule = HoldOut().settled(MANY)
+    rule = HoldOut(fraction).settled(MANY)
     train = [i for i, held in enumerate(rule.held(MANY)) if not held]
     origin = origin_of(rule, [MANY[i] for i in train], lambda i: content(train[i]))
     chosen, name = choose_undivided("D", MANY, None, split=None, origin=origin, content=content)
