@@ -39,7 +39,7 @@ def count_copies(data: str, train: Any, val: Any, *, seconds: float) -> int | No
     files = {"train": train.sources, "val": val.sources}
     states = {name: states_of_files(own) for name, own in files.items()}
     memory = cache_folder() / "copies" / f"{digest_of_files(data, files, states)}.json"
-    with suppress(OSError, ValueError, LookupError, TypeError):
+    with suppress(OSError, ValueError, LookupError, TypeError):  # not kept, or damaged: it is counted anew
         return int(json.loads(memory.read_text())["copies"])
     sizes = {name: [state.size for state in own] for name, own in states.items()}
     suspects = {name: _of_shared_size(own, sizes, name) for name, own in files.items()}
@@ -55,7 +55,7 @@ def count_copies(data: str, train: Any, val: Any, *, seconds: float) -> int | No
     copies = set(suspects["val"])
     count = sum(file in copies for file in val.sources)
     if time.monotonic() - begun > LONG:
-        with suppress(OSError, InputError):
+        with suppress(OSError, InputError):  # what cannot be kept is counted again the next time
             memory.parent.mkdir(parents=True, exist_ok=True)
             with whole_file(memory) as temporary:
                 temporary.write_text(json.dumps({"copies": count}))
@@ -121,5 +121,5 @@ def _stored_sizes(part: ImageSet) -> Sequence[int] | None:
 
 def _contents(part: ImageSet, places: Sequence[int]) -> Iterator[bytes]:
     for place in places:
-        with suppress(ImageError):
+        with suppress(ImageError):  # reading it for training names it
             yield part.content(place) if part.images is None else part.images[place].tobytes()

@@ -110,7 +110,7 @@ def plot_map_gallery(data: MappedSet, draw: Callable[[Axes, Axes, Image.Image, n
     """
     opened = []
     for place in np.linspace(0, len(data) - 1, min(EXAMPLES, len(data))).round().astype(int).tolist():
-        with suppress(ImageError):
+        with suppress(ImageError):  # measuring has named it; the others are shown
             opened.append(data.open(place))
     if not opened:
         return
