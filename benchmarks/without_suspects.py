@@ -1,7 +1,7 @@
 """Train on flipped labels, with and without the first suspects of `convnext check --labels`.
 
     python benchmarks/without_suspects.py DATA --work FOLDER [--arms digits imagenette] [--seeds 0 1 2]
-        [--epochs N] [--json FILE]
+        [--epochs N] [--image-size PIXELS] [--json FILE]
 
 FOLDER is that of `wrong_labels.py`, which has found the suspects in it. Validation images have their true labels: of
 the digits every fifth, which then are not trained on, of Imagenette those of val/.
@@ -46,6 +46,7 @@ def main() -> None:
     parser.add_argument("--arms", nargs="+", choices=FIRST, default=list(FIRST))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--epochs", type=int, help="without, the recipe's")
+    parser.add_argument("--image-size", type=int, help="without, the recipe's")
     parser.add_argument("--json", type=Path, help="write the figures and their origin too")
     args = parser.parse_args()
     work: Path = args.work
@@ -60,6 +61,8 @@ def main() -> None:
             held = first_of_each_class(photographs / "val", sys.maxsize)
         if args.epochs is not None:
             how += ["--epochs", str(args.epochs)]
+        if args.image_size is not None:
+            how += ["--image-size", str(args.image_size)]
         rows += with_and_without(arm, images, held, work, how, args.seeds)
         say(COLUMNS, rows)
     if args.json:

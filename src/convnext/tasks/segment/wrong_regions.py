@@ -22,6 +22,8 @@ from convnext.inference.segmenter import Segmenter
 
 LEAST_AREA = 2e-4
 """Share of an image that a region has at least: smaller ones are noise at borders."""
+HALF_SURE_AREA = 1e-3
+"""Share of an image at which a region is half as sure as a large one: a segmenter's own faults are mostly small."""
 BORDER = 2
 """Pixels, of the image as the network sees it, that are taken off a region's border, where labels are never exact."""
 
@@ -59,8 +61,7 @@ def find_wrong_regions(segmenter: Segmenter, batches: Iterable[WholeBatch], habi
         for label, suggested, pixels in confident_regions(probabilities, truth, habits.thresholds):
             margin = float((probabilities[suggested] - probabilities[label])[pixels].mean())
             area = float(pixels.mean())
-            # A region that is barely large enough is half as sure.
-            score = max(0.0, margin) * area / (area + LEAST_AREA) * (1 - float(habits.answered[label, suggested]))
+            score = max(0.0, margin) * area / (area + HALF_SURE_AREA) * (1 - float(habits.answered[label, suggested]))
             found.append(WrongRegion(index, label, suggested, box_of(pixels, size), area, score))
     return sorted(found, key=lambda region: -region.score)
 
