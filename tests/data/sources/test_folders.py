@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from convnext.data.image_set import ImageSet, read_split, read_train_val
+from convnext.data.image_set import ImageSet, read_all_parts, read_split, read_train_val
 from convnext.data.splits import HoldOut
 from convnext.errors import InputError
 
@@ -123,6 +123,29 @@ def test_missing(tmp_path: Path):
 
 def test_empty(tmp_path: Path):
     assert refusal(tmp_path).startswith(f"{tmp_path}: empty folder; expected a folder per class, as in DATA/train/cat")
+
+
+def test_test_images_without_classes_are_left_alone(tmp_path: Path):
+    fill(
+        tmp_path,
+        *(f"{part}/{name}/{i}.jpg" for part in ("train", "val") for name in "ab" for i in (1, 2)),
+        "test/1.jpg",
+    )
+    assert len(read_train_val(tmp_path).val) == 4
+    assert relative(read_split(tmp_path, classes=["a", "b"]), tmp_path / "val") == [
+        "a/1.jpg",
+        "a/2.jpg",
+        "b/1.jpg",
+        "b/2.jpg",
+    ]
+    assert [part.part for part in read_all_parts(tmp_path, hold_out=HoldOut())] == ["train", "val"]
+    with pytest.raises(InputError, match="has no test part; it has train, val"):
+        read_split(tmp_path, "test", classes=["a", "b"])
+
+
+def test_test_images_without_classes_are_not_held_out(tmp_path: Path):
+    fill(tmp_path, "train/a/1.jpg", "train/b/1.jpg", "test/1.jpg")
+    assert refusal(tmp_path).startswith(f"{tmp_path}/test: images lie directly inside")
 
 
 def test_images_directly_inside(tmp_path: Path):

@@ -23,7 +23,8 @@ def read_folder(folder: Path, training: bool) -> DataListing:
 
     Folders called train, val or test (or training, valid, validation, dev, testing, in any case) are parts, whose
     folders are the classes; without any the classes lie in `folder` itself. Images under train/ alone are undivided.
-    For `training` there must be images of each class to train on, and a test part beside a val part is left out.
+    For `training` there must be images of each class to train on, and a test part beside a val part is left out; else
+    it is where its images have no labels.
     """
     found = _parts(folder)
     if training and found and "train" not in found:
@@ -39,7 +40,13 @@ def read_folder(folder: Path, training: bool) -> DataListing:
     entries: list[ImageRecord] = []
     classes: dict[str, tuple[str, ...]] = {}
     for part, path in found.items():
-        own, classes[part] = _read_part(path, part)
+        try:
+            own, classes[part] = _read_part(path, part)
+        except InputError as error:
+            if part != "test" or part == held_out:
+                raise
+            log.info("left alone: %s", error)  # the test images of a competition, say, which have no labels
+            continue
         entries += own
     if training and held_out is not None:
         extra = [name for name in classes[held_out] if name not in classes["train"]]
