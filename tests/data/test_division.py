@@ -23,7 +23,7 @@ PATIENTS = st.lists(st.tuples(st.integers(0, 12), st.sampled_from("ab")), min_si
 
 
 def no_cells(column: str) -> Sequence[object]:
-    raise AssertionError(f"{column} was read")
+    raise InputError(f"no column {column}, for there is no table")
 
 
 def images_of(patients: list[tuple[int, str]], part: str = "") -> list[Candidate]:
@@ -148,7 +148,7 @@ def test_the_newest_are_held_out_and_what_is_of_one_moment_stays_together() -> N
     assert [n for n, part in enumerate(parts) if part == "val"] == [2, 3, 7]
     grouped = Division(0.2, time_column="day", group_by="(.)_")  # 0 goes with 2, whose day is the last
     images = [Candidate("", f"{2 if n == 0 else n}_{n}.jpg", {}) for n in range(10)]
-    parts, _ = divide_as_asked("D", grouped, images, lambda column: days)
+    parts, _ = divide_as_asked("D", grouped, images, lambda column: days if column == "day" else no_cells(column))
     assert parts[0] == parts[2] == "val"
     with pytest.raises(InputError, match="all images are of one moment"):
         divide_as_asked("D", Division(time_column="day"), images, lambda column: ["2024"] * 10)
@@ -232,3 +232,18 @@ def test_a_class_that_would_be_held_out_whole_is_named() -> None:
     (fold,) = (k for k in (1, 2, 3) if "b/p9_9.jpg" in held(Division(fold=f"{k}/3"), images))
     with pytest.raises(InputError, match=f"of b, all images would be held out by fold {fold}/3"):
         divide_as_asked("D", Division(fold=f"{fold}/3"), images, no_cells, every_class=True)
+
+
+def test_a_column_may_have_parentheses_in_its_name() -> None:
+    images = [Candidate("", f"{number}.png", {}) for number in range(8)]
+    sites = {"site (hospital)": [f"h{number % 4}" for number in range(8)]}
+
+    def cells(column: str) -> list[str]:
+        if column not in sites:
+            raise InputError(f"no column {column}")
+        return sites[column]
+
+    parts, _ = divide_as_asked("data", Division(group_by="site (hospital)"), images, cells)
+    assert Counter(zip(sites["site (hospital)"], parts, strict=True)).most_common()[-1][1] == 2
+    with pytest.raises(InputError, match="8 images do not match it"):
+        divide_as_asked("data", Division(group_by="site (clinic)"), images, cells)

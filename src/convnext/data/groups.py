@@ -28,8 +28,8 @@ def groups_of(data: str | Path, by: str, keys: Sequence[str], cells: Cells) -> l
 
     Args:
         data: where they lie, for messages.
-        by: "folder" for the name of the folder that an image lies in; a regular expression with parentheses, which
-            hold what names the group in a part of the path; or the name of a column.
+        by: "folder" for the name of the folder that an image lies in; the name of a column; or a regular expression
+            with parentheses, which hold what names the group in a part of the path.
         keys: paths relative to the data.
         cells: the columns.
 
@@ -39,15 +39,24 @@ def groups_of(data: str | Path, by: str, keys: Sequence[str], cells: Cells) -> l
     if by == FOLDER:
         found: list[str | None] = [PurePosixPath(key).parent.name or None for key in keys]
         unknown = "lie in no folder"
-    elif "(" in by:
+    elif (column := _column(by, cells)) is None:
         found, unknown = _matched(by, keys), "do not match it"
     else:
-        found = [_text(cell) for cell in cells(by)]
-        unknown = "have none"
+        found, unknown = [_text(cell) for cell in column], "have none"
     lacking = [key for key, group in zip(keys, found, strict=True) if group is None]
     if lacking:
         raise InputError(f"{data}: --group-by {by}: {counted(len(lacking), 'image')} {unknown}, such as {lacking[0]}")
     return [group for group in found if group is not None]
+
+
+def _column(name: str, cells: Cells) -> Sequence[Any] | None:
+    """The cells of a column; None where there is none, and what was given may be a regular expression."""
+    try:
+        return cells(name)
+    except InputError:
+        if "(" in name:
+            return None
+        raise
 
 
 def _matched(pattern: str, keys: Sequence[str]) -> list[str | None]:
