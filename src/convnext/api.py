@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 import subprocess
@@ -25,6 +26,7 @@ from convnext.tasks.build import build_task
 from convnext.tasks.card.facts import training_seconds
 from convnext.tasks.definition import TaskDefinition
 from convnext.tasks.folds import measure_folds
+from convnext.tasks.origin import origin_of_model
 from convnext.tasks.registry import find_task
 from convnext.train.launch import launch
 
@@ -150,6 +152,13 @@ def cross_validate(
         if done[number - 1]:
             stored = task.config.from_dict(Run(run).read_config())
             refuse_changes(run, stored, stored.override({**known, "fold": own["fold"]}))
+            with _quiet(True):
+                _, read = task.read(dataclasses.replace(stored, data=data))
+            if read.origin != origin_of_model(run, task.config):  # two folds could hold out one image
+                raise InputError(
+                    f"{run} has ended, and {data} is not what it was trained on, or has changed since: choose another "
+                    "--out, or --overwrite"
+                )
             continue
         with _quiet(number > 1):  # what is wrong with a fold is said before hours of training others
             config = task.config().override({**known, "fold": own["fold"], "data": data})

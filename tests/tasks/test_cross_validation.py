@@ -103,6 +103,31 @@ def test_what_was_stopped_goes_on(
     assert "was begun with seed 0, not 1" in fails(capsys, *command, "--seed", "1")
 
 
+def test_folds_of_data_that_have_changed_are_not_mixed(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    data, out = make_folder(tmp_path / "data", train=4, val=2, size=16), tmp_path / "out"
+    command = ["cross-validate", str(data), "--folds", "2", "--out", str(out), *QUICK["classify"]]
+    assert cli.main(command) == 0
+    figures = (out / "cross_validation.json").read_bytes()
+    moved = shutil.move(data, tmp_path / "elsewhere")
+    assert cli.main(["cross-validate", str(moved), *command[2:]]) == 0  # the same data
+    assert (out / "cross_validation.json").read_bytes() == figures
+    shutil.copy(moved / "train" / "red" / "0.png", moved / "train" / "red" / "9.png")
+    assert "fold-1 has ended, and" in fails(capsys, "cross-validate", moved, *command[2:])
+
+
+def test_what_is_not_trained_on_need_not_be_measured(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    data, out = make_folder(tmp_path / "data", train=4, val=2, size=16), tmp_path / "out"
+    (data / "test").mkdir()
+    shutil.copy(data / "train" / "red" / "0.png", data / "test" / "0.png")  # without a class
+    (tmp_path / "exclude.txt").write_text(
+        "\n".join(path.relative_to(data).as_posix() for path in data.rglob("green/*.png"))
+    )
+    options = [*QUICK["classify"], "--exclude", str(tmp_path / "exclude.txt")]
+    assert cli.main(["cross-validate", str(data), "--folds", "2", "--out", str(out), *options]) == 0
+    assert {row["truth"] for row in rows_of(out / "images.csv")} == {"red", "blue"}
+    assert json.loads((out / "cross_validation.json").read_text())["images"] == 12
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [

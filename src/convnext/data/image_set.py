@@ -106,6 +106,20 @@ class ImageSet:
             members=None if self.members is None else self.members.take(chosen),
         )
 
+    def joined(self, others: Sequence[ImageSet]) -> ImageSet:
+        """The images of this and of other parts of the same data, which have the same classes."""
+        every = (self, *others)
+        images = [each.images for each in every if each.images is not None]
+        members = [each.members for each in every if each.members is not None]
+        targets: list = [target for each in every for target in each.targets]
+        return replace(
+            self,
+            targets=targets,
+            sources=[source for each in every for source in each.sources],
+            images=np.concatenate(images) if images else None,
+            members=members[0].joined(members[1:]) if members else None,
+        )
+
 
 class TrainingData(NamedTuple):
     """Training and validation images, and the record of them that is stored with the weights."""
@@ -254,6 +268,16 @@ def read_all_parts(
     if tested := [entry for entry in kept.entries if entry.part == "test"] if alone.entries else []:
         sets.append(_select(data, replace(alone, entries=tested), list(range(len(tested))), None, multi_label, "test"))
     return sets
+
+
+def read_every_part(data: str | Path, *, form: str | None = None, exclude: ExcludeList | None = None) -> ImageSet:
+    """The images of all parts of `data` as one, with those of test, and the classes of all; each has one label."""
+    trained = read_listing(data, None, False, form)
+    alone = _left_alone(data, trained, False, form)
+    whole = replace(trained, entries=[*trained.entries, *alone.entries], classes=alone.classes)
+    listing, _ = without_excluded(data, whole, exclude)
+    _check_classes(data, listing)
+    return _select(data, listing, list(range(len(listing.entries))), None, False, "all")
 
 
 def _left_alone(data: str | Path, listing: DataListing, multi_label: bool, form: str | None) -> DataListing:

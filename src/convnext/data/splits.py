@@ -227,7 +227,10 @@ class Origin:
         """The inverse of `to_dict`. `InputError` for what it did not write."""
         try:
             rule, sample = values["hold_out"], values["sample"]
-            hold_out = None if rule is None else HoldOut(**rule)
+            listed = None if rule is None else rule.get("listed")  # which JSON has as a list
+            hold_out = (
+                None if rule is None else HoldOut(**{**rule, "listed": None if listed is None else tuple(listed)})
+            )
             return cls(hold_out, None if sample is None else dict(sample), tuple(values.get("left_out", ())))
         except (TypeError, ValueError, LookupError) as error:
             if isinstance(error, InputError):

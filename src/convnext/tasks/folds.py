@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean, stdev
@@ -27,7 +26,8 @@ def measure_folds(runs: Sequence[Path], data: str, out: Path, *, workers: int, d
         InputError: a run was trained on other data.
     """
     answers: list[Any] = []
-    places: list[int] = []
+    parts: list[Any] = []
+    before = 0  # images of the folds before
     folds: list[dict[str, Any]] = []
     tables: list[list[dict[str, Any]]] = []
     columns: list[Sequence[str] | None] = []
@@ -38,18 +38,16 @@ def measure_folds(runs: Sequence[Path], data: str, out: Path, *, workers: int, d
         evaluator, part = measured.evaluator, measured.part
         if measured.split != "val":
             raise InputError(f"{run} was trained on other data than {data}")
-        if number == 1:
-            whole = evaluator.held_out(str(run), measured.predictor, data, "all")[0]
-            where = _places_by_source(whole.sources)
         own = measured.answers(min(EVAL_BATCH, 8 * config["batch_size"]), workers)
         metrics = _numbers(evaluator.metrics(measured.predictor, own, part))
         folds.append({"fold": number, "run": run.name, **evaluator.counts(own, part), "metrics": metrics})
-        answers.append(evaluator.shifted(own, len(places)))
-        places += [where[source].popleft() for source in part.sources]
+        answers.append(evaluator.shifted(own, before))
+        parts.append(part)
+        before += len(part)
         _add_rows(tables, columns, evaluator.rows(own, part), number)
     for name, rows, named in zip(evaluator.tables, tables, columns, strict=True):
         Table(out, name).write(rows, None if named is None else [*named, "fold"])
-    joined, every = evaluator.merge(answers), whole.take(places)
+    joined, every = evaluator.merge(answers), parts[0].joined(parts[1:])
     union = _numbers(evaluator.metrics(measured.predictor, joined, every))
     return {
         "folds": folds,
@@ -58,14 +56,6 @@ def measure_folds(runs: Sequence[Path], data: str, out: Path, *, workers: int, d
         **evaluator.counts(joined, every),
         "metric": main_metric(union),
     }
-
-
-def _places_by_source(sources: Sequence[str]) -> Mapping[str, deque[int]]:
-    """The places of each image, of which a table may name one several times."""
-    places: dict[str, deque[int]] = defaultdict(deque)
-    for place, source in enumerate(sources):
-        places[source].append(place)
-    return places
 
 
 def _numbers(metrics: Mapping[str, Any]) -> dict[str, float]:

@@ -106,6 +106,12 @@ class ShardMembers:
         """The chosen images alone."""
         return replace(self, shard=self.shard[chosen], offset=self.offset[chosen], size=self.size[chosen])
 
+    def joined(self, others: Sequence[ShardMembers]) -> ShardMembers:
+        """The images of this and of others of the same shards."""
+        every, names = (self, *others), ("shard", "offset", "size")
+        shard, offset, size = (np.concatenate([getattr(each, name) for each in every]) for name in names)
+        return replace(self, shard=shard, offset=offset, size=size)
+
     def read(self, index: int) -> bytes:
         """An image's bytes. `ImageError` if its shard ends before; `InputError` if the shard cannot be read at all."""
         shard, offset, size = int(self.shard[index]), int(self.offset[index]), int(self.size[index])

@@ -42,6 +42,14 @@ class ColumnImages:
         """The chosen images alone."""
         return replace(self, file=self.file[chosen], group=self.group[chosen], row=self.row[chosen])
 
+    def joined(self, others: Sequence[ColumnImages]) -> ColumnImages:
+        """The images of this and of others of the same tables."""
+        every = (self, *others)
+        file, group, row = (
+            np.concatenate([getattr(each, name) for each in every]) for name in ("file", "group", "row")
+        )
+        return replace(self, file=file, group=group, row=row)
+
     def read(self, index: int) -> bytes:
         """An image's bytes. `ImageError` for a cell without any; `InputError` for a table that cannot be read."""
         file = self.files[int(self.file[index])]

@@ -31,6 +31,11 @@ class Crops:
         places = range(len(self.files))[chosen] if isinstance(chosen, slice) else chosen
         return Crops(tuple(self.files[place] for place in places), self.boxes[chosen])
 
+    def joined(self, others: Sequence[Crops]) -> Crops:
+        """The boxes of this and of others."""
+        every = (self, *others)
+        return Crops(tuple(file for each in every for file in each.files), np.concatenate([e.boxes for e in every]))
+
     def read(self, index: int) -> bytes:
         """Pixels inside a box, as a PNG file. `ImageError` if the image cannot be read."""
         image = decode_image(read_bytes(self.files[index]), None, name=self.files[index])

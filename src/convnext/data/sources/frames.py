@@ -43,6 +43,13 @@ class Frames:
         """The chosen images alone."""
         return replace(self, file=self.file[chosen], number=self.number[chosen])
 
+    def joined(self, others: Sequence[Frames]) -> Frames:
+        """The images of this and of others of the same files."""
+        file, number = (
+            np.concatenate([getattr(each, name) for each in (self, *others)]) for name in ("file", "number")
+        )
+        return replace(self, file=file, number=number)
+
     def read(self, index: int) -> bytes:
         """An image's bytes: a file's own, else of an uncompressed picture. `ImageError` if it cannot be read."""
         file, number = self.files[int(self.file[index])], int(self.number[index])

@@ -20,6 +20,9 @@ class Members(Protocol):
     def take(self, chosen: Any) -> Self:
         """The chosen images alone."""
 
+    def joined(self, others: Sequence[Self]) -> Self:
+        """The images of this and of others of the same data."""
+
     def read(self, index: int) -> bytes:
         """An image's bytes. `ImageError` if they cannot be read."""
 
