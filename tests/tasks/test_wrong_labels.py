@@ -50,6 +50,14 @@ def test_a_wrong_label_is_named_without_weights_by_models_that_did_not_learn_fro
     assert found[0]["suggested"] == "red"
 
 
+def test_labels_of_test_images_are_looked_at(mislabelled, trained_once, tmp_path) -> None:
+    _, run = trained_once("classify")
+    shutil.copytree(mislabelled / "train", mislabelled / "test")
+    (mislabelled / "train" / "blue" / "planted.png").unlink()
+    found = suspects(mislabelled, tmp_path / "out", "--task", "classify", "--with", run)
+    assert (found[0]["path"], found[0]["part"]) == ("test/blue/planted.png", "test")
+
+
 def test_objects_and_regions_are_looked_at_by_a_run(trained, tmp_path) -> None:
     task, data, run = trained
     if task == "classify":

@@ -13,7 +13,7 @@ from convnext.analysis.label_errors import Suspect, find_label_errors, probe_out
 from convnext.analysis.probe import stage_features
 from convnext.data.check.problem import Problem
 from convnext.data.exclude import read_exclude
-from convnext.data.image_set import ImageSet, read_split
+from convnext.data.image_set import ImageSet, read_every_part
 from convnext.data.images.preprocessing import Preprocessing
 from convnext.data.loading import eval_loader
 from convnext.data.splits import origin_of
@@ -41,7 +41,7 @@ def problems_of_labels(config: ClassifyConfig, source: str | None, cross_fit: Cr
     them by short trainings. `InputError` for images of several labels."""
     if config.multi_label:
         raise InputError("wrong labels are looked for where each image has one label")
-    images = read_split(config.data, "all", form=config.format, exclude=read_exclude(config.exclude))
+    images = read_every_part(config.data, form=config.format, exclude=read_exclude(config.exclude))
     if source is None:
         return as_problems(images, suspects_by_training(config, images, cross_fit))
     return as_problems(images, suspects_by_probe(config, source, images))
