@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from sklearn import metrics as sklearn_metrics
 from torch import Tensor
+from vacuous import nonempty
 
 from convnext.analysis.costs import Costs
+from convnext.data.image_set import ImageSet
 from convnext.data.loading import Batch
 from convnext.errors import InputError
-from convnext.tasks.classify.metrics import Answers, Predictions, classify_batches, take_answers
+from convnext.tasks.classify.metrics import (
+    Answers,
+    Predictions,
+    accuracy_per_class,
+    accuracy_rows,
+    classify_batches,
+    take_answers,
+)
 from convnext.tasks.classify.quality import (
     calibration_of,
     cost_figures,
@@ -37,14 +47,12 @@ def data(multi_label: bool = False, images: int = 200, classes: int = 6) -> tupl
     return 3 * logits, targets
 
 
-def answered(
-    logits: Tensor, targets: Tensor, *, size: int = 64, keep: bool = True, temperature: float = 1.0
-) -> Answers:
+def answered(logits: Tensor, targets: Tensor, *, size: int = 64, keep: bool = True, **calibration: Any) -> Answers:
     def batches() -> Iterator[Batch]:
         for chosen in torch.arange(len(targets)).split(size):
             yield Batch(logits[chosen], targets[chosen], chosen, [])
 
-    return classify_batches(torch.nn.Identity(), batches(), CPU, keep_logits=keep, temperature=temperature)
+    return classify_batches(torch.nn.Identity(), batches(), CPU, keep_logits=keep, **calibration)
 
 
 def test_figures_agree_with_sklearn() -> None:
@@ -67,9 +75,25 @@ def test_several_labels_agree_with_sklearn() -> None:
     assert found["brier"] == pytest.approx(float(((logits.sigmoid() - targets) ** 2).mean()), abs=1e-5)
     fitted = calibration_of(answered(logits, targets))
     assert fitted is not None
-    better = quality(answered(logits, targets), fitted["thresholds"])
+    better = quality(answered(logits, targets, thresholds=fitted["thresholds"]))
     assert better["macro_f1"] == pytest.approx(np.mean(fitted["f1"]), abs=0.01)
     assert better["macro_f1"] > found["macro_f1"]
+
+
+@pytest.mark.parametrize("size", [7, 200])
+def test_tables_of_several_labels_are_of_the_answers_that_are_counted(size: int) -> None:
+    logits, targets = data(multi_label=True)
+    fitted = calibration_of(answered(logits, targets))
+    assert fitted is not None
+    predictions = answered(logits, targets, size=size, thresholds=fitted["thresholds"])
+    names = tuple("abcdef")
+    table = accuracy_per_class(predictions, names)
+    assert np.mean([float(row["f1"]) for row in table]) == pytest.approx(quality(predictions)["macro_f1"], abs=0.01)
+    samples = ImageSet(names, [()] * len(targets), True, [f"{place}.png" for place in range(len(targets))])
+    yes = logits.double().sigmoid().numpy() >= fitted["thresholds"]
+    for row, own, true in zip(nonempty(accuracy_rows(predictions, samples)), yes, targets.numpy() > 0, strict=True):
+        assert row["answer"] == "|".join(name for name, is_one in zip(names, own, strict=True) if is_one)
+        assert row["right"] == (own == true).all()
 
 
 def test_curves_by_class_agree_with_sklearn() -> None:

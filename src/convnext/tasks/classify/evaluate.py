@@ -114,6 +114,7 @@ class ClassificationEvaluator(Evaluator):
             batches,
             predictor.device,
             temperature=predictor.temperature,
+            thresholds=predictor.thresholds,
             keep_logits=len(part) * len(predictor.classes) <= MOST_LOGITS,
         )
 
@@ -124,7 +125,7 @@ class ClassificationEvaluator(Evaluator):
         found = accuracy(answers)
         # Of a class without an output, the cross-entropy is infinite, and so is the mean.
         metrics = {name: value for name, value in found.items() if value != math.inf}
-        metrics |= quality(answers, predictor.thresholds)
+        metrics |= quality(answers)
         if self.costs is not None and isinstance(answers, Predictions):
             metrics |= cost_figures(answers, self.costs, predictor.classes)
         if self.real_labels is not None and isinstance(answers, Predictions):

@@ -69,12 +69,21 @@ class MultiLabelPredictions:
         targets: zeros and ones `[M, K]`.
         logits: `[M, K]`.
         unreadable: places and reasons of images that could not be read.
+        thresholds: the least score of a "yes" to each class; None: "yes" is a score above 0.5.
     """
 
     indices: Tensor
     targets: Tensor
     logits: Tensor
     unreadable: list[tuple[int, str]]
+    thresholds: tuple[float, ...] | None = None
+
+    @property
+    def answers(self) -> Tensor:
+        """Whether each image is answered with each class, `[M, K]`."""
+        if self.thresholds is None:
+            return self.logits > 0
+        return self.logits.double().sigmoid() >= torch.tensor(self.thresholds, dtype=torch.float64)
 
 
 Answers = Predictions | MultiLabelPredictions
@@ -87,13 +96,16 @@ def classify_batches(
     device: torch.device,
     *,
     temperature: float = 1.0,
+    thresholds: Sequence[float] | None = None,
     keep_logits: bool = False,
 ) -> Answers:
-    """Run a model over batches, its logits divided by a temperature; of single labels they are kept if so asked.
+    """Run a model over batches, its logits divided by a temperature; of single labels they are kept if so asked. Of
+    several labels, `thresholds` are those of `MultiLabelPredictions`.
 
     `InputError` for more scores of several labels than can be kept.
     """
     model.eval()
+    least = None if thresholds is None else tuple(thresholds)
     parts: list[Answers] = []
     singles = _Columns()
     unreadable: list[tuple[int, str]] = []
@@ -104,7 +116,7 @@ def classify_batches(
             continue
         logits = model(batch.on(device)).float() / temperature
         if batch.targets.ndim == 2:
-            parts.append(MultiLabelPredictions(batch.indices, batch.targets, logits.cpu(), []))
+            parts.append(MultiLabelPredictions(batch.indices, batch.targets, logits.cpu(), [], least))
             kept += logits.numel()
             if kept > MOST_SCORES:
                 raise InputError(
@@ -253,9 +265,9 @@ def average_precisions(logits: Tensor, targets: Tensor) -> np.ndarray:
 
 
 def accuracy_per_class(predictions: Answers, classes: Sequence[str]) -> list[dict[str, str | float | int]]:
-    """Precision, recall, F1 (percent) and image count of each class; multi-label counts a score above 0.5 as yes."""
+    """Precision, recall, F1 (percent) and image count of each class."""
     if isinstance(predictions, MultiLabelPredictions):
-        truth, guess = predictions.targets.bool(), predictions.logits > 0
+        truth, guess = predictions.targets.bool(), predictions.answers
         support, guessed, right = (flags.sum(0).numpy() for flags in (truth, guess, truth & guess))
     else:
         hits = predictions.targets[predictions.guesses == predictions.targets]
@@ -291,19 +303,20 @@ def accuracy_rows(predictions: Answers, samples: ImageSet) -> Iterator[dict[str,
     """A row an image: its path, true class, answer, the answer's score, whether it is right, and the cross-entropy as
     its cost.
 
-    For multi-label, answers are the classes with a score above 0.5; several stand between "|".
+    For multi-label, answers are the classes that are answered "yes"; several stand between "|".
     """
     names = samples.classes
+    answers = predictions.answers if isinstance(predictions, MultiLabelPredictions) else predictions.guesses
     for place, index in enumerate(predictions.indices.tolist()):
         if isinstance(predictions, MultiLabelPredictions):
             scores = predictions.logits[place].sigmoid()
             true = predictions.targets[place].nonzero().flatten().tolist()
-            found = (scores > 0.5).nonzero().flatten().tolist()
+            found = answers[place].nonzero().flatten().tolist()
             score: Any = "|".join(f"{scores[k]:.6f}" for k in found)
             own = predictions.logits[place].double(), predictions.targets[place].double()
             cost = F.binary_cross_entropy_with_logits(*own).item()
         else:
-            true, found = [int(predictions.targets[place])], [int(predictions.guesses[place])]
+            true, found = [int(predictions.targets[place])], [int(answers[place])]
             score, cost = round(float(predictions.scores[place]), 6), float(predictions.losses[place])
         texts = {"truth": "|".join(names[k] for k in true), "answer": "|".join(names[k] for k in found)}
         yield {"path": samples.sources[index], **texts, "score": score, "right": true == found, "cost": round(cost, 6)}

@@ -14,16 +14,15 @@ from convnext.errors import InputError
 from convnext.tasks.classify.metrics import Answers, MultiLabelPredictions, Predictions, average_precisions
 
 
-def quality(predictions: Answers, thresholds: Sequence[float] | None = None) -> dict[str, float]:
+def quality(predictions: Answers) -> dict[str, float]:
     """`balanced_accuracy`, `macro_f1` and `ece` in percent, and `brier`, from 0 to 2; of several labels the last three.
 
     Means over classes are of those that some image has; F1 also of those that were answered. Of several labels, each
-    answer to each class counts for itself, and "yes" is a score of at least the class's of `thresholds`, or above 0.5.
+    answer to each class counts for itself.
     """
     if isinstance(predictions, MultiLabelPredictions):
         scores, truth = binary_scores(predictions)
-        least = np.nextafter(0.5, 1) if thresholds is None else np.array(thresholds)
-        yes = scores >= least
+        yes = predictions.answers.numpy()
         both, answered, images = (truth & yes).sum(0), yes.sum(0), truth.sum(0)
         sure = np.where(scores > 0.5, scores, 1 - scores)
         ece = calibration_error(sure.ravel(), ((scores > 0.5) == truth).ravel())
