@@ -46,6 +46,20 @@ def test_groups_equal_a_computation_by_hand(
     assert (tmp_path / "out" / "groups.png").is_file()
 
 
+def test_images_that_cannot_be_read_are_of_no_group(
+    noisy: tuple[Path, Path], run: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    data, table = noisy
+    name, *rest = table.read_text().splitlines()[1].split(",")
+    table.write_text(table.read_text().replace(f"{name},{','.join(rest)}\n", f"{name},broken,0\n"))
+    (data / name).write_bytes(b"\x89PNG torn")
+    found = evaluated(capsys, run, data, "--groups", table, "--by", "camera", "--split", "val")
+    assert found["unreadable"] == 1
+    groups = {each["group"]: each["images"] for each in found["groups"]}
+    assert groups.keys() == {"all", "good", "bad"}
+    assert groups["all"] == found["images"] == groups["good"] + groups["bad"]
+
+
 def test_groups_of_every_task(trained: tuple[str, Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     _, data, run = trained
     found = evaluated(capsys, run, data, "--split", "all", "--by", "size,brightness,camera", "--out", tmp_path / "out")

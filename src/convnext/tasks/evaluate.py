@@ -121,6 +121,10 @@ class Evaluator(ABC):
         fit."""
         return None
 
+    def measured_places(self, answers: Any, part: Any) -> Iterable[int]:
+        """Places of the images that the metrics are of: all, where one that cannot be read counts as a mistake."""
+        return range(len(part))
+
     def counts(self, answers: Any, part: Any) -> dict[str, int]:
         """Number of images measured."""
         return {"images": len(part)}
@@ -317,8 +321,12 @@ def _by_group(
     out: Path | None,
 ) -> dict[str, Any]:
     """Metrics by group, as `groups.json` holds them; written into `out` if given."""
-    columns, places = divided
     evaluator, part = measured.evaluator, measured.part
+    there = set(evaluator.measured_places(answers, part))
+    # Of a group of which no image can be read there is nothing to say.
+    kept = [number for number, place in enumerate(divided[1]) if place in there]
+    columns = {name: [values[number] for number in kept] for name, values in divided[0].items()}
+    places = [divided[1][number] for number in kept]
 
     def measure(chosen: Sequence[int]) -> dict[str, Any]:
         own = [places[each] for each in chosen]

@@ -156,5 +156,8 @@ class ClassificationEvaluator(Evaluator):
         decisions = [self.costs.decisions[place] for place in decide(answers, self.costs)]
         return [Rows({**row, "decision": decision} for row, decision in zip(rows, decisions, strict=True))]
 
+    def measured_places(self, answers: Answers, part: ImageSet) -> Iterable[int]:
+        return answers.indices.tolist()
+
     def counts(self, answers: Answers, part: ImageSet) -> dict[str, int]:
         return {"images": len(answers.targets), "unreadable": len(answers.unreadable)}

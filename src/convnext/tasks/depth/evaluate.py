@@ -53,6 +53,9 @@ class DepthEvaluator(MapEvaluator):
     def subset(self, answers: MeasuredDepths, places: Sequence[int]) -> MeasuredDepths:
         return take_measured_depths(answers, places)
 
+    def measured_places(self, answers: MeasuredDepths, part: DepthSet) -> Iterable[int]:
+        return [place for place, _, _ in answers.images]
+
     def shifted(self, answers: MeasuredDepths, by: int) -> MeasuredDepths:
         return answers._replace(images=[(place + by, pixels, own) for place, pixels, own in answers.images])
 

@@ -72,6 +72,9 @@ class SegmentationEvaluator(MapEvaluator):
     def subset(self, answers: Measured, places: Sequence[int]) -> Measured:
         return take_measured(answers, places)
 
+    def measured_places(self, answers: Measured, part: SegmentationSet) -> Iterable[int]:
+        return [image.place for image in answers.images]
+
     def shifted(self, answers: Measured, by: int) -> Measured:
         return answers._replace(images=[each._replace(place=each.place + by) for each in answers.images])
 
