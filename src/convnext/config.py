@@ -228,6 +228,8 @@ class TrainConfig:
             raise InputError(f"white must lie between 1 and 65535, not {self.white}")
         if self.seed < 0:
             raise InputError(f"seed must not be negative, not {self.seed}")
+        if self.seed >= 2**63:  # the bits of what draws are made of
+            raise InputError(f"seed must be less than {2**63}, not {self.seed}")
         if not all(0 <= beta < 1 for beta in self.betas):
             raise InputError(f"betas must lie in [0, 1), not {self.betas}")
         if self.ema is not None and not 0 < self.ema < 1:

@@ -91,8 +91,11 @@ class ImageSet:
         return nullcontext() if self.members is None else self.members.read_ahead(order)
 
     def spread(self, count: int) -> ImageSet:
-        """At most `count` of them, evenly spaced."""
-        return self.take(range(0, len(self), -(-len(self) // count)))
+        """At most `count` of them, evenly spaced in the order of their classes: in a table those may alternate, and
+        every second image be of one."""
+        targets: list = self.targets
+        by_class = sorted(range(len(self)), key=targets.__getitem__)
+        return self.take(sorted(by_class[:: -(-len(self) // count)]))
 
     def take(self, places: Sequence[int]) -> ImageSet:
         """The set of the images at some places, in that order; an image may come several times."""

@@ -141,6 +141,7 @@ def test_flat_and_nested_folders(colours, tmp_path):
         (["--mask-ratio", "0"], "mask_ratio must lie between 0 and 1, not 0.0"),
         (["--mask-ratio", "1e-17"], "leaves all or none of 4 patches visible; change it, or take a smaller patch_size"),
         (["--seed", "-1"], "seed must not be negative"),
+        (["--seed", "9223372036854775808"], "seed must be less than 9223372036854775808"),
         (["--betas", "1 1"], "betas must lie in [0, 1)"),
         (["--encoder", "sparse"], "encoder takes visible, dense, not 'sparse'"),
         (["--recipe", "mae"], "unknown recipe 'mae'; nearest: fcmae"),
