@@ -154,3 +154,12 @@ def test_an_origin_that_cannot_be_read_is_refused() -> None:
 
 def test_the_sample_is_small(tmp_path: Path) -> None:
     assert len(json.dumps(origin_of(HoldOut(), MANY, content).to_dict())) < 2500
+
+
+def test_boxes_of_one_image_are_moved_together_and_something_is_held_out() -> None:
+    low = next(name for name in MANY if hash_fraction(name) < 0.2)
+    others = [name for name in MANY if hash_fraction(name) >= 0.2][:2]
+    keys, classes = [low, low, *others], ["cat", "dog", "dog", "dog"]
+    held = HoldOut().settled(keys, classes).held(keys, classes)
+    assert held[:2] == [False, False]  # the only cat
+    assert sum(held[2:]) == 1

@@ -112,26 +112,26 @@ class HoldOut:
         """The rule for training on these images, with what few images need: every class keeps one to train on,
         something is left to measure, and no less is trained on than held out, unless that was asked for.
 
-        What is moved for it is part of the rule from then on, and does not depend on images added later.
+        What is moved for it, boxes of one image together, is part of the rule: images added later do not change it.
         """
         if self.rule != RULE or not keys or self.listed is not None:
             return self
-        before = self.held(keys, groups)
-        held = list(before)
-        order = sorted(range(len(keys)), key=lambda i: hash_fraction(keys[i]))
-        of_group: dict[str, list[int]] = defaultdict(list)
-        for i in order:
-            of_group[groups[i] if groups is not None else ""].append(i)
+        before = dict(zip(keys, self.held(keys, groups), strict=True))
+        held, order = dict(before), sorted(before, key=hash_fraction)
+        rank = {key: place for place, key in enumerate(order)}
+        of_group: dict[str, list[str]] = defaultdict(list)
+        for place, group in sorted({(rank[k], g) for k, g in zip(keys, groups or [""] * len(keys), strict=True)}):
+            of_group[group].append(order[place])
         for members in of_group.values():
-            if all(held[i] for i in members):
+            if all(held[key] for key in members):
                 held[members[-1]] = False
-        free = (i for i in order if len(of_group[groups[i] if groups is not None else ""]) > 1)
-        if not any(held) and (first := next(free, None)) is not None:
+        alone = {members[0] for members in of_group.values() if len(members) == 1}
+        if not any(held.values()) and (first := next((key for key in order if key not in alone), None)) is not None:
             held[first] = True
-        last = [i for i in order if held[i]]
-        while self.fraction <= 0.5 and len(last) > 1 and 2 * len(last) > len(keys):
+        last = [key for key in order if held[key]]
+        while self.fraction <= 0.5 and len(last) > 1 and 2 * len(last) > len(held):
             held[last.pop()] = False
-        moved = {_digest(keys[i]).hex(): held[i] for i in order if held[i] != before[i]}
+        moved = {_digest(key).hex(): held[key] for key in order if held[key] != before[key]}
         return HoldOut(self.fraction, self.rule, {**self.moved, **moved})
 
 
@@ -227,10 +227,9 @@ class Origin:
         """The inverse of `to_dict`. `InputError` for what it did not write."""
         try:
             rule, sample = values["hold_out"], values["sample"]
-            listed = None if rule is None else rule.get("listed")  # which JSON has as a list
-            hold_out = (
-                None if rule is None else HoldOut(**{**rule, "listed": None if listed is None else tuple(listed)})
-            )
+            hold_out = None if rule is None else HoldOut(**rule)
+            if hold_out is not None and hold_out.listed is not None:
+                hold_out = dataclasses.replace(hold_out, listed=tuple(hold_out.listed))  # JSON has a list
             return cls(hold_out, None if sample is None else dict(sample), tuple(values.get("left_out", ())))
         except (TypeError, ValueError, LookupError) as error:
             if isinstance(error, InputError):
