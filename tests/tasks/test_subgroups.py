@@ -141,3 +141,6 @@ def test_many_numbers_are_taken_in_quarters_and_gaps_are_said() -> None:
     assert len(set(found)) == 5
     assert group_names(["1", "2", ""]) == ["1", "2", "not stated"]
     assert group_names([*cells, "old"])[0] == "20"
+    assert group_names([*map(float, range(20, 60)), float("nan")]) == found  # as NumPy and pandas leave them
+    assert group_names([*cells[:-1], "nan"]) == found
+    assert group_names([1.0, 2.0, None]) == ["1", "2", "not stated"]

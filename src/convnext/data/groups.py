@@ -42,7 +42,7 @@ def groups_of(data: str | Path, by: str, keys: Sequence[str], cells: Cells) -> l
     elif (column := _column(by, cells)) is None:
         found, unknown = _matched(by, keys), "do not match it"
     else:
-        found, unknown = [_text(cell) for cell in column], "have none"
+        found, unknown = [cell_text(cell) for cell in column], "have none"
     lacking = [key for key, group in zip(keys, found, strict=True) if group is None]
     if lacking:
         raise InputError(f"{data}: --group-by {by}: {counted(len(lacking), 'image')} {unknown}, such as {lacking[0]}")
@@ -70,7 +70,8 @@ def _matched(pattern: str, keys: Sequence[str]) -> list[str | None]:
     return [None if match is None else "/".join(part or "" for part in match.groups()) for match in matches]
 
 
-def _text(cell: Any) -> str | None:
+def cell_text(cell: Any) -> str | None:
+    """What a cell of a table says; None where that is missing."""
     if cell is None or (isinstance(cell, float) and math.isnan(cell)):
         return None
     if isinstance(cell, float) and cell.is_integer():
@@ -89,7 +90,9 @@ def times_of(data: str | Path, column: str, keys: Sequence[str], cells: Cells) -
     for key, cell in zip(keys, cells(column), strict=True):
         read = _time(cell)
         if read is None:
-            what = "no date" if _text(cell) is None else f"'{cell}' is no date, as 2024-01-31 or 2024-01-31 12:30 is"
+            what = (
+                "no date" if cell_text(cell) is None else f"'{cell}' is no date, as 2024-01-31 or 2024-01-31 12:30 is"
+            )
             raise InputError(f"{data}: --time-column {column}: {what} ({key})")
         times.append(read[0])
         kinds.setdefault(read[1], key)
@@ -104,7 +107,7 @@ def _time(cell: Any) -> tuple[float, str] | None:
     if isinstance(cell, datetime.date) and not isinstance(cell, datetime.datetime):
         cell = datetime.datetime(cell.year, cell.month, cell.day)
     if not isinstance(cell, datetime.datetime):
-        text = _text(cell)
+        text = cell_text(cell)
         if text is None:
             return None
         try:

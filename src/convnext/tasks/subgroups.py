@@ -24,6 +24,7 @@ from convnext.analysis.subgroups import (
     pairs_of,
     places_by_value,
 )
+from convnext.data.groups import cell_text
 from convnext.data.images.decode import read_bytes
 from convnext.data.sources.tables import rows_of_images
 from convnext.errors import ImageError, InputError
@@ -111,7 +112,7 @@ def rows_of_table(table: Path, sources: Sequence[str], data: str) -> dict[int, d
 
 def group_names(cells: Sequence[Any]) -> list[str]:
     """Cells of a column as names of groups; many different numbers are taken in quarters."""
-    texts = ["" if cell is None else str(cell).strip() for cell in cells]
+    texts = [cell_text(cell) or "" for cell in cells]
     numbers = [number_of(text) for text in texts]
     all_numbers = all(number is not None for number, text in zip(numbers, texts, strict=True) if text)
     if all_numbers and len(set(numbers) - {None}) > FEWEST_NUMBERS:
