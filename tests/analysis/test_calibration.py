@@ -74,10 +74,23 @@ def test_error_falls_on_images_that_it_was_not_fitted_on() -> None:
 def test_halves_are_calibrated_by_each_other() -> None:
     """Logits of one half are of another scale: fitted on themselves, both would be calibrated well."""
     logits, targets = drawn(4000, 1.0)
-    logits[::2] *= 4
+    by_class = np.argsort(targets, kind="stable")
+    logits[by_class[::2]] *= 4
     fit = cross_fit(logits, targets)
     assert fit is not None
     assert fit.ece_calibrated > fit.ece
+
+
+def test_where_classes_alternate_each_half_has_all() -> None:
+    """One class is answered too surely: a half of it alone would be calibrated by the others."""
+    logits, targets = drawn(4000, 1.0)
+    logits[targets == 0] *= 4
+    own = np.flatnonzero(targets == 0)
+    alternating = np.stack([own, np.flatnonzero(targets)[: len(own)]], axis=1).ravel()
+    in_turn = np.sort(alternating)
+    found = [cross_fit(logits[order], targets[order]) for order in (in_turn, alternating)]
+    assert found[0] is not None
+    assert found[0] == pytest.approx(found[1])
 
 
 def test_where_every_answer_is_right_a_temperature_is_finite() -> None:

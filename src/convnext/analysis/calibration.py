@@ -111,13 +111,15 @@ class TemperatureFit(NamedTuple):
 def cross_fit(logits: np.ndarray, targets: np.ndarray) -> TemperatureFit | None:
     """Fit a temperature to logits `[M, K]` and true classes `[M]`; None for fewer than two images.
 
-    Halves are the images at even and at odd places: where images lie in the order of their classes, both have all.
+    A half has every second image of each class: were it every second image, each half could be of one class, for in a
+    table those may alternate.
     """
     if len(targets) < 2:
         return None
     before, after = softened(logits, 1.0), np.empty(logits.shape)
-    for half in (0, 1):
-        after[half::2] = softened(logits[half::2], fit_temperature(logits[1 - half :: 2], targets[1 - half :: 2]))
+    by_class = np.argsort(targets, kind="stable")
+    for own, other in ((by_class[::2], by_class[1::2]), (by_class[1::2], by_class[::2])):
+        after[own] = softened(logits[own], fit_temperature(logits[other], targets[other]))
 
     def ece(probabilities: np.ndarray) -> float:
         return calibration_error(probabilities.max(1), probabilities.argmax(1) == targets)
