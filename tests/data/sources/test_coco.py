@@ -161,6 +161,15 @@ def test_a_root_category_is_no_class(folder: Path) -> None:
     assert read(folder, rows)[0].classes == ("animals", "cat", "dog")
 
 
+def test_a_category_that_stands_above_itself_alone_is_a_class(folder: Path) -> None:
+    """COCO's "person", in a part without people."""
+    rows = content()
+    rows["categories"].append({"id": 1, "name": "person", "supercategory": "person"})
+    data, faults = read(folder, rows)
+    assert data.classes == ("person", "cat", "dog")
+    assert not faults.notes()
+
+
 def test_boxes_of_another_form_are_noted(folder: Path) -> None:
     rows = content()
     rows["annotations"] = [

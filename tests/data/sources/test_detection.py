@@ -229,6 +229,23 @@ def test_polygons_of_one_group_are_one_object(tmp_path: Path) -> None:
     assert found.faults.lines() == ["outlines that are none: 1 (a.png, object 4)"]
 
 
+def test_rectangles_of_four_corners_and_turned_ones_are_objects(tmp_path: Path) -> None:
+    """As X-AnyLabeling writes them."""
+    Image.new("RGB", (40, 40)).save(tmp_path / "a.png")
+    shapes: list[Any] = [
+        {"label": "x", "points": [[2, 3], [12, 3], [12, 9], [2, 9]], "shape_type": "rectangle"},
+        {"label": "y", "points": [[20, 10], [26, 14], [24, 18], [18, 14]], "shape_type": "rotation"},
+        {"label": "y", "points": [[1, 1], [2, 2], [3, 3]], "shape_type": "rectangle"},
+        {"label": "y", "points": [[1, 1]], "shape_type": "point"},
+    ]
+    (tmp_path / "a.json").write_text(json.dumps({"shapes": shapes, "imagePath": "a.png"}))
+    found = read_annotated(tmp_path)
+    objects = found.parts[""].images[0].annotations
+    boxes = [(found.parts[""].classes[a.label], a.box, a.outline is None) for a in objects]
+    assert boxes == [("x", (2, 3, 12, 9), True), ("y", (18, 10, 26, 18), False)]
+    assert found.faults.lines() == ["boxes that are not four numbers: 1 (a.png, object 3)"]
+
+
 def test_masks_of_labelme_and_cvat(tmp_path: Path) -> None:
     import base64
     import io

@@ -158,6 +158,7 @@ def test_lists_that_make_no_sense_are_refused(tmp_path: Path) -> None:
         (("1 2 3 a", "1 2 3 b"), "#010203 stands for two classes"),
         (("1 2 3 a", "b", "4 5 6 c"), "'b' has no colour"),
         (("1 2 300 a", "1 2 3 b"), "has no colour from 0 to 255"),
+        (("sky", "tree", "tree"), "class name tree appears twice"),
     ):
         with pytest.raises(InputError, match=said):
             parse_class_list(lines, tmp_path)

@@ -101,6 +101,16 @@ def test_a_bad_line_is_left_out_and_counted(line: str, said: str, truth: Parts, 
     assert len(image.annotations) == count
 
 
+def test_two_classes_of_one_name_are_refused(truth: Parts, tmp_path: Path) -> None:
+    """Taken as one, they would shift the numbers of those after them."""
+    as_yolo(tmp_path, truth)
+    text = (tmp_path / "data.yaml").read_text()
+    names = text[text.index("names:") :]
+    (tmp_path / "data.yaml").write_text(text.replace(names, "names: [square, square, circle]\n"))
+    with pytest.raises(InputError, match="class name square appears twice"):
+        read_annotated(tmp_path)
+
+
 def test_scores_and_keypoints_are_passed_over(truth: Parts, tmp_path: Path) -> None:
     as_yolo(tmp_path, truth)
     for path in (tmp_path / "labels").rglob("*.txt"):

@@ -115,7 +115,7 @@ def annotated_set(images: Iterable[FoundImage], faults: Problems, classes: Seque
     found = list(images)
     if classes is None:
         classes = sorted({class_name(row["category"]) for image in found for row in image.rows})
-    labels = {class_name(name): label for label, name in enumerate(classes)}
+    labels = {name: label for label, name in enumerate(dict.fromkeys(map(class_name, classes)))}
     kept = []
     for number, image in enumerate(found, start=1):
         size = _size(image, faults)

@@ -10,6 +10,7 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
+from convnext.data.sources.coco_fields import twice
 from convnext.data.sources.finder import child
 from convnext.data.sources.records import class_name, read_class_names
 from convnext.errors import InputError
@@ -59,10 +60,15 @@ def find_class_list(folder: Path) -> ClassList | None:
 
 
 def parse_class_list(lines: tuple[str, ...], path: Path) -> ClassList:
-    """The classes of a list's lines. `InputError` where only some have a colour, or two have one name or colour."""
+    """The classes of a list's lines; of several colours of one name there is one class.
+
+    `InputError` where only some lines have a colour, two classes have one, or two lines without colours one name.
+    """
     read = [(line, _coloured(line)) for line in lines if not _HEADER.match(line)]
     coloured = [each for _, each in read if each is not None]
     if len(coloured) < len(read) / 2:
+        if (name := twice(lines)) is not None:
+            raise InputError(f"{path}: class name {name} appears twice")
         return ClassList(lines)
     if bad := [line for line, each in read if each is None]:
         raise InputError(f"{path}: '{bad[0]}' has no colour from 0 to 255, as other lines have")

@@ -195,7 +195,8 @@ def id_of_row(row: dict[str, Any]) -> Id:
 def categories_of(path: Path, content: Any, used: Collection[Id | None], faults: Problems) -> dict[Id, str]:
     """The names of the categories by id, in the ids' order, without Roboflow's root: a category of categories."""
     rows = rows_in(path, content, "categories")
-    above = {str(row.get("supercategory")) for row in rows}
+    # COCO's "person" stands above itself alone.
+    above = {str(row["supercategory"]) for row in rows if row.get("supercategory") not in (None, row.get("name"))}
     named = {id_of_row(row): str(row.get("name", row["id"])) for row in rows}
     for id, name in list(named.items()):
         if id not in used and name in above and len(named) > 1:

@@ -108,10 +108,14 @@ def _row(shape: Any) -> dict[str, Any] | None:
     kind, row = shape.get("shape_type") or "polygon", {"category": str(shape.get("label", "")).strip()}
     if not all(map(is_number, flat)) or len(flat) != 2 * len(points):
         return {**row, "bbox": None}
-    if kind == "polygon":
+    if kind in ("polygon", "rotation", "quadrilateral"):
         return {**row, "segmentation": [flat]}
-    if kind not in ("rectangle", "circle", "mask") or len(flat) != 4:
+    if kind not in ("rectangle", "circle", "mask"):
         return None
+    if kind == "rectangle" and len(flat) == 8:  # X-AnyLabeling's, of four corners
+        flat = [min(flat[0::2]), min(flat[1::2]), max(flat[0::2]), max(flat[1::2])]
+    if len(flat) != 4:
+        return {**row, "bbox": None}
     x0, y0, x1, y1 = flat
     if kind == "circle":
         radius = math.hypot(x1 - x0, y1 - y0)

@@ -18,10 +18,11 @@ from typing import Any, NamedTuple
 from convnext.data.images.decode import IMAGE_SUFFIXES, upright_size_of_file
 from convnext.data.problems import Problems
 from convnext.data.sources.annotated import DetectionSet, FoundImage, annotated_set
+from convnext.data.sources.coco_fields import twice
 from convnext.data.sources.documents import read_text_file, read_yaml
 from convnext.data.sources.finder import ImageFinder, child, children, part_folders, part_said, settled_parts
 from convnext.data.sources.image_files import find_images
-from convnext.data.sources.records import read_class_names
+from convnext.data.sources.records import class_name, read_class_names
 from convnext.data.splits import UNDIVIDED, part_of_name
 from convnext.errors import ImageError, InputError
 
@@ -147,8 +148,10 @@ def _label_file(image: Path) -> Path:
 def read_yolo(part: YoloPart, faults: Problems) -> DetectionSet:
     """The images of a part, sorted, each with the objects of its label file; without one it has no objects.
 
-    `InputError` where no image has a label file.
+    `InputError` where no image has a label file, or two classes have one name.
     """
+    if (name := twice([class_name(each) for each in part.names])) is not None:
+        raise InputError(f"{part.places[0]}: class name {name} appears twice among the names")
     images = sorted(_images(part, faults))
     read = [each for each in _read_all(images, part, faults) if each is not None]
     if not any(_label_file(image).is_file() for image in images):
