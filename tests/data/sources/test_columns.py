@@ -12,6 +12,7 @@ import pyarrow
 import pytest
 from annotating import as_coco, as_labelme, as_yolo, make_truth
 from making import COLOURS, make_folder
+from PIL import ExifTags, Image
 from pyarrow import parquet
 from vacuous import nonempty
 
@@ -183,6 +184,36 @@ def test_crops_of_one_image_are_held_out_together(tmp_path: Path) -> None:
     images = [{source.split("#")[0] for source in part.sources} for part in (train, val)]
     assert images[1]
     assert not images[0] & images[1]
+
+
+def test_boxes_are_cut_from_the_pixels_that_they_are_for(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """An image that lies on its side is taken as it is stored, one of another size not at all, and one that is missing
+    is said."""
+    image = Image.new("RGB", (40, 20))
+    image.paste((255, 0, 0), (0, 0, 10, 20))
+    lying = image.getexif()
+    lying[ExifTags.Base.Orientation] = 6
+    image.save(tmp_path / "lying.png", exif=lying)
+    image.resize((80, 40)).save(tmp_path / "larger.png")
+    names = ("lying.png", "larger.png", "missing.png")
+    box = {"bbox": [0, 0, 10, 20]}
+    content = {
+        "images": [{"id": n, "file_name": name, "width": 40, "height": 20} for n, name in enumerate(names)],
+        "categories": [{"id": 0, "name": "red"}, {"id": 1, "name": "black"}],
+        "annotations": [{**box, "id": n, "image_id": n, "category_id": n % 2} for n in range(len(names))],
+    }
+    (tmp_path / "all.json").write_text(json.dumps(content))
+    data = read_split(tmp_path / "all.json", "all")
+    places = {Path(source.split("#")[0]).name: place for place, source in enumerate(data.sources)}
+    assert list(places) == ["lying.png", "larger.png"]
+    assert data.open(places["lying.png"], "RGB").getcolors() == [(200, (255, 0, 0))]
+    with pytest.raises(ImageError, match="80×40 pixels, where its annotations are for 40×20"):
+        data.open(places["larger.png"], "RGB")
+    said = f"left out images that are not in {tmp_path}: 1 (missing.png)"
+    assert said in caplog.text
+    caplog.clear()
+    assert len(list(expand([str(tmp_path / "all.json")]))) == len(read_images(tmp_path / "all.json")) == 2
+    assert caplog.text.count(said) == 2
 
 
 def test_label_maps_are_no_images_to_pretrain_on(tmp_path: Path, folder: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from annotating import Parts, as_yolo, assert_same
+from PIL import Image
 
 from convnext.data.sources.detection import read_annotated
 from convnext.errors import InputError
@@ -99,6 +100,18 @@ def test_a_bad_line_is_left_out_and_counted(line: str, said: str, truth: Parts, 
     assert found.faults.lines()[0].startswith(f"{said} ("), found.faults.lines()
     image = next(i for i in found.parts["train"].images if i.file.stem == file.stem)
     assert len(image.annotations) == count
+
+
+def test_an_object_is_as_large_as_its_outline(tmp_path: Path) -> None:
+    """Not as its box: COCO's sizes are of that."""
+    (tmp_path / "images").mkdir()
+    (tmp_path / "labels").mkdir()
+    Image.new("RGB", (200, 100)).save(tmp_path / "images" / "a.png")
+    (tmp_path / "labels" / "a.txt").write_text("0 0 0 1 0.9 1 1 0 0.1\n0 0.5 0.5 0.2 0.2\n")
+    (tmp_path / "data.yaml").write_text("train: images\nnames: [bar]\n")
+    bar, box = read_annotated(tmp_path).parts[""].images[0].annotations
+    assert (bar.box, bar.area) == ((0, 0, 200, 100), pytest.approx(2000))
+    assert box.area == pytest.approx(800)
 
 
 def test_two_classes_of_one_name_are_refused(truth: Parts, tmp_path: Path) -> None:

@@ -12,11 +12,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from convnext.data.images.decode import MAX_PIXELS, upright_size_of_file
+from PIL import Image
+
+from convnext.data.images.decode import MAX_PIXELS, WHITE, decode_image, read_bytes, upright_size_of_file
 from convnext.data.problems import Problems
 from convnext.data.sources.coco_fields import (
     LARGEST_NUMBER,
     Id,
+    area_of_outline,
     box_of_outline,
     clip_box,
     reaches_beyond,
@@ -34,7 +37,8 @@ class Annotation:
     """One object, or a crowd of them.
 
     `label` is a position among the classes, `box` x0, y0, x1, y1 in pixels, inside the image; `outline` polygons or a
-    run-length code as in COCO's JSON, None where there is none; `area` in pixels.
+    run-length code as in COCO's JSON, None where there is none; `area` in pixels, as the data say it, else the
+    outline's or the box's.
     """
 
     label: int
@@ -59,6 +63,24 @@ class AnnotatedImage:
     height: int
     annotations: tuple[Annotation, ...]
     left_out: int = 0
+
+
+def decode_annotated(
+    file: str | Path, width: int, height: int, mode: str | None = "RGB", *, white: int = WHITE
+) -> Image.Image:
+    """The pixels of an image whose annotations are for these sides, in a mode or its own. `ImageError` if it cannot be
+    read, or has other sides.
+
+    An image that EXIF lays on its side is taken as it is stored where its annotations are for that.
+    """
+    content, wanted = read_bytes(file), (width, height)
+    image = decode_image(content, mode, name=str(file), white=white)
+    if image.size != wanted and image.size == wanted[::-1]:
+        stored = decode_image(content, mode, name=str(file), white=white, upright=False)
+        image = stored if stored.size == wanted else image
+    if image.size != wanted:
+        raise ImageError(f"{file}: {image.width}×{image.height} pixels, where its annotations are for {width}×{height}")
+    return image
 
 
 @dataclass(frozen=True)
@@ -181,6 +203,8 @@ def read_annotation(
     area = row.get("area")
     if isinstance(area, bool) or not isinstance(area, int | float) or not 0 <= area < LARGEST_NUMBER**2:
         area = (inside[2] - inside[0]) * (inside[3] - inside[1]) if box is None else box[2] * box[3]
+        if outline.usable is not None:  # as COCO's JSON says it: the object's, by which it is small or large
+            area = min(area, area_of_outline(outline.usable, width, height))
     return Annotation(label, inside, outline.usable, row.get("iscrowd") in (1, True), float(area))
 
 

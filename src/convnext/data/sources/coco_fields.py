@@ -137,6 +137,21 @@ def box_of_outline(outline: Any, width: int, height: int) -> PixelBox | None:
     return (x, y, w, h) if w and h else None
 
 
+def area_of_outline(outline: Any, width: int, height: int) -> float:
+    """Pixels inside an outline: of polygons the sum of their areas, whatever lies over another."""
+    if isinstance(outline, list):
+        return sum(_area_of_polygon(polygon) for polygon in outline)
+    from faster_coco_eval.core import mask as codes
+
+    return float(codes.area(to_code(outline, width, height)))
+
+
+def _area_of_polygon(polygon: Sequence[float]) -> float:
+    x, y = polygon[0::2], polygon[1::2]
+    corners = zip(x, y, [*x[1:], x[0]], [*y[1:], y[0]], strict=True)
+    return abs(sum(x0 * y1 - x1 * y0 for x0, y0, x1, y1 in corners)) / 2
+
+
 def clip_box(box: PixelBox, width: int, height: int) -> PixelBox | None:
     """The part of a box x, y, width, height inside the image, as x0, y0, x1, y1; None if there is none."""
     x, y, w, h = box

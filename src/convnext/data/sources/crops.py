@@ -10,10 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from convnext.data.images.decode import decode_image, read_bytes
+from convnext.data.problems import log_problems
+from convnext.data.sources.annotated import decode_annotated
 from convnext.data.sources.detection import read_annotated
 from convnext.data.sources.records import DataListing, ImageRecord
-from convnext.errors import ImageError, InputError
+from convnext.errors import InputError
 
 LISTS = (".json", ".yaml", ".yml", ".xml")
 """Suffixes of files that list images with their objects."""
@@ -21,15 +22,17 @@ LISTS = (".json", ".yaml", ".yml", ".xml")
 
 @dataclass(frozen=True)
 class Crops:
-    """N boxes of objects, each in an image file: int `[N, 4]`, x0, y0, x1, y1 in pixels."""
+    """N boxes of objects, each in an image file: int `[N, 4]`, x0, y0, x1, y1 in pixels, of an image whose width and
+    height are int `[N, 2]` in `sides`."""
 
     files: tuple[str, ...]
     boxes: np.ndarray
+    sides: np.ndarray
 
     def take(self, chosen: list[int] | slice) -> Crops:
         """The chosen boxes alone."""
         places = range(len(self.files))[chosen] if isinstance(chosen, slice) else chosen
-        return Crops(tuple(self.files[place] for place in places), self.boxes[chosen])
+        return Crops(tuple(self.files[place] for place in places), self.boxes[chosen], self.sides[chosen])
 
     def joined(self, others: Sequence[Crops]) -> Crops:
         """The boxes of this and of others."""
@@ -37,13 +40,12 @@ class Crops:
         return Crops(tuple(file for each in every for file in each.files), np.concatenate([e.boxes for e in every]))
 
     def read(self, index: int) -> bytes:
-        """Pixels inside a box, as a PNG file. `ImageError` if the image cannot be read."""
-        image = decode_image(read_bytes(self.files[index]), None, name=self.files[index])
-        box = tuple(self.boxes[index].tolist())
-        if box[2] > image.width or box[3] > image.height:
-            raise ImageError(f"{self.files[index]}: {image.width}×{image.height} pixels, which end before its boxes do")
+        """Pixels inside a box, as a PNG file. `ImageError` if the image cannot be read, or its boxes are for another
+        size."""
+        width, height = self.sides[index].tolist()
+        image = decode_annotated(self.files[index], width, height, None)
         file = io.BytesIO()
-        image.crop(box).save(file, format="PNG", compress_level=1)
+        image.crop(tuple(self.boxes[index].tolist())).save(file, format="PNG", compress_level=1)
         return file.getvalue()
 
     def sizes(self) -> None:
@@ -68,10 +70,11 @@ class Crops:
 def read_crops(data: str | Path, form: str | None) -> DataListing:
     """Every object of detection data, but crowds, as an image with its class; those of one image have its name as key.
 
-    `InputError` for data of no form that is read, or without objects.
+    What was wrong with the data is said in the log. `InputError` for data of no form that is read, or without objects.
     """
-    parts, _ = read_annotated(data, form=form)
-    entries, files, boxes = [], [], []
+    parts, faults = read_annotated(data, form=form)
+    log_problems(data, faults)
+    entries, files, boxes, sides = [], [], [], []
     for part, images in parts.items():
         for image in images.images:
             for number, each in enumerate(image.annotations):
@@ -81,10 +84,11 @@ def read_crops(data: str | Path, form: str | None) -> DataListing:
                 name = images.classes[each.label]
                 entries.append(ImageRecord(f"{image.file}#{number}", (name,), part, image.key))
                 files.append(str(image.file))
+                sides.append((image.width, image.height))
                 boxes.append((int(x0), int(y0), max(int(x0) + 1, round(x1)), max(int(y0) + 1, round(y1))))
     if not entries:
         raise InputError(f"{data}: no objects in its annotations")
     used = {entry.labels[0] for entry in entries}
     listed = tuple(name for name in next(iter(parts.values())).classes if name in used)
-    members = Crops(tuple(files), np.array(boxes, dtype=np.int64).reshape(-1, 4))
+    members = Crops(tuple(files), np.array(boxes, dtype=np.int64), np.array(sides, dtype=np.int64))
     return DataListing(entries, listed, members=members)

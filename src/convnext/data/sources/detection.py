@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from convnext.data.problems import Problems
+from convnext.data.problems import Problems, log_left_out
 from convnext.data.shards.objects import find_object_shards, read_object_shards
 from convnext.data.shards.read import is_packed_here, local_index, refuse_address, refuse_other_shards
-from convnext.data.sources.annotated import DetectionSet, with_classes
+from convnext.data.sources.annotated import AnnotatedImage, DetectionSet, with_classes
 from convnext.data.sources.coco import find_coco_parts, read_coco_part
 from convnext.data.sources.cvat import find_cvat_parts, read_cvat
 from convnext.data.sources.labelme import find_labelme_parts, read_labelme
@@ -144,3 +144,10 @@ def read_annotated(
     else:
         matched = {name: with_classes(part, classes or (), f"{data}", faults) for name, part in parts.items()}
     return DetectionParts(matched, faults)
+
+
+def annotated_images(file: Path) -> list[AnnotatedImage]:
+    """The images that a file of annotations lists, of all parts; what is left out is said in the log."""
+    parts, faults = read_annotated(file)
+    log_left_out(file, faults)
+    return [image for part in parts.values() for image in part.images]

@@ -14,7 +14,7 @@ from convnext.data.exclude import ExcludeList
 from convnext.data.images.video import VIDEO_SUFFIXES
 from convnext.data.sources.columns import find_column_files
 from convnext.data.sources.crops import LISTS
-from convnext.data.sources.detection import read_annotated
+from convnext.data.sources.detection import annotated_images
 from convnext.data.sources.hub import fetched
 from convnext.data.sources.listing import read_unlabelled_listing
 from convnext.data.sources.records import DataListing, Member
@@ -73,7 +73,7 @@ def _inside(listing: DataListing) -> Iterator[tuple[str, Any]]:
 def _listed(path: Path) -> list[Path]:
     """The files that a table or a file of annotations names."""
     if path.suffix.lower() in LISTS:
-        return [image.file for part in read_annotated(path).parts.values() for image in part.images]
+        return [image.file for image in annotated_images(path)]
     return [path.parent / name for name, _ in read_columns(path)]
 
 

@@ -10,7 +10,7 @@ from convnext.data.images.video import VIDEO_SUFFIXES
 from convnext.data.shards.read import is_sharded, read_shards
 from convnext.data.sources.columns import find_column_files, read_column_images
 from convnext.data.sources.crops import LISTS, read_crops
-from convnext.data.sources.detection import read_annotated
+from convnext.data.sources.detection import annotated_images
 from convnext.data.sources.digits import read_digits
 from convnext.data.sources.folders import read_folder, read_unlabelled
 from convnext.data.sources.frames import FRAME_RATE, read_frame_listing
@@ -86,6 +86,5 @@ def read_unlabelled_listing(data: str | Path, frame_rate: float = FRAME_RATE) ->
     if path.suffix.lower() in VIDEO_SUFFIXES | IMAGE_SUFFIXES:
         return read_frame_listing(path.parent, [path], frame_rate)
     if path.suffix.lower() in LISTS:
-        images = (image for part in read_annotated(path).parts.values() for image in part.images)
-        return DataListing([ImageRecord(str(image.file), (), "train", image.key) for image in images], ())
+        return DataListing([ImageRecord(str(i.file), (), "train", i.key) for i in annotated_images(path)], ())
     return read_unlabelled_table(path)

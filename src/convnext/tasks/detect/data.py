@@ -19,12 +19,11 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import InterpolationMode, functional
 
 from convnext.data.augment.window import Window
-from convnext.data.images.decode import WHITE, decode_image, read_bytes
+from convnext.data.images.decode import WHITE
 from convnext.data.images.whole_image import WholeImage, fit_size, normalise
 from convnext.data.loading import Batches, Items, Loader, mix
 from convnext.data.rle import to_masks
-from convnext.data.sources.annotated import AnnotatedImage, DetectionSet
-from convnext.errors import ImageError
+from convnext.data.sources.annotated import AnnotatedImage, DetectionSet, decode_annotated
 from convnext.models.detection.objects import Objects
 from convnext.runtime import distributed as share
 
@@ -135,21 +134,8 @@ def flip(pixels: Tensor, objects: Objects, axis: int) -> tuple[Tensor, Objects]:
 
 
 def open_annotated(annotated: AnnotatedImage, white: int = WHITE) -> Image.Image:
-    """The image's pixels. `ImageError` if it cannot be read, or has another size than its annotations are for.
-
-    An image that EXIF lays on its side is taken as it is stored where its annotations are for that.
-    """
-    content, wanted = read_bytes(annotated.file), (annotated.width, annotated.height)
-    image = decode_image(content, "RGB", name=str(annotated.file), white=white)
-    if image.size != wanted and image.size == wanted[::-1]:
-        stored = decode_image(content, "RGB", name=str(annotated.file), white=white, upright=False)
-        image = stored if stored.size == wanted else image
-    if image.size != wanted:
-        raise ImageError(
-            f"{annotated.file}: {image.width}×{image.height} pixels, where its annotations are for "
-            f"{annotated.width}×{annotated.height}"
-        )
-    return image
+    """The image's pixels, as `decode_annotated` gives them."""
+    return decode_annotated(annotated.file, annotated.width, annotated.height, white=white)
 
 
 class _Dataset(Items):
