@@ -144,6 +144,36 @@ def test_colours_are_classes(name: str, scenes: Path, tmp_path: Path) -> None:
         assert all(np.array_equal(labels, found[part][key]) for key, labels in nonempty(images.items()))
 
 
+def test_classes_by_colour_and_of_published_sets_do_not_count_from_1(scenes: Path, tmp_path: Path) -> None:
+    """ADE20K's recipes say that numbers do, and a model that was trained by them."""
+    root = shutil.copytree(scenes, tmp_path / "data")
+    coloured(root)
+    (root / "classes.txt").write_text(LISTS["classes.txt"])
+    camvid = moved(scenes, tmp_path / "camvid", LAYOUTS["trainannot"])
+    (camvid / "classes.txt").unlink()
+    for path in camvid.rglob("*annot/*.png"):
+        numbers = np.asarray(Image.open(path))
+        Image.fromarray(np.where(numbers == 9, 11, numbers).astype(np.uint8)).save(path)
+    for data in (root, camvid):
+        expected = labels_of_all(data, LabelRules())
+        found = labels_of_all(data, LabelRules(reduce_zero_label=True))
+        for part, images in nonempty(expected.items()):
+            assert all(np.array_equal(labels, found[part][key]) for key, labels in nonempty(images.items()))
+
+
+def test_images_of_one_name_are_said(scenes: Path, tmp_path: Path) -> None:
+    """They have one label map, which belongs to one of them."""
+    root = shutil.copytree(scenes, tmp_path / "data")
+    first = read_label_maps(root, LabelRules()).parts["train"].images[0].file
+    other = first.with_suffix(".bmp")
+    Image.new("RGB", (4, 4)).save(other)
+    parts, faults = read_label_maps(root, LabelRules())
+    assert len({image.map for image in parts["train"].images}) == len(parts["train"].images)
+    assert faults.lines() == [
+        f"images that have the name of another but for the suffix: 1 ({first.with_suffix('.bmp')})"
+    ]
+
+
 def test_a_colour_that_is_no_class_is_named(scenes: Path, tmp_path: Path) -> None:
     root = shutil.copytree(scenes, tmp_path / "data")
     coloured(root)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from annotating import as_yolo, make_truth
 from making import make_scenes
 from PIL import Image
 
@@ -15,7 +16,9 @@ from convnext.data.images.whole_image import WholeImage
 from convnext.data.map_loading import map_eval_loader, map_train_loader
 from convnext.data.sources.label_maps import IGNORED, LabelRules, SegmentationSet
 from convnext.data.sources.segmentation import read_label_maps
+from convnext.tasks.segment.config import SegmentConfig
 from convnext.tasks.segment.data import SegmentationTransform
+from convnext.tasks.segment.read import examined, read_segmentation_data, rules_of
 
 CROP = SegmentationTransform(48, 48, 200, (0.5, 2.0), most=0.75, hflip=0.5, photometric=False)
 
@@ -108,3 +111,17 @@ def test_whole_images_come_in_order_and_bad_ones_are_left_out(tmp_path: Path) ->
     _, truth = val.open(2)
     assert np.array_equal(batches[1].maps[0], truth)
     assert min(batches[1].images[0].shape[1:]) == 48
+
+
+def test_what_was_assumed_of_outlines_and_what_is_not_used_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An image without a label file is drawn as background, and no number of a map is there to say the class of."""
+    as_yolo(tmp_path / "data", make_truth(tmp_path / "native", train=4, val=2), polygons=True)
+    file = sorted((tmp_path / "data" / "labels" / "train").iterdir())[0]
+    file.unlink()
+    (tmp_path / "rules.json").write_text('{"1": null}')
+    config = SegmentConfig(data=str(tmp_path / "data"), label_map=str(tmp_path / "rules.json"), ignore_index=0)
+    examined(config, read_segmentation_data(config, rules_of(config)))
+    assert "images without a label file, taken to show no object: 1 (" in caplog.text
+    assert "not used: --label-map, which is of numbers in label maps; these are yolo" in caplog.text

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -22,8 +22,8 @@ from convnext.data.sources.label_maps import (
 )
 from convnext.data.sources.maps import MappedImage
 
-MapSource = Literal["numbers", "colours", "segments", "outlines"]
-"""Origins of the numbers in packed label maps; segments are those of panoptic maps."""
+MapSource = Literal["numbers", "published", "colours", "segments", "outlines"]
+"""Origins of the numbers in packed label maps: published ones are of a known set, and segments of panoptic maps."""
 
 
 class MapMeaning(NamedTuple):
@@ -47,6 +47,8 @@ class MapMeaning(NamedTuple):
         """The classes, and the class of each number (`SegmentationSet.table`), by the rules of a training."""
         if self.source == "outlines":
             return drawn_table(classes, given)
+        if self.source in ("published", "colours"):  # which do not count classes from 1
+            given = replace(given, reduce_zero_label=False)
         own = given == LabelRules() or self.source == "segments"
         table = class_table(classes, self.rules if own else given)
         if self.void is not None:

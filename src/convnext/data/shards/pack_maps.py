@@ -84,7 +84,8 @@ def _meaning(data: str, form: str, found: Mapping[str, Any], whole: Segmentation
     if whole.colours is not None:
         return MapMeaning("colours", LabelRules(), void)
     layout = layout_name(next(iter(found.values())))
-    return MapMeaning("numbers", segmentation.listed_classes(Path(data), layout, LabelRules(), dict(found))[1])
+    rules = segmentation.listed_classes(Path(data), layout, LabelRules(), dict(found))[1]
+    return MapMeaning("numbers" if segmentation.own_list(Path(data)) is not None else "published", rules)
 
 
 def _as_png(image: MappedImage, numbers: np.ndarray, void: int | None) -> bytes:

@@ -106,7 +106,8 @@ def _folder_of_maps(folder: Path) -> Path | None:
 def find_map_pairs(part: MapPart, faults: Problems) -> list[MappedImage]:
     """The images of a part that have a label map, sorted; others, and maps without an image, are added to `faults`."""
     unread = Counter[str]()
-    images = {_stem(path, part.images): path for path in find_images(part.images, unread)}
+    found_images = find_images(part.images, unread)
+    images = {_stem(path, part.images): path for path in found_images}
     maps = images if part.images == part.maps else {_stem(path, part.maps): path for path in find_images(part.maps)}
     counts = {ends: sum(_stem_of_map(stem, ends) in maps for stem in images) for ends in _ENDS}
     if part.images == part.maps:
@@ -114,7 +115,7 @@ def find_map_pairs(part: MapPart, faults: Problems) -> list[MappedImage]:
     ends = max(_ENDS, key=lambda each: counts[each])
     if not counts[ends]:
         return []
-    pairs, used = [], set()
+    pairs, kept, used = [], set[str](), set[str]()
     for stem, path in images.items():
         if part.names is not None and stem not in part.names:
             continue
@@ -123,6 +124,7 @@ def find_map_pairs(part: MapPart, faults: Problems) -> list[MappedImage]:
         found = _stem_of_map(stem, ends)
         if found in maps:
             pairs.append(MappedImage(path, maps[found], path.relative_to(part.images).as_posix()))
+            kept.add(stem)
             used.add(found)
         else:
             faults.add("images without a label map", str(path))
@@ -130,6 +132,9 @@ def find_map_pairs(part: MapPart, faults: Problems) -> list[MappedImage]:
         for stem, path in maps.items():
             if stem not in used:
                 faults.add("label maps without an image", str(path))
+    for path in found_images:
+        if (stem := _stem(path, part.images)) in kept and images[stem] != path:
+            faults.add("images that have the name of another but for the suffix", str(path))
     say_unread(unread)
     return sorted(pairs, key=lambda pair: pair.file)
 

@@ -5,6 +5,7 @@ maps."""
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -100,25 +101,33 @@ def read_label_maps(
     layout = layout_name(next(iter(found.values())))
     listed, rules = listed_classes(Path(data), layout, rules, found)
     faults, parts = Problems(), {}
-    table = class_table(listed.names, rules)
-    if listed.colours is not None:
+    table, colours = class_table(listed.names, rules), listed.colours
+    if colours is not None:
         table[-1 - LOWEST] = IGNORED
+        if rules.reduce_zero_label and rules.label_map is None:  # which is said of numbers, and colours have names
+            colours = {colour: number + (number >= 0) for colour, number in colours.items()}
     for part in wanted:
         images = find_map_pairs(found[part], faults)
         if not images:
             reason = "; ".join(faults.lines()) or "there are none"
             raise InputError(f"{found[part].images}: no image with a label map; {reason}")
-        parts[part] = SegmentationSet(listed.names, table, tuple(images), listed.colours)
+        parts[part] = SegmentationSet(listed.names, table, tuple(images), colours)
     return SegmentationParts(parts, faults)
+
+
+def own_list(folder: Path) -> ClassList | None:
+    """The list of classes in a folder; None of a published set, which has none."""
+    return next((each for at in (folder, voc_root(folder)) if (each := find_class_list(at)) is not None), None)
 
 
 def listed_classes(
     folder: Path, layout: str, rules: LabelRules, found: dict[str, MapPart]
 ) -> tuple[ClassList, LabelRules]:
-    """The list in the folder; else that of a published set, with what its numbers mean, unless `rules` say that."""
-    listed = next((each for at in (folder, voc_root(folder)) if (each := find_class_list(at)) is not None), None)
-    if listed is not None:
+    """The list in the folder; else that of a published set, with what its numbers mean, unless `rules` say that: none
+    of these counts its classes from 1, whatever a recipe or a model of other maps does."""
+    if (listed := own_list(folder)) is not None:
         return listed, rules
+    rules = replace(rules, reduce_zero_label=False)
     own = rules == LabelRules()
     if layout == "voc":
         return ClassList(VOC_CLASSES), rules

@@ -41,6 +41,6 @@ def checked_label_maps(config: SegmentConfig, source: str | None = None) -> Chec
             summary += [f"  {100 * count / max(1, total):6.2f} %  {label}" for label, count in pixels.items()]
             if part.name == "train" and lacking:
                 summary.append(lacking)
-        return summary
+        return [*summary, *read.faults.notes()]
 
     return CheckedData(parts, read.faults, found, [])

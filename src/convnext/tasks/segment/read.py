@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from convnext.data.parts import divide_images, parts_to_train_on
-from convnext.data.problems import Problems, log_left_out
+from convnext.data.problems import Problems, log_problems
 from convnext.data.sources.label_maps import (
     Examined,
     LabelRules,
@@ -19,7 +19,7 @@ from convnext.data.sources.label_maps import (
     look_up,
     missing_classes,
 )
-from convnext.data.sources.segmentation import find_label_parts, read_label_maps
+from convnext.data.sources.segmentation import MAPS, PACKED_MAPS, PANOPTIC, find_label_parts, read_label_maps
 from convnext.data.splits import Origin
 from convnext.errors import ImageError
 from convnext.tasks.segment.config import SegmentConfig
@@ -34,6 +34,19 @@ def rules_of(config: SegmentConfig) -> LabelRules:
     return LabelRules.read(config.ignore_index, config.reduce_zero_label, config.label_map)
 
 
+def say_unused_rules(data: str, form: str, rules: LabelRules) -> None:
+    """Log the rules that data of a form, of segments or of outlines, have no numbers for; an `ignore_index` of 0 has a
+    meaning for outlines."""
+    if form in (MAPS, PACKED_MAPS):
+        return
+    kept = (LabelRules().ignore_index, *(() if form == PANOPTIC else (0,)))
+    options = {"--label-map": rules.label_map is not None, "--ignore-index": rules.ignore_index not in kept}
+    if unused := [name for name, given in options.items() if given]:
+        log.warning(
+            "%s: not used: %s, which is of numbers in label maps; these are %s", data, " and ".join(unused), form
+        )
+
+
 class SegmentationData(NamedTuple):
     """Training and validation images, the record of them that is stored with the weights, and what was found wrong."""
 
@@ -46,7 +59,8 @@ class SegmentationData(NamedTuple):
 def read_segmentation_data(config: SegmentConfig, rules: LabelRules) -> SegmentationData:
     """Training and validation data of a run. `InputError` for data of another form."""
     how = splitting_of(config)
-    available = find_label_parts(config.data, config.format)[1]
+    form, available = find_label_parts(config.data, config.format)
+    say_unused_rules(config.data, form, rules)
     only = parts_to_train_on(config.data, available, how.division)
     read = read_label_maps(config.data, rules, only=only, form=config.format)
     train, val, origin = divide_images(config.data, read.parts, *how, classes=classes_shown)
@@ -76,6 +90,6 @@ def examined(config: SegmentConfig, data: SegmentationData) -> tuple[Examined, S
     if line := missing_classes(train):
         log.warning("%s: %s", config.data, line)
     val = examine_label_maps(data.val, data.faults)
-    log_left_out(config.data, data.faults)
+    log_problems(config.data, data.faults)
     say_unmeasured(val.pixels.tolist(), data.val.classes)
     return train, val.data
