@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Generic
@@ -68,21 +68,25 @@ def status_of(bad: int, count: int) -> int:
 
 
 class Outputs:
-    """A folder for files about `images`, (name, source) each. `InputError` if it cannot be made, or holds images."""
+    """A folder for files about `images`, (name, source) each. `InputError` if it cannot be made, or holds images.
 
-    def __init__(self, folder: Path, images: Iterable[tuple[str, Any]]) -> None:
-        self.folder, self.taken = folder, set[str]()
+    `ends` are those of the files of one image, after its stem.
+    """
+
+    def __init__(self, folder: Path, images: Iterable[tuple[str, Any]], ends: Sequence[str] = (".png",)) -> None:
+        self.folder, self.ends, self.taken = folder, ends, set[str]()
         make_folder(folder)
         places = {Path(source).resolve().parent for _, source in images if isinstance(source, str | Path)}
         if folder.resolve() in places:
             raise InputError(f"{folder} holds images to look at; choose another folder to write to")
 
     def stem(self, name: str) -> str:
-        """File name stem for an image's results: two images of one name, in two folders, have two."""
+        """File name stem for an image's results: two images of one name, in two folders, have two, and no file of one
+        image has the name of another's (`a-overlay.png` of `a.jpg` and of `a-overlay.jpg`)."""
         stem = first = short(Path(name).stem) if name != "-" else "stdin"
         number = 1
-        while stem in self.taken:
+        while not self.taken.isdisjoint(f"{stem}{end}" for end in self.ends):
             number += 1
             stem = f"{first}-{number}"
-        self.taken.add(stem)
+        self.taken.update(f"{stem}{end}" for end in self.ends)
         return stem
