@@ -7,6 +7,8 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from cards import check_card, photo_of, sections_of, snippet_of
@@ -19,8 +21,11 @@ from convnext.errors import InputError
 from convnext.runs.directory import Run
 from convnext.tasks.card.about import FIELDS, read_about
 from convnext.tasks.card.metadata import emissions
+from convnext.tasks.card.sections import seen
 from convnext.tasks.card.stored import read_stored
 from convnext.tasks.card.write import write_card
+from convnext.tasks.detect.card import detection_words
+from convnext.tasks.detect.recipes import mask_rcnn_v1, mask_rcnn_v2
 
 TAGS = {"classify": "image-classification", "detect": "object-detection", "segment": "image-segmentation"}
 
@@ -37,6 +42,16 @@ def test_card_of_each_task(trained: tuple[str, Path, Path], monkeypatch: pytest.
     shutil.copyfile(photo_of(data), tmp_path / "run" / "photo.jpg")
     monkeypatch.chdir(tmp_path / "run")
     exec(snippet_of(found), {})
+
+
+def test_detectors_that_see_whole_images_were_not_trained_on_crops() -> None:
+    """By the published recipes without jitter, whose `image_size` says nothing."""
+    for recipe, trained_on in (
+        (mask_rcnn_v1("convnext_tiny"), "whole images, the short side of 480 to 800 pixels"),
+        (mask_rcnn_v2("convnextv2_base"), "crops of 1024×1024 pixels"),
+    ):
+        stored: Any = SimpleNamespace(config=recipe, meta={}, words=detection_words(recipe, ["cat"]))
+        assert seen(stored) == f"RGB images, trained on {trained_on}"
 
 
 def test_card_of_pre_training(colours: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

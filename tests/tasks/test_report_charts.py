@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,14 @@ def test_what_a_detector_finds_stands_below_the_truth(charts: list[Figure], tmp_
     assert not nothing.any()
 
 
+def test_pictures_of_objects_have_the_runs_white(charts: list[Figure], tmp_path: Path) -> None:
+    """Of 12 bits in 16."""
+    Image.fromarray(np.full((80, 100), 4095, np.uint16)).save(tmp_path / "grey.png")
+    data = DetectionSet(("a",), (1,), (AnnotatedImage(1, tmp_path / "grey.png", "grey.png", 100, 80, ()),))
+    plot_detections(data, [], tmp_path / "x.png", white=4095)
+    assert (pictures_of(charts[0].axes[0]) == 255).all()
+
+
 class Dense:
     """Images with their label or depth maps; the fourth cannot be read."""
 
@@ -94,8 +103,8 @@ class Dense:
     def __len__(self) -> int:
         return self.count
 
-    def open(self, place: int) -> tuple[Image.Image, np.ndarray]:
-        self.opened.append(place)
+    def open(self, place: int, white: int) -> tuple[Image.Image, np.ndarray]:
+        self.opened.append((place, white))
         if place == 3:
             raise ImageError("4.png: truncated")
         return painted(SIZE, Painted(place % 3, 1.0, (0, 0, *SIZE))), self.truth
@@ -110,14 +119,16 @@ def shape_of_cells(figure: Figure, rows: int, columns: int) -> float:
 def test_label_maps_stand_beside_the_truth(count: int, places: list[int], charts: list[Figure], tmp_path: Path) -> None:
     truth = np.full((80, 100), 1, dtype=np.uint8)
     data: Any = Dense(count, truth)
-    plot_label_maps(stub_segmenter(80), data, tmp_path / "x.png")
-    assert data.opened == places
+    segmenter = stub_segmenter(80)
+    segmenter.transform = replace(segmenter.transform, white=4095)
+    plot_label_maps(segmenter, data, tmp_path / "x.png")
+    assert data.opened == [(place, 4095) for place in places]
     assert len(places) <= EXAMPLES
     shown = [place for place in places if place != 3]
     rows = np.reshape(charts[0].axes, (len(shown), 3))
     assert [axes.get_title() for axes in rows[0]] == ["image", "truth", "prediction"]
     for place, row in zip(shown, rows, strict=True):
-        image, labels = data.open(place)[0], np.full_like(truth, place % 3)
+        image, labels = data.open(place, 4095)[0], np.full_like(truth, place % 3)
         expected = (image, draw_labels(image, truth, CLASSES), draw_labels(image, labels, CLASSES))
         for axes, picture in zip(row, expected, strict=True):
             np.testing.assert_array_equal(pictures_of(axes), np.asarray(picture))
@@ -129,7 +140,10 @@ def test_depths_have_the_colours_of_the_truth(charts: list[Figure], tmp_path: Pa
     truth = np.full((80, 100), 2.0)
     truth[:, :10], truth[:, 90:] = 0, 30
     data: Any = Dense(1, truth)
-    plot_depths(stub_depth_estimator(80), data, tmp_path / "x.png")
+    estimator = stub_depth_estimator(80)
+    estimator.transform = replace(estimator.transform, white=4095)
+    plot_depths(estimator, data, tmp_path / "x.png")
+    assert data.opened == [(0, 4095)]
     image, known, found, _ = charts[0].axes
     assert pictures_of(image)[0, 0].tolist() == [255, 0, 0]
     np.testing.assert_array_equal(np.ma.filled(known.get_images()[0].get_array(), 0), truth)

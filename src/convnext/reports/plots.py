@@ -102,16 +102,18 @@ def plot_confusion(matrix: Tensor, classes: Sequence[str], path: Path, *, unit: 
     save(figure, path)
 
 
-def plot_map_gallery(data: MappedSet, draw: Callable[[Axes, Axes, Image.Image, np.ndarray], None], path: Path) -> None:
+def plot_map_gallery(
+    data: MappedSet, draw: Callable[[Axes, Axes, Image.Image, np.ndarray], None], path: Path, *, white: int
+) -> None:
     """Some images, spread over the set, each in a row with its map and what was predicted.
 
-    `draw` puts these two on the second and third axes it is given, of an image and its map; no file where no image can
-    be read.
+    `draw` puts these two on the second and third axes it is given, of an image and its map; `white` is the value of
+    16-bit images that is white. No file where no image can be read.
     """
     opened = []
     for place in np.linspace(0, len(data) - 1, min(EXAMPLES, len(data))).round().astype(int).tolist():
         with suppress(ImageError):  # measuring has named it; the others are shown
-            opened.append(data.open(place))
+            opened.append(data.open(place, white))
     if not opened:
         return
     figure = Figure(figsize=(10, 3 * len(opened)))

@@ -103,7 +103,8 @@ def seen(stored: Stored) -> str:
     config, how = stored.config, stored.meta.get("preprocessing") or {}
     colours = "RGB" if config.in_chans == 3 else "grey"
     if "image_size" not in how:
-        return f"{colours} images, trained on crops of {config.image_size}×{config.image_size} pixels"
+        crops = f"crops of {config.image_size}×{config.image_size} pixels"
+        return f"{colours} images, trained on {stored.words.trained_on or crops}"
     side, crop = how["image_size"], how.get("crop", 1.0)
     resized = f"the short side resized to {int(side / crop)} pixels ({how.get('interpolation', 'bicubic')}), then "
     mean, std = (", ".join(f"{value:.3f}" for value in how.get(name, ())) for name in ("mean", "std"))

@@ -20,6 +20,7 @@ class CardWords:
         snippet: lines of Python that run in the run's folder, on `photo.jpg`.
         pictures: file names of the run and their texts.
         unit: things that are counted by class.
+        trained_on: what of an image it was trained on; empty for square crops of the option `image_size`.
     """
 
     title: str
@@ -31,3 +32,4 @@ class CardWords:
     snippet: str
     pictures: Sequence[tuple[str, str]]
     unit: str = "images"
+    trained_on: str = ""

@@ -31,4 +31,4 @@ def plot_depths(estimator: DepthEstimator, data: DepthSet, path: Path) -> None:
         last = predicted_axes.imshow(estimator(image), **colours)
         predicted_axes.figure.colorbar(last, ax=predicted_axes, fraction=0.04)
 
-    plot_map_gallery(data, draw, path)
+    plot_map_gallery(data, draw, path, white=estimator.transform.white)

@@ -20,6 +20,7 @@ def detection_words(config: DetectConfig, classes: Sequence[str]) -> CardWords:
     """The task's part of a card, for a model of these classes."""
     count = counted(len(classes), "class", "classes")
     kind = ("Cascade " if config.cascade else "") + ("Mask R-CNN" if config.masks else "R-CNN")
+    first, last = config.short_sides
     outlines = " and their outlines" if config.masks else ""
     return CardWords(
         title=f"{kind} on {config.model}, {count}",
@@ -36,4 +37,5 @@ def detection_words(config: DetectConfig, classes: Sequence[str]) -> CardWords:
             ("gallery.png", "truth and predictions"),
         ],
         unit="objects",
+        trained_on="" if config.scale_jitter else f"whole images, the short side of {first} to {last} pixels",
     )

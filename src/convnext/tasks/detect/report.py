@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
+from convnext.data.images.decode import WHITE
 from convnext.data.rle import to_masks
 from convnext.data.sources.annotated import AnnotatedImage, DetectionSet
 from convnext.errors import ImageError
@@ -27,10 +28,13 @@ def write_detection_report(
     evaluations: dict[str, Any],
     data: DetectionSet,
     results: Sequence[Result],
+    *,
+    white: int = WHITE,
 ) -> None:
     """Write `curves.png`, `per_class.csv`, `precision_recall.png` and `gallery.png` into `folder`.
 
-    `evaluations` are those of masks and boxes, or of boxes alone; the table is of the first.
+    `evaluations` are those of masks and boxes, or of boxes alone; the table is of the first. `white` is the value of
+    16-bit images that is white.
     """
     styles = (("AP", "-"), ("AP50", "--"))
     kinds = zip(evaluations, (ORANGE, BLUE), strict=False)
@@ -40,7 +44,7 @@ def write_detection_report(
     if table:
         Table(folder, "per_class.csv").write(table)
     plot_precision(evaluations, folder / "precision_recall.png")
-    plot_detections(data, results, folder / "gallery.png")
+    plot_detections(data, results, folder / "gallery.png", white=white)
 
 
 def plot_precision(evaluations: dict[str, Any], path: Path) -> None:
@@ -68,12 +72,12 @@ def drawn_truth(image: AnnotatedImage, classes: Sequence[str]) -> list[Drawn]:
     return [Drawn(classes[a.label], None, list(a.box), next(drawn) if a.outline else None) for a in image.annotations]
 
 
-def plot_detections(data: DetectionSet, results: Sequence[Result], path: Path) -> None:
+def plot_detections(data: DetectionSet, results: Sequence[Result], path: Path, *, white: int = WHITE) -> None:
     """Some images with the truth and, below, with what was found."""
     shown: list[tuple[int, AnnotatedImage, Image.Image]] = []
     for place in range(0, len(data), max(1, len(data) // EXAMPLES)):
         try:
-            shown.append((place, data.images[place], open_annotated(data.images[place])))
+            shown.append((place, data.images[place], open_annotated(data.images[place], white)))
         except ImageError:
             continue
     shown = shown[:EXAMPLES]

@@ -189,7 +189,7 @@ class Detection(SupervisedTask):
         size."""
         run.write_json("detections.json", as_coco(self.val, answers))
         evaluations = evaluate_kinds(self.val, answers, predictor.model)
-        write_detection_report(run.path, run.rows(), evaluations, self.val, answers)
+        write_detection_report(run.path, run.rows(), evaluations, self.val, answers, white=self.config.white)
         return weakest_objects(evaluations, self.val)
 
 

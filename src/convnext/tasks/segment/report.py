@@ -46,4 +46,4 @@ def plot_label_maps(segmenter: Segmenter, data: SegmentationSet, path: Path) -> 
         truth_axes.imshow(draw_labels(image, truth, data.classes))
         predicted_axes.imshow(draw_labels(image, segmenter(image), data.classes))
 
-    plot_map_gallery(data, draw, path)
+    plot_map_gallery(data, draw, path, white=segmenter.transform.white)
