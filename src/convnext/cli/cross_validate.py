@@ -63,8 +63,9 @@ def _refuse_options_of_others(task: TaskDefinition, args: argparse.Namespace) ->
 
 def _lines(found: dict[str, Any]) -> Iterator[str]:
     """A line a metric: mean and deviation over the folds, their ends, and the metric of all images together."""
-    unreadable = f", {found['unreadable']:,} that cannot be read" if found.get("unreadable") else ""
-    yield f"{len(found['folds'])} folds, {counted(found['images'], 'image')}{unreadable}"
+    others = {"unreadable": "that cannot be read", "unmeasured": "that cannot be measured"}
+    left = "".join(f", {found[name]:,} {what}" for name, what in others.items() if found.get(name))
+    yield f"{len(found['folds'])} folds, {counted(found['images'], 'image')}{left}"
     yield f"{'':<18}{'mean ± deviation':>22}{'lowest':>12}{'highest':>12}{'all images':>14}"
     for name, mean in found["mean"].items():
         ends = f"{found['lowest'][name]:>12.4f}{found['highest'][name]:>12.4f}"

@@ -40,3 +40,8 @@ class MapEvaluator(Evaluator):
         self, predictor: Any, part: Any, *, batch_size: int, workers: int, rank: int = 0, count: int = 1
     ) -> Iterable[WholeBatch]:
         return map_eval_loader(part, predictor.transform, batch_size=1, workers=workers, rank=rank, processes=count)
+
+    def counts(self, answers: Any, part: Any) -> dict[str, int]:
+        """Number of images measured, and of those that could not be: unreadable, or without any known pixel."""
+        measured = len(answers.images)
+        return {"images": measured, **({"unmeasured": len(part) - measured} if measured < len(part) else {})}

@@ -32,6 +32,7 @@ from convnext.tasks.detect.metrics import (
     evaluate_kinds,
     has_objects,
     merge_results,
+    metrics_of,
     per_category,
     truth_of,
 )
@@ -107,7 +108,13 @@ def test_by_category(data: DetectionSet) -> None:
 
 
 def test_nothing_found(data: DetectionSet) -> None:
-    assert coco_metrics(coco_eval(data, [], "bbox"))["AP"] == 0
+    assert coco_eval(data, [], "bbox") is None
+    wrong = [Result(0, 0, 0.5, [0.0, 0, 1, 1], from_mask(np.eye(data.images[0].height, data.images[0].width)))]
+    for kind, name in (("bbox", "box"), ("segm", "mask")):
+        # The sizes that are there, with figures of 0, are those that are measured where something wrong is found.
+        of_wrong = metrics_of(data, {name: coco_eval(data, wrong, kind)})
+        assert metrics_of(data, {name: None}) == of_wrong
+        assert set(of_wrong.values()) == {0.0}
     assert {row["AP"] for row in per_category(None, data)} == {0.0}
 
 

@@ -8,7 +8,10 @@ import torch
 from torchmetrics.classification import MulticlassAccuracy, MulticlassJaccardIndex
 
 from convnext.data.sources.label_maps import IGNORED
-from convnext.tasks.segment.metrics import confusion, iou_metrics, iou_per_class
+from convnext.tasks.depth.evaluate import DepthEvaluator
+from convnext.tasks.depth.metrics import MeasuredDepths, depth_metrics
+from convnext.tasks.segment.evaluate import SegmentationEvaluator
+from convnext.tasks.segment.metrics import Measured, MeasuredImage, confusion, iou_metrics, iou_per_class
 
 
 @pytest.fixture
@@ -44,4 +47,13 @@ def test_classes_that_are_not_there_count_nothing() -> None:
     assert matrix.sum() == 3
     assert iou_metrics(matrix) == {"mIoU": 50.0, "mean_accuracy": 75.0, "pixel_accuracy": 66.6667}
     assert np.isnan(iou_per_class(matrix)["iou"][2:]).all()
-    assert iou_metrics(np.zeros((2, 2), dtype=np.int64))["mIoU"] == 0
+    assert iou_metrics(np.zeros((2, 2), dtype=np.int64)) == {"pixels": 0}
+
+
+def test_images_that_could_not_be_measured_are_not_counted_as_measured() -> None:
+    one = MeasuredImage(1, {}, 0, 0, np.array([0]), np.array([5]))
+    measured = Measured(np.array([[5, 0], [0, 0]]), [one])
+    assert SegmentationEvaluator().counts(measured, range(3)) == {"images": 1, "unmeasured": 2}
+    assert SegmentationEvaluator().counts(measured, range(1)) == {"images": 1}
+    assert DepthEvaluator().counts(MeasuredDepths([(0, 9, {})], {}), range(2)) == {"images": 1, "unmeasured": 1}
+    assert depth_metrics(MeasuredDepths([], {})) == {"pixels": 0}  # an error of 0 would be the best

@@ -78,9 +78,9 @@ def estimate_batches(estimator: DepthEstimator, batches: Iterable[WholeBatch]) -
 
 
 def depth_metrics(measured: MeasuredDepths) -> dict[str, float]:
-    """Means over the images."""
+    """Means over the images; without any, `pixels` 0 alone."""
     if not measured.images:
-        return dict.fromkeys(NAMES, 0.0)
+        return {"pixels": 0}
     return {name: round(float(np.mean([own[name] for _, _, own in measured.images])), 6) for name in NAMES}
 
 

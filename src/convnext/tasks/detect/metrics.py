@@ -28,6 +28,9 @@ KINDS: dict[str, Kind] = {"mask": "segm", "box": "bbox"}
 FIGURES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 """COCO's twelve, in its order."""
 
+AREAS = {"s": (0, 32**2), "m": (32**2, 96**2), "l": (96**2, 1e10)}
+"""Least and most pixels of its small, medium and large objects; ends are of both."""
+
 
 def truth_of(data: DetectionSet, kind: Kind) -> dict[str, Any]:
     """The annotations as COCO's JSON, outlines as codes that are bytes; of masks, those that have an outline.
@@ -158,14 +161,22 @@ def metrics_of(data: DetectionSet, evaluations: dict[str, COCOeval_faster | None
         return {"objects": 0}
     metrics: dict[str, float] = {}
     for name, evaluation in evaluations.items():
-        metrics |= percent(coco_metrics(evaluation), name)
+        figures = nothing_found(data, KINDS[name]) if evaluation is None else coco_metrics(evaluation)
+        metrics |= percent(figures, name)
     return metrics
 
 
-def coco_metrics(evaluation: COCOeval_faster | None) -> dict[str, float]:
+def nothing_found(data: DetectionSet, kind: Kind) -> dict[str, float]:
+    """`FIGURES` of no result at all: 0, and -1 where there is no object to measure it on."""
+    areas = [
+        a.area for i in data.images for a in i.annotations if not a.crowd and (kind == "bbox" or a.outline is not None)
+    ]
+    there = {name: any(low <= area <= high for area in areas) for name, (low, high) in AREAS.items()}
+    return {name: 0.0 if there.get(name[-1], True) else -1.0 for name in FIGURES}
+
+
+def coco_metrics(evaluation: COCOeval_faster) -> dict[str, float]:
     """`FIGURES`, from 0 to 1; -1 where there is no object to measure it on."""
-    if evaluation is None:
-        return dict.fromkeys(FIGURES, 0.0)
     return dict(zip(FIGURES, map(float, evaluation.stats[:12]), strict=True))
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from convnext.data.map_loading import WholeBatch
 from convnext.data.parts import measured_images
-from convnext.data.problems import log_left_out
+from convnext.data.problems import log_problems
 from convnext.data.sources.label_maps import (
     LabelRules,
     SegmentationSet,
@@ -56,7 +56,7 @@ class SegmentationEvaluator(MapEvaluator):
         if other:
             log.warning("%s: classes that the model has not, whose pixels are ignored: %s", data, ", ".join(other))
         examined = examine_label_maps(part, faults)
-        log_left_out(data, faults)
+        log_problems(data, faults)
         say_unmeasured(examined.pixels.tolist(), part.classes)
         return examined.data, name
 

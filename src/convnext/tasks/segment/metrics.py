@@ -89,11 +89,16 @@ def iou_rows(measured: Measured, data: SegmentationSet) -> Iterator[dict[str, An
 
 
 def say_unmeasured(pixels: Iterable[int], classes: Sequence[str]) -> None:
-    """Log the classes that no pixel has, which count in no mean."""
+    """Log the classes that no pixel has: they count as 0 in mIoU where one is taken for them, and else not at all."""
     lacking = [name for name, count in zip(classes, pixels, strict=True) if not count]
     if lacking:
         measured = len(classes) - len(lacking)
-        log.warning("measured on %d of %d classes: no pixel of %s", measured, len(classes), first_names(lacking))
+        log.warning(
+            "measured on %d of %d classes: no pixel of %s, which is 0 in mIoU where pixels are taken for it",
+            measured,
+            len(classes),
+            first_names(lacking),
+        )
 
 
 def confusion(truth: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
@@ -112,10 +117,11 @@ def iou_per_class(matrix: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def iou_metrics(matrix: np.ndarray) -> dict[str, float]:
-    """`mIoU`, `mean_accuracy` and `pixel_accuracy` in percent; means over the classes that have a figure."""
-    values = iou_per_class(matrix)
+    """`mIoU`, `mean_accuracy` and `pixel_accuracy` in percent; means over the classes that have a figure. Without any
+    pixel, `pixels` 0 alone."""
     if not matrix.sum():
-        return {"mIoU": 0.0, "mean_accuracy": 0.0, "pixel_accuracy": 0.0}
+        return {"pixels": 0}
+    values = iou_per_class(matrix)
     shares = (np.nanmean(values["iou"]), np.nanmean(values["accuracy"]), matrix.trace() / matrix.sum())
     names = ("mIoU", "mean_accuracy", "pixel_accuracy")
     return {name: round(100 * float(value), 4) for name, value in zip(names, shares, strict=True)}
