@@ -13,7 +13,7 @@ from convnext.printing import complain, counted, printable, to_json
 from convnext.storage.files import whole_file
 from convnext.tasks.predicting import Outputs, Readable
 
-MAP_END, PICTURE_END = ".png", "-depth.png"
+_MAP_END, _PICTURE_END = ".png", "-depth.png"
 """Ends of the names of an image's files: of its map, and of the picture for people."""
 MOST_STORED = 65535
 """Largest number that a map of 16 bits holds."""
@@ -34,7 +34,7 @@ def estimate_inputs(
     Returns 0, 1 if some image was unreadable, 2 if all were. With `as_json`, a line `{"image", "least", "median",
     "most"}` an image.
     """
-    outputs = Outputs(out, images, (MAP_END, PICTURE_END)) if out is not None else None
+    outputs = Outputs(out, images, (_MAP_END, _PICTURE_END)) if out is not None else None
     rows, beyond, coarse = [], 0, 0
     readable = Readable(images, estimator, estimator.prepare, as_json=as_json)
     with readable.reading() as read:
@@ -50,10 +50,10 @@ def estimate_inputs(
                 stem = outputs.stem(name)
                 beyond += most * estimator.depth_scale > MOST_STORED
                 coarse += median * estimator.depth_scale < LEAST_STEPS
-                rows.append({**own, "file": f"{stem}{MAP_END}"})
-                with whole_file(outputs.folder / f"{stem}{MAP_END}") as path:
+                rows.append({**own, "file": f"{stem}{_MAP_END}"})
+                with whole_file(outputs.folder / f"{stem}{_MAP_END}") as path:
                     depth_picture(depths, estimator.depth_scale).save(path, format="PNG")
-                with whole_file(outputs.folder / f"{stem}{PICTURE_END}") as path:
+                with whole_file(outputs.folder / f"{stem}{_PICTURE_END}") as path:
                     draw_depths(depths).save(path, format="PNG")
     if outputs is not None:
         with whole_file(outputs.folder / "depths.json") as path:

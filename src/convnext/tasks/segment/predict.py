@@ -17,7 +17,7 @@ from convnext.reports.prelabels import check_image_names
 from convnext.storage.files import whole_file
 from convnext.tasks.predicting import Outputs, Readable
 
-MAP_END, PICTURE_END = ".png", "-overlay.png"
+_MAP_END, _PICTURE_END = ".png", "-overlay.png"
 """Ends of the names of an image's files: of its map, and of the picture for people."""
 
 
@@ -41,7 +41,7 @@ def segment_inputs(
     if format is not None:
         check_image_names(format, [name for name, _ in images])
     if out is not None:
-        outputs = Outputs(out, images, (MAP_END, PICTURE_END))
+        outputs = Outputs(out, images, (_MAP_END, _PICTURE_END))
     if out is not None and format is not None:
         writer = LabelMapWriter(format, out, segmenter.classes, [name for name, _ in images])
     rows = []
@@ -60,10 +60,10 @@ def segment_inputs(
                 writer.add(name, labels)
             elif outputs is not None:
                 stem = outputs.stem(name)
-                rows.append({**own, "file": f"{stem}{MAP_END}"})
-                with whole_file(outputs.folder / f"{stem}{MAP_END}") as path:
+                rows.append({**own, "file": f"{stem}{_MAP_END}"})
+                with whole_file(outputs.folder / f"{stem}{_MAP_END}") as path:
                     index_picture(labels, colours(len(segmenter.classes))).save(path, format="PNG")
-                with whole_file(outputs.folder / f"{stem}{PICTURE_END}") as path:
+                with whole_file(outputs.folder / f"{stem}{_PICTURE_END}") as path:
                     draw_labels(image, labels, segmenter.classes).save(path, format="PNG")
     if writer is not None:
         writer.finish()
