@@ -1,7 +1,9 @@
 import json
 import logging
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from convnext.errors import InputError
@@ -15,6 +17,15 @@ def test_options_are_read_as_their_type() -> None:
     assert (config.epochs, config.base_lr, config.ema, config.betas) == (7, 1e-4, None, (0.9, 0.95))
     assert config.compile is True
     assert config.stem_patch == 2
+
+
+def test_values_of_python_are_those_of_the_command_line() -> None:
+    given = {"init": Path("x.pt"), "betas": [0.9, 0.95], "epochs": np.int64(7), "base_lr": np.float32(0.5), "ema": None}
+    config = ClassifyConfig().override(given)
+    assert config == ClassifyConfig().override(
+        {"init": "x.pt", "betas": "0.9,0.95", "epochs": "7", "base_lr": "0.5", "ema": "none"}
+    )
+    assert ClassifyConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
 
 
 def test_config_survives_json() -> None:
@@ -35,6 +46,9 @@ def test_config_survives_json() -> None:
         ({"base_lr": "-1"}, "base_lr must not be negative, not -1.0"),
         ({"epoch": "3"}, "no option 'epoch'; nearest: epochs"),
         ({"multi_label": "true", "mixup": "0.2"}, "need one label an image"),
+        ({"epochs": 1.5}, "epochs cannot be 1.5"),
+        ({"epochs": None}, "epochs cannot be None"),
+        ({"compile": "none", "ema": True}, "ema cannot be True"),
     ],
 )
 def test_values_that_cannot_work_are_refused(options: dict, message: str) -> None:

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Literal, Self, TypeVar, get_type_hints
 
 from convnext.cores import usable_cores
 from convnext.errors import InputError, nearest
-from convnext.parsing import fits, parse
+from convnext.parsing import fits, parse, plain
 
 log = logging.getLogger("convnext")
 
@@ -184,7 +184,8 @@ class TrainConfig:
         return get_type_hints(cls)
 
     def override(self, changes: dict[str, Any]) -> Self:
-        """A copy with some fields changed; strings are read as the field's type. `InputError` if one cannot be."""
+        """A copy with some fields changed; strings are read as the field's type, and paths, lists and NumPy's numbers
+        become what `config.json` can hold. `InputError` for a value of another type."""
         hints, known = self.types(), [f.name for f in dataclasses.fields(self)]
         values = {}
         for name, value in changes.items():
@@ -193,7 +194,10 @@ class TrainConfig:
                 name = RENAMED[name]
             if name not in known:
                 raise InputError(f"no option '{name}'; {nearest(name, known)}")
+            value = plain(value)
             values[name] = parse(name, value, hints[name]) if isinstance(value, str) else value
+            if not fits(values[name], hints[name]):
+                raise InputError(f"{name} cannot be {value!r}")
         return dataclasses.replace(self, **values)
 
     def to_dict(self) -> dict[str, Any]:

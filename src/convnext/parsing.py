@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import types
 import typing
+from numbers import Number
 from typing import Any, Literal, get_args, get_origin
 
 from convnext.errors import InputError
@@ -37,6 +39,16 @@ def parse(name: str, text: str, kind: Any) -> Any:
         return kind(text)
     except ValueError:
         raise InputError(f"{name} takes {kind.__name__}, not '{text}'") from None
+
+
+def plain(value: Any) -> Any:
+    """A value given in Python as an option holds it: of a path its text, of a list a tuple, of a NumPy number the
+    number."""
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if isinstance(value, list | tuple):
+        return tuple(map(plain, value))
+    return value.item() if isinstance(value, Number) and hasattr(value, "item") else value
 
 
 def fits(value: Any, kind: Any) -> bool:
