@@ -12,11 +12,12 @@ from pathlib import Path
 
 import httpx2
 import pytest
+import timm
 from huggingface_hub import errors
 from PIL import Image
 from safetensors.torch import save_file
 
-from convnext import WeightsError, cli, create_model
+from convnext import WeightsError, cli, create_model, load
 from convnext.data.images.preprocessing import Preprocessing
 from convnext.weights import are_trained, hub, read_meta
 from convnext.weights.files import locate
@@ -170,6 +171,31 @@ def test_imagenet_descriptions_become_unique_ids(tmp_path):
     labels = {str(index): f"thing {index // 2}" for index in range(1000)} | {"0": "tench, Tinca tinca"}
     (tmp_path / "config.json").write_text(json.dumps({"id2label": labels}))
     assert len(set(hub.hub_meta(tmp_path)["classes"])) == 1000
+
+
+def test_a_first_class_that_is_a_tench_is_not_imagenet_s(tmp_path):
+    """Imagenette's is, and transformers write its ten classes so."""
+    labels = {"0": "tench", "1": "English springer"}
+    (tmp_path / "config.json").write_text(json.dumps({"id2label": labels}))
+    assert hub.hub_meta(tmp_path)["classes"] == ["tench", "English springer"]
+
+
+@pytest.mark.parametrize("kind", ["single", "multi"])
+def test_several_labels_an_image_in_transformers_words(kind, tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({**CONFIG, "problem_type": f"{kind}_label_classification"}))
+    assert hub.hub_meta(tmp_path)["multi_label"] == (kind == "multi")
+
+
+@pytest.mark.parametrize("names", [["ant", "bee", "cat"], None])
+def test_what_timm_saves_of_fine_tuned_weights(names, tmp_path):
+    """timm leaves the name of the weights they began as in the configuration; they do not have their classes."""
+    model = timm.create_model("convnext_atto", num_classes=3)
+    assert model.pretrained_cfg["tag"] == "d2_in1k"
+    timm.models.save_for_hf(model, tmp_path, model_config={"label_names": names} if names else None)
+    predictor = load(tmp_path, device="cpu")
+    assert predictor.classes == predictor.answers == (names or ["0", "1", "2"])
+    meta = read_meta(tmp_path)
+    assert (meta["licence_from"], meta["descriptions"]) == ("convnext_atto.d2_in1k", {})
 
 
 def hub_error(kind):

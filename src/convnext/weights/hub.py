@@ -159,11 +159,17 @@ def timm_name(folder: Path) -> str | None:
 def _classes(config: dict) -> dict:
     labels = config.get("id2label") or dict(enumerate(config.get("label_names", [])))
     classes = [str(labels[key]) for key in sorted(labels, key=int)]
-    published = published_classes(len(classes) or config.get("num_classes", 0))
-    if not classes or classes[0].startswith("tench") or classes == published.get("classes"):
+    outputs = len(classes) or config.get("num_classes", 0)
+    published = published_classes(outputs)
+    if published and (not classes or classes[0].startswith("tench") or classes == published["classes"]):
         # Some of ImageNet's descriptions stand for two classes each; its WordNet ids are unique.
         return published
-    return {"task": "classify", "multi_label": False, "classes": classes}
+    if not outputs:
+        return {}
+    several = config.get("problem_type") == "multi_label_classification"
+    # Fine-tuned weights without names for their classes do not have those of the weights they began as.
+    classes = classes or [str(number) for number in range(outputs)]
+    return {"task": "classify", "multi_label": several, "classes": classes, "descriptions": {}}
 
 
 def _preprocessing(config: dict, processor: dict) -> dict:
