@@ -19,7 +19,7 @@ import pytest
 import torch
 from making import FAST_SEGMENT, fails, make_depths, make_folder, make_scenes
 from peers import randomise
-from PIL import Image
+from PIL import ExifTags, Image
 from sitecustomize import BYTE
 from vacuous import nonempty
 
@@ -33,6 +33,7 @@ from convnext.deploy.export.write import Export, export
 from convnext.inference.portable import PortableClassifier, portable
 from convnext.models.segmentation.upernet import pool_by_matrices
 from convnext.storage.exports import FORMATS, KEY
+from convnext.tasks.embedding import digest_of_model
 from convnext.variants import VARIANTS, Variant, find_variant
 from convnext.weights import read_meta, save_weights
 
@@ -172,14 +173,18 @@ def test_an_export_is_a_source_like_another(
     assert exported.backend.startswith("openvino")
 
 
-@pytest.mark.parametrize("crop", [0.875, 1.0])
-def test_without_this_package(crop: float, onnx_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("crop", "multi_label"), [(0.875, False), (1.0, True)])
+def test_without_this_package(
+    crop: float, multi_label: bool, onnx_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The how-to's program, which imports nothing of ours, gives our scores."""
     rule = {**Preprocessing.standard(64).to_dict(), "crop": crop}
-    make_weights(tmp_path / "x.safetensors", preprocessing=rule)
-    with_meta(onnx_file, tmp_path / "mine.onnx", preprocessing=rule)
+    make_weights(tmp_path / "x.safetensors", preprocessing=rule, multi_label=multi_label)
+    with_meta(onnx_file, tmp_path / "mine.onnx", preprocessing=rule, multi_label=multi_label)
     pixels = np.random.default_rng(0).integers(0, 256, (75, 101, 3), dtype=np.uint8)
-    Image.fromarray(pixels).save(tmp_path / "photo.jpg")
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    Image.fromarray(pixels).save(tmp_path / "photo.jpg", exif=exif)
     text = (Path(__file__).parents[2] / "docs" / "how-to.md").read_text()
     (program,) = (each for each in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "onnxruntime" in each)
     assert "convnext" not in program
@@ -224,6 +229,7 @@ def test_a_segmenter(form: str, scenes: tuple[Path, Path], tmp_path: Path) -> No
         assert (own(image) == exported(image)).mean() >= 0.999
     first, second = (convnext.evaluate(str(source), str(data), device="cpu") for source in (run, done.path))
     assert first["mIoU"] == pytest.approx(second["mIoU"], abs=1e-3)
+    assert json.loads(done.path.with_name(f"{done.path.name}.json").read_text())["testing"] == read_meta(run)["testing"]
     with pytest.raises(InputError, match="an export of this network has no embeddings"):
         exported.embed(image)
 
@@ -261,9 +267,36 @@ def test_what_is_known_travels_inside(weights: Path, onnx_file: Path, tmp_path: 
     assert meta["classes"] == CLASSES
     assert meta["preprocessing"]["image_size"] == 224
     assert (meta["export"]["format"], meta["export"]["precision"]) == ("onnx", "fp32")
-    source = make_weights(tmp_path / "nc.safetensors", licence="CC-BY-NC-4.0")
+    source = make_weights(tmp_path / "nc.safetensors", licence="CC-BY-NC-4.0", calibration={"temperature": 2.0})
     assert cli.main(["export", str(source), "--out", str(tmp_path / "nc.onnx")]) == 0
     assert read_meta(tmp_path / "nc.onnx")["licence"] == "CC-BY-NC-4.0"
+    beside = json.loads((tmp_path / "nc.onnx.json").read_text())
+    assert (beside["licence"], beside["calibration"]) == ("CC-BY-NC-4.0", {"temperature": 2.0})
+
+
+def test_a_model_of_one_class(tmp_path: Path) -> None:
+    """One logit of one image has no range that a difference could be a share of."""
+    model = randomise(convnext.create_model(BYTE, num_classes=1))
+    about = {"task": "classify", "classes": ["flaw"], "multi_label": True}
+    save_weights(model, tmp_path / "x.safetensors", meta=about)
+    export(tmp_path / "x.safetensors", tmp_path / "x.onnx")
+    image = Image.new("RGB", (64, 64), "red")
+    own, exported = (convnext.load(tmp_path / name, device="cpu")(image) for name in ("x.safetensors", "x.onnx"))
+    assert own[0]["label"] == exported[0]["label"] == "flaw"
+    assert own[0]["score"] == pytest.approx(exported[0]["score"], abs=1e-5)
+
+
+def test_an_export_of_other_weights_is_another_model(export_once: Callable[[str], Export], tmp_path: Path) -> None:
+    """Of a run's exports to OpenVINO only the weights differ, which are in the second file: work that was begun with
+    one of them is not gone on with another."""
+    digests = []
+    for change in (b"\0\0", b"\1\0"):
+        for suffix in (".xml", ".bin"):
+            shutil.copy(export_once("openvino").path.with_suffix(suffix), tmp_path / f"x{suffix}")
+        content = (tmp_path / "x.bin").read_bytes()
+        (tmp_path / "x.bin").write_bytes(content[:-4] + change + content[-2:])
+        digests.append(digest_of_model(convnext.load(tmp_path / "x.xml")))
+    assert digests[0] != digests[1]
 
 
 def test_sizes_are_computed_without_remainders(onnx_file: Path) -> None:
@@ -315,11 +348,12 @@ def test_bad_input_is_a_line(
     del foreign.metadata_props[:]
     onnx.save(foreign, tmp_path / "foreign.onnx")
     assert "`convnext export` did not write it" in fails(capsys, "predict", tmp_path / "foreign.onnx", image)
-    newer = onnx.load(onnx_file)
-    for entry in newer.metadata_props:
-        entry.value = entry.value.replace('"version": 1', '"version": 99')
-    onnx.save(newer, tmp_path / "newer.onnx")
-    assert "written by a newer version" in fails(capsys, "predict", tmp_path / "newer.onnx", image)
+    for version, line in (("99", "written by a newer version"), ('"1"', "`convnext export` did not write it")):
+        other = onnx.load(onnx_file)
+        for entry in other.metadata_props:
+            entry.value = entry.value.replace('"version": 1', f'"version": {version}')
+        onnx.save(other, tmp_path / "other.onnx")
+        assert line in fails(capsys, "predict", tmp_path / "other.onnx", image)
     with pytest.raises(WeightsError, match="is an export, without weights to train or convert"):
         convnext.convert(onnx_file, tmp_path / "hf", "hf")
     with pytest.raises(InputError, match=r"takes images \[N, 3, H, W\]"):

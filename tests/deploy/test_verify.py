@@ -24,3 +24,8 @@ from convnext.deploy.export.verify import share_of_range
 )
 def test_a_difference_is_a_share_of_the_range(own: list[float], found: list[float], share: float) -> None:
     assert share_of_range(torch.tensor(own), torch.tensor(found)) == pytest.approx(share)
+
+
+def test_one_number_an_image_has_a_range_of_one_at_least() -> None:
+    assert share_of_range(torch.tensor([[0.25]]), torch.tensor([[0.5]])) == 0.25
+    assert share_of_range(torch.tensor([[0.0], [4.0]]), torch.tensor([[0.0], [3.0]])) == 0.25

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from convnext.errors import InputError
 from convnext.inference.backends import open_engine
-from convnext.storage.files import sha256_of
+from convnext.storage.exports import sha256_of_weights
 
 LEAST_SIDE = 2
 """Pixels: exporters fix what a side of 1 does."""
@@ -39,7 +39,7 @@ class ExportedNetwork(nn.Module):
         self.outputs, self.in_chans, self.most = made["outputs"], made["in_chans"], made["batch"][1]
         self.num_classes, self.num_features = made["num_classes"], made["num_features"]
         # Stands for the network's weights, by which work that was begun with another one is known.
-        self.register_buffer("digest", torch.tensor(list(bytes.fromhex(sha256_of(path))), dtype=torch.uint8))
+        self.register_buffer("digest", torch.tensor(list(bytes.fromhex(sha256_of_weights(path))), dtype=torch.uint8))
 
     def run(self, images: Tensor) -> dict[str, Tensor]:
         """Normalised images `[N, C, H, W]` to all outputs by name. `InputError` for a shape that it does not take."""

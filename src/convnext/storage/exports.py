@@ -6,6 +6,7 @@ under the key `convnext`; of it, `export` says how it was made and what it takes
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import zipfile
@@ -15,6 +16,7 @@ from typing import Any, BinaryIO
 from xml.etree import ElementTree
 
 from convnext.errors import InputError, WeightsError
+from convnext.storage.files import sha256_of
 
 KEY = "convnext"
 FORMATS = {"onnx": ".onnx", "openvino": ".xml", "aot": ".pt2"}
@@ -38,10 +40,10 @@ def export_meta(path: Path) -> dict[str, Any]:
     text = read(path)
     try:
         meta = json.loads(text or "")
-        version = meta["export"]["version"]
+        newer = meta["export"]["version"] > VERSION
     except (ValueError, TypeError, KeyError):
         raise WeightsError(f"{path} does not say how it is used: `convnext export` did not write it") from None
-    if version > VERSION:
+    if newer:
         raise WeightsError(f"{path} was written by a newer version of convnext; install that")
     return meta
 
@@ -108,6 +110,15 @@ def _of_package(path: Path) -> str | None:
     except (zipfile.BadZipFile, OSError, ValueError, AttributeError) as error:
         raise damaged(path, error) from None
     return None
+
+
+def sha256_of_weights(path: Path) -> str:
+    """The SHA-256 of a weight file or an export, in hexadecimal digits. The weights of an OpenVINO model are in the
+    `.bin` file beside it, which counts too: two trainings may differ in nothing else."""
+    weights = path.with_suffix(".bin")
+    if path.suffix != FORMATS["openvino"] or not weights.is_file():
+        return sha256_of(path)
+    return hashlib.sha256(f"{sha256_of(path)} {sha256_of(weights)}".encode()).hexdigest()
 
 
 def check_precision(source: str | Path, meta: dict[str, Any], precision: str) -> None:

@@ -21,7 +21,8 @@ from convnext.errors import InputError, nearest
 from convnext.printing import progress
 from convnext.reports.tables import Table
 from convnext.runtime.device import Precision
-from convnext.storage.files import sha256_of, whole_file, writing
+from convnext.storage.exports import sha256_of_weights
+from convnext.storage.files import whole_file, writing
 from convnext.tasks.evaluate import ClassChoice, Measurement, main_metric, open_measurement
 from convnext.weights.class_names import are_wordnet_ids
 from convnext.weights.files import locate
@@ -176,7 +177,7 @@ def short_side(models: Sequence[Measurement]) -> int | None:
 
 def digest_of(model: Measurement) -> list[str]:
     """Key of a source's measurements: its name, and its weights' content."""
-    return [model.source, sha256_of(locate(model.source))]
+    return [model.source, sha256_of_weights(locate(model.source))]
 
 
 @contextmanager

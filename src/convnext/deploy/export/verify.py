@@ -48,8 +48,12 @@ def verify(predictor: Predictor, exported: ExportedNetwork, images: Sequence[Ima
 
 
 def share_of_range(own: Tensor, found: Tensor) -> float:
-    """Largest difference of an output from the network's own, as a share of its range; infinite if not a number."""
-    share = float((own - found).abs().max() / (own.max() - own.min()).clamp(min=1e-6))
+    """Largest difference of an output from the network's own, as a share of its range; infinite if not a number.
+
+    The one logit an image of a model of one class has no range of its own, and counts as having one of at least 1.
+    """
+    least = 1.0 if own.ndim == 2 and own.shape[1] == 1 else 1e-6
+    share = float((own - found).abs().max() / (own.max() - own.min()).clamp(min=least))
     return share if np.isfinite(share) else float("inf")
 
 

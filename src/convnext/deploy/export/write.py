@@ -42,6 +42,8 @@ DESCRIBED = (
     "preprocessing",
     "transform",
     "depth",
+    "testing",
+    "calibration",
     "licence",
     "export",
 )
