@@ -8,11 +8,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from starlette.requests import ClientDisconnect
+from starlette.requests import ClientDisconnect, Request
 
 from convnext.deploy.serve import worker
 from convnext.deploy.serve.app import Guard
+from convnext.deploy.serve.bodies import question_of
 from convnext.deploy.serve.frames import Frame, pack_frame, read_frame, receive_frame
+from convnext.deploy.serve.limits import Limits, Refusal
 from convnext.deploy.serve.metrics import Metrics
 
 FRAMES = [
@@ -143,3 +145,14 @@ def test_a_fault_after_the_answer_has_begun_breaks_the_connection() -> None:
 def test_a_token_is_asked_for(shown: str, path: str, status: int) -> None:
     """Not by what says that the server lives."""
     assert ended(None, begun=True, token="secret", shown=shown, path=path)[0] == status
+
+
+@pytest.mark.parametrize(("images", "queue"), [(2, 256), (64, 2)])
+def test_more_images_than_can_ever_wait_are_refused_for_good(images: int, queue: int) -> None:
+    """A server that calls itself busy would be asked again and again."""
+    limits = Limits(body=1000, pixels=1000, images=images, seconds=1, queue=queue)
+    scope = {"type": "http", "query_string": b"", "headers": [(b"content-type", b"application/json")]}
+    body = b'{"images": ["aGVsbG8=", "aGVsbG8=", "aGVsbG8="]}'
+    with pytest.raises(Refusal, match="3 images in a request, the limit is 2") as refusal:
+        asyncio.run(question_of(Request(scope), body, limits))
+    assert (refusal.value.status, refusal.value.retry_after) == (400, None)

@@ -32,6 +32,11 @@ class Limits:
     queue: int
 
     @property
+    def asked(self) -> int:
+        """Images of a request that is accepted: more than may wait would be shed however often they came."""
+        return min(self.images, self.queue)
+
+    @property
     def held(self) -> int:
         """Bytes of all bodies that are held at once."""
         return max(8 * self.body, 2**28)
