@@ -166,6 +166,8 @@ def test_bad_input_is_a_line(run: Path, kept: Path, tmp_path: Path, capsys: pyte
     assert "is an export" in fails(capsys, "benchmark", kept / "fp32.onnx")
     assert "no such weight file" in fails(capsys, "benchmark", tmp_path / "nothing", "--out", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+    (tmp_path / "file").touch()
+    assert "cannot write" in fails(capsys, "benchmark", run, "--formats", "torch", "--out", tmp_path / "file")
 
 
 @pytest.mark.heavy

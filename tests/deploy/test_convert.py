@@ -229,6 +229,7 @@ def test_bad_input_is_a_line_and_leaves_nothing(tmp_path: Path, capsys: pytest.C
     source = make_weights(tmp_path / "x.safetensors")
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "file").touch()
+    (tmp_path / "folder.safetensors").mkdir()
     before = sorted(tmp_path.rglob("*"))
     for out, layout, line in (
         ("taken", "hf", "exists already; name a new folder"),
@@ -236,6 +237,8 @@ def test_bad_input_is_a_line_and_leaves_nothing(tmp_path: Path, capsys: pytest.C
         ("out.bin", "mmpretrain", "weights are written as .safetensors"),
         ("out", "isotropic", "the isotropic layout cannot hold convnextv2_atto, which is not isotropic"),
         ("no/where", "hf", "cannot write"),
+        ("no/where.safetensors", "timm", "cannot write"),
+        ("folder.safetensors", "timm", "cannot write"),
     ):
         fails(capsys, ["convert", str(source), str(tmp_path / out), "--to", layout], line)
     fails(capsys, ["convert", str(tmp_path / "absent.pt"), str(tmp_path / "out"), "--to", "hf"], "no such weight file")

@@ -243,6 +243,8 @@ def test_bad_input_is_a_line(
     assert "is run by openvino or onnxruntime, and not by backend 'torch'" in line
     line = fails(capsys, "predict", onnx_file, image, "--precision", "bf16")
     assert "computes in fp32: export it in bf16" in line
+    with pytest.raises(InputError, match="weights are computed in fp32, bf16, fp16, and not in 'bfloat16'"):
+        convnext.load(run, device="cpu", precision="bfloat16")
     monkeypatch.setitem(sys.modules, "openvino", None)
     monkeypatch.delitem(sys.modules, "convnext.inference.backends.operators")
     assert "backend 'openvino' is not installed: pip install 'convnext[export]'" in fails(capsys, *predict, "openvino")

@@ -24,6 +24,7 @@ from convnext.inference.base import BATCH
 from convnext.inference.detector import Detector
 from convnext.printing import to_json
 from convnext.storage.exports import FORMATS
+from convnext.storage.files import make_folder
 from convnext.tasks.load import load
 from convnext.weights import read_meta
 from convnext.weights.files import locate
@@ -102,8 +103,8 @@ def benchmark_rows(
 
     Raises:
         WeightsError: nothing there, or not to be trusted.
-        InputError: an unknown format, a source without exports, or int8 without images. What goes wrong with one row
-            is said in it.
+        InputError: an unknown format, a source without exports, int8 without images, or a folder that cannot be made.
+            What goes wrong with one row is said in it.
     """
     images_of_int8 = calibrate or _training_images(data)
     chosen = _formats(formats, images_of_int8)
@@ -132,7 +133,7 @@ def benchmark_rows(
     )
     rows = []
     with tempfile.TemporaryDirectory() if out is None else nullcontext(out) as kept:
-        Path(kept).mkdir(parents=True, exist_ok=True)
+        make_folder(Path(kept))
         for format in chosen:
             for precision in PRECISIONS_OF[format]:
                 try:

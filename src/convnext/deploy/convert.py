@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,7 +13,7 @@ import torch
 from convnext.deploy.exchange import Described, timm_config, transformers_config, transformers_processor
 from convnext.errors import InputError
 from convnext.inference.classifier import usage_of
-from convnext.storage.files import whole_folder
+from convnext.storage.files import whole_file, whole_folder
 from convnext.weights import Architecture, describe, save_state
 from convnext.weights.files import EMBEDS, RUN_FILE, locate, read_file, read_meta
 from convnext.weights.key_tables import STEM, State
@@ -117,9 +118,11 @@ def _write(path: Path, tensors: State, model: Described, meta: dict[str, Any], l
         beside["preprocessor_config.json"] = transformers_processor(model.preprocessing)
     elif layout == "timm":
         beside["config.json"] = timm_config(model)
-    for name, content in beside.items():
-        place = path.with_name(name)
-        if place.exists():
-            raise InputError(f"{place} exists already; name a new place")
-        place.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    save_state(path, tensors, meta)
+    with ExitStack() as written:  # what is beside the weights is there once they are
+        for name, content in beside.items():
+            place = path.with_name(name)
+            if place.exists():
+                raise InputError(f"{place} exists already; name a new place")
+            text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+            written.enter_context(whole_file(place)).write_text(text, encoding="utf-8")
+        save_state(path, tensors, meta)

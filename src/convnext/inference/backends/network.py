@@ -33,6 +33,8 @@ def use_backend(model: nn.Module, backend: str, precision: Precision) -> str:
     Raises:
         InputError: an engine that is not installed, or does not compute on the network's device or in this precision.
     """
+    if precision not in DTYPES:
+        raise InputError(f"weights are computed in {', '.join(DTYPES)}, and not in '{precision}'")
     stop_engine(model)
     device = next(model.parameters()).device
     if precision == "fp16" and device.type == "cpu":
