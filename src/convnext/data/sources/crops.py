@@ -37,7 +37,8 @@ class Crops:
     def joined(self, others: Sequence[Crops]) -> Crops:
         """The boxes of this and of others."""
         every = (self, *others)
-        return Crops(tuple(file for each in every for file in each.files), np.concatenate([e.boxes for e in every]))
+        boxes, sides = (np.concatenate([getattr(each, name) for each in every]) for name in ("boxes", "sides"))
+        return Crops(tuple(file for each in every for file in each.files), boxes, sides)
 
     def read(self, index: int) -> bytes:
         """Pixels inside a box, as a PNG file. `ImageError` if the image cannot be read, or its boxes are for another
