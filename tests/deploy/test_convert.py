@@ -238,7 +238,8 @@ def test_bad_input_is_a_line_and_leaves_nothing(tmp_path: Path, capsys: pytest.C
         ("out", "isotropic", "the isotropic layout cannot hold convnextv2_atto, which is not isotropic"),
         ("no/where", "hf", "cannot write"),
         ("no/where.safetensors", "timm", "cannot write"),
-        ("folder.safetensors", "timm", "cannot write"),
+        ("folder.safetensors", "timm", "exists already; name a new place"),
+        ("x.safetensors", "official", "exists already; name a new place"),
     ):
         fails(capsys, ["convert", str(source), str(tmp_path / out), "--to", layout], line)
     fails(capsys, ["convert", str(tmp_path / "absent.pt"), str(tmp_path / "out"), "--to", "hf"], "no such weight file")

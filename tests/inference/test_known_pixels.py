@@ -12,6 +12,7 @@ from stubs import StubSegmenter, stub_classifier, stub_segmenter
 from torch import Tensor, nn
 
 from convnext.data.images.whole_image import WholeImage
+from convnext.errors import InputError
 from convnext.inference.segmenter import Segmenter, label_at
 
 
@@ -134,6 +135,12 @@ def test_the_segmenter_sees_other_scales_when_told() -> None:
     segmenter(coloured(LABELS))
     assert segmenter.model.seen == [(20, 30), (20, 30), (40, 60), (40, 60)]
     assert isinstance(segmenter.model, StubSegmenter)
+
+
+@pytest.mark.parametrize("scales", [(), (0.0,), (1.0, -1.0), (float("nan"),), (float("inf"),)])
+def test_scales_that_make_no_sense_are_refused(scales: tuple[float, ...]) -> None:
+    with pytest.raises(InputError, match="--scales takes positive numbers"):
+        stub_segmenter(40).see(scales=scales)
 
 
 def square(colour: tuple[int, int, int], size: tuple[int, int] = (30, 30)) -> Image.Image:

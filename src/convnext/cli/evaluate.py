@@ -20,7 +20,6 @@ from convnext.cli.command import (
     add_source,
     refuse_below,
 )
-from convnext.errors import InputError
 from convnext.parsing import parse
 from convnext.printing import quoted, say, to_json
 
@@ -92,8 +91,6 @@ def _run(args: argparse.Namespace) -> None:
     refuse_below(args, batch_size=1, image_size=1)
     how = {name: getattr(args, name) for name in PASSED}
     scales = None if args.scales is None else parse("scales", args.scales, tuple[float, ...])
-    if scales and not min(scales) > 0:
-        raise InputError(f"--scales takes positive numbers, not '{args.scales}'")
     by = [name.strip() for name in args.by.split(",") if name.strip()] if args.by else None
     metrics = evaluate(args.source, args.data, args.split, **how, scales=scales, by=by)
     if os.environ.get("RANK", "0") != "0":  # the first process speaks for all

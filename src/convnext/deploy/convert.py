@@ -119,10 +119,11 @@ def _write(path: Path, tensors: State, model: Described, meta: dict[str, Any], l
     elif layout == "timm":
         beside["config.json"] = timm_config(model)
     with ExitStack() as written:  # what is beside the weights is there once they are
-        for name, content in beside.items():
-            place = path.with_name(name)
+        places = {name: path.with_name(name) for name in (path.name, *beside)}
+        for place in places.values():
             if place.exists():
                 raise InputError(f"{place} exists already; name a new place")
+        for name, content in beside.items():
             text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
-            written.enter_context(whole_file(place)).write_text(text, encoding="utf-8")
+            written.enter_context(whole_file(places[name])).write_text(text, encoding="utf-8")
         save_state(path, tensors, meta)

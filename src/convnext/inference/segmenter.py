@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from convnext.data.images.whole_image import Size, WholeImage
+from convnext.errors import InputError
 from convnext.inference.arrays import area_arrays
 from convnext.inference.whole_images import SeesWholeImages, arguments_of, fill
 from convnext.inference.windows import starts
@@ -77,6 +79,8 @@ class Segmenter(SeesWholeImages):
         scales: Sequence[float] | None = None,
         flip: bool = False,
     ) -> dict[str, Any]:
+        if scales is not None and not (scales and all(0 < scale < math.inf for scale in scales)):
+            raise InputError(f"--scales takes positive numbers, not '{','.join(map(str, scales))}'")
         self.scales, self.flip = tuple(scales or self.scales), flip
         return super().see(image_size, crop)
 
