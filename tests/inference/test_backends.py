@@ -243,6 +243,9 @@ def test_bad_input_is_a_line(
     assert "is run by openvino or onnxruntime, and not by backend 'torch'" in line
     line = fails(capsys, "predict", onnx_file, image, "--precision", "bf16")
     assert "computes in fp32: export it in bf16" in line
+    for size in ((), ("--image-size", "64")):  # with PyTorch, too
+        line = fails(capsys, "predict", onnx_file, image, "--device", "cuda", *size)
+        assert "is an export, which is computed on the CPU" in line
     with pytest.raises(InputError, match="weights are computed in fp32, bf16, fp16, and not in 'bfloat16'"):
         convnext.load(run, device="cpu", precision="bfloat16")
     monkeypatch.setitem(sys.modules, "openvino", None)

@@ -76,7 +76,7 @@ def _run(args: argparse.Namespace) -> int:
 
 def _opened(args: argparse.Namespace) -> tuple[Any, TaskDefinition]:
     """The predictor, and the task that it answers. A classifier's export needs no PyTorch, and none is imported."""
-    how = {"backend": args.backend, "precision": args.precision}
+    how = {"backend": args.backend, "precision": args.precision, "device": args.device}
     if args.image_size is None and args.crop is None:
         from convnext.inference.portable import PortableClassifier, portable
         from convnext.tasks.registry import find_task
@@ -91,7 +91,7 @@ def _opened(args: argparse.Namespace) -> tuple[Any, TaskDefinition]:
 
     from convnext.tasks.load import load_answering, task_of_weights
 
-    predictor = load_answering(args.source, device=args.device, calibrated=args.calibrated, **how)
+    predictor = load_answering(args.source, calibrated=args.calibrated, **how)
     predictor.see(args.image_size, args.crop)
     return predictor, task_of_weights(args.source)
 

@@ -15,7 +15,7 @@ from PIL import Image
 from convnext.data.images.decode import read_image
 from convnext.data.images.preprocessing import Preprocessing
 from convnext.inference.backends import open_engine
-from convnext.storage.exports import check_precision, export_meta, is_export
+from convnext.storage.exports import check_device, check_precision, export_meta, is_export
 from convnext.weights.licences import warn_of_licence
 
 if TYPE_CHECKING:
@@ -30,14 +30,23 @@ class PortableClassifier:
         meta: what it says of itself.
         backend: its engine, as `open_engine` takes it.
         precision: "fp32", or that of the export.
+        device: "auto" or "cpu".
 
     Raises:
         WeightsError: it cannot be run here.
-        InputError: an engine that does not run such files, or another precision.
+        InputError: an engine that does not run such files, or another precision or device.
     """
 
-    def __init__(self, path: Path, meta: dict[str, Any], backend: str = "auto", precision: str = "fp32") -> None:
+    def __init__(
+        self,
+        path: Path,
+        meta: dict[str, Any],
+        backend: str = "auto",
+        precision: str = "fp32",
+        device: str = "auto",
+    ) -> None:
         check_precision(path, meta, precision)
+        check_device(path, device)
         self.engine = open_engine(path, meta, backend)
         self.transform = Preprocessing.from_dict(meta["preprocessing"])
         self.most, self.multi_label = meta["export"]["batch"][1], bool(meta.get("multi_label", False))

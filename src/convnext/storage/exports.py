@@ -128,6 +128,12 @@ def check_precision(source: str | Path, meta: dict[str, Any], precision: str) ->
         raise InputError(f"{source} computes in {own}: export it in {precision}")
 
 
+def check_device(source: str | Path, device: str) -> None:
+    """`InputError` for an accelerator that is asked of an export: engines compute on the CPU; "auto" asks for none."""
+    if device not in ("auto", "cpu"):
+        raise InputError(f"{source} is an export, which is computed on the CPU; weights can be computed on {device}")
+
+
 def damaged(path: Path, error: Exception) -> WeightsError:
     """Error for an export that its engine cannot open."""
     reason = (str(error) or type(error).__name__).splitlines()[0][:200]

@@ -207,7 +207,7 @@ def open_measurement(
     if backend is None:
         backend = steady_backend(source)
     own: Precision = "fp32" if backend == "torch" else precision  # PyTorch computes as in training, by autocast
-    predictor = load_answering(source, device=where, backend=backend, precision=own, calibrated=calibrated)
+    predictor = load_answering(source, device=device, backend=backend, precision=own, calibrated=calibrated)
     evaluator = task_of_weights(source).evaluator()
     evaluator.exclude = read_exclude(exclude)
     evaluator.choose_format(format)

@@ -15,7 +15,7 @@ from convnext.inference.embedder import Embedder
 from convnext.inference.exported import ExportedNetwork
 from convnext.printing import command_line
 from convnext.runtime.device import Precision, pick_device
-from convnext.storage.exports import check_precision, is_export
+from convnext.storage.exports import check_device, check_precision, is_export
 from convnext.tasks.definition import TaskDefinition
 from convnext.tasks.registry import TASKS, find_task
 from convnext.weights import read_meta
@@ -40,7 +40,8 @@ def load(
 
     Args:
         source: the weights.
-        device: a name of `runtime.device.pick_device`; "auto" is the machine's accelerator, else its CPU.
+        device: a name of `runtime.device.pick_device`; "auto" is the machine's accelerator, else its CPU. Exports are
+            computed on the CPU.
         backend: the engine. Of weights "torch", "compile" or "openvino" (`inference.backends.network.use_backend`), of
             ONNX files "onnxruntime" or "openvino"; other exports have one. "auto" is the fastest one that is installed
             and needs no compiling. `predictor.backend` says which it is.
@@ -50,7 +51,8 @@ def load(
 
     Raises:
         WeightsError: nothing there, not a ConvNeXt, or not to be trusted.
-        InputError: an engine that is not installed, or cannot run this source; weights without a calibration.
+        InputError: an engine that is not installed, or cannot run this source; a device or precision that an
+            export does not have; weights without a calibration.
     """
     with opening(source):
         meta = read_meta(source)
@@ -64,8 +66,9 @@ def load(
         note_licence(predictor.model, meta)
         if calibrated:
             predictor.calibrate(stored_calibration(source, meta))
-    if exported:  # its engine has a device and a precision of its own
+    if exported:  # its engine has a precision of its own, and the CPU
         check_precision(source, meta, precision)
+        check_device(source, str(device))
         predictor.backend = network.engine.name
         return predictor
     predictor.to(pick_device(device) if isinstance(device, str) else device)
