@@ -49,7 +49,7 @@ OWN: dict[str, dict[str, Any]] = {
     ),
     "digits": dict(**DIGITS, crop=1.0, epochs=8, base_lr=6e-3, ema=0.99, rand_augment=None, random_erasing=0.0),
     "fcmae_small_data": dict(
-        **SMALL_FCMAE, epochs=100, warmup_epochs=5.0, muon_lr_scale=5.0, depthwise_init="smooth", mask_ratio=0.6,
+        **SMALL_FCMAE, epochs=100, warmup_epochs=5.0, muon_lr_scale=10.0, depthwise_init="smooth", mask_ratio=0.6,
         decoder_dim=512, crop_scale=(0.2, 1.0),
     ),
     "fcmae_digits": {**SMALL_FCMAE, **DIGITS, "patch_size": 8, "epochs": 10, "muon_lr_scale": None},
