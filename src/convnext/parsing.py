@@ -42,8 +42,8 @@ def parse(name: str, text: str, kind: Any) -> Any:
 
 
 def plain(value: Any) -> Any:
-    """A value given in Python as an option holds it: of a path its text, of a list a tuple, of a NumPy number the
-    number."""
+    """Convert an option given in Python to what `config.json` can hold: a path to its text, a list to a tuple, a NumPy
+    number to Python's."""
     if isinstance(value, os.PathLike):
         return os.fspath(value)
     if isinstance(value, list | tuple):

@@ -55,7 +55,7 @@ def test_gradcam_is_that_of_another_network(classifier: ImageClassifier, stage: 
 
 def test_what_an_engine_computes_is_explained_too(atto_run: Path) -> None:
     """OpenVINO is what `load` takes by itself where it is installed, and has no gradients."""
-    pytest.importorskip("openvino")
+    pytest.importorskip("openvino", reason="OpenVINO is not installed")
     engine = convnext.load(atto_run, device="cpu", backend="openvino")
     found = attribute(engine, picture())
     expected = attribute(convnext.load(atto_run, device="cpu", backend="torch"), picture())

@@ -50,7 +50,7 @@ def groups_of(data: str | Path, by: str, keys: Sequence[str], cells: Cells) -> l
 
 
 def _column(name: str, cells: Cells) -> Sequence[Any] | None:
-    """The cells of a column; None where there is none, and what was given may be a regular expression."""
+    """Cells of a column, by its name; None where no column has it and the name may be a regular expression."""
     try:
         return cells(name)
     except InputError:
@@ -71,7 +71,7 @@ def _matched(pattern: str, keys: Sequence[str]) -> list[str | None]:
 
 
 def cell_text(cell: Any) -> str | None:
-    """What a cell of a table says; None where that is missing."""
+    """Text of a table's cell; None where the cell is empty, NaN or missing."""
     if cell is None or (isinstance(cell, float) and math.isnan(cell)):
         return None
     if isinstance(cell, float) and cell.is_integer():

@@ -110,7 +110,7 @@ class ImageSet:
         )
 
     def joined(self, others: Sequence[ImageSet]) -> ImageSet:
-        """The images of this and of other parts of the same data, which have the same classes."""
+        """Concatenate with other parts of the same data, which have the same classes."""
         every = (self, *others)
         images = [each.images for each in every if each.images is not None]
         members = [each.members for each in every if each.members is not None]
@@ -274,7 +274,7 @@ def read_all_parts(
 
 
 def read_every_part(data: str | Path, *, form: str | None = None, exclude: ExcludeList | None = None) -> ImageSet:
-    """The images of all parts of `data` as one, with those of test, and the classes of all; each has one label."""
+    """Read the images of all parts, test included, as one set with the classes of all; each image has one label."""
     trained = read_listing(data, None, False, form)
     alone = _left_alone(data, trained, False, form)
     whole = replace(trained, entries=[*trained.entries, *alone.entries], classes=alone.classes)

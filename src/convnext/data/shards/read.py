@@ -25,7 +25,7 @@ import numpy as np
 
 from convnext.data.images.decode import MAX_BYTES
 from convnext.data.shards.prefetch import ReadAhead
-from convnext.data.sources.records import DataListing, ImageRecord
+from convnext.data.sources.records import DataListing, ImageRecord, concatenated
 from convnext.data.splits import UNDIVIDED, held_out_part
 from convnext.errors import ImageError, InputError
 from convnext.printing import without_password
@@ -107,10 +107,8 @@ class ShardMembers:
         return replace(self, shard=self.shard[chosen], offset=self.offset[chosen], size=self.size[chosen])
 
     def joined(self, others: Sequence[ShardMembers]) -> ShardMembers:
-        """The images of this and of others of the same shards."""
-        every, names = (self, *others), ("shard", "offset", "size")
-        shard, offset, size = (np.concatenate([getattr(each, name) for each in every]) for name in names)
-        return replace(self, shard=shard, offset=offset, size=size)
+        """Concatenate with other selections from the same shards."""
+        return replace(self, **concatenated((self, *others), ("shard", "offset", "size")))
 
     def read(self, index: int) -> bytes:
         """An image's bytes. `ImageError` if its shard ends before; `InputError` if the shard cannot be read at all."""

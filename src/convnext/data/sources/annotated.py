@@ -68,8 +68,8 @@ class AnnotatedImage:
 def decode_annotated(
     file: str | Path, width: int, height: int, mode: str | None = "RGB", *, white: int = WHITE
 ) -> Image.Image:
-    """The pixels of an image whose annotations are for these sides, in a mode or its own. `ImageError` if it cannot be
-    read, or has other sides.
+    """Decode an image whose annotations are for `width` by `height` pixels, into a mode or its own. `ImageError` if it
+    cannot be read, or has another size.
 
     An image that EXIF lays on its side is taken as it is stored where its annotations are for that.
     """

@@ -60,7 +60,7 @@ def find_class_list(folder: Path) -> ClassList | None:
 
 
 def parse_class_list(lines: tuple[str, ...], path: Path) -> ClassList:
-    """The classes of a list's lines; of several colours of one name there is one class.
+    """Parse the lines of a class list; several colours of one name are one class.
 
     `InputError` where only some lines have a colour, two classes have one, or two lines without colours one name.
     """

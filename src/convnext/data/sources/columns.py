@@ -20,7 +20,7 @@ import numpy as np
 
 from convnext.data.images.decode import read_bytes
 from convnext.data.sources.finder import children, part_folders, part_said, settled_parts
-from convnext.data.sources.records import DataListing, ImageRecord, class_name, in_class_order
+from convnext.data.sources.records import DataListing, ImageRecord, class_name, concatenated, in_class_order
 from convnext.data.splits import UNDIVIDED
 from convnext.errors import ImageError, InputError
 
@@ -43,12 +43,8 @@ class ColumnImages:
         return replace(self, file=self.file[chosen], group=self.group[chosen], row=self.row[chosen])
 
     def joined(self, others: Sequence[ColumnImages]) -> ColumnImages:
-        """The images of this and of others of the same tables."""
-        every = (self, *others)
-        file, group, row = (
-            np.concatenate([getattr(each, name) for each in every]) for name in ("file", "group", "row")
-        )
-        return replace(self, file=file, group=group, row=row)
+        """Concatenate with other selections from the same tables."""
+        return replace(self, **concatenated((self, *others), ("file", "group", "row")))
 
     def read(self, index: int) -> bytes:
         """An image's bytes. `ImageError` for a cell without any; `InputError` for a table that cannot be read."""

@@ -13,7 +13,7 @@ import numpy as np
 from convnext.data.problems import log_problems
 from convnext.data.sources.annotated import decode_annotated
 from convnext.data.sources.detection import read_annotated
-from convnext.data.sources.records import DataListing, ImageRecord
+from convnext.data.sources.records import DataListing, ImageRecord, concatenated
 from convnext.errors import InputError
 
 LISTS = (".json", ".yaml", ".yml", ".xml")
@@ -35,10 +35,9 @@ class Crops:
         return Crops(tuple(self.files[place] for place in places), self.boxes[chosen], self.sides[chosen])
 
     def joined(self, others: Sequence[Crops]) -> Crops:
-        """The boxes of this and of others."""
+        """Concatenate with other boxes."""
         every = (self, *others)
-        boxes, sides = (np.concatenate([getattr(each, name) for each in every]) for name in ("boxes", "sides"))
-        return Crops(tuple(file for each in every for file in each.files), boxes, sides)
+        return Crops(tuple(file for each in every for file in each.files), **concatenated(every, ("boxes", "sides")))
 
     def read(self, index: int) -> bytes:
         """Pixels inside a box, as a PNG file. `ImageError` if the image cannot be read, or its boxes are for another

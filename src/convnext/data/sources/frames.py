@@ -16,7 +16,7 @@ from convnext.data.images.costly import reason_to_refuse
 from convnext.data.images.decode import MAX_PIXELS, read_bytes
 from convnext.data.images.video import VIDEO_SUFFIXES, count_frames, read_frames
 from convnext.data.problems import Problems, log_left_out
-from convnext.data.sources.records import DataListing, ImageRecord
+from convnext.data.sources.records import DataListing, ImageRecord, concatenated
 from convnext.errors import ImageError, InputError
 
 FRAME_RATE = 1.0
@@ -44,11 +44,8 @@ class Frames:
         return replace(self, file=self.file[chosen], number=self.number[chosen])
 
     def joined(self, others: Sequence[Frames]) -> Frames:
-        """The images of this and of others of the same files."""
-        file, number = (
-            np.concatenate([getattr(each, name) for each in (self, *others)]) for name in ("file", "number")
-        )
-        return replace(self, file=file, number=number)
+        """Concatenate with other selections from the same files."""
+        return replace(self, **concatenated((self, *others), ("file", "number")))
 
     def read(self, index: int) -> bytes:
         """An image's bytes: a file's own, else of an uncompressed picture. `ImageError` if it cannot be read."""

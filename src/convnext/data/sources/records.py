@@ -21,7 +21,7 @@ class Members(Protocol):
         """The chosen images alone."""
 
     def joined(self, others: Sequence[Self]) -> Self:
-        """The images of this and of others of the same data."""
+        """Concatenate with other selections from the same data."""
 
     def read(self, index: int) -> bytes:
         """An image's bytes. `ImageError` if they cannot be read."""
@@ -37,6 +37,11 @@ class Members(Protocol):
 
     def read_ahead(self, order: Sequence[int]) -> AbstractContextManager[Any]:
         """Inside, what has to be fetched is fetched before its turn, if anything has to be."""
+
+
+def concatenated(selections: Sequence[Members], fields: Sequence[str]) -> dict[str, Any]:
+    """Arrays of each field, of all selections one after another: fields of the `Members` that they are together."""
+    return {name: np.concatenate([getattr(each, name) for each in selections]) for name in fields}
 
 
 class ImageRecord(NamedTuple):

@@ -116,7 +116,7 @@ def read_label_maps(
 
 
 def own_list(folder: Path) -> ClassList | None:
-    """The list of classes in a folder; None of a published set, which has none."""
+    """Class list that lies in a data folder; None for a published set such as CamVid, which has none."""
     return next((each for at in (folder, voc_root(folder)) if (each := find_class_list(at)) is not None), None)
 
 

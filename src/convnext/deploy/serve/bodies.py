@@ -106,8 +106,8 @@ async def question_of(request: Request, body: bytes, limits: Limits) -> Question
         _add(options, name, value)
     if not images:
         raise Refusal(400, "no image in the request")
-    if len(images) > limits.asked:
-        raise Refusal(400, f"{len(images)} images in a request, the limit is {limits.asked}")
+    if len(images) > limits.images_asked:
+        raise Refusal(400, f"{len(images)} images in a request, the limit is {limits.images_asked}")
     return Question(images, options)
 
 
@@ -164,7 +164,9 @@ async def _parts(headers: Headers, body: bytes, limits: Limits) -> tuple[list[by
     async def stream() -> AsyncGenerator[bytes, None]:
         yield body
 
-    parser = _InMemory(headers, stream(), max_files=limits.asked, max_fields=len(_OPTIONS), max_part_size=4 * _WORD)
+    parser = _InMemory(
+        headers, stream(), max_files=limits.images_asked, max_fields=len(_OPTIONS), max_part_size=4 * _WORD
+    )
     try:
         form = await parser.parse()
     except MultiPartException as error:

@@ -32,8 +32,8 @@ class Limits:
     queue: int
 
     @property
-    def asked(self) -> int:
-        """Images of a request that is accepted: more than may wait would be shed however often they came."""
+    def images_asked(self) -> int:
+        """Most images in one request: more than may wait would be shed however often they came."""
         return min(self.images, self.queue)
 
     @property

@@ -78,7 +78,7 @@ def estimate_batches(estimator: DepthEstimator, batches: Iterable[WholeBatch]) -
 
 
 def depth_metrics(measured: MeasuredDepths) -> dict[str, float]:
-    """Means over the images; without any, `pixels` 0 alone."""
+    """Mean of each error over the images; `{"pixels": 0}` without any image."""
     if not measured.images:
         return {"pixels": 0}
     return {name: round(float(np.mean([own[name] for _, _, own in measured.images])), 6) for name in NAMES}

@@ -29,7 +29,7 @@ FIGURES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "A
 """COCO's twelve, in its order."""
 
 AREAS = {"s": (0, 32**2), "m": (32**2, 96**2), "l": (96**2, 1e10)}
-"""Least and most pixels of its small, medium and large objects; ends are of both."""
+"""Least and most area of small, medium and large objects, in pixels, as COCO has them; both ends belong to a size."""
 
 
 def truth_of(data: DetectionSet, kind: Kind) -> dict[str, Any]:
@@ -167,7 +167,7 @@ def metrics_of(data: DetectionSet, evaluations: dict[str, COCOeval_faster | None
 
 
 def nothing_found(data: DetectionSet, kind: Kind) -> dict[str, float]:
-    """`FIGURES` of no result at all: 0, and -1 where there is no object to measure it on."""
+    """Figures of a detector without any result: 0, or -1 where there is no object to measure one on."""
     areas = [
         a.area for i in data.images for a in i.annotations if not a.crowd and (kind == "bbox" or a.outline is not None)
     ]

@@ -18,7 +18,7 @@ from convnext.storage.files import whole_file
 from convnext.tasks.predicting import Outputs, Readable
 
 _MAP_END, _PICTURE_END = ".png", "-overlay.png"
-"""Ends of the names of an image's files: of its map, and of the picture for people."""
+"""Suffixes of the files that are written for an image: its map, and a picture for people."""
 
 
 def segment_inputs(
