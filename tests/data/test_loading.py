@@ -1,5 +1,6 @@
 """What a loader gives depends on seed, epoch and index alone; unreadable images never stop it in the middle."""
 
+import multiprocessing.context
 import os
 import random
 import signal
@@ -7,11 +8,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 from vacuous import nonempty
 
 from convnext.data.augment.transforms import train_transform
@@ -204,6 +207,30 @@ def test_workers_leave_ctrl_c_to_the_parent():
 
     loader = train_loader(in_memory(16), Interrupted(), batch_size=8, workers=1, seed=0, mode="L")
     assert len(list(loader)) == 2
+
+
+@pytest.mark.parametrize(
+    ("owner", "name"),
+    [
+        (multiprocessing.context.ForkProcess, "start"),  # the first of the loading processes begins
+        (_MultiProcessingDataLoaderIter, "_next_data"),  # a batch is waited for
+    ],
+)
+def test_an_interruption_leaves_no_loading_process(owner: type, name: str, monkeypatch: pytest.MonkeyPatch):
+    original = getattr(owner, name)
+
+    def interrupted(*args: Any) -> Any:
+        done = original(*args)
+        signal.raise_signal(signal.SIGINT)
+        return done
+
+    monkeypatch.setattr(owner, name, interrupted)
+    handler = signal.getsignal(signal.SIGINT)
+    for loader in (training(in_memory(16), workers=2), eval_loader(in_memory(16), GREY, batch_size=8, workers=2)):
+        with pytest.raises(KeyboardInterrupt):
+            list(loader)
+        assert not multiprocessing.active_children()  # the error is kept, by pytest as by a notebook
+    assert signal.getsignal(signal.SIGINT) is handler
 
 
 def test_a_program_that_fails_ends(tmp_path: Path):

@@ -6,22 +6,16 @@ number of worker processes changes nothing.
 
 from __future__ import annotations
 
-import atexit
 import random
-import shutil
-import signal
 import struct
 import sys
-import threading
-import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from hashlib import blake2b
-from multiprocessing.process import BaseProcess
+from traceback import clear_frames
 from typing import Any, NamedTuple
-from weakref import WeakSet
 
 import numpy as np
 import torch
@@ -31,11 +25,11 @@ from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from convnext.cores import usable_cores
-from convnext.data.augment.erasing import NormalizeAndErase
 from convnext.data.augment.transforms import Augmented, TrainTransform
 from convnext.data.image_set import ImageSet
 from convnext.data.images.decode import WHITE
 from convnext.data.images.preprocessing import Preprocessing
+from convnext.data.loading_processes import batches_of, in_shared_memory, leave_signals_to_parent
 from convnext.data.shards.prefetch import ReadAhead
 from convnext.errors import ImageError, InputError
 from convnext.runtime import distributed as share
@@ -69,10 +63,10 @@ class Loader:
         self._loader = DataLoader(
             dataset,
             batch_sampler=batches,
-            collate_fn=partial(_shared, dataset.collate),
+            collate_fn=partial(in_shared_memory, dataset.collate),
             num_workers=min(workers, len(usable_cores())),
             pin_memory=pins_memory(),  # a GPU is in use
-            worker_init_fn=_leave_signals_to_parent,
+            worker_init_fn=leave_signals_to_parent,
             persistent_workers=persistent and workers > 0,
             # Workers inherit the parsed file list; with spawn each would import everything and be sent a copy.
             multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
@@ -93,7 +87,7 @@ class Loader:
             iterator._shutdown_workers()
 
     def __iter__(self) -> Iterator[Any]:
-        batches = _alive(self._loader)
+        batches = batches_of(self._loader)
         try:
             for batch in batches:
                 if isinstance(batch, InputError):
@@ -102,67 +96,11 @@ class Loader:
                     count, (_, reason) = len(batch.unreadable), batch.unreadable[0]
                     raise InputError(f"none of the {count} images of a batch can be read; the first: {reason}")
                 yield batch
-        except InputError:  # kept by whoever catches it, and with it the loading processes
+        except (InputError, KeyboardInterrupt) as error:  # kept by a notebook, and with it the loading processes
+            clear_frames(error.__traceback__)
             batches.close()
             self.close()
             raise
-
-
-def _shared(collate: Callable[[Any], Any], items: Any) -> Any:
-    """A batch in memory that its loading process shares with this one; an `InputError` where there is too little.
-
-    PyTorch would put it there while sending it, from a thread whose failure nobody hears of: the run waits for ever.
-    """
-    batch = collate(items)
-    if get_worker_info() is not None:
-        try:
-            for tensor in _tensors_in(batch):
-                tensor.share_memory_()
-        except RuntimeError as error:
-            if "shared memory" not in str(error):
-                raise
-            total = shutil.disk_usage("/dev/shm").total / 2**20
-            return InputError(
-                f"/dev/shm is full ({total:.0f} MB), through which images are loaded: take fewer --workers, or in "
-                "Docker --shm-size 8g"
-            )
-    return batch
-
-
-def _tensors_in(value: Any) -> Iterator[Tensor]:
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, tuple | list):
-        for each in value:
-            yield from _tensors_in(each)
-    elif isinstance(value, NormalizeAndErase):
-        yield value.noise
-
-
-@contextmanager
-def _deaths_noticed_when_loading() -> Iterator[None]:
-    """Undo the handler with which torch raises a worker's death anywhere, in the middle of an optimizer's step too."""
-    before = signal.getsignal(signal.SIGCHLD)
-    yield
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGCHLD, before)
-
-
-def _alive(loader: DataLoader[Any]) -> Generator[Any]:
-    """The loader's batches; a killed loader process is an `InputError`."""
-    try:
-        with warnings.catch_warnings(), _deaths_noticed_when_loading():
-            # Python 3.12+ warns of any fork beside threads; the workers use none of torch's.
-            warnings.filterwarnings("ignore", message=".*multi-threaded, use of fork", category=DeprecationWarning)
-            batches = iter(loader)
-        _started.update(getattr(batches, "_workers", ()))
-        yield from batches
-    except RuntimeError as error:
-        if not any(words in str(error) for words in ("exited unexpectedly", "killed by signal")):
-            raise
-        raise InputError(
-            "a process that loads images was killed, perhaps for want of memory; fewer --workers need less"
-        ) from error
 
 
 def train_loader(
@@ -367,19 +305,3 @@ def _seeded(seed: int) -> Iterator[None]:
             random.setstate(states[0])
             np.random.set_state(states[1])
             torch.set_rng_state(states[2])
-
-
-_started: WeakSet[BaseProcess] = WeakSet()
-
-
-@atexit.register
-def _kill_workers() -> None:
-    # At the end of a program that fails, multiprocessing asks its children to end, which these do not hear, and waits.
-    for worker in _started:
-        if worker.is_alive():
-            worker.kill()
-
-
-def _leave_signals_to_parent(worker: int) -> None:
-    for number in (signal.SIGINT, *share.STOP_SIGNALS):  # often sent to all; the parent stops its workers
-        signal.signal(number, signal.SIG_IGN)

@@ -1,0 +1,113 @@
+"""The processes that load images: what they send, how they end, and the signals that are none of theirs."""
+
+from __future__ import annotations
+
+import atexit
+import shutil
+import signal
+import threading
+import warnings
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from multiprocessing.process import BaseProcess
+from typing import Any
+from weakref import WeakSet
+
+from torch import Tensor
+from torch.utils.data import DataLoader, get_worker_info
+
+from convnext.data.augment.erasing import NormalizeAndErase
+from convnext.errors import InputError
+from convnext.runtime.distributed import STOP_SIGNALS
+
+TO_STOP = (signal.SIGINT, *STOP_SIGNALS)
+
+
+def in_shared_memory(collate: Callable[[Any], Any], items: Any) -> Any:
+    """A batch in memory that its loading process shares with this one; an `InputError` where there is too little.
+
+    PyTorch would put it there while sending it, from a thread whose failure nobody hears of: the run waits for ever.
+    """
+    batch = collate(items)
+    if get_worker_info() is not None:
+        try:
+            for tensor in _tensors_in(batch):
+                tensor.share_memory_()
+        except RuntimeError as error:
+            if "shared memory" not in str(error):
+                raise
+            total = shutil.disk_usage("/dev/shm").total / 2**20
+            return InputError(
+                f"/dev/shm is full ({total:.0f} MB), through which images are loaded: take fewer --workers, or in "
+                "Docker --shm-size 8g"
+            )
+    return batch
+
+
+def _tensors_in(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, tuple | list):
+        for each in value:
+            yield from _tensors_in(each)
+    elif isinstance(value, NormalizeAndErase):
+        yield value.noise
+
+
+@contextmanager
+def _signals_kept() -> Iterator[None]:
+    """Handle signals to stop that come in here afterwards: of an iterator half made, loading processes would be left.
+
+    Nor does the handler stay with which torch raises a loading process's death anywhere, in the middle of an
+    optimizer's step too.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    received: list[int] = []
+    before = {number: signal.getsignal(number) for number in (signal.SIGCHLD, *TO_STOP)}
+    try:
+        for number in TO_STOP:
+            if before[number] not in (signal.SIG_IGN, None):
+                signal.signal(number, lambda number, frame: received.append(number))
+        yield
+    finally:
+        for number, handler in before.items():
+            if handler is not None:  # None is one that Python knows nothing of
+                signal.signal(number, handler)
+    for number in received:
+        signal.raise_signal(number)
+
+
+def batches_of(loader: DataLoader[Any]) -> Generator[Any]:
+    """The loader's batches; a killed loader process is an `InputError`."""
+    try:
+        with warnings.catch_warnings(), _signals_kept():
+            # Python 3.12+ warns of any fork beside threads; the workers use none of torch's.
+            warnings.filterwarnings("ignore", message=".*multi-threaded, use of fork", category=DeprecationWarning)
+            batches = iter(loader)
+            _started.update(getattr(batches, "_workers", ()))
+        yield from batches
+    except RuntimeError as error:
+        if not any(words in str(error) for words in ("exited unexpectedly", "killed by signal")):
+            raise
+        raise InputError(
+            "a process that loads images was killed, perhaps for want of memory; fewer --workers need less"
+        ) from error
+
+
+_started: WeakSet[BaseProcess] = WeakSet()
+
+
+@atexit.register
+def _kill_workers() -> None:
+    # At the end of a program that fails, multiprocessing asks its children to end, which these do not hear, and waits.
+    for worker in _started:
+        if worker.is_alive():
+            worker.kill()
+
+
+def leave_signals_to_parent(worker: int) -> None:
+    """Begin loading process number `worker`: signals to stop, often sent to all, are the parent's, which ends it."""
+    for number in TO_STOP:
+        signal.signal(number, signal.SIG_IGN)
