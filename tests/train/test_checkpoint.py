@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from convnext.errors import InputError
-from convnext.train.checkpoint import STATE, read_checkpoint_state
+from convnext.train.checkpoint import STATE, checkpoints, read_checkpoint_state
 
 WHOLE: dict[str, Any] = {
     "epoch": 1,
@@ -55,3 +57,25 @@ def test_a_state_of_other_types_is_refused(name: str, tmp_path: Path) -> None:
 def test_a_state_that_lacks_something_is_refused(key: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="lacks what it should hold"):
         read(tmp_path, {name: value for name, value in WHOLE.items() if name != key})
+
+
+def test_a_program_that_is_interrupted_while_it_saves_ends(tmp_path: Path) -> None:
+    program = """
+import signal, sys, threading
+from pathlib import Path
+import torch
+from convnext.train.checkpoint import Checkpoints
+
+start = threading.Thread.start
+
+def interrupted(thread):
+    start(thread)
+    signal.raise_signal(signal.SIGINT)
+
+threading.Thread.start = interrupted
+Checkpoints(Path(sys.argv[1]), 1).save(1, 3, {"a": torch.ones(3)}, {})
+"""
+    command = [sys.executable, "-c", program, str(tmp_path)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert "KeyboardInterrupt" in ended.stderr
+    assert [path.name for path in checkpoints(tmp_path)] == ["epoch-00001-step-0000000003"]

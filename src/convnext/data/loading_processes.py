@@ -18,9 +18,7 @@ from torch.utils.data import DataLoader, get_worker_info
 
 from convnext.data.augment.erasing import NormalizeAndErase
 from convnext.errors import InputError
-from convnext.runtime.distributed import STOP_SIGNALS
-
-TO_STOP = (signal.SIGINT, *STOP_SIGNALS)
+from convnext.runtime.signals import INTERRUPTING, signals_wait
 
 
 def in_shared_memory(collate: Callable[[Any], Any], items: Any) -> Any:
@@ -55,34 +53,19 @@ def _tensors_in(value: Any) -> Iterator[Tensor]:
 
 
 @contextmanager
-def _signals_kept() -> Iterator[None]:
-    """Handle signals to stop that come in here afterwards: of an iterator half made, loading processes would be left.
-
-    Nor does the handler stay with which torch raises a loading process's death anywhere, in the middle of an
-    optimizer's step too.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    received: list[int] = []
-    before = {number: signal.getsignal(number) for number in (signal.SIGCHLD, *TO_STOP)}
-    try:
-        for number in TO_STOP:
-            if before[number] not in (signal.SIG_IGN, None):
-                signal.signal(number, lambda number, frame: received.append(number))
-        yield
-    finally:
-        for number, handler in before.items():
-            if handler is not None:  # None is one that Python knows nothing of
-                signal.signal(number, handler)
-    for number in received:
-        signal.raise_signal(number)
+def _deaths_noticed_when_loading() -> Iterator[None]:
+    """Undo the handler with which torch raises a worker's death anywhere, in the middle of an optimizer's step too."""
+    before = signal.getsignal(signal.SIGCHLD)
+    yield
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGCHLD, before)
 
 
 def batches_of(loader: DataLoader[Any]) -> Generator[Any]:
     """The loader's batches; a killed loader process is an `InputError`."""
     try:
-        with warnings.catch_warnings(), _signals_kept():
+        # An iterator half made would leave the processes that it has started.
+        with warnings.catch_warnings(), signals_wait(), _deaths_noticed_when_loading():
             # Python 3.12+ warns of any fork beside threads; the workers use none of torch's.
             warnings.filterwarnings("ignore", message=".*multi-threaded, use of fork", category=DeprecationWarning)
             batches = iter(loader)
@@ -109,5 +92,5 @@ def _kill_workers() -> None:
 
 def leave_signals_to_parent(worker: int) -> None:
     """Begin loading process number `worker`: signals to stop, often sent to all, are the parent's, which ends it."""
-    for number in TO_STOP:
+    for number in INTERRUPTING:
         signal.signal(number, signal.SIG_IGN)

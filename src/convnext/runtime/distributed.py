@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,10 +14,6 @@ import torch.distributed as dist
 
 from convnext.runtime.device import make_current, process_backend
 
-STOP_SIGNALS = tuple(
-    getattr(signal, name) for name in ("SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2") if hasattr(signal, name)
-)
-"""Signals to stop: schedulers send them before they take a machine away, terminals when they are closed."""
 PROCESS_PATIENCE = timedelta(hours=2)
 """How long the others wait for one that evaluates or writes."""
 

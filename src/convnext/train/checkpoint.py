@@ -27,6 +27,7 @@ from torch.distributed.checkpoint.api import CheckpointException
 
 from convnext.errors import InputError
 from convnext.runtime import distributed
+from convnext.runtime.signals import signals_wait
 
 STATE = "state.json"
 NUMBER = (int, float)
@@ -77,13 +78,14 @@ class Checkpoints:
             shutil.rmtree(unfinished, ignore_errors=True)
         distributed.wait()
         _hush()
-        future = dcp.async_save(
-            cast(dict[str, Any], tensors),
-            storage_writer=_Writer(unfinished, self.folder / name, state, self.keep),
-            process_group=self.group,
-            no_dist=self.group is None,
-        )
-        self.pending = cast(Future, future)
+        with signals_wait():  # of a thread half started, Python does not know at the program's end, and waits for ever
+            future = dcp.async_save(
+                cast(dict[str, Any], tensors),
+                storage_writer=_Writer(unfinished, self.folder / name, state, self.keep),
+                process_group=self.group,
+                no_dist=self.group is None,
+            )
+            self.pending = cast(Future, future)
 
     def finish(self) -> None:
         """Wait until the last checkpoint is on the disk. `InputError` if it could not be written."""

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any, Self
 
-from convnext.runtime.distributed import STOP_SIGNALS
+from convnext.runtime.signals import STOP_SIGNALS
 
 
 class Interruption(BaseException):
