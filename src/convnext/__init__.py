@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from convnext.deploy.push.upload import PushedRun, push
     from convnext.deploy.sizes import SizeRow, measure_models
     from convnext.deploy.space.folder import Space, write_space
-    from convnext.errors import ImageError, InputError, WeightsError
+    from convnext.errors import ImageError, InputError, Stopped, WeightsError
     from convnext.inference.base import Predictor
     from convnext.inference.classifier import ImageClassifier, Label
     from convnext.inference.depth import DepthEstimator
@@ -55,6 +55,7 @@ _HOME = {
     "Segmenter": "convnext.inference.segmenter",
     "SizeRow": "convnext.deploy.sizes",
     "Space": "convnext.deploy.space.folder",
+    "Stopped": "convnext.errors",
     "TrainingResult": "convnext.api",
     "WeightsError": "convnext.errors",
     "benchmark": "convnext.deploy.benchmark",
@@ -96,6 +97,7 @@ __all__ = [
     "Segmenter",
     "SizeRow",
     "Space",
+    "Stopped",
     "TrainingResult",
     "WeightsError",
     "__version__",

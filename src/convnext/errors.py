@@ -17,7 +17,7 @@ class ImageError(InputError):
 
 
 class Stopped(Exception):
-    """A run was told to stop by a signal, and has saved its state; the message says how to go on."""
+    """A training was ended by Ctrl-C or by another signal to stop; the message says what is kept and how to go on."""
 
     def __init__(self, message: str, signal: int) -> None:
         super().__init__(message)

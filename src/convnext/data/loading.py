@@ -29,7 +29,7 @@ from convnext.data.augment.transforms import Augmented, TrainTransform
 from convnext.data.image_set import ImageSet
 from convnext.data.images.decode import WHITE
 from convnext.data.images.preprocessing import Preprocessing
-from convnext.data.loading_processes import batches_of, in_shared_memory, leave_signals_to_parent
+from convnext.data.loading_processes import in_shared_memory, leave_signals_to_parent, loaded_batches
 from convnext.data.shards.prefetch import ReadAhead
 from convnext.errors import ImageError, InputError
 from convnext.runtime import distributed as share
@@ -87,7 +87,7 @@ class Loader:
             iterator._shutdown_workers()
 
     def __iter__(self) -> Iterator[Any]:
-        batches = batches_of(self._loader)
+        batches = loaded_batches(self._loader)
         try:
             for batch in batches:
                 if isinstance(batch, InputError):

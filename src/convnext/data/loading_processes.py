@@ -61,7 +61,7 @@ def _deaths_noticed_when_loading() -> Iterator[None]:
         signal.signal(signal.SIGCHLD, before)
 
 
-def batches_of(loader: DataLoader[Any]) -> Generator[Any]:
+def loaded_batches(loader: DataLoader[Any]) -> Generator[Any]:
     """The loader's batches; a killed loader process is an `InputError`."""
     try:
         # An iterator half made would leave the processes that it has started.
