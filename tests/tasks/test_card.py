@@ -21,11 +21,12 @@ from convnext.errors import InputError
 from convnext.runs.directory import Run
 from convnext.tasks.card.about import FIELDS, read_about
 from convnext.tasks.card.metadata import emissions
-from convnext.tasks.card.sections import seen
+from convnext.tasks.card.sections import calibration, seen
 from convnext.tasks.card.stored import read_stored
 from convnext.tasks.card.write import write_card
 from convnext.tasks.detect.card import detection_words
 from convnext.tasks.detect.recipes import mask_rcnn_v1, mask_rcnn_v2
+from convnext.weights.calibration import CALIBRATION
 
 TAGS = {"classify": "image-classification", "detect": "object-detection", "segment": "image-segmentation"}
 
@@ -107,6 +108,23 @@ def test_card_states_what_a_person_knows(run: Path, tmp_path: Path) -> None:
     assert "**Developed by:** A. Person" in found["Model"]
     assert r"sorting \*colours\*" in found["Uses"]
     assert "@misc{colours}" in found["Citation"]
+
+
+def test_the_weakest_classes_come_first_and_those_without_images_last(run: Path, tmp_path: Path) -> None:
+    own = copied(run, tmp_path / "run")
+    (own / "per_class.csv").write_text("class,images,f1,auroc\nempty,0,0.0,\nstrong,3,90.0,70.0\nweak,3,50.0,95.0\n")
+    write_card(Run(own))
+    found = sections_of((own / "README.md").read_text())["Results"]
+    assert re.findall(r"^\| (empty|strong|weak) \|", found, re.MULTILINE) == ["weak", "strong", "empty"]
+
+
+def test_thresholds_of_many_classes_are_cut_in_words(run: Path) -> None:
+    stored = read_stored(Run(run))
+    names = [f"class {n}" for n in range(23)]
+    fit = {"thresholds": [0.5] * 23, "f1": [80.0] * 23}
+    many = stored._replace(meta={**stored.meta, "classes": names, "descriptions": {}, CALIBRATION: fit})
+    assert "| class 19 |" in calibration(many)
+    assert "and 3 more classes" in calibration(many)
 
 
 def test_card_says_which_options_differ(run: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from convnext.analysis.subgroups import LEAST_IMAGES
@@ -163,7 +164,7 @@ def data(stored: Stored) -> str:
     labels = list(dict.fromkeys(label for part in counts for label in part))
     parts = [name for name, part in described.items() if part.get("classes")]
     rows = [[escaped(label), *(f"{own.get(label, 0):,}" for own in counts)] for label in labels[:MOST_ROWS]]
-    rest = f"\n\nand {len(labels) - MOST_ROWS} more classes" if len(labels) > MOST_ROWS else ""
+    rest = _more_classes(labels)
     head = ["class", *(f"{stored.words.unit}, {name}" for name in parts)]
     return f"{listed_facts(lines)}\n\n{markdown_table(head, rows)}{rest}"
 
@@ -239,15 +240,22 @@ def results(stored: Stored) -> str:
         parts.append("Intervals were not computed: `convnext evaluate . DATA --by folder --out .` does.")
     if stored.by_class:
         head = list(stored.by_class[0])
-        ordered = sorted(stored.by_class, key=lambda row: _number(row[head[-1]]))
+        measure = stored.words.measure
+        ordered = sorted(stored.by_class, key=lambda row: (row[stored.words.unit] == "0", _number(row[measure])))
         words = stored.meta.get("descriptions") or {}
         table = markdown_table(
             head, [[escaped(words.get(row[n], row[n])) for n in head] for row in ordered[:MOST_ROWS]]
         )
-        which = "The weakest classes first" + (f", {MOST_ROWS} of {len(ordered)}" if len(ordered) > MOST_ROWS else "")
+        which = f"The weakest classes first, by `{measure}`"
+        which += f", {MOST_ROWS} of {len(ordered)}" if len(ordered) > MOST_ROWS else ""
         parts.append(f"{which}:\n\n{table}")
     parts.append(pictures_of(stored.run.path, stored.words.pictures))
     return "\n\n".join(part for part in parts if part)
+
+
+def _more_classes(rows: Sequence[object]) -> str:
+    """What is said below a table that has no room for all classes."""
+    return f"\n\nand {len(rows) - MOST_ROWS} more classes" if len(rows) > MOST_ROWS else ""
 
 
 def _number(text: str) -> float:
@@ -283,7 +291,7 @@ def calibration(stored: Stored) -> str:
             [escaped(name), f"{score:.3f}", f"{f1:.1f}"]
             for name, score, f1 in zip(stored.classes, fit["thresholds"], fit["f1"], strict=True)
         ]
-        table = markdown_table(["class", "least score", "F1 at it, %"], rows[:MOST_ROWS])
+        table = markdown_table(["class", "least score", "F1 at it, %"], rows[:MOST_ROWS]) + _more_classes(rows)
         text = f"Scores from which an answer counts, for the highest F1 (`predict --calibrated`):\n\n{table}"
     return f"{text}\n\n{picture}".rstrip()
 

@@ -20,6 +20,7 @@ class CardWords:
         snippet: lines of Python that run in the run's folder, on `photo.jpg`.
         pictures: file names of the run and their texts.
         unit: things that are counted by class.
+        measure: the column of `per_class.csv` by which the weakest classes come first.
         trained_on: what of an image it was trained on; empty for square crops of the option `image_size`.
     """
 
@@ -32,4 +33,5 @@ class CardWords:
     snippet: str
     pictures: Sequence[tuple[str, str]]
     unit: str = "images"
+    measure: str = ""
     trained_on: str = ""

@@ -46,4 +46,5 @@ def classification_words(config: ClassifyConfig, classes: Sequence[str]) -> Card
             ("class_curves.png", "precision by recall, and ROC curves, by class"),
             ("mistakes.png", "worst mistakes"),
         ],
+        measure="f1",
     )

@@ -37,5 +37,6 @@ def detection_words(config: DetectConfig, classes: Sequence[str]) -> CardWords:
             ("gallery.png", "truth and predictions"),
         ],
         unit="objects",
+        measure="AP",
         trained_on="" if config.scale_jitter else f"whole images, the short side of {first} to {last} pixels",
     )

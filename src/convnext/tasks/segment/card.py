@@ -34,4 +34,5 @@ def segmentation_words(config: SegmentConfig, classes: Sequence[str]) -> CardWor
             ("gallery.png", "image, truth and prediction"),
         ],
         unit="pixels",
+        measure="iou",
     )
