@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import torch
 from PIL import Image
@@ -21,6 +23,11 @@ def tile_starts(length: int, side: int) -> list[int]:
     return [round(i * (length - side) / (count - 1)) for i in range(count)]
 
 
+def smallest_overlap(starts: list[int], side: int) -> int:
+    """The least that two squares in a row share, in pixels; 0 of one square."""
+    return min((side - (after - before) for before, after in pairwise(starts)), default=0)
+
+
 def find_in_tiles(detector: Detector, image: Image.Image, side: int, *, least: float = 0.0) -> list[Found]:
     """The objects of an image, each of its squares seen by itself, with at least that score; best first.
 
@@ -28,11 +35,13 @@ def find_in_tiles(detector: Detector, image: Image.Image, side: int, *, least: f
     overlap. What two squares found is joined by the detector's own rule of overlap.
     """
     found: list[tuple[int, int, Found]] = []
-    for top in tile_starts(image.height, side):
-        for left in tile_starts(image.width, side):
+    tops, lefts = tile_starts(image.height, side), tile_starts(image.width, side)
+    shared = smallest_overlap(lefts, side), smallest_overlap(tops, side)
+    for top in tops:
+        for left in lefts:
             square = image.crop((left, top, min(left + side, image.width), min(top + side, image.height)))
             objects = detector.find([detector.transform(square)], [(square.height, square.width)], least=least)[0]
-            whole = [each for each in objects if not _is_cut(each, square, left, top, image, int(OVERLAP * side))]
+            whole = [each for each in objects if not _is_cut(each, square, left, top, image, shared)]
             found += [(left, top, each) for each in whole]
     if not found:
         return []
@@ -44,11 +53,12 @@ def find_in_tiles(detector: Detector, image: Image.Image, side: int, *, least: f
     return [_moved(*found[i], box=boxes[i].tolist(), image=image) for i in kept]
 
 
-def _is_cut(each: Found, square: Image.Image, left: int, top: int, image: Image.Image, overlap: int) -> bool:
+def _is_cut(each: Found, square: Image.Image, left: int, top: int, image: Image.Image, shared: tuple[int, int]) -> bool:
+    """Whether a square's inner edge cuts an object that is narrower, or lower, than what neighbours share."""
     x0, y0, x1, y1 = each.box
     across = (x0 < 1 and left > 0) or (x1 > square.width - 1 and left + square.width < image.width)
     down = (y0 < 1 and top > 0) or (y1 > square.height - 1 and top + square.height < image.height)
-    return (across and x1 - x0 < overlap) or (down and y1 - y0 < overlap)
+    return (across and x1 - x0 < shared[0]) or (down and y1 - y0 < shared[1])
 
 
 def _moved(left: int, top: int, each: Found, *, box: list[float], image: Image.Image) -> Found:

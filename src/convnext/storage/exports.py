@@ -77,7 +77,9 @@ def _entries(file: BinaryIO, size: int) -> Iterator[tuple[str, str]]:
         strings, end = {}, file.tell() + length
         while file.tell() < end:
             name = _varint(file) // 8
-            strings[name] = file.read(_varint(file)).decode()
+            if (count := _varint(file)) > end - file.tell():
+                raise ValueError("its parts do not fit together")
+            strings[name] = file.read(count).decode()
         yield strings.get(1, ""), strings.get(2, "")
 
 
@@ -96,7 +98,7 @@ def _varint(file: BinaryIO) -> int:
 def _of_openvino(path: Path) -> str | None:
     try:
         found = ElementTree.parse(path).getroot().find(f"./rt_info/{KEY}")
-    except (ElementTree.ParseError, OSError) as error:
+    except (ElementTree.ParseError, OSError, LookupError, ValueError) as error:  # the last two for its encoding
         raise damaged(path, error) from None
     return None if found is None else found.get("value")
 
@@ -107,7 +109,7 @@ def _of_package(path: Path) -> str | None:
             for name in package.namelist():
                 if name.endswith("_metadata.json"):
                     return json.loads(package.read(name)).get(KEY)
-    except (zipfile.BadZipFile, OSError, ValueError, AttributeError) as error:
+    except (zipfile.BadZipFile, OSError, ValueError, AttributeError, KeyError, RuntimeError) as error:  # encrypted, say
         raise damaged(path, error) from None
     return None
 

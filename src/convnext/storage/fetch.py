@@ -38,8 +38,10 @@ def fetch_public(url: str, *, most: int = LARGEST_FETCH, seconds: float = LONGES
     try:
         parts = urlsplit(url)
         proxied = parts.scheme.lower() in getproxies() and not proxy_bypass(parts.hostname or "")
-        connect = socket.create_connection if proxied else connect_publicly
-        with opener_of(connect, until).open(request_of(url), timeout=min(10.0, seconds)) as response:
+        connect = _through_proxies if proxied else connect_publicly
+        with opener_of(connect, until).open(
+            request_of(url), timeout=min(10.0, seconds)
+        ) as response:
             size, content = int(response.headers.get("Content-Length") or 0), bytearray()
             while part := response.read1(2**20) if size <= most else b"":
                 content += part
@@ -76,6 +78,13 @@ def connect_publicly(address: tuple[str, int], timeout: Any = None, source_addre
             problem = error
     assert problem is not None
     raise problem
+
+
+def _through_proxies(address: tuple[str, int], timeout: Any = None, source_address: Any = None) -> socket.socket:
+    """A connection to one of the environment's proxies, or as of `connect_publicly`: a redirect may need no proxy."""
+    if address[0] in {urlsplit(proxy if "//" in proxy else f"//{proxy}").hostname for proxy in getproxies().values()}:
+        return socket.create_connection(address, timeout, source_address)
+    return connect_publicly(address, timeout, source_address)
 
 
 def is_public(number: str) -> bool:

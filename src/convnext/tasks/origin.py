@@ -8,14 +8,17 @@ from typing import Any
 
 from convnext.data.splits import HoldOut, Origin
 from convnext.runs.directory import parsed, read_text
-from convnext.weights.files import read_own_meta
+from convnext.storage.exports import export_meta, is_export
+from convnext.weights.files import locate, read_own_meta
 
 log = logging.getLogger("convnext")
 
 
 def origin_of_model(source: str | Path, kind: Any) -> Origin | None:
-    """The data a model was trained on; None for weights that no run of this task, whose config is `kind`, wrote."""
-    own = read_own_meta(source)
+    """The data that a model, or what an export was made of, was trained on; None for weights that no run of this task,
+    whose config is `kind`, wrote."""
+    path = locate(source)
+    own = export_meta(path) if is_export(path) else read_own_meta(path)
     if own is None or own.get("task") != kind.TASK:
         return None
     if "origin" in own:

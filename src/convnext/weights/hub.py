@@ -7,7 +7,8 @@ import json
 import logging
 import os
 import re
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from convnext.errors import WeightsError
@@ -33,6 +34,8 @@ _FOLDERS = (
 )
 
 PREFIX = "hf:"
+MOST_CLASSES = 10**6
+"""Classes of a model, at most."""
 
 _CACHED = re.compile(r"models--([\w.-]+?)--([\w.-]+)")
 _V2 = re.compile(r"facebook/convnextv2-|timm/convnextv2_")
@@ -145,21 +148,34 @@ def licence_of_repository(repository: str, folder: Path) -> str:
 
 def hub_meta(folder: Path) -> dict:
     """Classes and preprocessing from the configuration of transformers or timm in `folder`; empty if there is none."""
-    config = _read_json(folder / "config.json")
-    return _classes(config) | _preprocessing(config, _read_json(folder / "preprocessor_config.json"))
+    config, processor = _read_json(folder / "config.json"), _read_json(folder / "preprocessor_config.json")
+    with _of_strangers(folder):
+        return _classes(config) | _preprocessing(config, processor)
 
 
 def timm_name(folder: Path) -> str | None:
     """timm's name of the weights whose `config.json` lies in `folder`, such as `convnext_tiny.in12k`; None without."""
     config = _read_json(folder / "config.json")
-    tag = (config.get("pretrained_cfg") or {}).get("tag")
-    return f"{config['architecture']}.{tag}" if tag and "architecture" in config else None
+    with _of_strangers(folder):
+        tag = (config.get("pretrained_cfg") or {}).get("tag")
+        return f"{config['architecture']}.{tag}" if tag and "architecture" in config else None
+
+
+@contextmanager
+def _of_strangers(folder: Path) -> Iterator[None]:
+    """Inside, values of other types than transformers and timm write become a `WeightsError`."""
+    try:
+        yield
+    except (ValueError, TypeError, AttributeError, LookupError) as error:
+        raise WeightsError(f"{folder / 'config.json'} says of a model what cannot be: {error}") from None
 
 
 def _classes(config: dict) -> dict:
     labels = config.get("id2label") or dict(enumerate(config.get("label_names", [])))
     classes = [str(labels[key]) for key in sorted(labels, key=int)]
     outputs = len(classes) or config.get("num_classes", 0)
+    if outputs > MOST_CLASSES:  # each gets a name
+        raise ValueError(f"{outputs:,} classes")
     published = published_classes(outputs)
     if published and (not classes or classes[0].startswith("tench") or classes == published["classes"]):
         # Some of ImageNet's descriptions stand for two classes each; its WordNet ids are unique.

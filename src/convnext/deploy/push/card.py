@@ -100,6 +100,7 @@ def _name(found: re.Match[str]) -> str | None:
 
 def _is_picture(name: str, run: Path) -> bool:
     path = run / name
-    if Path(name).is_absolute() or path.suffix.lower() not in _SUFFIXES or Path(name).parts[0] in _FOLDERS:
+    parts = Path(name).parts
+    if Path(name).is_absolute() or ".." in parts or path.suffix.lower() not in _SUFFIXES or parts[0] in _FOLDERS:
         return False
     return path.is_file() and path.resolve().is_relative_to(run.resolve())

@@ -153,6 +153,7 @@ class Service:
             finally:
                 for job in jobs:
                     job.done.cancel()
+                self.jobs.forget_abandoned()
         finally:
             self.held.drop(len(body))
         for number, job in enumerate(jobs, 1):

@@ -100,7 +100,7 @@ class WaitingJobs:
         """The next batch; waits for it. A job is lost to no call that is cancelled."""
         async with self._changed:
             while True:
-                self._forget_abandoned()
+                self.forget_abandoned()
                 if not self._jobs:
                     await self._changed.wait()
                     continue
@@ -128,7 +128,6 @@ class WaitingJobs:
         own = seconds / images
         self.seconds_an_image = own if not self.seconds_an_image else 0.9 * self.seconds_an_image + 0.1 * own
 
-    def _forget_abandoned(self) -> None:
-        """Drop jobs whose clients have gone."""
-        while self._jobs and self._jobs[0].done.done():
-            self._jobs.popleft()
+    def forget_abandoned(self) -> None:
+        """Drop jobs whose clients have gone, and with them their images."""
+        self._jobs = deque(job for job in self._jobs if not job.done.done())
