@@ -109,8 +109,20 @@ def test_threshold_equals_a_search_over_all(seed: int) -> None:
         return 2 * (right & counted).sum() / (counted.sum() + true)
 
     best = max((f1(least), least) for least in np.unique(scores))
+    lower = max(scores[scores < best[1]], default=0.0)
     found = best_threshold(scores, right, true)
-    assert (found.f1, found.score) == pytest.approx(best)
+    assert (found.f1, found.score) == pytest.approx((best[0], (best[1] + lower) / 2))
+
+
+def test_a_threshold_lies_between_scores_of_any_precision() -> None:
+    """It is fitted in float64 and compared with float32, of other batches too."""
+    logits = np.random.default_rng(0).normal(0, 2, 1000)
+    scores = 1 / (1 + np.exp(-logits))
+    for place in range(0, 1000, 50):
+        found = best_threshold(scores, scores >= scores[place], int((scores >= scores[place]).sum()))
+        narrow = scores.astype(np.float32)
+        assert (found.f1, float(narrow[place]) >= found.score) == (1.0, True)
+        assert (narrow.astype(float) >= found.score).sum() == (scores >= scores[place]).sum()
 
 
 def test_a_class_that_nobody_saw_keeps_its_threshold() -> None:

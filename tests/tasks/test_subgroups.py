@@ -7,12 +7,16 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pyarrow
 import pytest
 from making import evaluated, fails, rows_of
+from PIL import ExifTags, Image
+from pyarrow import parquet
 from vacuous import nonempty
 
 from convnext import cli
-from convnext.tasks.subgroups import group_names
+from convnext.data.image_set import read_split
+from convnext.tasks.subgroups import group_columns, group_names
 
 
 def test_groups_equal_a_computation_by_hand(
@@ -69,6 +73,34 @@ def test_groups_of_every_task(trained: tuple[str, Path, Path], tmp_path: Path, c
         assert value == pytest.approx(found[name], abs=1e-4), name
     assert {each["by"] for each in found["groups"]} >= {"size", "brightness", "camera", "size × camera"}
     assert rows_of(tmp_path / "out" / "groups.csv")
+
+
+def test_boxes_and_cells_of_parquet_have_the_camera_and_the_row_of_their_file(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    for name in ("a", "b"):
+        exif[ExifTags.Base.Model] = f"camera {name}"
+        Image.new("RGB", (8, 8)).save(tmp_path / f"{name}.jpg", exif=exif)
+    boxes = [(0, 0), (0, 1), (1, 0)]  # of two classes, two in the first image
+    content = {
+        "images": [{"id": n, "file_name": f"{name}.jpg", "width": 8, "height": 8} for n, name in enumerate("ab")],
+        "categories": [{"id": n, "name": str(n)} for n in (0, 1)],
+        "annotations": [
+            {"id": n, "image_id": image, "category_id": label, "bbox": [0, 0, 4, 4]}
+            for n, (image, label) in enumerate(boxes)
+        ],
+    }
+    (tmp_path / "all.json").write_text(json.dumps(content))
+    (tmp_path / "groups.csv").write_text("path,site\na.jpg,north\nb.jpg,south\n")
+    part = read_split(tmp_path / "all.json", "all")
+    images = [Path(source.split("#")[0]).stem for source in part.sources]
+    columns, places = group_columns(part, part.open, str(tmp_path), tmp_path / "groups.csv", ["site", "camera"])
+    assert places == [0, 1, 2]
+    assert columns["camera"] == [f"camera {name}" for name in images]
+    assert columns["site"] == [{"a": "north", "b": "south"}[name] for name in images]
+    cells = [{"bytes": (tmp_path / f"{name}.jpg").read_bytes()} for name in "ab"]
+    parquet.write_table(pyarrow.table({"image": cells, "label": [*"xy"]}), tmp_path / "t.parquet")
+    stored = read_split(tmp_path / "t.parquet", "all")
+    assert group_columns(stored, stored.open, "", None, ["camera"])[0]["camera"] == ["camera a", "camera b"]
 
 
 def test_a_temperature_is_stored_and_used(

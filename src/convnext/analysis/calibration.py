@@ -142,7 +142,8 @@ class Threshold(NamedTuple):
 
 
 def best_threshold(scores: np.ndarray, right: np.ndarray, true: int) -> Threshold:
-    """The least score that counts, for the highest F1: of equal ones, the highest score.
+    """The least score that counts, for the highest F1: halfway from the last score that does to the next lower one, or
+    to 0, so that a score's last digit decides nothing. Of equal F1, the highest.
 
     Args:
         scores: of all answers `[M]`.
@@ -156,13 +157,14 @@ def best_threshold(scores: np.ndarray, right: np.ndarray, true: int) -> Threshol
     last = np.append(ranked[1:] != ranked[:-1], True)  # answers of one score count together
     f1 = np.where(last, 2 * hits / (np.arange(1, len(ranked) + 1) + true), -1.0)
     place = int(f1.argmax())
-    return Threshold(float(ranked[place]), float(f1[place]))
+    lower = ranked[place + 1] if place + 1 < len(ranked) else 0.0
+    return Threshold((float(ranked[place]) + float(lower)) / 2, float(f1[place]))
 
 
 def thresholds_stored(best: Sequence[Threshold], images: int) -> dict[str, Any]:
     """Thresholds in the order of the classes, with F1 in percent, as they are stored with weights."""
     return {
-        "thresholds": [each.score for each in best],  # not rounded: an answer with that very score counts
+        "thresholds": [each.score for each in best],
         "f1": [round(100 * each.f1, 2) for each in best],
         "images": images,
     }

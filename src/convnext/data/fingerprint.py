@@ -81,14 +81,16 @@ def states_of_files(files: Sequence[str]) -> list[FileState]:
 
 def difference(then: dict[str, Any], now: dict[str, Any]) -> str | None:
     """The difference between two fingerprints, in words; None if they are equal."""
-    if then == now:
+    if all(then[key] == now[key] for key in then.keys() & now.keys()):  # those of before have no order
         return None
     if then["classes"] != now["classes"]:
         gone, new = (sorted(set(a) - set(b)) for a, b in itertools.permutations((then["classes"], now["classes"])))
         return f"classes that were there: {first_names(gone) or 'none'}; that are new: {first_names(new) or 'none'}"
     if then["images"] != now["images"]:
         return f"{then['images']} training images, now {now['images']}"
-    return "names, sizes or labels of its images are others"
+    if then["digest"] != now["digest"]:
+        return "names, sizes or labels of its images are others"
+    return "its images are in another order, by which those of a batch are drawn"
 
 
 def what_changed(state: dict[str, Any], now: dict[str, Any], *, data: str, begun: str, steps: int) -> str | None:
@@ -111,10 +113,11 @@ def _fingerprint(
 ) -> dict[str, Any]:
     above = _above(data)
     sizes = _sizes(files) if on_disc else [0] * len(files)
-    rows = sorted(
+    rows = [
         f"{file.removeprefix(above)}\0{size}\0{label}" for file, size, label in zip(files, sizes, labels, strict=True)
-    )
-    return {"images": len(files), "classes": list(classes), "digest": _digest(rows)}
+    ]
+    digests = {"digest": _digest(sorted(rows)), "order": _digest(rows)}
+    return {"images": len(files), "classes": list(classes), **digests}
 
 
 def _above(data: str) -> str:

@@ -205,8 +205,12 @@ def _cells(data: str | Path, listing: DataListing, column: str) -> Sequence[Any]
 
 
 def _files(listing: DataListing) -> Sequence[str]:
-    """The file of each image; of boxes, that of the image they are in."""
-    return listing.members.files if isinstance(listing.members, Crops) else [e.source for e in listing.entries]
+    return files_of(listing.members, [entry.source for entry in listing.entries])
+
+
+def files_of(members: Members | None, sources: Sequence[str]) -> Sequence[str]:
+    """The file that each image is in, by `sources`; of boxes of objects, that of the image they are cut from."""
+    return members.files if isinstance(members, Crops) else sources
 
 
 def without_excluded(

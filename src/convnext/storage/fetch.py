@@ -39,9 +39,7 @@ def fetch_public(url: str, *, most: int = LARGEST_FETCH, seconds: float = LONGES
         parts = urlsplit(url)
         proxied = parts.scheme.lower() in getproxies() and not proxy_bypass(parts.hostname or "")
         connect = _through_proxies if proxied else connect_publicly
-        with opener_of(connect, until).open(
-            request_of(url), timeout=min(10.0, seconds)
-        ) as response:
+        with opener_of(connect, until).open(request_of(url), timeout=min(10.0, seconds)) as response:
             size, content = int(response.headers.get("Content-Length") or 0), bytearray()
             while part := response.read1(2**20) if size <= most else b"":
                 content += part

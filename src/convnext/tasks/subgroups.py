@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,7 +26,9 @@ from convnext.analysis.subgroups import (
     places_by_value,
 )
 from convnext.data.groups import cell_text
+from convnext.data.image_set import files_of
 from convnext.data.images.decode import read_bytes
+from convnext.data.sources.crops import Crops
 from convnext.data.sources.tables import rows_of_images
 from convnext.errors import ImageError, InputError
 from convnext.printing import counted, progress, to_json
@@ -86,7 +89,7 @@ def group_columns(
     """
     if table is None and not by:
         raise InputError(f"--by names none of {', '.join(COLUMNS_OF_IMAGES)}, and there is no table of groups")
-    rows = {} if table is None else rows_of_table(table, part.sources, data)
+    rows = {} if table is None else rows_of_table(table, _files(part), data)
     places = list(range(len(part))) if table is None else sorted(rows)
     if table is not None and len(places) < len(part):
         log.warning("%s has no row for %s: left out", table, counted(len(part) - len(places), "image"))
@@ -102,12 +105,18 @@ def group_columns(
     return columns, places
 
 
-def rows_of_table(table: Path, sources: Sequence[str], data: str) -> dict[int, dict[str, Any]]:
-    """Rows by the place of their image. `InputError` for a table without a row for any."""
-    found = rows_of_images(table, sources, data)
+def rows_of_table(table: Path, files: Sequence[str], data: str) -> dict[int, dict[str, Any]]:
+    """Rows by the place of their image, of which several may be cut from one file. `InputError` for a table without a
+    row for any."""
+    own = list(dict.fromkeys(files))
+    found = {own[place]: row for place, row in rows_of_images(table, own, data).items()}
     if not found:
-        raise InputError(f"{table} has no row for any image that is measured: {sources[0]} is one")
-    return found
+        raise InputError(f"{table} has no row for any image that is measured: {files[0]} is one")
+    return {place: found[file] for place, file in enumerate(files) if file in found}
+
+
+def _files(part: Any) -> Sequence[str]:
+    return files_of(getattr(part, "members", None), part.sources)
 
 
 def group_names(cells: Sequence[Any]) -> list[str]:
@@ -138,7 +147,8 @@ def number_of(text: str) -> float | None:
 
 def by_folder(part: Any, open_image: Callable[[int], Image.Image], places: Sequence[int]) -> list[str]:
     """Name of the folder or shard that each image lies in."""
-    return [Path(part.sources[place]).parent.name for place in places]
+    files = _files(part)
+    return [Path(files[place]).parent.name for place in places]
 
 
 def by_size(part: Any, open_image: Callable[[int], Image.Image], places: Sequence[int]) -> list[str]:
@@ -166,13 +176,20 @@ def of_images(
 
 def by_camera(part: Any, open_image: Callable[[int], Image.Image], places: Sequence[int]) -> list[str]:
     """Model of the camera that each file names (EXIF)."""
-    return [camera_of(part.sources[place]) for place in places]
+    members, files = getattr(part, "members", None), _files(part)
+
+    def content(place: int) -> bytes:
+        if members is None or isinstance(members, Crops):  # a box has pixels alone, and names no camera
+            return read_bytes(files[place])
+        return members.read(place)
+
+    return [camera_of(partial(content, place)) for place in places]
 
 
-def camera_of(source: str) -> str:
-    """The camera's model, as a file names it."""
+def camera_of(content: Callable[[], bytes]) -> str:
+    """The camera's model, as the content of an image file names it."""
     try:
-        with Image.open(BytesIO(read_bytes(source))) as image:
+        with Image.open(BytesIO(content())) as image:
             return str(image.getexif().get(0x0110) or "").strip() or NONE
     except Exception:  # damaged headers raise nearly anything
         return NONE

@@ -5,9 +5,13 @@ from pathlib import Path
 
 import pyarrow
 import pytest
+from PIL import Image
 from pyarrow import parquet
 
+from convnext.data.groups import column_of_tables
 from convnext.data.image_set import read_images, read_split, read_train_val
+from convnext.data.shards.pack import pack_shards
+from convnext.data.sources.tables import rows_of_images
 from convnext.errors import InputError
 
 
@@ -216,3 +220,24 @@ def test_images_to_pre_train_on(tmp_path: Path):
     assert [Path(s).name for s in read_images(tmp_path / "t.csv").sources] == ["a.png", "b.png"]
     (tmp_path / "t.csv").write_text("path,label,split\na.png,x,train\nb.png,y,val\nc.png,,train\n")
     assert [Path(s).name for s in read_images(tmp_path / "t.csv").sources] == ["a.png", "c.png"]
+    (tmp_path / "t.csv").write_text("path,split\na.png,train\nb.png,train\n")
+    for name in ("a.png", "b.png"):
+        Image.new("RGB", (8, 8)).save(tmp_path / name)
+    pack_shards(tmp_path / "t.csv", tmp_path / "packed", labels=False, shard_bytes=2**20)
+    assert len(read_images(tmp_path / "packed")) == 2
+
+
+@pytest.mark.parametrize("turn", [1, -1])
+def test_an_image_has_its_own_row_whatever_others_are_called(tmp_path: Path, turn: int):
+    """Of images with one name, one is left out; or one lies in the table's folder, and is not measured."""
+    files = [tmp_path / part / f"{name}.jpg" for part in ("train", "val") for name in (1, 2)]
+    for file in files:
+        file.parent.mkdir(exist_ok=True)
+        file.touch()
+    for part in ("train", "val"):
+        rows = [f"{name}.jpg,{part}{name}" for name in (1, 2)]
+        write(tmp_path / part, "\n".join(["path,patient", *rows[::turn]]), "metadata.csv")
+    own = [str(file) for file in files if file != tmp_path / "val" / "1.jpg"]
+    assert column_of_tables(tmp_path, own, "patient") == ["train1", "train2", "val2"]
+    table = write(tmp_path, "\n".join(["path,group", *["train/1.jpg,A", "1.jpg,B"][::turn]]))
+    assert rows_of_images(table, own[:1], "elsewhere") == {0: {"group": "A"}}

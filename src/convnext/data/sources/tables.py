@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -53,12 +54,14 @@ def read_table(table: Path, classes: Sequence[str] | None, multi_label: bool) ->
 
 
 def read_unlabelled_table(table: Path) -> DataListing:
-    """The rows of a table whose labels, if it has any, do not count; of split, as `read_table` has it."""
+    """The rows of a table whose labels, if it has any, do not count; of split, as `read_table` has it, but that what is
+    undivided is of train."""
     header, rows = _read(table)
     keys = _paths(table, header, rows)
-    parts = _given_parts(table, rows) if "split" in header else ["train"] * len(rows)
+    parts = _given_parts(table, rows) if "split" in header else [UNDIVIDED] * len(rows)
     return DataListing(
-        [ImageRecord(str(table.parent / key), (), part, key) for key, part in zip(keys, parts, strict=True)], ()
+        [ImageRecord(str(table.parent / key), (), part or "train", key) for key, part in zip(keys, parts, strict=True)],
+        (),
     )
 
 
@@ -74,22 +77,24 @@ def read_columns(
 
 
 def rows_of_images(table: Path, sources: Sequence[str], data: str) -> dict[int, dict[str, Any]]:
-    """The cells of a table by the place of their image: by its path from the table's or the data's folder on, or a
-    path's last parts that no other image has."""
+    """The cells of a table by the place of their image: by its path from the table's or the data's folder on; else, if
+    no file lies there, by a path's last parts that no other image has."""
     paths = {str(Path(source).absolute()): place for place, source in enumerate(sources)}
     ends: dict[str, list[int]] = {}
     for place, source in enumerate(sources):
         parts = Path(source).parts
         for count in range(1, len(parts) + 1):
             ends.setdefault("/".join(parts[-count:]), []).append(place)
-    found: dict[int, dict[str, Any]] = {}
+    exact: dict[int, dict[str, Any]] = {}
+    alike: dict[int, dict[str, Any]] = {}
     for path, row in read_columns(table):
         whole = [str((folder / path).absolute()) for folder in (table.parent, Path(data))]
-        alike = ends.get("/".join(Path(path).parts), [])
-        places = [paths[each] for each in whole if each in paths] or alike
-        if len(set(places)) == 1:
-            found[places[0]] = row
-    return found
+        places, found = {paths[each] for each in whole if each in paths}, exact
+        if not places and not any(os.path.isfile(each) for each in whole):  # one that is there is another image
+            places, found = set(ends.get("/".join(Path(path).parts), [])), alike
+        if len(places) == 1:
+            found[places.pop()] = row
+    return alike | exact
 
 
 def _read(
