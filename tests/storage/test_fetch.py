@@ -71,6 +71,10 @@ def dripping(request: BaseHTTPRequestHandler) -> None:
         ("fd00::1", False),
         ("::ffff:127.0.0.1", False),
         ("2002:7f00:1::", False),
+        ("64:ff9b::808:808", True),
+        ("64:ff9b::7f00:1", False),
+        ("64:ff9b::a9fe:a9fe", False),
+        ("::10.0.0.1", False),
     ],
 )
 def test_which_addresses_are_public(number: str, public: bool) -> None:
@@ -104,6 +108,19 @@ def test_redirects_are_checked_again(serve, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(socket, "create_connection", lambda place, *rest: create(("127.0.0.1", place[1]), *rest))
     with pytest.raises(InputError, match=r"127\.0\.0\.1 is an address of a private network"):
         fetch_public(f"http://public.example:{port}/x.png")
+    assert asked == []
+
+
+def test_a_redirect_that_needs_no_proxy_is_checked(serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the proxy itself may be on a private network, not what it leads on to."""
+    asked: list[str] = []
+    inner = serve(lambda request: asked.append(request.path))
+    proxy = serve(leading_to(inner)).removesuffix("/file.png").replace("127.0.0.1", "localhost")
+    monkeypatch.delenv(PRIVATE)
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setenv("http_proxy", proxy)
+    with pytest.raises(InputError, match=r"127\.0\.0\.1 is an address of a private network"):
+        fetch_public("http://public.example/x.png")
     assert asked == []
 
 

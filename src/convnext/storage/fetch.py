@@ -10,7 +10,7 @@ import http.client
 import os
 import socket
 import time
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from typing import Any
 from urllib.error import HTTPError
 from urllib.parse import urlsplit
@@ -26,6 +26,8 @@ LARGEST_FETCH = 2**26
 """Bytes of a file that is fetched, at most."""
 LONGEST_FETCH = 60.0
 """Seconds that fetching a file takes, at most."""
+_EMBEDDING = (IPv6Network("64:ff9b::/96"), IPv6Network("::/96"))
+"""Networks whose addresses end in an IPv4 address: NAT64's, and the compatible addresses of old."""
 
 
 def fetch_public(url: str, *, most: int = LARGEST_FETCH, seconds: float = LONGEST_FETCH) -> bytes:
@@ -80,7 +82,9 @@ def connect_publicly(address: tuple[str, int], timeout: Any = None, source_addre
 
 def _through_proxies(address: tuple[str, int], timeout: Any = None, source_address: Any = None) -> socket.socket:
     """A connection to one of the environment's proxies, or as of `connect_publicly`: a redirect may need no proxy."""
-    if address[0] in {urlsplit(proxy if "//" in proxy else f"//{proxy}").hostname for proxy in getproxies().values()}:
+    named = getproxies()  # "no" too, which names hosts that are asked without one
+    proxies = [named[scheme] for scheme in ("http", "https") if scheme in named]
+    if address[0] in {urlsplit(proxy if "//" in proxy else f"//{proxy}").hostname for proxy in proxies}:
         return socket.create_connection(address, timeout, source_address)
     return connect_publicly(address, timeout, source_address)
 
@@ -88,5 +92,14 @@ def _through_proxies(address: tuple[str, int], timeout: Any = None, source_addre
 def is_public(number: str) -> bool:
     """Whether an IP address is one that anybody can reach."""
     found = ip_address(number.partition("%")[0])
-    inner = getattr(found, "ipv4_mapped", None) or getattr(found, "sixtofour", None)
-    return found.is_global and not found.is_multicast and (inner is None or inner.is_global)
+    inner = _embedded(found)
+    return found.is_global and not found.is_multicast and (inner is None or is_public(str(inner)))
+
+
+def _embedded(address: IPv4Address | IPv6Address) -> IPv4Address | None:
+    """The IPv4 address that an IPv6 address leads to; None for others."""
+    if isinstance(address, IPv4Address):
+        return None
+    if any(address in network for network in _EMBEDDING):
+        return IPv4Address(int(address) & 0xFFFFFFFF)
+    return address.ipv4_mapped or address.sixtofour
