@@ -17,7 +17,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from making import fails, make_folder
+from making import COLOURS, fails, make_folder
 from peers import randomise
 from PIL import ExifTags, Image
 from sitecustomize import BYTE
@@ -26,6 +26,7 @@ from vacuous import nonempty
 import convnext
 from convnext import InputError, WeightsError, cli
 from convnext.data.images.preprocessing import Preprocessing
+from convnext.data.splits import HoldOut, Origin
 from convnext.deploy.export import write
 from convnext.deploy.export.formats import PRECISIONS
 from convnext.deploy.export.verify import BOUNDS
@@ -204,6 +205,18 @@ def test_an_export_is_measured_as_its_run(run: Path, colours: Path, tmp_path: Pa
     assert own.keys() == exported.keys()
     assert own["top1"] == exported["top1"]
     assert own["val_loss"] == pytest.approx(exported["val_loss"], abs=1e-4)
+
+
+def test_an_export_is_measured_on_the_images_that_its_run_held_out(tmp_path: Path) -> None:
+    """Of data that do not say themselves what is held out."""
+    data = make_folder(tmp_path / "colours", train=12, val=0) / "train"
+    origin = Origin(HoldOut(0.3)).to_dict()
+    source = make_weights(tmp_path / "x.safetensors", classes=[*COLOURS, "grey", "white"], origin=origin)
+    export(source, tmp_path / "x.onnx")
+    own, exported = (convnext.evaluate(str(each), str(data), device="cpu") for each in (source, tmp_path / "x.onnx"))
+    assert (own["split"], own["images"]) == (exported["split"], exported["images"])
+    assert own["split"] == "val"
+    assert 0 < own["images"] < 36
 
 
 def test_weights_without_a_head_embed(tmp_path: Path) -> None:

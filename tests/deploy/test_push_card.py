@@ -10,7 +10,7 @@ from huggingface_hub import ModelCard
 from sitecustomize import BYTE
 
 from convnext import InputError
-from convnext.deploy.push.card import hub_metadata, with_metadata
+from convnext.deploy.push.card import hub_metadata, pictures_shown, with_metadata
 from convnext.runs.summary import summarise_run
 from convnext.tasks.card.metadata import base_model
 from convnext.tasks.registry import find_task
@@ -117,3 +117,15 @@ def test_official_files_have_copies_on_the_hub() -> None:
     assert found["convnextv2_atto_1k_224_fcmae"] == "timm/convnextv2_atto.fcmae"
     assert found["convnext_xlarge_22k_1k_384"] == "timm/convnext_xlarge.fb_in22k_ft_in1k_384"
     assert not [name for name in official if name.startswith("convnextv2_")]
+
+
+def test_pictures_of_a_card_stay_in_its_folder(tmp_path: Path) -> None:
+    """A path that leaves the run is none, also where it leads back into it: it would be written outside."""
+    run = tmp_path / "run"
+    (run / "deeper").mkdir(parents=True)
+    for name in ("curves.png", "deeper/other.png"):
+        (run / name).touch()
+    (tmp_path / "outside.png").touch()
+    names = ["curves.png", "deeper/other.png", "../run/curves.png", "deeper/../curves.png", "../outside.png"]
+    text = " ".join(f"![x]({name})" for name in names)
+    assert pictures_shown(text, run) == ["curves.png", "deeper/other.png"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -186,3 +187,28 @@ def test_what_is_larger_than_the_overlap_is_found_in_parts() -> None:
     found = tiled(stub_detector(SIDE), painted((200, 150), truth))
     assert len(found) > 1
     assert np.array_equal(np.any([each.mask for each in found], axis=0), area_of(truth, (200, 150)))
+
+
+class SeesRed:
+    """A detector that boxes all red of a square, as far as the square shows it."""
+
+    model = SimpleNamespace(NMS_IOU=0.5)
+
+    def transform(self, image: Image.Image) -> np.ndarray:
+        return np.asarray(image)[..., 0] > 128
+
+    def find(self, inputs: list[np.ndarray], sizes: Any, least: float) -> list[list[Found]]:
+        (rows, columns) = np.nonzero(inputs[0])
+        if not len(rows):
+            return [[]]
+        box = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+        return [[Found(0, 0.9, [float(edge) for edge in box], None)]]
+
+
+def test_what_is_cut_within_a_larger_overlap_is_found_once() -> None:
+    """Squares of 400 pixels at 0, 200 and 400 share 200: the middle one has whole what the others cut to 150."""
+    image = Image.new("RGB", (800, 400))
+    image.paste((255, 0, 0), (250, 100, 600, 300))
+    detector: Any = SeesRed()
+    (found,) = find_in_tiles(detector, image, 400)
+    assert found.box == [250, 100, 600, 300]

@@ -14,6 +14,7 @@ import httpx2
 import pytest
 import timm
 from huggingface_hub import errors
+from making import fails
 from PIL import Image
 from safetensors.torch import save_file
 
@@ -165,6 +166,25 @@ def test_a_preprocessing_that_is_not_whole_is_none(missing: str, tmp_path: Path)
     for given in (cfg, {**cfg, missing: []}, {name: value for name, value in cfg.items() if name != missing}):
         (tmp_path / "config.json").write_text(json.dumps({"num_classes": 1000, "pretrained_cfg": given}))
         assert ("preprocessing" in hub.hub_meta(tmp_path)) == (given == cfg)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"num_classes": 100_000_000_000},
+        {"num_classes": "many"},
+        {"id2label": {"a": "x"}},
+        {"id2label": 3},
+        {"num_classes": 2, "pretrained_cfg": [1]},
+    ],
+    ids=str,
+)
+def test_a_configuration_that_cannot_be_is_a_line(config: dict, tmp_path: Path, capsys) -> None:
+    save_file(create_model("convnextv2_atto", num_classes=2).state_dict(), tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    Image.new("RGB", (8, 8)).save(tmp_path / "x.png")
+    said = fails(capsys, "predict", tmp_path, tmp_path / "x.png")
+    assert f"{tmp_path / 'config.json'} says of a model what cannot be: " in said
 
 
 def test_imagenet_descriptions_become_unique_ids(tmp_path):

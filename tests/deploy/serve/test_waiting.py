@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
+from unittest.mock import ANY
 
 import pytest
 
-from convnext.deploy.serve.limits import LONGEST_WAIT, Refusal
+from convnext.deploy.serve.app import Service, create_app
+from convnext.deploy.serve.limits import LONGEST_WAIT, Limits, Refusal
+from convnext.deploy.serve.metrics import Metrics
 from convnext.deploy.serve.waiting import ImageJob, WaitingJobs
 
 
@@ -113,3 +116,49 @@ async def test_jobs_whose_clients_have_gone_are_not_computed() -> None:
     put[0].done.cancel()
     put[2].done.cancel()
     assert await jobs.take() == [put[1], put[3]]
+
+
+@within_a_loop
+async def test_jobs_whose_clients_have_gone_make_room() -> None:
+    """Behind jobs that wait too, and while no worker takes any."""
+    jobs = queue(most=3)
+    put = [job(), job(), job()]
+    await jobs.put(put)
+    put[1].done.cancel()
+    put[2].done.cancel()
+    jobs.forget_abandoned()
+    assert len(jobs) == 1
+    last = job()
+    await jobs.put([last, job()])
+    assert await jobs.take() == [put[0], last, ANY]
+
+
+@within_a_loop
+async def test_images_of_clients_that_have_gone_are_not_kept() -> None:
+    """While the only worker is busy; 300 clients send an image and leave, and the next one is taken."""
+    jobs = WaitingJobs(most=256, max_batch=1, max_wait=0)
+    jobs.workers = 1
+    facts = {"m": {"answers": ["predict"], "options": [], "labels": [], "thresholds": []}}
+    limits = Limits(body=2**20, pixels=10**6, images=8, seconds=30, queue=256)
+    app = create_app(Service(jobs, facts, {}, [], limits, Metrics(lambda: len(jobs), lambda: 1), None, None))
+    head = {"type": "http", "method": "POST", "path": "/v1/predict", "query_string": b"", "root_path": ""}
+    head |= {"headers": [(b"content-type", b"image/png")]}
+    waiting = []
+
+    async def ask_and_leave() -> None:
+        messages = iter([{"type": "http.request", "body": b"image"}, {"type": "http.disconnect"}])
+
+        async def receive() -> dict[str, Any]:
+            message = next(messages)
+            if message["type"] == "http.disconnect":
+                waiting.append(len(jobs))
+            return message
+
+        async def send(message: Any) -> None: ...
+
+        await app(dict(head), receive, send)
+
+    for _ in range(300):
+        await ask_and_leave()
+    assert waiting == [1] * 300
+    assert not len(jobs)
