@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
@@ -76,13 +77,58 @@ def whole_folder(folder: Path, *, replace: bool = False) -> Iterator[Path]:
     """
     if folder.exists() and not (folder.is_dir() and (replace or not any(folder.iterdir()))):
         raise InputError(f"{folder} exists already; name a new folder")
-    temporary = folder.with_name(f".{short(folder.name, 64)}.{os.getpid()}.tmp")
+    with writing(folder):
+        place = Path(os.path.realpath(folder))  # "." has no name, and a link stays a link
+    temporary = place.with_name(f".{short(place.name, 64)}.{os.getpid()}.tmp")
     try:
         with writing(folder):
             temporary.mkdir()
             yield temporary
-            if folder.exists():
-                shutil.rmtree(folder)
-            os.replace(temporary, folder)
+            _put(temporary, place)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _put(new: Path, place: Path) -> None:
+    """Move a folder to `place`. What was there comes back if that fails, and is removed if it does not."""
+    if place.exists() and os.path.samefile(place, os.curdir):  # which would be gone for this process, and a shell
+        _put_contents(new, place)
+        return
+    old = new.with_suffix(".old")
+    try:
+        if place.exists():
+            os.replace(place, old)
+        os.replace(new, place)
+    except OSError as error:
+        if error.errno != errno.EBUSY:
+            raise
+        _put_contents(new, place)  # a mount point, as volumes of containers are
+    finally:
+        if old.exists() and not place.exists():
+            os.replace(old, place)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _put_contents(new: Path, place: Path) -> None:
+    """Exchange what the folder `place` holds for what `new` holds; the folder itself stays. All comes back if that
+    fails."""
+    inner, old = place / new.name, place / new.with_suffix(".old").name
+    moved: list[tuple[Path, Path]] = []
+    try:
+        shutil.move(new, inner)  # maybe from another file system; from here on, files only change their names
+        old.mkdir()
+        for folder, into in ((place, old), (inner, place)):
+            for path in sorted(folder.iterdir()):
+                if path not in (inner, old):
+                    moved.append((path, into / path.name))
+                    os.replace(path, into / path.name)
+    except BaseException:
+        for before, after in reversed(moved):
+            with suppress(FileNotFoundError):  # of the last, if it was not moved
+                os.replace(after, before)
+        shutil.rmtree(inner, ignore_errors=True)
+        with suppress(OSError):
+            old.rmdir()
+        raise
+    for folder in (inner, old):
+        shutil.rmtree(folder, ignore_errors=True)
