@@ -25,12 +25,13 @@ import convnext
 from convnext import cli
 from convnext.cli.parser import build_parser
 from convnext.deploy.serve.samples import MOST_SAMPLES
+from convnext.deploy.space.folder import FILE_LIST
 from convnext.runs.directory import CHARTS
 from convnext.runs.lock import locked
 from convnext.weights.files import store_meta
 
 WHEEL = f"convnext-{convnext.__version__}-py3-none-any.whl"
-FIXED = {"README.md", "Dockerfile", "requirements.txt", WHEEL}
+FIXED = {"README.md", "Dockerfile", "requirements.txt", FILE_LIST, WHEEL}
 LICENCE = "FAIR-Noncommercial-Research"
 
 
@@ -201,6 +202,37 @@ def test_an_old_space_is_replaced_and_nothing_else(
         line = fails(capsys, "space", run, "--out", other, "--overwrite")
         assert f"{other} is no Space that was written here: it holds '{held}'" in line
     assert (mine / ".git").is_dir()
+
+
+@pytest.mark.parametrize("held", ["samples/mine.txt", "model/train.py", "model/more/deep.txt", "notes.whl"])
+def test_a_file_of_somebody_s_own_keeps_a_space(
+    held: str, space: Path, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    mine = copied(space, tmp_path / "mine")
+    (mine / held).parent.mkdir(exist_ok=True)
+    (mine / held).write_text("mine")
+    before = names_in(mine)
+    first = "model/more" if "more" in held else held
+    line = fails(capsys, "space", run, "--out", mine, "--overwrite")
+    assert f"{mine} is no Space that was written here: it holds '{first}'; name a new folder" in line
+    assert names_in(mine) == before
+
+
+def test_a_project_with_the_names_of_a_space_is_none(
+    space: Path, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """One of somebody's own, one whose Dockerfile is, and one that says nothing of its files."""
+    project = tmp_path / "project"
+    for name in ("Dockerfile", "README.md", "requirements.txt", "model/train.py", "samples/mine.txt"):
+        (project / name).parent.mkdir(parents=True, exist_ok=True)
+        (project / name).write_text(name)
+    own, bare = copied(space, tmp_path / "own"), copied(space, tmp_path / "bare")
+    (own / "Dockerfile").write_text("FROM scratch\n")
+    (bare / FILE_LIST).unlink()
+    for folder in (project, own, bare):
+        before = names_in(folder)
+        assert "is no Space that was written here" in fails(capsys, "space", run, "--out", folder, "--overwrite")
+        assert names_in(folder) == before
 
 
 def test_what_cannot_be_a_space_is_a_line(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

@@ -14,7 +14,8 @@ from convnext.deploy.push.upload import named_repository
 from convnext.deploy.serve.samples import MOST_SAMPLES, SAMPLE_SUFFIXES, samples_in
 from convnext.deploy.space.wheel import write_wheel
 from convnext.errors import InputError
-from convnext.printing import counted, quoted
+from convnext.printing import counted, quoted, to_json
+from convnext.runs.directory import parsed, read_text
 from convnext.storage.files import whole_folder
 from convnext.tasks.card.metadata import base_model
 from convnext.tasks.card.write import CARD_FILE
@@ -23,8 +24,12 @@ from convnext.weights.licences import licence_in_words
 
 PORT = 7860
 """Port that the Hub asks a Space on, where its card says no other."""
+FILE_LIST = "space.json"
+"""Names of the files that were written into a Space, as a list under `files`: what else it holds is somebody's own."""
+SIGN = "Written by `convnext space`."
+"""Words in a Space's Dockerfile, by which it is known."""
 _DOCKERFILE = """\
-# Serves the model in model/, with a page to try it on. Written by `convnext space`.
+# Serves the model in model/, with a page to try it on. {sign}
 FROM python:3.11-slim
 # A further package index, such as PyTorch's of wheels for CPUs; the ordinary ones are for GPUs, and gigabytes larger.
 ARG PIP_EXTRA_INDEX_URL
@@ -101,10 +106,13 @@ def write_space(
         if not offered and (path / "samples").is_dir():
             notes.append(f"left out: {path / 'samples'}; --samples names a folder of images that everybody may see")
         command = _command(path.resolve().name, bool(offered))
-        (folder / "Dockerfile").write_text(_DOCKERFILE.format(port=PORT, command=json.dumps(command)), encoding="utf-8")
+        steps = _DOCKERFILE.format(sign=SIGN, port=PORT, command=json.dumps(command))
+        (folder / "Dockerfile").write_text(steps, encoding="utf-8")
         repository = named or base_model(str(summary.options.get("init") or ""))
         text = _readme(folder / "model", title or path.resolve().name, repository, read_meta(path))
         (folder / CARD_FILE).write_text(text, encoding="utf-8")
+        names = sorted([*sizes_in(folder), FILE_LIST])
+        (folder / FILE_LIST).write_text(to_json({"files": names}, 2) + "\n", encoding="utf-8")
     return Space(place, sizes_in(place), notes)
 
 
@@ -158,8 +166,15 @@ def _readme(model: Path, title: str, repository: str | None, meta: Mapping[str, 
 
 def _check_is_space(folder: Path) -> None:
     """`InputError` for a folder that holds more than `write_space` wrote, which would be lost with it."""
-    own = {CARD_FILE, "Dockerfile", "requirements.txt", "model", "samples"}
-    names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else [folder.name]
-    foreign = [name for name in names if name not in own and not name.endswith(".whl")]
-    if foreign or (names and "Dockerfile" not in names):
-        raise InputError(f"{folder} is no Space that was written here: it holds {quoted((foreign or names)[0])}")
+    found = sorted(folder.rglob("*")) if folder.is_dir() else []
+    listed = parsed(read_text(folder / FILE_LIST)).get("files")
+    own = {Path(str(name)) for name in listed} if isinstance(listed, list) else set()
+    own |= {Path(name) for name in (FILE_LIST, "Dockerfile", CARD_FILE, "requirements.txt")}
+    own |= {parent for path in own for parent in path.parents}
+    foreign = [path.relative_to(folder) for path in found if path.relative_to(folder) not in own]
+    if found and not foreign and SIGN not in read_text(folder / "Dockerfile"):
+        foreign = [path.relative_to(folder) for path in found]
+    if foreign:
+        raise InputError(
+            f"{folder} is no Space that was written here: it holds {quoted(foreign[0].as_posix())}; name a new folder"
+        )
