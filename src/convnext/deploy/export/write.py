@@ -20,14 +20,14 @@ from convnext.deploy.export.formats import PRECISIONS, note, write_onnx, write_o
 from convnext.deploy.export.int8 import quantiser
 from convnext.deploy.export.network import MOST, ExportNetwork, program_of
 from convnext.deploy.export.verify import made_up_images, verify
-from convnext.errors import InputError, nearest
+from convnext.errors import InputError, WeightsError, nearest
 from convnext.inference.backends import installed_backends
 from convnext.inference.base import Predictor
 from convnext.inference.detector import Detector
 from convnext.inference.embedder import Embedder
 from convnext.inference.exported import ExportedNetwork
 from convnext.inference.squares import SeesSquares
-from convnext.storage.exports import FORMATS, VERSION
+from convnext.storage.exports import FORMATS, VERSION, export_meta
 from convnext.tasks.evaluate import evaluate
 from convnext.tasks.load import load
 from convnext.weights import read_meta
@@ -82,7 +82,8 @@ def export(
     Args:
         source: what `load` takes, but for an export.
         out: the file: `.onnx`, `.xml` (OpenVINO, which gets a `.bin` beside it) or `.pt2` (compiled for this machine's
-            kind of processor). Preprocessing and classes are written beside it too, with `.json` after its name.
+            kind of processor). Preprocessing and classes are written beside it too, with `.json` after its name. An
+            export is written over, a `.bin` that is of none is not.
         format: "onnx", "openvino" or "aot".
         precision: "fp32"; "fp16" or "bf16" where the format has it.
         int8: a folder of images like those that will be seen. Weights and activations are quantised to 8 bits, by the
@@ -155,6 +156,18 @@ def _check(out: Path, format: str, precision: str, int8: object, data: object) -
         raise InputError("--data goes with --int8: exports of other precisions are held to their network's answers")
     if out.suffix != FORMATS[format]:
         raise InputError(f"{out}: {format} files end in {FORMATS[format]}")
+    weights = out.with_suffix(".bin")
+    if format == "openvino" and weights.exists() and not _is_own(out):
+        raise InputError(f"{weights} exists already, and no export that it is of lies beside it; name a new file")
+
+
+def _is_own(file: Path) -> bool:
+    """Whether a file is an export of this project."""
+    try:
+        export_meta(file)
+    except WeightsError:
+        return False
+    return True
 
 
 def _images(predictor: Predictor, folder: str | Path | None) -> list:
