@@ -109,6 +109,24 @@ def test_a_row_that_fails_says_why_and_the_others_go_on(
     assert all("e" in line.split()[-1] for line in lines[2:])
 
 
+def test_an_interruption_leaves_the_rows_that_were_measured(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = iter([{"latency_ms": 2.0}, KeyboardInterrupt()])
+
+    def measured(*arguments: Any) -> dict[str, Any]:
+        answer = next(answers)
+        if isinstance(answer, BaseException):
+            raise answer
+        np.savez(arguments[2] / benchmark_row.OUTPUTS, np.zeros((16, 3), dtype=np.float32))
+        return answer
+
+    monkeypatch.setattr(benchmarks, "run_apart", measured)
+    assert cli.main(["benchmark", str(run), "--formats", "torch", "--out", str(tmp_path / "kept")]) == 130
+    (row,) = json.loads((tmp_path / "kept" / "benchmark.json").read_text())["rows"]
+    assert (row["precision"], row["latency_ms"]) == ("fp32", 2.0)
+
+
 def test_a_process_that_fails_is_a_line(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     job = benchmark_row.MeasuredRow("nowhere", "torch", "fp32", [1], 1, None, None)
     with pytest.raises(InputError, match=r"^no published weights 'nowhere'"):

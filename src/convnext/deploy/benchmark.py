@@ -24,7 +24,7 @@ from convnext.inference.base import BATCH
 from convnext.inference.detector import Detector
 from convnext.printing import to_json
 from convnext.storage.exports import FORMATS
-from convnext.storage.files import make_folder
+from convnext.storage.files import make_folder, whole_file
 from convnext.tasks.load import load
 from convnext.weights import read_meta
 from convnext.weights.files import locate
@@ -99,7 +99,7 @@ def benchmark_rows(
         calibrate: a folder of images for int8; None: the training images of `data`, where that is a folder.
         image_size: side of the images, as of `evaluate`; None: the model's own.
         threads: of each engine; None: as many as this process may use processors.
-        out: a folder for the exports and `benchmark.json`; None keeps neither.
+        out: a folder for the exports and `benchmark.json`, which holds the rows as they come; None keeps neither.
 
     Raises:
         WeightsError: nothing there, or not to be trusted.
@@ -131,6 +131,7 @@ def benchmark_rows(
         image_size=image_size,
         data=None if data is None else str(data),
     )
+    content = {"source": str(source), "threads": job.threads, "size": list(inputs.shape[2:])}
     rows = []
     with tempfile.TemporaryDirectory() if out is None else nullcontext(out) as kept:
         make_folder(Path(kept))
@@ -141,10 +142,10 @@ def benchmark_rows(
                 except InputError as error:
                     row = BenchmarkRow(format, precision, error=str(error))
                 rows.append(row)
+                if out is not None:  # after each: the next ones may be interrupted
+                    with whole_file(Path(out) / "benchmark.json") as file:
+                        file.write_text(to_json(content | {"rows": [asdict(row) for row in rows]}, 2))
                 yield row
-        if out is not None:
-            content = {"source": str(source), "threads": job.threads, "size": list(inputs.shape[2:])}
-            (Path(out) / "benchmark.json").write_text(to_json(content | {"rows": [asdict(row) for row in rows]}, 2))
 
 
 def _row(
