@@ -9,6 +9,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,13 +28,19 @@ def run_apart(program: str, job: Any, folder: Path, threads: int) -> dict[str, A
         InputError: the program failed: the last line of its stderr, or how it ended.
     """
     (folder / JOB).write_text(json.dumps({**job._asdict(), "threads": threads}))
-    done = subprocess.run(
-        [sys.executable, "-m", program, str(folder)],
-        env={**os.environ, "OMP_NUM_THREADS": str(threads)},
-        capture_output=True,
-        text=True,
-        errors="replace",
-    )
+    reading, writing = os.pipe()  # by whose end the program knows that this process has ended, in whatever way
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", program, str(folder)],
+            env={**os.environ, "OMP_NUM_THREADS": str(threads)},
+            stdin=reading,
+            capture_output=True,
+            text=True,
+            errors="replace",
+        )
+    finally:
+        os.close(reading)
+        os.close(writing)
     if done.returncode == -9:
         raise InputError("its process was ended by signal 9, as the system ends those it has no memory for")
     if done.returncode < 0:
@@ -47,12 +54,14 @@ def run_apart(program: str, job: Any, folder: Path, threads: int) -> dict[str, A
 def answer_job(kind: Callable[..., Any], measure: Callable[[Any, Path], dict[str, Any]]) -> None:
     """Measure the job in the folder that this program was given, on as many cores as it has threads.
 
-    Exits with status 2 and a line on stderr where it cannot be measured.
+    Exits with status 2 and a line on stderr where it cannot be measured. The program ends when its standard input does,
+    since nobody waits for it any more.
 
     Args:
         kind: makes the job of its values.
         measure: takes the job and its folder, and gives values by name.
     """
+    threading.Thread(target=_end_with_input, daemon=True).start()
     folder = Path(sys.argv[1])
     job = kind(**json.loads((folder / JOB).read_text()))
     if hasattr(os, "sched_setaffinity"):  # every engine counts these, whatever its own option is called
@@ -63,3 +72,9 @@ def answer_job(kind: Callable[..., Any], measure: Callable[[Any, Path], dict[str
         complain(error)
         sys.exit(2)
     (folder / FOUND).write_text(to_json(found))
+
+
+def _end_with_input() -> None:
+    while os.read(0, 1):
+        pass
+    os._exit(1)
