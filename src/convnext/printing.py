@@ -10,12 +10,18 @@ import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 LONGEST = 1000
 """Characters of a problem, at most: a name in it may be of any length."""
 LONGEST_NAME = 80
 """Characters of a name within a sentence, at most."""
+
+
+def shown_name(place: str) -> str:
+    """The last part of a path or address: a card is published, and says nothing of this machine's folders."""
+    return printable(Path(place).name or place).strip() or "data"
 
 
 def printable(text: object) -> str:

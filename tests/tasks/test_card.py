@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 from cards import check_card, photo_of, sections_of, snippet_of
 from huggingface_hub import ModelCard
-from making import FAST, copied, fails, make_folder
+from making import FAST, copied, evaluated, fails, make_folder
 from sitecustomize import BYTE
 
 from convnext import api, cli
+from convnext.analysis import subgroups
 from convnext.errors import InputError
 from convnext.runs.directory import Run
 from convnext.tasks.card.about import FIELDS, read_about
@@ -136,18 +137,42 @@ def test_card_says_which_options_differ(run: Path) -> None:
 
 
 def test_card_holds_what_evaluate_and_analyze_wrote(
-    colours: Path, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+    colours: Path, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    own = tmp_path / "run"
-    shutil.copytree(run, own)
-    argv = ["evaluate", str(own), str(colours), "--split", "all", "--by", "folder", "--out", str(own), "--workers", "0"]
-    assert cli.main(argv) == 0
+    own = copied(run, tmp_path / "run")
+    monkeypatch.setattr(subgroups, "LEAST_IMAGES", 4)
+    evaluated(capsys, own, colours, "--by", "folder", "--out", own)
     (own / "robustness-summary.csv").write_text("source,metric,clean,mean\nrun,top1,90.0,45.5\n")
     write_card(Run(own))
     found = sections_of((own / "README.md").read_text())
     assert "| folder | red |" in found["Results by group"]
     assert re.search(r"\| top1 \| [\d.]+ \| [\d.]+ to [\d.]+ \|", found["Results"])
     assert "| mean | 45.5 |" in found["Robustness"]
+
+
+def test_figures_of_other_data_stand_in_the_card_under_their_name_alone(
+    colours: Path,
+    run: Path,
+    noisy: tuple[Path, Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Their intervals stood beside the run's own figures, and their weakest classes as those of validation images."""
+    own, (other, _) = copied(run, tmp_path / "run"), noisy
+    report = {name: (own / name).read_bytes() for name in ("per_class.csv", "coverage.csv", "reliability.png")}
+    before = sections_of((own / "README.md").read_text())["Results"]
+    found = evaluated(capsys, own, other, "--by", "folder", "--out", own)
+    assert found["groups"][0]["intervals"]
+    assert "another --out takes tables by class and charts" in caplog.text
+    assert report == {name: (own / name).read_bytes() for name in report}
+    write_card(Run(own))
+    sections = sections_of((own / "README.md").read_text())
+    assert sections["Results"] == before
+    assert "Measured on the val images of `data`." in sections["Results by group"]
+    caplog.clear()
+    evaluated(capsys, own, colours, "--out", own)  # its own validation images: the report may be written anew
+    assert "another --out" not in caplog.text
 
 
 def test_about_beside_the_data_counts_where_the_run_has_none(tmp_path: Path) -> None:

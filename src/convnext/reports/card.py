@@ -11,6 +11,8 @@ from convnext.printing import printable
 
 NOT_STATED = "not stated by the author"
 """Text of what only a person knows, and did not say."""
+MOST_ROWS = 20
+"""Rows of a table in a card, at most."""
 
 
 class Section(NamedTuple):

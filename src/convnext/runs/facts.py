@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from math import isclose
 from pathlib import Path
 from typing import Any
 
@@ -18,3 +20,11 @@ def add_facts(run: Run, facts: dict[str, Any]) -> None:
 def read_facts(folder: Path) -> dict[str, Any]:
     """Facts of the run in `folder`; empty where it has none, as older runs."""
     return parsed(read_text(folder / FACTS))
+
+
+def are_own_figures(run: Run, metrics: Mapping[str, Any]) -> bool:
+    """Whether metrics are those of a run's end (`result.json`), but for what another engine or batch changes."""
+    own = {n: v for n, v in parsed(read_text(run.path / "result.json")).items() if isinstance(v, int | float)}
+    return bool(own) and all(
+        isclose(value, metrics.get(name, float("nan")), rel_tol=1e-3, abs_tol=1e-3) for name, value in own.items()
+    )

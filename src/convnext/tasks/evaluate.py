@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,12 +18,16 @@ from convnext.data.exclude import ExcludeList, read_exclude
 from convnext.data.splits import Split
 from convnext.errors import InputError
 from convnext.reports.tables import Table
+from convnext.runs.directory import Run, is_run
+from convnext.runs.facts import are_own_figures
 from convnext.runtime import distributed
 from convnext.runtime.device import Precision, autocast, pick_device
 from convnext.tasks.load import load_answering, steady_backend, task_of_weights
 from convnext.tasks.subgroups import group_columns, groups_stored, measure_subgroups, write_subgroups
 from convnext.weights.calibration import CALIBRATION
 from convnext.weights.files import locate, store_meta
+
+log = logging.getLogger("convnext")
 
 COSTLIEST_LISTED, COSTLIEST_NAMED = 100, 5
 """Images of the highest cost that are listed, and that the figures name."""
@@ -49,6 +54,8 @@ class Evaluator(ABC):
     """Resamples of a group's images from which its intervals are."""
     tables: ClassVar[tuple[str, ...]] = ("images.csv",)
     """Files that `rows` fills."""
+    has_report: ClassVar[bool] = False
+    """Whether `write_report` writes anything."""
     has_formats: ClassVar[bool] = False
     """Whether data may be of several forms at once, and `--format` says which is read."""
     format: str | None = None
@@ -114,7 +121,7 @@ class Evaluator(ABC):
         raise InputError("--costs is for classifiers")
 
     def write_report(self, folder: Path, answers: Any, part: Any) -> None:  # noqa: B027 # tables may be all
-        """Write pictures and further tables into a folder."""
+        """Write pictures and further tables into a folder, where `has_report`."""
 
     def calibration(self, predictor: Any, answers: Any, part: Any) -> dict[str, Any] | None:
         """A calibration for `Predictor.calibrate`, fitted to answers on held-out images; None where there is nothing to
@@ -300,7 +307,8 @@ def evaluate(
             table.write(rows, columns)
         costliest = most_costly(written[0].rows)
         Table(out, "costliest.csv").write(costliest, written[0].columns)
-        evaluator.write_report(out, answers, part)
+        if evaluator.has_report and _takes_report(out, metrics):
+            evaluator.write_report(out, answers, part)
     if calibrate:
         calibration = evaluator.calibration(predictor, answers, part)
         if calibration is None:
@@ -310,11 +318,25 @@ def evaluate(
     if out is not None:
         metrics["costliest"] = [{name: row[name] for name in ("path", "cost")} for row in costliest[:COSTLIEST_NAMED]]
     found = {**metrics, "split": measured.split, **evaluator.counts(answers, part), **changed}
-    return found if divided is None else {**found, **_by_group(measured, answers, metrics, divided, out)}
+    return found if divided is None else {**found, **_by_group(measured, data, answers, metrics, divided, out)}
+
+
+def _takes_report(out: Path, metrics: Mapping[str, Any]) -> bool:
+    """Whether a report on these metrics may lie in a folder: in a run's that has ended there is one on its own, of
+    which its card tells."""
+    if not (is_run(out) and (out / "result.json").is_file()) or are_own_figures(Run(out), metrics):
+        return True
+    log.warning(
+        "%s has a report on its own validation images, which stays: these figures are of others; another --out takes "
+        "tables by class and charts of them",
+        out,
+    )
+    return False
 
 
 def _by_group(
     measured: Measurement,
+    data: str,
     answers: Any,
     metrics: Mapping[str, Any],
     divided: tuple[dict[str, list[str]], list[int]],
@@ -335,5 +357,5 @@ def _by_group(
 
     found = measure_subgroups(columns, measure, main_metric(metrics), evaluator.resamples)
     if out is not None and distributed.rank() == 0:
-        write_subgroups(out, found)
+        write_subgroups(out, found, data, measured.split)
     return groups_stored(found)

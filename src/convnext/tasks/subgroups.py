@@ -31,7 +31,7 @@ from convnext.data.images.decode import read_bytes
 from convnext.data.sources.crops import Crops
 from convnext.data.sources.tables import rows_of_images
 from convnext.errors import ImageError, InputError
-from convnext.printing import counted, progress, to_json
+from convnext.printing import counted, progress, shown_name, to_json
 from convnext.reports.tables import Table
 from convnext.storage.files import whole_file
 
@@ -199,11 +199,15 @@ COLUMNS_OF_IMAGES = {"folder": by_folder, "size": by_size, "brightness": by_brig
 """Columns that the images themselves give."""
 
 
-def write_subgroups(out: Path, found: Subgroups) -> None:
-    """Write `groups.csv`, a row a group and metric, `groups.json` and `groups.png` into a folder."""
+def write_subgroups(out: Path, found: Subgroups, data: str, split: str) -> None:
+    """Write `groups.csv`, a row a group and metric, `groups.json` and `groups.png` into a folder.
+
+    `groups.json` also names the data, without their folder, and their part that was measured.
+    """
     Table(out, "groups.csv").write(rows_of(found), ("by", "group", "images", "metric", "value", "low", "high"))
     with whole_file(out / GROUPS_FILE) as path:
-        path.write_text(to_json(groups_stored(found), indent=2) + "\n", encoding="utf-8", errors="surrogateescape")
+        stored = {"data": shown_name(data), "split": split, **groups_stored(found)}
+        path.write_text(to_json(stored, indent=2) + "\n", encoding="utf-8", errors="surrogateescape")
     plot_groups(found.groups, found.metric, out / "groups.png")
 
 
@@ -219,7 +223,7 @@ def rows_of(found: Subgroups) -> list[dict[str, Any]]:
 
 
 def groups_stored(found: Subgroups) -> dict[str, Any]:
-    """Content of `groups.json`."""
+    """Content of `groups.json`, but for what was measured."""
     groups = [
         {
             "by": group.by,

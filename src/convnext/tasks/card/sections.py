@@ -6,11 +6,11 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from convnext.analysis.subgroups import LEAST_IMAGES
 from convnext.config import TrainConfig
 from convnext.models.cost import count_macs
-from convnext.printing import counted
+from convnext.printing import counted, shown_name
 from convnext.reports.card import (
+    MOST_ROWS,
     NOT_STATED,
     Section,
     code_block,
@@ -23,13 +23,12 @@ from convnext.reports.card import (
 )
 from convnext.reports.citations import bibtex
 from convnext.tasks.card.about import ABOUT
-from convnext.tasks.card.stored import Stored, shown_name
+from convnext.tasks.card.groups import by_group, intervals_of, weakest_groups
+from convnext.tasks.card.stored import Stored
 from convnext.tasks.recipes import RECIPES
 from convnext.variants import find_variant
 from convnext.weights.calibration import CALIBRATION
 
-MOST_ROWS = 20
-"""Rows of a table in a card, at most."""
 MACHINE = {"recipe", "init", "data", "model", "device", "workers", "track", "keep_checkpoints", "save_every"}
 """Options that say nothing of the model, or are said elsewhere."""
 
@@ -265,12 +264,6 @@ def _number(text: str) -> float:
         return float("inf")
 
 
-def intervals_of(stored: Stored) -> dict[str, list[float]]:
-    """Intervals of the metrics on all images, of the run's end or of `evaluate --out` into the run."""
-    everything = [group for group in stored.groups.get("groups", ()) if group["by"] == "all"]
-    return everything[0]["intervals"] if everything else stored.facts.get("intervals") or {}
-
-
 def calibration(stored: Stored) -> str:
     """How far scores can be trusted."""
     fit = stored.meta.get(CALIBRATION)
@@ -296,29 +289,6 @@ def calibration(stored: Stored) -> str:
     return f"{text}\n\n{picture}".rstrip()
 
 
-def by_group(stored: Stored) -> str:
-    """Metrics by group, and the largest gaps."""
-    groups = [group for group in stored.groups.get("groups", ()) if group["by"] != "all"]
-    if not groups:
-        how = "`convnext evaluate . DATA --groups TABLE --out .` does, by columns of a table"
-        return f"Not measured: {how}." if stored.measured else ""
-    metric = stored.groups["metric"]
-    rows = []
-    for group in groups[:MOST_ROWS]:
-        ends, value = group["intervals"].get(metric), group["metrics"].get(metric)
-        known = f"{ends[0]:.2f} to {ends[1]:.2f}" if ends else f"fewer than {LEAST_IMAGES} images say too little"
-        figure = "" if value is None else f"{value:.2f}"
-        rows.append([escaped(group["by"]), escaped(group["group"]), f"{group['images']:,}", figure, known])
-    table = markdown_table(["by", "group", "images", metric, "95 % interval"], rows)
-    gaps = "\n".join(
-        f"- {escaped(gap['by'])}: {escaped(gap['lowest'])} is {gap['gap']:.2f} below {escaped(gap['highest'])} "
-        f"({gap['low']:.2f} to {gap['high']:.2f})"
-        for gap in stored.groups["gaps"]
-    )
-    more = f"\n\nand {len(groups) - MOST_ROWS} more groups in `groups.csv`" if len(groups) > MOST_ROWS else ""
-    return f"{table}{more}\n\nThe largest gaps:\n\n{gaps}" if gaps else f"{table}{more}"
-
-
 def under_corruptions(stored: Stored) -> str:
     """The metric under corruptions."""
     if not stored.robustness:
@@ -331,11 +301,7 @@ def under_corruptions(stored: Stored) -> str:
 
 def failures(stored: Stored) -> str:
     """Weakest classes and groups, and what is not known."""
-    facts = [("Weakest", escaped(stored.ending.weakest) or "not known")]
-    for gap in stored.groups.get("gaps", ()):
-        if gap["low"] > 0:
-            lowest = f"{escaped(gap['lowest'])}, {gap['gap']:.2f} below {escaped(gap['highest'])} in {gap['metric']}"
-            facts.append((f"Weakest group by {escaped(gap['by'])}", lowest))
+    facts = [("Weakest", escaped(stored.ending.weakest) or "not known"), *weakest_groups(stored)]
     facts.append(("Not known", "how it does on other cameras, places, people or things than those of the images above"))
     return listed_facts(facts)
 

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 from safetensors import safe_open
 
 from convnext.config import TrainConfig
-from convnext.printing import printable
 from convnext.runs.directory import Run, parsed, read_text
 from convnext.runs.ending import Ending, read_ending
 from convnext.runs.facts import read_facts
@@ -103,11 +102,6 @@ def stored_parameters(weights: Path) -> int:
     """How many numbers a weight file holds, by the shapes in its header."""
     with safe_open(weights, framework="pt") as file:
         return sum(math.prod(file.get_slice(key).get_shape()) for key in file.keys())  # noqa: SIM118 # not a mapping
-
-
-def shown_name(place: str) -> str:
-    """The last part of a path or address: a card is published, and says nothing of this machine's folders."""
-    return printable(Path(place).name or place).strip() or "data"
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:

@@ -54,6 +54,7 @@ class ClassificationEvaluator(Evaluator):
     real_labels: Sequence[set[int]] | None = None
     costs: Costs | None = None
     config = ClassifyConfig
+    has_report = True
     has_formats = True
 
     def choose_classes(self, predictor: ImageClassifier, data: str, choice: ClassChoice | None) -> None:
