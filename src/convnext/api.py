@@ -19,7 +19,7 @@ from convnext.errors import InputError, Stopped
 from convnext.printing import to_json
 from convnext.runs.directory import Run, is_run
 from convnext.runs.ending import Ending, read_ending
-from convnext.runs.resume import refuse_changes
+from convnext.runs.resume import refuse_changes, refuse_other_fold
 from convnext.runs.summary import summarise_run
 from convnext.storage.files import whole_file
 from convnext.tasks.build import build_task
@@ -27,6 +27,7 @@ from convnext.tasks.card.facts import training_seconds
 from convnext.tasks.definition import TaskDefinition
 from convnext.tasks.folds import measure_folds
 from convnext.tasks.origin import origin_of_model
+from convnext.tasks.recipes import build_config
 from convnext.tasks.registry import find_task
 from convnext.train.launch import launch
 
@@ -130,7 +131,7 @@ def cross_validate(
         data: what the task's command takes; its own train and val are divided anew, and a test part is left alone.
         out: the folder of the runs; `images.csv` (of detectors `objects.csv` too) holds the answer about every image of
             the run that was not trained on it, and `cross_validation.json` what this function returns.
-        folds: how many there are.
+        folds: how many there are; all are trained alike.
         recipe: as `train` takes it.
         overwrite: begin anew, replacing runs that are there.
         options: as `train` takes them; `group_by` and `stratify` say how folds are made.
@@ -148,12 +149,13 @@ def cross_validate(
     given = [{**options, "fold": f"{number}/{folds}"} for number in range(1, folds + 1)]
     known = {name: value for name, value in options.items() if name != "batch_size"}  # which may be "auto"
     done = [not overwrite and is_run(run) and summarise_run(run).state == "ended" for run in runs]
+    counts: dict[Path, int] = {}  # training images of the folds that are begun
     for number, (run, own) in enumerate(zip(runs, given, strict=True), start=1):
         if done[number - 1]:
             stored = task.config.from_dict(Run(run).read_config())
             refuse_changes(run, stored, stored.override({**known, "fold": own["fold"]}))
             with _quiet(True):
-                _, read = task.read(dataclasses.replace(stored, data=data))
+                counts[run], read = task.read(dataclasses.replace(stored, data=data))
             if read.origin != origin_of_model(run, task.config):  # two folds could hold out one image
                 raise InputError(
                     f"{run} has ended, and {data} is not what it was trained on, or has changed since: choose another "
@@ -162,7 +164,10 @@ def cross_validate(
             continue
         with _quiet(number > 1):  # what is wrong with a fold is said before hours of training others
             config = task.config().override({**known, "fold": own["fold"], "data": data})
-            task.read(config)
+            images, _ = task.read(config)
+        if not overwrite and is_run(run) and Run(run).can_resume():
+            counts[run] = images
+    recipe = _refuse_mixed(task, counts, recipe, options, all_begun=len(counts) == folds)
     for number, (run, own) in enumerate(zip(runs, given, strict=True), start=1):
         if done[number - 1]:
             log.info("fold %d of %d: %s has ended", number, folds, run)
@@ -172,6 +177,7 @@ def cross_validate(
             train(task, data, out=run, recipe=recipe, resume=False if overwrite else "auto", overwrite=overwrite, **own)
         except Stopped as stop:
             raise Stopped(f"stopped in fold {number} of {folds}; the same command goes on", stop.signal) from None
+        recipe = recipe or Run(run).read_config()["recipe"]  # folds of a few images more would choose another
     first = task.config.from_dict(Run(runs[0]).read_config())
     found = measure_folds(runs, data, out, workers=first.workers, device=first.device)
     with whole_file(out / RESULT) as temporary:
@@ -191,6 +197,31 @@ def _refuse_folds(task: TaskDefinition, folds: int, options: dict[str, Any]) -> 
             )
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise InputError(f"cross-validate is one process; torchrun trains a fold: `convnext {task.command} --fold K/N`")
+
+
+def _refuse_mixed(
+    task: TaskDefinition, counts: dict[Path, int], recipe: str | None, options: dict[str, Any], *, all_begun: bool
+) -> str | None:
+    """Name of the recipe of folds that are begun, else what was given.
+
+    `InputError` where they differ among each other, or from what `recipe` and `options` make of those that follow.
+    `counts` has the training images of each.
+    """
+    stored = {run: task.config.from_dict(Run(run).read_config()) for run in counts}
+    if not stored:
+        return recipe
+    first = next(iter(stored.values()))
+    auto = options.get("batch_size") == "auto"
+    known = {name: value for name, value in options.items() if not (auto and name == "batch_size")}
+    wanted = dataclasses.replace(first, recipe=recipe or first.recipe)
+    if not all_begun:
+        model = task.config().override(known).model
+        wanted = build_config(recipe or first.recipe, model, task.config)
+    wanted = wanted.override(known)
+    for run, config in stored.items():
+        own = dataclasses.replace(wanted, batch_size=config.batch_size) if auto else wanted
+        refuse_other_fold(run, config, own, counts[run])
+    return first.recipe
 
 
 @contextmanager

@@ -117,6 +117,15 @@ def test_another_tasks_command_says_so(begun: tuple[str, Path], capsys: pytest.C
     assert f"was begun by `convnext {' '.join(TASKS[task][1])}`, which also resumes it" in said
 
 
+def test_another_recipe_is_refused(begun: tuple[str, Path], capsys: pytest.CaptureFixture) -> None:
+    """It was passed over without a word."""
+    task, root = begun
+    own = json.loads((root / "run" / "config.json").read_text())["recipe"]
+    said = fails(capsys, *resume(task, root / "data", root / "run"), "--recipe", "digits")
+    assert f"was begun with recipe {own}, not digits" in said
+    assert cli.main([*map(str, resume(task, root / "data", root / "run")), "--recipe", own]) == 0
+
+
 @pytest.mark.parametrize("damage", ["cut", "flipped", "gone", "state"])
 def test_a_damaged_checkpoint_gives_way_to_the_one_before(
     tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture

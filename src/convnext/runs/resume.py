@@ -19,10 +19,19 @@ RESUME_MAY_CHANGE = (
     *("base_lr", "clip_grad", "precision", "cuda_graph"),
 )
 """Options that a resumed run may change."""
+FOLDS_MAY_DIFFER = (
+    # say which images
+    *("fold", "data"),
+    # change no result
+    *("workers", "device", "parallel", "save_every", "keep_checkpoints", "max_nonfinite", "max_unreadable", "track"),
+)
+"""Options that the runs of a cross-validation may have of their own."""
 
 
-def resumed_config(kind: type[Config], data: str, out: Path, given: dict[str, Any]) -> Config:
-    """The config of the run at `out`. `InputError` where `data` or `given` contradict it."""
+def resumed_config(
+    kind: type[Config], data: str, out: Path, given: dict[str, Any], recipe: str | None = None
+) -> Config:
+    """The config of the run at `out`. `InputError` where `data`, `given` or the name of a recipe contradict it."""
     run = Run.reopen(out)
     try:
         stored = kind.from_dict(run.read_config())
@@ -30,7 +39,7 @@ def resumed_config(kind: type[Config], data: str, out: Path, given: dict[str, An
         if isinstance(error, InputError):
             raise
         raise InputError(f"{out / 'config.json'} is damaged: {error}") from error
-    config = stored.override(given)
+    config = dataclasses.replace(stored.override(given), recipe=recipe or stored.recipe)
     refuse_changes(out, stored, config)
     return dataclasses.replace(config, data=data)  # which may have been moved; the trainer knows whether they changed
 
@@ -44,6 +53,23 @@ def refuse_changes(out: Path, stored: TrainConfig, config: TrainConfig) -> None:
         if value != before and name not in (*RESUME_MAY_CHANGE, "batch_size"):
             allowed = ", ".join(RESUME_MAY_CHANGE)
             raise InputError(f"{out} was begun with {name} {before}, not {value}; --resume changes only {allowed}")
+
+
+def refuse_other_fold(run: Path, stored: TrainConfig, wanted: TrainConfig, images: int) -> None:
+    """`InputError` where the run of a fold, of so many training images, was begun otherwise than the others are to be
+    trained: their mean would be of no recipe."""
+    batch = min(wanted.batch_size, images)
+    fitted = stored.batch_size in (
+        batch,
+        batch - batch % 2,
+    )  # as `fit_batch` does, even where images are mixed in pairs
+    for name, value in wanted.to_dict().items():
+        before = getattr(stored, name)
+        if value != before and name not in FOLDS_MAY_DIFFER and not (fitted and name == "batch_size"):
+            raise InputError(
+                f"{run} was begun with {name} {before}, not {value}: all folds are trained alike; give the same "
+                "options, or --overwrite"
+            )
 
 
 def resolve_resume(out: Path, resume: bool | str, overwrite: bool) -> tuple[bool, bool]:

@@ -29,7 +29,7 @@ def build_task(
         Run.reopen(out)  # says what is wrong with a folder that is no run
         if (begun := task_of_run(out)).name != task.name:
             raise InputError(f"{out} was begun by `convnext {begun.command}`, which also resumes it")
-        config = resumed_config(task.config, data, out, given)
+        config = resumed_config(task.config, data, out, given, recipe)
         return task.build(config, task.read(config)[1])
     if {"epochs", "hours"} <= given.keys():
         raise InputError("epochs and hours both say how long to train; give one of them")
