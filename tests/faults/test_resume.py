@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from filelock import FileLock
-from making import FAST, FAST_DETECT, FAST_SEGMENT, fails, make_folder, make_objects, make_scenes
+from making import FAST, FAST_DETECT, FAST_SEGMENT, evaluated, fails, make_folder, make_objects, make_scenes
 from PIL import Image
 from safetensors.torch import load_file
 from vacuous import nonempty
@@ -20,6 +20,7 @@ from vacuous import nonempty
 from convnext import cli
 from convnext.runs.directory import OWN, Run
 from convnext.runs.lock import locked
+from convnext.tasks.card.write import write_card
 from convnext.train.checkpoint import checkpoints
 
 PRETRAIN = ["--image-size", "64", "--epochs", "2", "--batch-size", "8", "--workers", "0", "--probe-every", "2"]
@@ -226,6 +227,25 @@ def test_overwrite_deletes_what_runs_write_and_nothing_else(tmp_path: Path, caps
     assert cli.main([*command, str(run)]) == 0
     assert (run / "notes.txt").read_text() == "mine"
     assert not (run / ".lock").exists()
+
+
+def test_overwrite_deletes_what_was_measured_of_the_old_model(
+    colours: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """The new card had the old model's robustness."""
+    run = tmp_path / "run"
+    command = ["train", "classify", str(colours), *FAST, "--epochs", "1", "--overwrite", "--out", str(run)]
+    assert cli.main(command) == 0
+    trained = {path.name for path in run.iterdir()}
+    evaluated(capsys, run, colours, "--by", "folder", "--out", run)
+    robustness = ["--corruptions", "brightness", "--severities", "1", "--images", "4", "--workers", "0"]
+    assert cli.main(["analyze", "robustness", str(run), str(colours), "--out", str(run), *robustness]) == 0
+    write_card(Run(run))
+    assert "| clean |" in (run / "README.md").read_text()
+    assert {"groups.json", "costliest.csv", "robustness-summary.csv"} <= {path.name for path in run.iterdir()}
+    assert cli.main(command) == 0
+    assert "| clean |" not in (run / "README.md").read_text()
+    assert {path.name for path in run.iterdir()} <= {*trained, "index.html"}  # which all analyses share
 
 
 def test_what_runs_write_is_known(finished: tuple[str, Path]) -> None:

@@ -41,8 +41,11 @@ def test_a_resumed_run_has_waited_as_long(colours: Path, tmp_path: Path) -> None
     assert train(colours, run, *options, "--resume") == [1, 2, 3, 4]
     again = load_file(run / "model.safetensors")
     assert all(torch.equal(first[name], again[name]) for name in nonempty(first))
+    (run / "groups.json").write_text('{"groups": []}')
     assert train(colours, run, *options, "--resume") == [1, 2, 3, 4]  # it has ended, and ends again
+    assert (run / "groups.json").is_file()
     assert train(colours, run, *options[:-1], "4", "--resume") == [1, 2, 3, 4, 5]
+    assert not (run / "groups.json").exists()  # it was of weights that are gone
     assert json.loads((run / "config.json").read_text())["patience"] == 4
 
 

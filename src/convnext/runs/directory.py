@@ -30,7 +30,22 @@ from convnext.runs.environment import environment, timestamp
 from convnext.runs.lock import LOCK
 from convnext.storage.files import make_folder, whole_file, writing
 
+MEASURED_FILES = {
+    "costliest.csv",
+    "groups.csv",
+    "groups.json",
+    "groups.png",
+    "images.csv",
+    "objects.csv",
+    "robustness-summary.csv",
+    "robustness.csv",
+    "robustness.json",
+    "robustness.jsonl",
+    "robustness.png",
+}
+"""Files that `evaluate` and `analyze robustness` write with `--out` into a run about its weights."""
 OWN = {
+    *MEASURED_FILES,
     "README.md",
     "batches.png",
     "checkpoints",
@@ -46,9 +61,6 @@ OWN = {
     "feature_distances.json",
     "feature_distances.png",
     "gallery.png",
-    "groups.csv",
-    "groups.json",
-    "groups.png",
     "hub",
     "metrics.jsonl",
     "mistakes.png",
@@ -66,7 +78,8 @@ OWN = {
     "wandb",
     "wandb.json",
 }
-"""Files and folders that a run writes, beside `reconstructions-EPOCH.png`; --overwrite deletes no others."""
+"""Files and folders that a run writes, or others about it, beside `reconstructions-EPOCH.png`; --overwrite deletes no
+others."""
 CHARTS = {
     "class_curves.png",
     "confusion.png",
@@ -188,6 +201,11 @@ class Run:
         hours = self.read_config().get("hours")
         trained = counted(epochs, "epoch")
         return trained if hours is None else f"{hours:g} hours, {trained},"
+
+    def forget_measurements(self) -> None:
+        """Delete what was measured of weights that others take the place of."""
+        for name in MEASURED_FILES:
+            (self.path / name).unlink(missing_ok=True)
 
     def forget_after(self, epoch: int, step: int) -> None:
         """Drop what was written of later epochs and steps: a resumed run writes it again."""

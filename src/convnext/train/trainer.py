@@ -231,6 +231,7 @@ class Trainer:
         score = metrics.get(self.task.score, -math.inf) if self.task.score is not None else -math.inf
         if distributed.rank() == 0:
             self.run.log(row)  # before the checkpoint: a resume drops rows that go beyond it
+            self.run.forget_measurements()
             weights = kept.state_dict()
             meta = self.task.meta() | self.terms
             save_state(self.run.weights, weights, meta)
