@@ -122,7 +122,7 @@ def test_the_weakest_classes_come_first_and_those_without_images_last(run: Path,
 def test_thresholds_of_many_classes_are_cut_in_words(run: Path) -> None:
     stored = read_stored(Run(run))
     names = [f"class {n}" for n in range(23)]
-    fit = {"thresholds": [0.5] * 23, "f1": [80.0] * 23}
+    fit = {"thresholds": [0.5] * 23, "f1": [80.0] * 23, "images": 46}
     many = stored._replace(meta={**stored.meta, "classes": names, "descriptions": {}, CALIBRATION: fit})
     assert "| class 19 |" in calibration(many)
     assert "and 3 more classes" in calibration(many)

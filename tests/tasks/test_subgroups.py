@@ -9,13 +9,17 @@ from pathlib import Path
 import numpy as np
 import pyarrow
 import pytest
-from making import evaluated, fails, rows_of
+from cards import sections_of
+from making import copied, evaluated, fails, rows_of
 from PIL import ExifTags, Image
 from pyarrow import parquet
 from vacuous import nonempty
 
 from convnext import cli
 from convnext.data.image_set import read_split
+from convnext.runs.directory import Run
+from convnext.tasks.card.write import write_card
+from convnext.tasks.classify import evaluate as classify_evaluate
 from convnext.tasks.subgroups import group_columns, group_names
 
 
@@ -119,6 +123,37 @@ def test_a_temperature_is_stored_and_used(
     logits = np.log(plain) / fitted["temperature"]
     expected = np.exp(logits) / np.exp(logits).sum()
     assert calibrated == pytest.approx(expected.tolist(), abs=1e-4)
+
+
+def test_the_card_says_what_a_calibration_was_fitted_to(
+    colours: Path, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    own, other = copied(run, tmp_path / "run"), shutil.copytree(colours, tmp_path / "other")
+    assert "each half of the 12 validation images measured" in card_of(own)["Calibration"]
+    evaluated(capsys, own, other, "--split", "all", "--calibrate")
+    write_card(Run(own))
+    assert "each half of the 36 images of `other` (all) measured" in card_of(own)["Calibration"]
+
+
+def card_of(run: Path) -> dict[str, str]:
+    return sections_of((run / "README.md").read_text())
+
+
+def test_a_calibration_is_of_the_model_as_it_is(
+    colours: Path, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fits of other answers were stored with it."""
+    own, fewer = copied(run, tmp_path / "run"), shutil.copytree(colours, tmp_path / "fewer")
+    for folder in fewer.glob("*/red"):
+        shutil.rmtree(folder)
+    before = (own / "model.safetensors").read_bytes()
+    for option in (["--classes", "data"], ["--image-size", "48"], ["--crop", "1"]):
+        said = fails(capsys, "evaluate", own, fewer, "--calibrate", *option)
+        assert "--calibrate fits the model as it is: without --classes data, --image-size and --crop" in said
+    monkeypatch.setattr(classify_evaluate, "are_wordnet_ids", lambda names: True)  # as of ImageNet-22K, which needs no
+    monkeypatch.setattr(classify_evaluate, "LARGEST_COMPARED_WHOLE", 2)  # option to be compared among fewer
+    assert "give --classes model" in fails(capsys, "evaluate", own, fewer, "--calibrate", "--workers", "0")
+    assert (own / "model.safetensors").read_bytes() == before
 
 
 @pytest.mark.heavy

@@ -17,6 +17,7 @@ from convnext.config import TrainConfig
 from convnext.data.exclude import ExcludeList, read_exclude
 from convnext.data.splits import Split
 from convnext.errors import InputError
+from convnext.printing import shown_name
 from convnext.reports.tables import Table
 from convnext.runs.directory import Run, is_run
 from convnext.runs.facts import are_own_figures
@@ -60,6 +61,8 @@ class Evaluator(ABC):
     """Whether data may be of several forms at once, and `--format` says which is read."""
     format: str | None = None
     """Form of the data that is measured; None: what there is."""
+    compares_all: bool = True
+    """Whether answers are among all of the model's classes; `choose_classes` may change it."""
     exclude: ExcludeList | None = None
     """Images that are not measured; set before `held_out`."""
 
@@ -286,10 +289,14 @@ def evaluate(
     """
     if calibrate and calibrated:
         raise InputError("--calibrate fits to the answers as they are, --calibrated changes them: give one of the two")
+    if calibrate and (classes == "data" or image_size is not None or crop is not None):
+        raise InputError("--calibrate fits the model as it is: without --classes data, --image-size and --crop")
     how: dict[str, Any] = {"device": device, "precision": precision, "backend": backend}
     how |= {"classes": classes, "format": format, "exclude": exclude}
     measured = open_measurement(source, data, split, calibrated=calibrated, **how)
     predictor, evaluator, part = measured.predictor, measured.evaluator, measured.part
+    if calibrate and not evaluator.compares_all:
+        raise InputError(f"--calibrate fits the model as it is, and {data} has fewer classes: give --classes model")
     changed = predictor.see(image_size, crop, **views)
     if costs is not None:
         evaluator.use_costs(costs, predictor)
@@ -313,7 +320,8 @@ def evaluate(
         calibration = evaluator.calibration(predictor, answers, part)
         if calibration is None:
             raise InputError(f"{source}: nothing can be calibrated on {data}")
-        store_meta(locate(source), {CALIBRATION: calibration})
+        fitted = {**calibration, "data": shown_name(data), "split": measured.split}
+        store_meta(locate(source), {CALIBRATION: fitted})
         metrics |= {name: value for name, value in calibration.items() if isinstance(value, float)}
     if out is not None:
         metrics["costliest"] = [{name: row[name] for name in ("path", "cost")} for row in costliest[:COSTLIEST_NAMED]]

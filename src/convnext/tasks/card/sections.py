@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from convnext.config import TrainConfig
@@ -276,8 +276,8 @@ def calibration(stored: Stored) -> str:
         text = (
             f"The expected calibration error is {fit['ece']:.2f} %, the Brier score {fit['brier']:.4f}. "
             f"With a temperature of {fit['temperature']:.3f} (`predict --calibrated`) they are "
-            f"{fit['ece_calibrated']:.2f} % and {fit['brier_calibrated']:.4f}, each half of the "
-            f"{counted(fit['images'], 'validation image')} measured at the other half's temperature."
+            f"{fit['ece_calibrated']:.2f} % and {fit['brier_calibrated']:.4f}, each half of {fitted_on(fit)} "
+            "measured at the other half's temperature."
         )
     else:
         rows = [
@@ -285,8 +285,16 @@ def calibration(stored: Stored) -> str:
             for name, score, f1 in zip(stored.classes, fit["thresholds"], fit["f1"], strict=True)
         ]
         table = markdown_table(["class", "least score", "F1 at it, %"], rows[:MOST_ROWS]) + _more_classes(rows)
-        text = f"Scores from which an answer counts, for the highest F1 (`predict --calibrated`):\n\n{table}"
+        how = f"for the highest F1 on {fitted_on(fit)} (`predict --calibrated`)"
+        text = f"Scores from which an answer counts, {how}:\n\n{table}"
     return f"{text}\n\n{picture}".rstrip()
+
+
+def fitted_on(fit: Mapping[str, Any]) -> str:
+    """The images that a calibration was fitted to, in words: those of the run, or which `evaluate --calibrate` took."""
+    if "data" not in fit:
+        return f"the {counted(fit['images'], 'validation image')}"
+    return f"the {counted(fit['images'], 'image')} of {code_span(fit['data'])} ({escaped(fit['split'])})"
 
 
 def under_corruptions(stored: Stored) -> str:

@@ -77,6 +77,7 @@ class ClassificationEvaluator(Evaluator):
             return  # nothing to leave out; or data of other classes, which `held_out` refuses
         outputs = len(predictor.classes)
         lacking = predictor.restrict(wanted)
+        self.compares_all = False
         log.info("%s: compared among its %d classes, of the model's %d outputs", data, len(wanted), outputs)
         if lacking:
             names = first_names(lacking)
