@@ -25,12 +25,14 @@ WHOLE: dict[str, Any] = {
     "data": {"images": 3, "classes": ["x", "y"], "digest": "ab"},
     "files": {},
 }
+LATER = ("data", "files")  # which checkpoints of earlier releases lack
 WRONG = {
     "no images in the fingerprint": {"data": {"classes": [], "digest": "ab"}},
     "classes that are no names": {"data": {"images": 3, "classes": [["x"]], "digest": "ab"}},
     "a fingerprint that is a list": {"data": []},
     "files that are a list": {"files": []},
     "an epoch that is a text": {"epoch": "1"},
+    "seconds that are a text": {"spent": "1"},
     "a reason that is a number": {"unreadable": {"a.png": 1}},
 }
 
@@ -42,7 +44,7 @@ def read(folder: Path, state: Any) -> dict[str, Any]:
 
 def test_a_state_with_or_without_what_came_later_is_read(tmp_path: Path) -> None:
     assert read(tmp_path, WHOLE) == WHOLE
-    before = {key: value for key, value in WHOLE.items() if key not in ("data", "files")}
+    before = {key: value for key, value in WHOLE.items() if key not in LATER}
     assert read(tmp_path, before) == before
 
 
@@ -53,10 +55,15 @@ def test_a_state_of_other_types_is_refused(name: str, tmp_path: Path) -> None:
         read(tmp_path, WHOLE | WRONG[name])
 
 
-@pytest.mark.parametrize("key", [key for key in WHOLE if key not in ("data", "files")])
+@pytest.mark.parametrize("key", [key for key in WHOLE if key not in LATER])
 def test_a_state_that_lacks_something_is_refused(key: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="lacks what it should hold"):
         read(tmp_path, {name: value for name, value in WHOLE.items() if name != key})
+
+
+def test_a_state_whose_checksum_has_lost_its_name_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="has changed since it was written"):
+        read(tmp_path, WHOLE | {"spent": 1.5, "cHecksum": 7})
 
 
 def test_a_program_that_is_interrupted_while_it_saves_ends(tmp_path: Path) -> None:

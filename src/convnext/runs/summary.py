@@ -28,7 +28,7 @@ class RunSummary:
         model: name of the network.
         recipe: name of the recipe.
         epochs: finished ones, and all; None where the run's length is given in hours.
-        hours: time of training and of measuring it, without what was lost by stops.
+        hours: time of the training steps, without that of measuring, and without steps that were lost by stops.
         state: "ended", "training" (a program has it locked) or "stopped".
         metrics: of the run's end, else of the last epoch.
         options: all options by name.

@@ -36,7 +36,7 @@ STATE_TYPES: dict[str, type | tuple[type, ...]] = {
     **{"scaler": dict, "unreadable": dict},
 }
 """Keys of a training state, `state.json`, and the types of their values. Checkpoints of earlier releases lack the keys
-"files" and "data", which are checked where they are."""
+"files", "data" and "spent", which are checked where they are."""
 FINGERPRINT_TYPES: dict[str, type | tuple[type, ...]] = {"images": int, "classes": list, "digest": str}
 """Keys of the fingerprint of training data in a training state, and the types of their values."""
 
@@ -187,8 +187,9 @@ def read_checkpoint_state(path: Path) -> dict[str, Any]:
         raise InputError(f"{STATE} cannot be read ({_reason(error)})") from None
     if not is_state(state):
         raise InputError(f"{STATE} lacks what it should hold")
-    known = state.pop("checksum", None)  # checkpoints of before have none
-    if known is not None and known != zlib.crc32(json.dumps(state).encode()):
+    known = state.pop("checksum", None)
+    lacks = known is None and "spent" in state  # checkpoints of before, which have no "spent", may have none
+    if lacks or (known is not None and known != zlib.crc32(json.dumps(state).encode())):
         raise InputError(f"{STATE} has changed since it was written")
     return state
 
@@ -196,6 +197,8 @@ def read_checkpoint_state(path: Path) -> dict[str, Any]:
 def is_state(state: Any) -> bool:
     """Whether a document has the keys of a training state, with values of the right types."""
     if not holds(state, STATE_TYPES) or not holds(state.get("files", {}), {}):
+        return False
+    if not isinstance(state.get("spent", 0.0), NUMBER):
         return False
     data = state.get("data", {"images": 0, "classes": [], "digest": ""})
     if not holds(data, FINGERPRINT_TYPES):

@@ -100,6 +100,8 @@ class Trainer:
             log.info("on %s: %s, %s, %d loading processes", self.device, self.precision, how, config.workers)
         self.epoch = 0
         self.ended = 0  # the step after which the last epoch was measured
+        self.spent = 0.0  # seconds of this epoch's steps before `began`, when this process began to train on it
+        self.began: float | None = None
         self.waiting: Outcome | None = None
         self.losses, self.counted = 0.0, 0  # the sum of this epoch's losses, and of how many steps
         self.best_score, self.waited = -math.inf, 0  # and how many evaluations there were since
@@ -175,6 +177,10 @@ class Trainer:
                 self.save()
             self.stop_if_told()
 
+    def seconds(self) -> float:
+        """Time of this epoch's steps so far, also before the stops in it; measuring is not part of it."""
+        return self.spent + (0.0 if self.began is None else time.perf_counter() - self.began)
+
     def next_batch(self, batches: Iterator[Any]) -> Any:
         """The next of an epoch's batches, or None; waiting for it ends with a signal to stop."""
         with self.may_be_left():
@@ -216,7 +222,9 @@ class Trainer:
     def end_epoch(self, progress: Progress) -> None:
         """Measure, write the epoch's row, its weights and a checkpoint."""
         self.catch_up()
-        seconds = time.perf_counter() - self.began
+        before, measuring = self.spent, time.perf_counter()
+        self.spent, self.began = self.seconds(), None
+        seconds = self.spent - before
         steps = self.step - self.ended - self.began_at
         kept = self.kept()
         last, metrics = self.length.is_over, {}
@@ -224,10 +232,13 @@ class Trainer:
             with self.may_be_left():
                 metrics = self.task.evaluate(kept, self.device, self.run, self.epoch + 1, last=last)
         if metrics:
-            self.length.note_measuring(time.perf_counter() - self.began - seconds)
+            self.length.note_measuring(time.perf_counter() - measuring)
         loss = self.losses / self.counted if self.counted else math.nan
         row = {"epoch": self.epoch + 1, "step": self.step, "loss": loss, "lr": self.learning_rate(), **metrics}
-        row |= {"images_per_second": round(steps * self.config.batch_size / seconds, 1), "seconds": round(seconds, 1)}
+        row |= {
+            "images_per_second": round(steps * self.config.batch_size / seconds, 1),
+            "seconds": round(self.spent, 1),
+        }
         score = metrics.get(self.task.score, -math.inf) if self.task.score is not None else -math.inf
         if distributed.rank() == 0:
             self.run.log(row)  # before the checkpoint: a resume drops rows that go beyond it
@@ -242,7 +253,7 @@ class Trainer:
         self.ended = self.step
         self.waited = 0 if score > self.best_score else self.waited + (self.task.score in metrics)
         self.best_score = max(self.best_score, score)
-        self.losses, self.counted = 0.0, 0
+        self.losses, self.counted, self.spent = 0.0, 0, 0.0
         self.save()
         progress.end_epoch(row)
 
@@ -349,6 +360,7 @@ class Trainer:
             "length": self.length.state(),
             "losses": self.losses,
             "counted": self.counted,
+            "spent": self.seconds(),
             "best_score": self.best_score,
             "waited": self.waited,
             "nonfinite_in_a_row": self.nonfinite.in_a_row,
@@ -371,6 +383,7 @@ class Trainer:
         self.epoch, self.best_score = state["epoch"], state["best_score"]
         self.ended = state.get("ended", self.epoch * len(self.loader))
         self.losses, self.counted, self.waited = state["losses"], state["counted"], state.get("waited", 0)
+        self.spent = state.get("spent", 0.0)
         self.nonfinite.in_a_row = state["nonfinite_in_a_row"]
         self.scaler.load_state_dict(state["scaler"])
         self.saved = (self.epoch, self.step)
