@@ -77,4 +77,12 @@ def test_columns_in_pairs_and_values_in_quarters() -> None:
         "3: 50.5 to 75.25": 25,
         "4: 75.25 to 100": 25,
     }
+    dates = in_quarters([float(f"202401{day:02}") for day in range(1, 21)])
+    assert list(dict.fromkeys(dates)) == [
+        "1: up to 20240105.8",
+        "2: 20240105.8 to 20240110.5",
+        "3: 20240110.5 to 20240115.2",
+        "4: 20240115.2 to 20240120",
+    ]
+    assert in_quarters([0.1234567] * 2) == ["1: up to 0.123457"] * 2
     assert in_quarters([7.0, 7.0, 7.0]) == ["1: up to 7"] * 3

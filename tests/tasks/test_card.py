@@ -111,6 +111,17 @@ def test_card_states_what_a_person_knows(run: Path, tmp_path: Path) -> None:
     assert "@misc{colours}" in found["Citation"]
 
 
+def test_the_card_says_whether_an_image_is_cut_or_warped(run: Path) -> None:
+    """As `Preprocessing` does; of a crop of 1 it named a centre."""
+    stored = read_stored(Run(run))
+    for crop, said in (
+        (0.875, "the short side resized to 36 pixels (bicubic), then the centre 32×32; mean"),
+        (1.0, "RGB images, the whole of each warped to 32×32 pixels (bicubic); mean"),
+    ):
+        how = {**stored.meta["preprocessing"], "crop": crop}
+        assert said in seen(stored._replace(meta={**stored.meta, "preprocessing": how}))
+
+
 def test_the_weakest_classes_come_first_and_those_without_images_last(run: Path, tmp_path: Path) -> None:
     own = copied(run, tmp_path / "run")
     (own / "per_class.csv").write_text("class,images,f1,auroc\nempty,0,0.0,\nstrong,3,90.0,70.0\nweak,3,50.0,95.0\n")

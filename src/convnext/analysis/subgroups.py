@@ -108,6 +108,11 @@ def places_by_value(values: Sequence[str]) -> dict[str, list[int]]:
 def in_quarters(numbers: Sequence[float]) -> list[str]:
     """Names of the quarters that N numbers lie in, such as "1: up to 34"; of equal ends there are fewer quarters."""
     ends = sorted({float(end) for end in np.quantile(numbers, [0.25, 0.5, 0.75, 1])})
-    names = [f"1: up to {ends[0]:g}"]
-    names += [f"{n}: {low:g} to {high:g}" for n, (low, high) in enumerate(pairwise(ends), start=2)]
+    names = [f"1: up to {_end(ends[0])}"]
+    names += [f"{n}: {_end(low)} to {_end(high)}" for n, (low, high) in enumerate(pairwise(ends), start=2)]
     return [names[int(np.searchsorted(ends, number))] for number in numbers]
+
+
+def _end(value: float) -> str:
+    """An end of a quarter: six digits, and of large numbers, such as the date 20240101, a tenth."""
+    return f"{value:.{max(6, len(str(int(abs(value)))) + 1)}g}"

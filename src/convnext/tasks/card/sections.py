@@ -106,9 +106,12 @@ def seen(stored: Stored) -> str:
         crops = f"crops of {config.image_size}×{config.image_size} pixels"
         return f"{colours} images, trained on {stored.words.trained_on or crops}"
     side, crop = how["image_size"], how.get("crop", 1.0)
-    resized = f"the short side resized to {int(side / crop)} pixels ({how.get('interpolation', 'bicubic')}), then "
+    filtered = how.get("interpolation", "bicubic")
+    resized = f"the short side resized to {int(side / crop)} pixels ({filtered}), then the centre {side}×{side}"
+    if crop == 1:
+        resized = f"the whole of each warped to {side}×{side} pixels ({filtered})"
     mean, std = (", ".join(f"{value:.3f}" for value in how.get(name, ())) for name in ("mean", "std"))
-    return f"{colours} images, {resized}the centre {side}×{side}; mean {mean}, deviation {std}"
+    return f"{colours} images, {resized}; mean {mean}, deviation {std}"
 
 
 def uses(stored: Stored) -> str:
