@@ -10,11 +10,12 @@ from making import make_depths, make_objects, make_scenes
 
 from convnext.data.division import Division
 from convnext.data.exclude import ExcludeList
+from convnext.data.measured import parts_to_read
 from convnext.data.parts import divide_images, measured_images
 from convnext.data.sources.detection import read_annotated
 from convnext.data.sources.label_maps import LabelRules
 from convnext.data.sources.segmentation import read_label_maps
-from convnext.data.splits import HoldOut, parts_to_read
+from convnext.data.splits import HoldOut
 from convnext.errors import InputError
 from convnext.tasks.depth.config import DepthConfig
 from convnext.tasks.depth.read import read_depth_data

@@ -8,13 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from convnext.data.measured import choose_undivided, measured_parts
 from convnext.data.sources.records import in_class_order
 from convnext.data.splits import (
     HoldOut,
     Origin,
-    choose_undivided,
     hash_fraction,
-    measured_parts,
     origin_of,
     part_of_name,
     training_parts,

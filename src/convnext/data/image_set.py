@@ -19,6 +19,7 @@ from convnext.data.exclude import ExcludeList
 from convnext.data.groups import column_of_tables
 from convnext.data.images.decode import WHITE, decode_image, read_bytes
 from convnext.data.images.encoded import DecodedImage, EncodedImage
+from convnext.data.measured import choose_measured
 from convnext.data.shards.prefetch import ReadAhead
 from convnext.data.sources.columns import ColumnImages
 from convnext.data.sources.crops import Crops
@@ -32,7 +33,6 @@ from convnext.data.splits import (
     HoldOut,
     Origin,
     Split,
-    choose_measured,
     digests_of,
     divide,
     held_out_part,
@@ -142,7 +142,7 @@ def read_split(
     form: str | None = None,
     exclude: ExcludeList | None = None,
 ) -> ImageSet:
-    """The images of one part of `data` in a stable order, for measuring (`splits.measured_parts`).
+    """The images of one part of `data` in a stable order, for measuring (`measured.measured_parts`).
 
     `data` is what `read_listing` takes, of the form `form`, without what `exclude` lists. With `classes`, those of a
     model, targets are positions in it and a part may lack some; without, the data are checked to be fit for training.

@@ -11,13 +11,13 @@ from convnext.data.division import Candidate, Division, divide_as_asked
 from convnext.data.exclude import ExcludeList
 from convnext.data.groups import column_of_tables
 from convnext.data.images.decode import read_bytes
+from convnext.data.measured import choose_measured
 from convnext.data.shards.members import member_name
 from convnext.data.splits import (
     UNDIVIDED,
     HoldOut,
     Origin,
     Split,
-    choose_measured,
     digests_of,
     divide,
     held_out_part,

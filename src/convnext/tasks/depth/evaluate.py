@@ -6,11 +6,12 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from convnext.data.map_loading import WholeBatch
+from convnext.data.measured import parts_to_read
 from convnext.data.parts import measured_images
 from convnext.data.problems import log_left_out
 from convnext.data.sources.depth_maps import DEPTH_FOLDER, DepthSet, examine_depths, read_depth_maps
 from convnext.data.sources.maps import find_map_parts
-from convnext.data.splits import Split, parts_to_read
+from convnext.data.splits import Split
 from convnext.inference.depth import DepthEstimator
 from convnext.tasks.depth.config import DepthConfig
 from convnext.tasks.depth.metrics import (

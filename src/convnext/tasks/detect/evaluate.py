@@ -6,11 +6,12 @@ import logging
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from convnext.data.measured import parts_to_read
 from convnext.data.parts import measured_images
 from convnext.data.problems import log_problems
 from convnext.data.sources.annotated import DetectionSet
 from convnext.data.sources.detection import find_detection, read_annotated
-from convnext.data.splits import Split, parts_to_read
+from convnext.data.splits import Split
 from convnext.inference.detector import Detector
 from convnext.tasks.detect.config import DetectConfig
 from convnext.tasks.detect.data import DetectionBatch, detection_eval_loader

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from convnext.data.map_loading import WholeBatch
+from convnext.data.measured import parts_to_read
 from convnext.data.parts import measured_images
 from convnext.data.problems import log_problems
 from convnext.data.sources.label_maps import (
@@ -17,7 +18,7 @@ from convnext.data.sources.label_maps import (
     with_model_classes,
 )
 from convnext.data.sources.segmentation import find_label_parts, read_label_maps
-from convnext.data.splits import Split, parts_to_read
+from convnext.data.splits import Split
 from convnext.errors import InputError
 from convnext.inference.segmenter import Segmenter
 from convnext.tasks.evaluate import Rows
