@@ -205,10 +205,10 @@ def _cells(data: str | Path, listing: DataListing, column: str) -> Sequence[Any]
 
 
 def _files(listing: DataListing) -> Sequence[str]:
-    return files_of(listing.members, [entry.source for entry in listing.entries])
+    return source_files(listing.members, [entry.source for entry in listing.entries])
 
 
-def files_of(members: Members | None, sources: Sequence[str]) -> Sequence[str]:
+def source_files(members: Members | None, sources: Sequence[str]) -> Sequence[str]:
     """The file that each image is in, by `sources`; of boxes of objects, that of the image they are cut from."""
     return members.files if isinstance(members, Crops) else sources
 

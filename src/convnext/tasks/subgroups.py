@@ -26,7 +26,7 @@ from convnext.analysis.subgroups import (
     places_by_value,
 )
 from convnext.data.groups import cell_text
-from convnext.data.image_set import files_of
+from convnext.data.image_set import source_files
 from convnext.data.images.decode import read_bytes
 from convnext.data.sources.crops import Crops
 from convnext.data.sources.tables import rows_of_images
@@ -116,7 +116,7 @@ def rows_of_table(table: Path, files: Sequence[str], data: str) -> dict[int, dic
 
 
 def _files(part: Any) -> Sequence[str]:
-    return files_of(getattr(part, "members", None), part.sources)
+    return source_files(getattr(part, "members", None), part.sources)
 
 
 def group_names(cells: Sequence[Any]) -> list[str]:
