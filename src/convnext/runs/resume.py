@@ -59,13 +59,10 @@ def refuse_other_fold(run: Path, stored: TrainConfig, wanted: TrainConfig, image
     """`InputError` where the run of a fold, of so many training images, was begun otherwise than the others are to be
     trained: their mean would be of no recipe."""
     batch = min(wanted.batch_size, images)
-    fitted = stored.batch_size in (
-        batch,
-        batch - batch % 2,
-    )  # as `fit_batch` does, even where images are mixed in pairs
+    fitting = (batch, batch - batch % 2)  # as `fit_batch` has it, the second where images are mixed in pairs
     for name, value in wanted.to_dict().items():
         before = getattr(stored, name)
-        if value != before and name not in FOLDS_MAY_DIFFER and not (fitted and name == "batch_size"):
+        if value != before and name not in FOLDS_MAY_DIFFER and not (name == "batch_size" and before in fitting):
             raise InputError(
                 f"{run} was begun with {name} {before}, not {value}: all folds are trained alike; give the same "
                 "options, or --overwrite"
