@@ -28,10 +28,12 @@ if __name__ == "__main__":
     answer_job(Job, measure)
 """
 WAITS = """
+import signal
 import sys
 from pathlib import Path
 import endless
 from convnext.deploy.own_process import run_apart
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # which nohup has ignored
 run_apart("endless", endless.Job(1), Path(sys.argv[1]), 1)
 """
 
@@ -65,5 +67,7 @@ def test_it_ends_with_the_process_that_waits(number: signal.Signals, tmp_path: P
         assert waiting.wait(30) == -number
         wait_until(lambda: has_ended(measuring), 20)
     finally:
+        waiting.kill()
+        waiting.wait()
         if not has_ended(measuring):
             os.kill(measuring, signal.SIGKILL)

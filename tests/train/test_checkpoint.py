@@ -73,6 +73,7 @@ from pathlib import Path
 import torch
 from convnext.train.checkpoint import Checkpoints
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored by what a shell starts in the background
 start = threading.Thread.start
 
 def interrupted(thread):

@@ -134,6 +134,11 @@ def cross_fit(logits: np.ndarray, targets: np.ndarray) -> TemperatureFit | None:
     )
 
 
+HAIR = 1e-4
+"""Distance of a threshold from the last score that counts, at most: another batch, engine or precision changes last
+digits, which shall decide nothing."""
+
+
 class Threshold(NamedTuple):
     """The least score of an answer that counts, and the F1 from 0 to 1 that it gives."""
 
@@ -142,8 +147,8 @@ class Threshold(NamedTuple):
 
 
 def best_threshold(scores: np.ndarray, right: np.ndarray, true: int) -> Threshold:
-    """The least score that counts, for the highest F1: halfway from the last score that does to the next lower one, or
-    to 0, so that a score's last digit decides nothing. Of equal F1, the highest.
+    """The least score that counts, for the highest F1 (of equal ones the highest): `HAIR` below the last score that
+    does, or halfway to the next lower one.
 
     Args:
         scores: of all answers `[M]`.
@@ -157,8 +162,9 @@ def best_threshold(scores: np.ndarray, right: np.ndarray, true: int) -> Threshol
     last = np.append(ranked[1:] != ranked[:-1], True)  # answers of one score count together
     f1 = np.where(last, 2 * hits / (np.arange(1, len(ranked) + 1) + true), -1.0)
     place = int(f1.argmax())
-    lower = ranked[place + 1] if place + 1 < len(ranked) else 0.0
-    return Threshold((float(ranked[place]) + float(lower)) / 2, float(f1[place]))
+    score = float(ranked[place])
+    lower = float(ranked[place + 1]) if place + 1 < len(ranked) else 0.0
+    return Threshold(max((score + lower) / 2, score - HAIR), float(f1[place]))
 
 
 def thresholds_stored(best: Sequence[Threshold], images: int) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from convnext.deploy.serve.bodies import question_of
 from convnext.deploy.serve.frames import Frame, pack_frame, read_frame, receive_frame
 from convnext.deploy.serve.limits import Limits, Refusal
 from convnext.deploy.serve.metrics import Metrics
+from convnext.deploy.serve.server import Listener
 
 FRAMES = [
     Frame({"status": 200}, [b"first", b"", b"the third"]),
@@ -156,3 +157,9 @@ def test_more_images_than_can_ever_wait_are_refused_for_good(images: int, queue:
     with pytest.raises(Refusal, match="3 images in a request, the limit is 2") as refusal:
         asyncio.run(question_of(Request(scope), body, limits))
     assert (refusal.value.status, refusal.value.retry_after) == (400, None)
+
+
+def test_idle_connections_outlive_those_of_load_balancers() -> None:
+    """By 60 seconds, the idle time of AWS's and nginx's; uvicorn's own is 5."""
+    limits = Limits(body=1000, pixels=1000, images=1, seconds=1, queue=1)
+    assert Listener(None, limits).config.timeout_keep_alive > 60

@@ -31,6 +31,9 @@ log = logging.getLogger("convnext.serve")
 TOKEN = "CONVNEXT_TOKEN"
 """Environment variable of the token that clients must show."""
 MOST_CONNECTIONS = 512
+IDLE = 75
+"""Seconds that a connection is kept without a request: longer than load balancers keep theirs, most of them 60, which
+else send a request into one that is being closed."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +117,7 @@ class Listener(uvicorn.Server):
                 server_header=False,
                 proxy_headers=False,
                 limit_concurrency=MOST_CONNECTIONS,
+                timeout_keep_alive=IDLE,
                 timeout_graceful_shutdown=int(GRACE),
             )
         )
