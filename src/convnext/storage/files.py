@@ -122,12 +122,12 @@ def _put_contents(new: Path, place: Path) -> None:
                 if path not in (inner, old):
                     moved.append((path, into / path.name))
                     os.replace(path, into / path.name)
-    except BaseException:
+    except BaseException:  # an interruption too
         for before, after in reversed(moved):
             with suppress(FileNotFoundError):  # of the last, if it was not moved
                 os.replace(after, before)
         shutil.rmtree(inner, ignore_errors=True)
-        with suppress(OSError):
+        with suppress(OSError):  # not made yet, or it holds what could not be moved back
             old.rmdir()
         raise
     for folder in (inner, old):

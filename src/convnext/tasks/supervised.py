@@ -102,7 +102,7 @@ class SupervisedTask(Task):
         train = list(islice(self.training_pictures(part), PICTURED))
         val = []
         for place in range(0, len(self.val), max(1, -(-len(self.val) // PICTURED))):
-            with suppress(ImageError):
+            with suppress(ImageError):  # measuring names it; the picture does without
                 val.append(self.validation_picture(place))
         return PictureGroup("first training batch", train), PictureGroup("validation", val)
 

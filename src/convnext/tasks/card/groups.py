@@ -1,4 +1,4 @@
-"""What a run's card says from `groups.json`, which `convnext evaluate --out` may have written about any data."""
+"""Sections of a model card on metrics by group, from the `groups.json` of `convnext evaluate --out`, of any data."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def by_group(stored: Stored) -> str:
 
 
 def weakest_groups(stored: Stored) -> list[tuple[str, str]]:
-    """Of each column whose groups differ for certain, its name in words, and how far the lowest group is below."""
+    """Facts on the lowest group of each column whose gap's interval lies above 0: a title, and the gap in words."""
     where = f", on {measured_on(stored)}" if measured_on(stored) else ""
     return [
         (

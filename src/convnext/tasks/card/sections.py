@@ -256,7 +256,7 @@ def results(stored: Stored) -> str:
 
 
 def _more_classes(rows: Sequence[object]) -> str:
-    """What is said below a table that has no room for all classes."""
+    """Line below a table of `MOST_ROWS` classes that counts the others; empty where there are none."""
     return f"\n\nand {len(rows) - MOST_ROWS} more classes" if len(rows) > MOST_ROWS else ""
 
 
