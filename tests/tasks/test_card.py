@@ -154,11 +154,13 @@ def test_card_holds_what_evaluate_and_analyze_wrote(
     monkeypatch.setattr(subgroups, "LEAST_IMAGES", 4)
     evaluated(capsys, own, colours, "--by", "folder", "--out", own)
     (own / "robustness-summary.csv").write_text("source,metric,clean,mean\nrun,top1,90.0,45.5\n")
+    (own / "robustness.jsonl").write_text('{"data": "/home/me/colours", "split": "val", "images": 12}\n')
     write_card(Run(own))
     found = sections_of((own / "README.md").read_text())
     assert "| folder | red |" in found["Results by group"]
     assert re.search(r"\| top1 \| [\d.]+ \| [\d.]+ to [\d.]+ \|", found["Results"])
     assert "| mean | 45.5 |" in found["Robustness"]
+    assert found["Robustness"].lstrip().startswith("Measured on 12 images of `colours` (val).")
 
 
 def test_figures_of_other_data_stand_in_the_card_under_their_name_alone(

@@ -28,6 +28,8 @@ from convnext.weights.class_names import are_wordnet_ids
 from convnext.weights.files import locate
 
 CLEAN = "clean"
+MEASURED = "robustness.jsonl"
+"""File of the measurements, a line each; the first says what they depend on."""
 
 
 class CorruptedMetric(NamedTuple):
@@ -113,7 +115,7 @@ def robustness(
     settings |= {} if format is None else {"format": format}
     settings["short"] = short = short_side(models)
     weights = [digest_of(model) for model in models]
-    record = Record(out / "robustness.jsonl", {**settings, "weights": weights}, overwrite)
+    record = Record(out / MEASURED, {**settings, "weights": weights}, overwrite)
     with progress("corruptions", len(steps)) as advance:
         for name, severity in steps:
             missing = [model for model in models if (model.source, name, severity) not in record.found]
@@ -221,6 +223,15 @@ class Record:
         self.keep(row)
         with writing(self.path), open(self.path, "a") as file:
             file.write(json.dumps(row._asdict()) + "\n")
+
+
+def settings_in(folder: Path) -> dict[str, Any]:
+    """What the measurements in a folder depend on, `data`, `split` and `images` among it; empty without any."""
+    path = folder / MEASURED
+    if not path.is_file():
+        return {}
+    with open(path) as file:
+        return parsed_line(file.readline()) or {}
 
 
 def parsed_line(line: str) -> dict[str, Any] | None:

@@ -307,7 +307,16 @@ def under_corruptions(stored: Stored) -> str:
     row = stored.robustness[0]
     rows = [[escaped(name), value] for name, value in row.items() if value and name not in ("source", "metric")]
     picture = pictures_of(stored.run.path, [("robustness.png", "the metric by corruption and severity")])
-    return f"{markdown_table(['', row.get('metric', '')], rows)}\n\n{picture}".rstrip()
+    table = markdown_table(["", row.get("metric", "")], rows)
+    return "\n\n".join(part for part in (corrupted_images(stored.robustness_of), table, picture) if part)
+
+
+def corrupted_images(settings: Mapping[str, Any]) -> str:
+    """Sentence on the images that were corrupted; empty where that is not known."""
+    if not settings:
+        return ""
+    part = f" ({escaped(settings['split'])})" if settings["split"] else ""
+    return f"Measured on {counted(settings['images'], 'image')} of {code_span(shown_name(settings['data']))}{part}."
 
 
 def failures(stored: Stored) -> str:

@@ -16,6 +16,7 @@ from convnext.runs.facts import read_facts
 from convnext.tasks.build import task_of_run
 from convnext.tasks.card.about import read_about
 from convnext.tasks.card.words import CardWords
+from convnext.tasks.robustness import settings_in
 from convnext.tasks.subgroups import GROUPS_FILE
 from convnext.weights.files import read_own_meta
 
@@ -40,6 +41,7 @@ class Stored(NamedTuple):
         by_class: rows of `per_class.csv`.
         groups: `groups.json`, or empty.
         robustness: rows of `robustness-summary.csv`, or none.
+        robustness_of: the images that these rows are of, as `tasks.robustness.settings_in` gives them, or empty.
     """
 
     run: Run
@@ -58,6 +60,7 @@ class Stored(NamedTuple):
     by_class: list[dict[str, str]]
     groups: dict[str, Any]
     robustness: list[dict[str, str]]
+    robustness_of: dict[str, Any]
 
     @property
     def classes(self) -> list[str]:
@@ -95,6 +98,7 @@ def read_stored(run: Run) -> Stored:
         by_class=read_rows(run.path / "per_class.csv"),
         groups=parsed(read_text(run.path / GROUPS_FILE)),
         robustness=read_rows(run.path / "robustness-summary.csv"),
+        robustness_of=settings_in(run.path),
     )
 
 
