@@ -184,7 +184,7 @@ def takes_operator(x: Tensor, pwconv1: nn.Module, grn: nn.Module | None, pwconv2
     if torch.compiler.is_compiling():
         # Within the cache and for inference the compiler's code is as good; in bf16 it is better.
         return full and large and torch.is_grad_enabled()
-    return large or (full and grn is not None)  # PyTorch's norm over positions is slow at any size
+    return large or grn is not None  # PyTorch's norm over positions is slow at any size and in any type
 
 
 def mlp(x: Tensor, w1: Tensor, b1: Tensor, gamma: Tensor | None, beta: Tensor | None, w2: Tensor, b2: Tensor) -> Tensor:
