@@ -1,4 +1,4 @@
-"""Muon: the steps of torch's, for convolutions too, and on CPUs in single precision."""
+"""Muon: the steps of torch's, for convolutions too, and on CPUs nearer to orthogonal ones."""
 
 import copy
 import subprocess
@@ -11,22 +11,37 @@ from torch import nn
 from vacuous import nonempty
 
 from convnext.train import muon
-from convnext.train.muon import COEFFICIENTS, TOGETHER, Muon, batches, in_bf16, orthogonal
+from convnext.train.muon import COEFFICIENTS, TOGETHER, Muon, batches, by_products, orthogonal
 
 
 @pytest.mark.parametrize("shape", [(320, 80), (80, 320), (64, 64)])
-@pytest.mark.parametrize("steps", [1, 5])
-def test_it_is_newton_and_schulz_s_iteration(shape: tuple[int, int], steps: int) -> None:
+def test_it_is_nearly_the_nearest_orthogonal_matrix(shape: tuple[int, int]) -> None:
+    """By singular vectors of double precision, for values from all to a 500th of the norm."""
+    left, _, right = torch.linalg.svd(torch.randn(shape, dtype=torch.float64), full_matrices=False)
+    values = torch.logspace(0, -2.5, min(shape), dtype=torch.float64)
+    values = values / values.norm()
+    found = left.T @ orthogonal((left @ values.diag() @ right).float()).double() @ right.T
+    kept = found.diagonal()[values > 0.002]
+    assert len(kept) > 40
+    assert ((kept > 0.77) & (kept < 1.07)).all()
+    assert abs(kept.mean() - 0.92) < 0.03
+    assert (found - found.diagonal().diag()).abs().max() < 0.01
+
+
+@pytest.mark.parametrize("shape", [(320, 80), (80, 320), (64, 64)])
+def test_on_a_gpu_it_is_newton_and_schulz_s_iteration(shape: tuple[int, int]) -> None:
     matrix = torch.randn(shape, dtype=torch.float64)
     left, values, right = torch.linalg.svd(matrix, full_matrices=False)
     values = values / values.norm()
-    for _ in range(steps):
+    for _ in range(5):
         values = sum(c * values**power for c, power in zip(COEFFICIENTS, (1, 3, 5), strict=True))
     expected = left @ values.diag() @ right
-    found = orthogonal(matrix.float(), steps).double()
-    assert (found - expected).norm() < 1e-4 * expected.norm()
-    rounded = in_bf16((matrix / matrix.norm()).float(), steps).double()
-    assert (rounded - expected).norm() < 0.05 * expected.norm()
+    found = by_products((matrix / matrix.norm()).float()).double()
+    assert (found - expected).norm() < 0.05 * expected.norm()
+
+
+def test_what_is_not_finite_stays_so() -> None:
+    assert not orthogonal(torch.full((4, 8), float("nan"))).isfinite().any()
 
 
 def test_a_matrix_of_low_rank_or_of_zeros_stays_finite() -> None:
@@ -37,10 +52,10 @@ def test_a_matrix_of_low_rank_or_of_zeros_stays_finite() -> None:
     assert not orthogonal(torch.zeros(4, 8)).any()
 
 
-@pytest.mark.parametrize("bf16", [True, False])
-def test_it_steps_as_torch_s_does_and_takes_over_its_state(bf16: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    if bf16:  # as on a GPU
-        monkeypatch.setattr(muon, "of_squares", in_bf16)
+@pytest.mark.parametrize("gpu", [True, False])
+def test_it_steps_as_torch_s_does_and_takes_over_its_state(gpu: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if gpu:
+        monkeypatch.setattr(muon, "by_inverses", by_products)
     torch.manual_seed(0)
     theirs = nn.ParameterList([torch.randn(64, 16), torch.randn(16, 64)])
     ours, first = copy.deepcopy(theirs), copy.deepcopy(theirs)
@@ -54,20 +69,21 @@ def test_it_steps_as_torch_s_does_and_takes_over_its_state(bf16: bool, monkeypat
         if step == 2:
             pair[1].load_state_dict(pair[0].state_dict())
     for a, b, start in nonempty(zip(theirs, ours, first, strict=True)):
-        assert (a - b).norm() < 0.05 * (a - start).norm()  # what bf16's rounding makes of so small matrices
+        # bf16's rounding of so small matrices, and on a CPU how far either is from orthogonal.
+        assert (a - b).norm() < (0.05 if gpu else 0.2) * (a - start).norm()
         torch.testing.assert_close(pair[0].state[a]["momentum_buffer"], pair[1].state[b]["momentum_buffer"])
 
 
 def test_matrices_of_one_shape_step_together_as_they_do_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a GPU; here it is told that all of them are of one shape."""
-    monkeypatch.setattr(muon, "of_squares", in_bf16)
+    monkeypatch.setattr(muon, "by_inverses", by_products)
     torch.manual_seed(0)
     start = [torch.randn(48, 16) for _ in range(3)]
     gradients = [[torch.randn(48, 16) for _ in start] for _ in range(2)]
     stepped = []
     for together in (True, False):
         monkeypatch.setattr(muon, "batches", lambda p: [p]) if together else monkeypatch.undo()
-        monkeypatch.setattr(muon, "of_squares", in_bf16)
+        monkeypatch.setattr(muon, "by_inverses", by_products)
         weights = [nn.Parameter(matrix.clone()) for matrix in start]
         optimizer = Muon(weights, lr=0.1)
         for number, of_step in enumerate(gradients):

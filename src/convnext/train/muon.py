@@ -1,8 +1,8 @@
 """Muon (Jordan et al. 2024) for linear weights and convolutions, at fewer operations on CPUs.
 
-torch's takes linear weights alone, and multiplies whole matrices in each of its five steps, in bf16, which most CPUs
-compute slowly. A step makes X into p(XXᵀ) X with p(S) = aI + bS + cS², and XXᵀ into p(S) S p(S): so on a CPU the steps
-are taken on the smaller side's square matrices, in single precision, and their product is applied to X once.
+A step is the orthogonal matrix nearest to the momentum X, (XXᵀ)^(-1/2) X, roughly. On a GPU it is approached by five
+products of polynomials in bf16, as published. Most CPUs compute bf16 slowly, and those polynomials take some twenty
+products of square matrices in single precision; a rational function of XXᵀ takes two inverses and is closer to it.
 """
 
 from __future__ import annotations
@@ -15,49 +15,54 @@ from torch import Tensor
 
 from convnext.train.parallel import gather_full, shard_like
 
-COEFFICIENTS = (3.4445, -4.775, 2.0315)  # a, b, c
+COEFFICIENTS = (3.4445, -4.775, 2.0315)
+"""a, b and c of Newton and Schulz's iteration, X to (aI + bS + cS²) X with S = XXᵀ, as Muon has them."""
 STEPS = 5
+UNSHIFTED = 0.885
+POLES = ((0.0084813, 1.8960818e-5), (0.1704553, 9.1860596e-3))
+"""Weights w and shifts s of 0.885 I + Σ w (S + sI)⁻¹, Zolotarev's best approximation of S^(-1/2) by two inverses where
+singular values of X are 0.002 to 1 (Nakatsukasa and Freund 2016, section 3), times 0.92: what the iteration above makes
+of such values in the mean, so that a learning rate means the same on a GPU."""
 LEAST_NORM = 1e-7
 TOGETHER = 2**25  # numbers in the matrices that are computed together: memory for larger ones is not worth it
 
 
-def orthogonal(matrices: Tensor, steps: int = STEPS) -> Tensor:
-    """`[..., rows, columns]` with singular values moved to between about 0.7 and 1.2, by Newton and Schulz's iteration.
+def orthogonal(matrices: Tensor) -> Tensor:
+    """`[..., rows, columns]` with singular values of at least 0.002 of its norm moved to between about 0.7 and 1.2.
 
-    On a CPU a single matrix.
+    On a CPU a single matrix, and to between 0.77 and 1.07.
     """
     tall = matrices.shape[-2] > matrices.shape[-1]
     x = matrices.mT if tall else matrices
     x = x / x.norm(dim=(-2, -1), keepdim=True).clamp(min=LEAST_NORM)
-    x = of_squares(x, steps) if x.device.type == "cpu" else in_bf16(x, steps)
+    x = by_inverses(x) if x.device.type == "cpu" else by_products(x)
     return x.mT if tall else x
 
 
-def in_bf16(x: Tensor, steps: int) -> Tensor:
-    """The iteration as published, to 1 or 2 %, of `[..., rows, columns]`."""
+def by_products(x: Tensor) -> Tensor:
+    """Newton and Schulz's iteration as published, in bf16, so to 1 or 2 %, of `[..., rows, columns]`."""
     a, b, c = COEFFICIENTS
     shape, y = x.shape, x.bfloat16().view(-1, *x.shape[-2:])
-    for _ in range(steps):
+    for _ in range(STEPS):
         gram = y @ y.mT
         y = torch.baddbmm(y, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), y, beta=a)
     return y.to(x.dtype).view(shape)
 
 
-def of_squares(x: Tensor, steps: int) -> Tensor:
-    """The iteration on the square matrices, to about 1e-5: in bf16 they would lose too much."""
-    a, b, c = COEFFICIENTS
-    gram, product = x @ x.T, None
-    for step in range(steps):
-        polynomial = torch.addmm(gram, gram, gram, beta=b, alpha=c)
-        polynomial.diagonal().add_(a)
-        product = polynomial if product is None else polynomial @ product
-        if step + 1 < steps:
-            gram = polynomial @ gram @ polynomial
-    return x if product is None else product @ x
+def by_inverses(x: Tensor) -> Tensor:
+    """Zolotarev's function of `[rows, columns]`, in its own precision."""
+    gram = x @ x.T
+    identity = torch.eye(len(gram), dtype=gram.dtype)
+    found = UNSHIFTED * identity
+    for weight, shift in POLES:
+        # What is not finite has no factor, and is to come out as such: an error would end the training.
+        factor, _ = torch.linalg.cholesky_ex(gram + shift * identity)
+        found.add_(torch.cholesky_inverse(factor), alpha=weight)
+    return found @ x
 
 
 class Muon(torch.optim.Optimizer):
-    """SGD with Nesterov's momentum, whose steps are made orthogonal; `torch.optim.Muon` at its defaults.
+    """SGD with Nesterov's momentum, whose steps are made orthogonal; on a GPU `torch.optim.Muon` at its defaults.
 
     Args:
         params: weights `[rows, ...]`, the rest taken as columns, so that a convolution is a matrix of its outputs; or
