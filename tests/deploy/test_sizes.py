@@ -116,8 +116,8 @@ def test_the_memory_of_half_precision_has_no_copy_in_full() -> None:
 
 def test_bad_input_is_a_line(capsys: pytest.CaptureFixture) -> None:
     for options, said in (
-        (["--image-size", "0"], "image_size must be at least 1"),
-        (["--threads", "0"], "threads must be at least 1"),
+        (["--image-size", "0"], "--image-size must be at least 1"),
+        (["--threads", "0"], "--threads must be at least 1"),
         (["--device", "tpu"], "unknown device 'tpu'"),
         (["--device", "cpu", "--precision", "fp16"], "precision fp16 is for GPUs"),
     ):

@@ -113,7 +113,7 @@ def _reconstruct_options(command: Parser) -> None:
 
 def _chosen(args: argparse.Namespace, *names: str) -> dict[str, Any]:
     """Options by name; `InputError` for numbers that cannot be."""
-    refuse_below(args, images=1, batch_size=1, workers=0)
+    refuse_below(args, images=1, batch_size=1, workers=0, block=1)
     return {name: getattr(args, name) for name in ("images", "device", *names)}
 
 
@@ -179,6 +179,7 @@ def _resolution(args: argparse.Namespace) -> None:
 def _reconstruct(args: argparse.Namespace) -> int:
     from convnext.analysis.reconstructions import reconstruct
 
+    refuse_below(args, seed=0)
     files, failures = reconstruct(args.source, args.inputs, args.out, device=args.device, seed=args.seed)
     for failure in failures:
         complain(failure)

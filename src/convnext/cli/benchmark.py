@@ -6,8 +6,7 @@ import argparse
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from convnext.cli.command import Command, Parser, add_json, add_out, add_source
-from convnext.errors import InputError
+from convnext.cli.command import Command, Parser, add_json, add_out, add_source, refuse_below
 from convnext.printing import say, to_json
 
 if TYPE_CHECKING:
@@ -50,8 +49,7 @@ NUMBERS = {
 def _run(args: argparse.Namespace) -> None:
     from convnext.deploy.benchmark import benchmark_rows
 
-    if args.image_size is not None and args.image_size < 1:
-        raise InputError(f"--image-size must be at least 1, not {args.image_size}")
+    refuse_below(args, image_size=1, threads=1)
     names = ("data", "calibrate", "image_size", "threads", "out")
     formats = None if args.formats is None else [name.strip() for name in args.formats.split(",")]
     rows: list[BenchmarkRow] = []

@@ -48,7 +48,7 @@ def _run(args: argparse.Namespace) -> int:
     from convnext.tasks.load import load, steady_backend
     from convnext.tasks.predicting import status_of
 
-    refuse_below(args, batch_size=1, workers=0)
+    refuse_below(args, batch_size=1, workers=0, image_size=1)
     files_of(args.out)  # another kind of file is refused before anything is loaded
     images = list(expand(args.inputs, read_exclude(args.exclude)))
     predictor = load(

@@ -88,7 +88,7 @@ def _options(command: Parser) -> None:
 def _run(args: argparse.Namespace) -> None:
     from convnext.tasks.evaluate import evaluate
 
-    refuse_below(args, batch_size=1, image_size=1)
+    refuse_below(args, batch_size=1, workers=0, image_size=1)
     how = {name: getattr(args, name) for name in PASSED}
     scales = None if args.scales is None else parse("scales", args.scales, tuple[float, ...])
     by = [name.strip() for name in args.by.split(",") if name.strip()] if args.by else None

@@ -8,7 +8,7 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from convnext.cli.command import Command, Parser, add_json
+from convnext.cli.command import Command, Parser, add_json, refuse_below
 from convnext.errors import InputError, nearest
 from convnext.printing import flag_of, say, to_json
 from convnext.variants import find_variant, list_models
@@ -53,6 +53,7 @@ COLUMNS = {
 def _run(args: argparse.Namespace) -> None:
     from convnext.weights.zoo import list_weights
 
+    refuse_below(args, image_size=1, threads=1)
     how = {name: getattr(args, name) for name in ("image_size", "precision", "threads", "device")}
     given = {name: value for name, value in how.items() if value is not None}
     if args.measure is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from convnext.cli.command import Command, Parser, add_exclude, add_json, add_out
+from convnext.cli.command import Command, Parser, add_exclude, add_json, add_out, refuse_below
 from convnext.errors import InputError
 from convnext.printing import command_line, complain, counted, flag_of, say, to_json
 
@@ -61,6 +61,7 @@ def _options(command: Parser) -> None:
 def _run(args: argparse.Namespace) -> int:
     from convnext.data.shards.write import count_images
 
+    refuse_below(args, shard_mb=1, short_side=1, seed=0)
     shards, failures = PACKERS[args.task](args)
     for failure in failures:
         complain(failure)

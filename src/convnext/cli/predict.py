@@ -6,7 +6,17 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from convnext.cli.command import Command, Parser, add_device, add_engine, add_inputs, add_json, add_size, add_source
+from convnext.cli.command import (
+    Command,
+    Parser,
+    add_device,
+    add_engine,
+    add_inputs,
+    add_json,
+    add_size,
+    add_source,
+    refuse_below,
+)
 from convnext.errors import InputError
 from convnext.printing import flag_of
 
@@ -64,6 +74,7 @@ def _options(command: Parser) -> None:
 def _run(args: argparse.Namespace) -> int:
     from convnext.data.sources.inputs import expand
 
+    refuse_below(args, top_k=1, tile=1, image_size=1)
     images = list(expand(args.inputs))
     predictor, task = _opened(args)
     given = {name: getattr(args, name) for name in GIVEN if hasattr(args, name)}
