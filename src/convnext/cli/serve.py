@@ -11,6 +11,9 @@ from convnext.cli.command import Command, Parser, add_device, add_engine
 from convnext.errors import InputError
 from convnext.printing import flag_of
 
+BELOW = 10**6
+"""What the numbers of the options must be less than, but for the port's."""
+
 
 def _options(command: Parser) -> None:
     command.add_argument(
@@ -72,10 +75,10 @@ def _run(args: argparse.Namespace) -> None:
     from convnext.deploy.serve.limits import Limits
 
     for name in ("workers", "max_batch", "queue", "max_mb", "max_megapixels", "max_images", "timeout"):
-        if (value := getattr(args, name)) is not None and not 0 < value < 10**6:
-            raise InputError(f"{flag_of(name)} must be more than 0, not {value}")
-    if not 0 <= args.max_wait_ms < 10**6:
-        raise InputError(f"--max-wait-ms must be 0 or more, not {args.max_wait_ms}")
+        if (value := getattr(args, name)) is not None and not 0 < value < BELOW:
+            raise InputError(f"{flag_of(name)} must be more than 0 and less than {BELOW}, not {value}")
+    if not 0 <= args.max_wait_ms < BELOW:
+        raise InputError(f"--max-wait-ms must be 0 or more and less than {BELOW}, not {args.max_wait_ms}")
     if not 0 <= args.port < 2**16:
         raise InputError(f"--port must lie between 0 and 65535, not {args.port}")
     if args.framed_by is not None and not re.fullmatch(r"https?://[a-z0-9.-]+(:\d+)?", args.framed_by, re.IGNORECASE):

@@ -268,6 +268,8 @@ def test_wrong_commands_are_a_line(run: Path, tmp_path: Path, capsys: pytest.Cap
     assert "no such weight file or run directory" in fails(capsys, "serve", tmp_path / "none", "--port", 0)
     assert "would both be called colours" in fails(capsys, "serve", run, run, "--port", 0)
     assert "--workers must be more than 0" in fails(capsys, "serve", run, "--workers", 0)
+    assert "--queue must be more than 0 and less than 1000000" in fails(capsys, "serve", run, "--queue", 2_000_000)
+    assert "--max-wait-ms must be 0 or more and less than 1000000" in fails(capsys, "serve", run, "--max-wait-ms", 1e9)
     assert "--port must lie between" in fails(capsys, "serve", run, "--port", 70000)
     assert "no such folder" in fails(capsys, "serve", run, "--samples", tmp_path / "none")
     for origin in ("example.org", "https://x.org; script-src *", "https://x.org/page", ""):
