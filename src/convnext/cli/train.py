@@ -148,16 +148,28 @@ def given_options(args: argparse.Namespace, config: type[TrainConfig]) -> dict[s
     return {**given, **set_options(args.set, vars(args).keys() - names)}
 
 
+def _check(task: TaskDefinition, args: argparse.Namespace, given: dict[str, Any]) -> int:
+    """Only look at the data, as a training with the options that are given would read them."""
+    from convnext.tasks.check import check_config
+    from convnext.tasks.recipes import build_config
+
+    if args.out is not None:
+        raise InputError(
+            "--check writes no run, for which --out is; `convnext check DATA --out FOLDER` writes its page"
+        )
+    chosen = {name: value for name, value in given.items() if name != "batch_size"}  # which may be "auto"
+    config = task.config().override({**chosen, "data": args.data})
+    if args.recipe is not None:
+        config = build_config(args.recipe, config.model, task.config).override({**chosen, "data": args.data})
+    found = check_config(task, config, config.workers if "workers" in chosen else None)
+    return print_check(found, as_one_object=args.json)
+
+
 def _run(task: TaskDefinition, args: argparse.Namespace) -> int | None:
     began = time.monotonic()  # importing torch takes its seconds of --hours
     given = given_options(args, task.config)
     if args.check:
-        from convnext.tasks.check import check_config
-
-        chosen = {name: value for name, value in given.items() if name != "batch_size"}  # which may be "auto"
-        config = task.config().override({**chosen, "data": args.data})
-        found = check_config(task, config, config.workers if "workers" in chosen else None)
-        return print_check(found, as_one_object=args.json)
+        return _check(task, args, given)
     if args.out is None:
         raise InputError("--out says where the run goes")
     from convnext.api import train

@@ -221,6 +221,18 @@ def test_check_says_what_is_there_and_what_is_wrong(scenes: Path, tmp_path: Path
     assert "left out images that cannot be used: 1" in said
 
 
+def test_check_reads_as_the_recipe_s_training_would(scenes: Path, tmp_path: Path, capsys) -> None:
+    check = ["train", "segment", str(scenes), "--check", *IGNORE, "--model", "convnext_tiny"]
+    said = []
+    for options in ([], ["--recipe", "upernet_v1"], ["--reduce-zero-label", "true"]):
+        cli.main([*check, *options])
+        said.append(capsys.readouterr().out)
+    assert said[0] != said[1] == said[2]
+    assert "unknown recipe" in fails(capsys, *check, "--recipe", "upernet_v9")
+    assert "`convnext check DATA --out FOLDER`" in fails(capsys, *check, "--out", tmp_path / "run")
+    assert not list(tmp_path.iterdir())
+
+
 def test_other_losses_and_group_norm_train(scenes: Path, tmp_path: Path) -> None:
     options = ["--loss", "ohem", "--dice", "1", "--class-weights", "balanced", "--head-norm", "group", "--epochs", "1"]
     command = ["train", "segment", str(scenes), "--out", str(tmp_path / "run"), *FAST_SEGMENT, *IGNORE, *options]
