@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from convnext.errors import InputError
+from convnext.parsing import parse, to_text
 from convnext.tasks.classify.config import ClassifyConfig
 
 
@@ -28,6 +29,18 @@ def test_values_of_python_are_those_of_the_command_line() -> None:
     assert ClassifyConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
 
 
+def test_words_for_nothing_are_those_that_an_option_defines() -> None:
+    config = ClassifyConfig(compile=True, ema=0.9).override({"compile": "auto", "ema": "none", "init": "auto"})
+    assert (config.compile, config.ema, config.init) == (None, None, "auto")  # which may be a file's name
+    assert ClassifyConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+@pytest.mark.parametrize("name", ClassifyConfig().to_dict())
+def test_a_value_as_text_is_read_as_it_was(name: str) -> None:
+    config, kind = ClassifyConfig(milestones=(3, 5), compile=None), ClassifyConfig.types()[name]
+    assert parse(name, to_text(getattr(config, name), kind), kind) == getattr(config, name)
+
+
 def test_config_survives_json() -> None:
     config = ClassifyConfig(betas=(0.9, 0.95), crop_scale=(0.5, 1.0), init="x.pt")
     assert ClassifyConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
@@ -40,7 +53,10 @@ def test_config_survives_json() -> None:
         ({"epochs": "0"}, "epochs must be at least 1, not 0"),
         ({"precision": "fp8"}, "precision takes auto, fp32, bf16, fp16, not 'fp8'"),
         ({"betas": "0.9"}, "betas takes 2 numbers, not '0.9'"),
-        ({"compile": "perhaps"}, "compile takes true or false, not 'perhaps'"),
+        ({"compile": "perhaps"}, "compile takes true, false or auto, not 'perhaps'"),
+        ({"compile": "none"}, "compile takes true, false or auto, not 'none'"),
+        ({"hours": "auto"}, "hours takes float or none, not 'auto'"),
+        ({"patience": "auto"}, "patience takes int or none, not 'auto'"),
         ({"ema": "1.5"}, "ema must lie between 0 and 1, not 1.5"),
         ({"drop_path": "1"}, "drop_path must lie in [0, 1), not 1.0"),
         ({"base_lr": "-1"}, "base_lr must not be negative, not -1.0"),
@@ -48,7 +64,7 @@ def test_config_survives_json() -> None:
         ({"multi_label": "true", "mixup": "0.2"}, "need one label an image"),
         ({"epochs": 1.5}, "epochs cannot be 1.5"),
         ({"epochs": None}, "epochs cannot be None"),
-        ({"compile": "none", "ema": True}, "ema cannot be True"),
+        ({"compile": None, "ema": True}, "ema cannot be True"),
     ],
 )
 def test_values_that_cannot_work_are_refused(options: dict, message: str) -> None:

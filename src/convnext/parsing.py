@@ -1,4 +1,4 @@
-"""Values of options: from text, and whether one that was stored can be a field's."""
+"""Values of options: from text and to it, and whether one that was stored can be a field's."""
 
 from __future__ import annotations
 
@@ -13,32 +13,64 @@ from convnext.errors import InputError
 
 def parse(name: str, text: str, kind: Any) -> Any:
     """Read `text` as a field's type: `InputError` naming the option and what it takes."""
+    try:
+        return _read(text, kind)
+    except ValueError:
+        raise InputError(f"{name} takes {_taken(kind)}, not '{text}'") from None
+
+
+def _read(text: str, kind: Any) -> Any:
+    """The value of a type that `text` is; `ValueError` if it is none."""
     origin, args = get_origin(kind), get_args(kind)
     if origin in (typing.Union, types.UnionType):
-        if text.lower() in ("none", "auto"):
-            return None
-        (kind,) = (a for a in args if a is not type(None))
-        return parse(name, text, kind)
+        return None if text.lower() == word_for_none(kind) else _read(text, without_none(kind))
     if origin is Literal:
-        for choice in args:
-            if text == str(choice):
-                return choice
-        raise InputError(f"{name} takes {', '.join(map(str, args))}, not '{text}'")
+        return args[[str(choice) for choice in args].index(text)]
     if origin is tuple:
         parts = text.replace(",", " ").split()
-        if args[1:] == (...,):
-            args = args[:1] * max(1, len(parts))
-        if len(parts) != len(args):
-            raise InputError(f"{name} takes {len(args)} numbers, not '{text}'")
-        return tuple(parse(name, part, a) for part, a in zip(parts, args, strict=True))
+        args = args[:1] * max(1, len(parts)) if args[1:] == (...,) else args
+        return tuple(_read(part, each) for part, each in zip(parts, args, strict=True))
     if kind is bool:
-        if text.lower() in ("true", "yes", "1", "false", "no", "0"):
-            return text.lower() in ("true", "yes", "1")
-        raise InputError(f"{name} takes true or false, not '{text}'")
-    try:
-        return kind(text)
-    except ValueError:
-        raise InputError(f"{name} takes {kind.__name__}, not '{text}'") from None
+        if text.lower() not in ("true", "yes", "1", "false", "no", "0"):
+            raise ValueError(text)
+        return text.lower() in ("true", "yes", "1")
+    return kind(text)
+
+
+def _taken(kind: Any) -> str:
+    """What an option of a type takes, in words."""
+    origin, args = get_origin(kind), get_args(kind)
+    if origin in (typing.Union, types.UnionType):
+        inner = without_none(kind)
+        return f"{'true, false' if inner is bool else _taken(inner)} or {word_for_none(kind)}"
+    if origin is Literal:
+        return ", ".join(map(str, args))
+    if origin is tuple:
+        return _taken(args[0]) if args[1:] == (...,) else f"{len(args)} numbers"
+    return "true or false" if kind is bool else kind.__name__
+
+
+def without_none(kind: Any) -> Any:
+    """The type of the values of an option that may be None."""
+    (inner,) = (each for each in get_args(kind) if each is not type(None))
+    return inner
+
+
+def word_for_none(kind: Any) -> str:
+    """The word for None where an option of this type takes it: a switch that is neither on nor off is chosen by the
+    training, and of other options there is none."""
+    return "auto" if without_none(kind) is bool else "none"
+
+
+def to_text(value: object, kind: Any) -> str:
+    """A value of a field's type as `parse` reads it."""
+    if isinstance(value, tuple):
+        return ",".join(to_text(each, None) for each in value)
+    if value is None:
+        return word_for_none(kind)
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def plain(value: Any) -> Any:

@@ -55,7 +55,7 @@ TRAIN = ("convnext", "train", "classify")
         ((*TRAIN, "--lr-decay", ""), {"cosine", "linear"}),
         ((*TRAIN, "--stem-patch", ""), {"1", "2", "4"}),
         ((*TRAIN, "--track", "w"), {"wandb"}),
-        ((*TRAIN, "--compile", ""), {"true", "false", "none"}),
+        ((*TRAIN, "--compile", ""), {"true", "false", "auto"}),
         ((*TRAIN, "--ema", ""), {"none"}),
         ((*TRAIN, "--resume", ""), {"auto"}),
         ((*TRAIN, "--epochs", ""), set()),

@@ -17,6 +17,7 @@ from convnext.cli.check import print_check
 from convnext.cli.command import Command, Parser, add_json, add_set_option, set_options
 from convnext.config import RENAMED, TrainConfig
 from convnext.errors import InputError
+from convnext.parsing import to_text, without_none, word_for_none
 from convnext.printing import flag_of, listed, say, to_json
 from convnext.tasks.definition import TaskDefinition
 from convnext.tasks.registry import TASKS
@@ -89,8 +90,7 @@ def add_config_options(command: argparse.ArgumentParser, config: type[TrainConfi
 def value_name(kind: Any) -> str:
     """Placeholder that help shows for the value of an option of this type."""
     if get_origin(kind) in (typing.Union, types.UnionType):
-        (kind,) = (each for each in get_args(kind) if each is not type(None))
-        return f"{value_name(kind)}|none"
+        return f"{value_name(without_none(kind))}|{word_for_none(kind)}"
     if get_origin(kind) is Literal:
         return "|".join(map(str, get_args(kind)))
     if get_origin(kind) is tuple:
@@ -123,22 +123,13 @@ class RecipeHelp(argparse.Action):
             if not self.all and not field.metadata["common"]:
                 action.help, hidden = argparse.SUPPRESS, hidden + 1
             elif field.default_factory is dataclasses.MISSING:  # else it depends on the machine
-                action.help += f" [{value_text(getattr(config, action.dest))}]"
+                action.help += f" [{to_text(getattr(config, action.dest), config.types()[action.dest])}]"
         whose = "given" if namespace.recipe else "the default for small data"
         parser.epilog = f"Values in brackets are those of recipe {name} ({whose})."
         if hidden:
             parser.epilog += f" {hidden} more options: --help-all."
         parser.print_help()
         parser.exit()
-
-
-def value_text(value: object) -> str:
-    """A value as the option takes it."""
-    if isinstance(value, tuple):
-        return ",".join(map(value_text, value))
-    if value is None or isinstance(value, bool):
-        return str(value).lower()
-    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def given_options(args: argparse.Namespace, config: type[TrainConfig]) -> dict[str, Any]:
