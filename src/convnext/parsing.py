@@ -46,8 +46,9 @@ def _taken(kind: Any) -> str:
     if origin is Literal:
         return ", ".join(map(str, args))
     if origin is tuple:
-        return _taken(args[0]) if args[1:] == (...,) else f"{len(args)} numbers"
-    return "true or false" if kind is bool else kind.__name__
+        several = _taken(args[0]).removeprefix("a ") + "s"
+        return f"{several} with commas between them" if args[1:] == (...,) else f"{len(args)} {several}"
+    return {bool: "true or false", int: "a whole number", float: "a number"}[kind]
 
 
 def without_none(kind: Any) -> Any:

@@ -163,8 +163,20 @@ def test_evaluate_on_other_classes(capsys, folder, run):
     assert "purple" in fails(capsys, "evaluate", run, folder)
 
 
+def test_options_are_called_as_they_were_given(capsys, colours, run, tmp_path):
+    out = tmp_path / "run"
+    assert "--base-lr takes a number, not 'x'" in fails(capsys, *train(colours, out, "--base-lr", "x"))
+    assert "convnext: base_lr takes a number" in fails(capsys, *train(colours, out, "--set", "base_lr=x"))
+    assert "--drop-path must lie in" in fails(capsys, *train(colours, out, "--drop-path", "1"))
+    assert "--scales takes numbers with commas" in fails(capsys, "evaluate", run, colours, "--scales", "x")
+    with pytest.raises(convnext.InputError, match=r"^drop_path must lie in"):
+        convnext.train_classifier(colours, out=out, drop_path=1.0)
+
+
 def test_bad_option(capsys, colours, tmp_path):
-    assert "epochs takes int" in fails(capsys, *train(colours, tmp_path / "run", "--epochs", "many"))
+    assert "--epochs takes a whole number, not 'many'" in fails(
+        capsys, *train(colours, tmp_path / "run", "--epochs", "many")
+    )
     assert "there is no option --epoch-count; nearest: --epochs" in fails(
         capsys, *train(colours, tmp_path / "run", "--epoch-count", "3")
     )

@@ -185,7 +185,9 @@ def test_what_cannot_be(
     command = ["analyze", "robustness", run, colours, "--out", tmp_path]
     assert "no corruption 'fogg'; nearest: fog" in fails(capsys, *command, "--corruptions", "fogg")
     assert "from 1 to 5, not 0, 6" in fails(capsys, *command, "--severities", "0,6")
-    assert "takes int" in fails(capsys, *command, "--severities", "much")
+    assert "--severities takes whole numbers with commas between them" in fails(
+        capsys, *command, "--severities", "much"
+    )
     assert "positive" in fails(capsys, "analyze", "resolution", run, colours, "--out", tmp_path, "--factors", "0")
     monkeypatch.setitem(sys.modules, "imagecorruptions", None)
     assert "pip install 'convnext[robustness]'" in fails(capsys, *command)

@@ -146,7 +146,7 @@ def test_what_cannot_be_checked_is_a_line(colours: Path, tmp_path: Path, capsys:
     assert "--workers must be at least 0" in fails(capsys, "check", colours, "--workers", "-1")
     assert "no annotations found" in fails(capsys, "check", colours, "--task", "detect")
     train = ("train", "classify", colours, "--check", "--workers")
-    assert "workers takes int, not 'x'" in fails(capsys, *train, "x")
+    assert "--workers takes a whole number, not 'x'" in fails(capsys, *train, "x")
     assert "workers must not be negative" in fails(capsys, *train, "-1")
     for name in ("data", "task", "out", "workers", "labels", "source", "recipe"):
         line = fails(capsys, "check", colours, "--set", f"{name}=x")

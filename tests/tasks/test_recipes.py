@@ -219,7 +219,7 @@ def test_recipes_are_listed_and_printed(capsys):
     [
         (["finetune_v3"], "unknown recipe 'finetune_v3'; nearest: finetune_v2"),
         (["finetune_v2", "--set", "epoch=3"], "no option 'epoch'; nearest: epochs"),
-        (["finetune_v2", "--set", "epochs=many"], "epochs takes int, not 'many'"),
+        (["finetune_v2", "--set", "epochs=many"], "epochs takes a whole number, not 'many'"),
         (["finetune_v2", "--set", "epochs"], "--set takes KEY=VALUE, not 'epochs'"),
         (["finetune_v2", "--model", "convnext_tiny"], "recipe finetune_v2 is for "),
     ],

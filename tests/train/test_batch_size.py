@@ -89,7 +89,7 @@ def test_what_the_trials_say_is_said(colours: Path, tmp_path: Path, capsys: pyte
     command = ["train", "classify", colours, "--out", tmp_path / "run", *FAST, "--batch-size", "auto"]
     line = fails(capsys, *command, "--model", "convnextv2_nothing")
     assert "convnextv2_nothing" in line
-    assert "accumulate takes int, not 'x'" in fails(capsys, *command, "--accumulate", "x")
+    assert "--accumulate takes a whole number, not 'x'" in fails(capsys, *command, "--accumulate", "x")
     assert not (tmp_path / "run").exists()
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import logging
+import re
 import sys
 from io import TextIOWrapper
 
 from convnext.cli.parser import build_parser
 from convnext.errors import InputError, Stopped
-from convnext.printing import PlainFormatter, complain
+from convnext.printing import PlainFormatter, complain, flag_of
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -33,7 +34,7 @@ def execute(args: argparse.Namespace) -> int:
             return submit(args)
         return args.execute(args) or 0
     except InputError as error:
-        complain(error)
+        complain(with_flag(str(error), args))
         return 2
     except Stopped as stop:
         complain(stop)
@@ -44,6 +45,12 @@ def execute(args: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         print("convnext: interrupted", file=sys.stderr)
         return 130
+
+
+def with_flag(message: str, args: argparse.Namespace) -> str:
+    """A message that begins with an option's name in Python, with the flag that was given in its place."""
+    name = re.match(r"(\w+) (must|takes|cannot be) ", message)
+    return message if name is None or name[1] not in args else flag_of(name[1]) + message.removeprefix(name[1])
 
 
 def submit(args: argparse.Namespace) -> int:

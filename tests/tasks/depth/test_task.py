@@ -171,7 +171,7 @@ def test_check_counts_and_names(scenes: Path, tmp_path: Path, capsys: pytest.Cap
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--depth-scale", "0"], "depth_scale must be positive"),
+        (["--depth-scale", "0"], "--depth-scale must be positive"),
         (["--loss", "l2"], "l1"),
         (["--scale", "2,1"], "scale takes two positive numbers"),
     ],

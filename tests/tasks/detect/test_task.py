@@ -222,7 +222,7 @@ def test_what_cannot_work_gets_one_line(objects: Path, run: Path, tmp_path: Path
     assert "no such folder" in fails(capsys, "train", "detect", tmp_path / "none", *out)
     assert "--out says" in fails(capsys, "train", "detect", objects)
     assert "takes in_chans 3" in fails(capsys, "train", "detect", objects, *out, "--set", "in_chans=1")
-    assert "anchor_scale must be positive" in fails(capsys, "train", "detect", objects, *out, "--anchor-scale", "0")
+    assert "--anchor-scale must be positive" in fails(capsys, "train", "detect", objects, *out, "--anchor-scale", "0")
     assert "is for `convnext pretrain`" in fails(capsys, "train", "detect", objects, *out, "--recipe", "fcmae")
     assert "--threshold" in fails(capsys, "predict", run, objects / "val", "--threshold", "2")
     assert "choose another folder" in fails(capsys, "predict", run, objects / "val", "--out", objects / "val")

@@ -135,10 +135,10 @@ def test_flat_and_nested_folders(colours, tmp_path):
     ("options", "message"),
     [
         (["--image-size", "100"], "image_size 100 is no multiple of patch_size 32; 96 or 128 would do"),
-        (["--image-size", "64", "--patch-size", "48"], "patch_size must be a multiple of 32 at stem_patch 4, not 48"),
-        (["--mask-ratio", "1.2"], "mask_ratio must lie between 0 and 1, not 1.2"),
+        (["--image-size", "64", "--patch-size", "48"], "--patch-size must be a multiple of 32 at stem_patch 4, not 48"),
+        (["--mask-ratio", "1.2"], "--mask-ratio must lie between 0 and 1, not 1.2"),
         (["--mask-ratio", "0.9"], "mask_ratio 0.9 leaves all or none of 4 patches visible"),
-        (["--mask-ratio", "0"], "mask_ratio must lie between 0 and 1, not 0.0"),
+        (["--mask-ratio", "0"], "--mask-ratio must lie between 0 and 1, not 0.0"),
         (["--mask-ratio", "1e-17"], "leaves all or none of 4 patches visible; change it, or take a smaller patch_size"),
         (["--seed", "-1"], "seed must not be negative"),
         (["--seed", "9223372036854775808"], "seed must be less than 9223372036854775808"),
