@@ -131,6 +131,30 @@ def test_missing_image(capsys, run, tmp_path):
     assert "no such file" in fails(capsys, "predict", run, tmp_path / "nothing.jpg")
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        "predict RUN LONG",
+        "embed RUN LONG --out OUT.npy",
+        "evaluate RUN LONG",
+        "evaluate RUN DATA --exclude LONG",
+        "train classify LONG --out OUT",
+        "train detect LONG --out OUT",
+        "train classify DATA --out LONG",
+        "pretrain LONG --out OUT",
+        "train segment LONG --check",
+        "check LONG",
+        "pack LONG --out OUT",
+        "runs LONG",
+        "index LONG",
+        "analyze collapse RUN LONG --out OUT",
+    ],
+)
+def test_a_name_that_no_file_can_have_is_a_line(capsys, run, colours, tmp_path, command):
+    places = {"RUN": run, "LONG": "a" * 300, "DATA": colours, "OUT": tmp_path / "out"}
+    assert "aaa" in fails(capsys, *[places.get(word, word) for word in command.split()])
+
+
 def test_unwritable_output(capsys, folder, tmp_path):
     (tmp_path / "file").write_text("")
     line = fails(capsys, *train(folder, tmp_path / "file" / "run"))

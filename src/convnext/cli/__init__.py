@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import logging
 import re
 import sys
@@ -10,7 +11,10 @@ from io import TextIOWrapper
 
 from convnext.cli.parser import build_parser
 from convnext.errors import InputError, Stopped
-from convnext.printing import PlainFormatter, complain, flag_of
+from convnext.printing import PlainFormatter, complain, flag_of, quoted
+
+NAMED_WRONGLY = (errno.ENAMETOOLONG, errno.EACCES, errno.EPERM)
+"""Errors of the system that whoever named a file or folder can mend: its name is too long, or it may not be read."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -36,12 +40,17 @@ def execute(args: argparse.Namespace) -> int:
     except InputError as error:
         complain(with_flag(str(error), args))
         return 2
-    except Stopped as stop:
-        complain(stop)
-        return 128 + stop.signal
     except BrokenPipeError:  # `convnext predict ... | head`
         sys.stderr.close()
         return 0
+    except OSError as error:
+        if error.errno not in NAMED_WRONGLY:
+            raise
+        complain(f"{quoted(error.filename)}: {(error.strerror or str(error)).lower()}")
+        return 2
+    except Stopped as stop:
+        complain(stop)
+        return 128 + stop.signal
     except KeyboardInterrupt:
         print("convnext: interrupted", file=sys.stderr)
         return 130
