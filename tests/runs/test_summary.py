@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -42,6 +45,30 @@ def test_runs_are_found_and_summed_up(runs: Path) -> None:
     assert "top1" in stopped.metrics
     assert "seconds" not in stopped.metrics
     assert find_runs(runs / "ended") == [runs / "ended"]
+
+
+def test_folders_that_cannot_be_read_are_a_line_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, caplog: pytest.LogCaptureFixture
+) -> None:
+    run, locked_up = tmp_path / "a" / "run", tmp_path / "locked"
+    for folder in (run, locked_up):
+        folder.mkdir(parents=True)
+    (run / "config.json").write_text('{"recipe": "", "data": "", "model": "", "epochs": 1}')
+    (run / "environment.json").write_text("{}")
+    listing = Path.iterdir
+
+    def iterdir(path: Path) -> Iterator[Path]:
+        if path == locked_up:  # a mode does not keep root from it
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return listing(path)
+
+    monkeypatch.setattr(Path, "iterdir", iterdir)
+    assert find_runs(tmp_path) == [run]
+    assert f"{locked_up} cannot be read: permission denied" in caplog.messages
+    assert f"{locked_up} cannot be read: permission denied" in fails(capsys, "runs", locked_up)
+    assert f"{run / 'config.json'} is not a folder" in fails(capsys, "runs", run / "config.json")
+    assert "no such folder" in fails(capsys, "runs", tmp_path / "none")
+    assert "permission denied" in fails(capsys, "check", locked_up, "--task", "classify")
 
 
 def test_a_run_that_is_being_written_is_said_to_train(runs: Path) -> None:

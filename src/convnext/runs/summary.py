@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -10,6 +11,8 @@ from convnext.errors import InputError
 from convnext.runs.directory import Run, is_run, parsed, read_text, task_of
 from convnext.runs.ending import read_ending
 from convnext.runs.lock import is_locked
+
+log = logging.getLogger("convnext")
 
 DEPTH = 3
 """Levels of folders in which runs are looked for."""
@@ -79,17 +82,27 @@ def summarise_run(path: Path) -> RunSummary:
 
 
 def find_runs(folder: Path) -> list[Path]:
-    """The runs in a folder, at most `DEPTH` levels down, or the folder itself. `InputError` if it is not there."""
+    """The runs in a folder, at most `DEPTH` levels down, or the folder itself.
+
+    Folders inside that cannot be read are left out, each with a line. `InputError` for a folder that cannot be read
+    itself, is a file, or is not there.
+    """
     if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder")
+        raise InputError(f"{folder} is not a folder" if folder.exists() else f"{folder}: no such folder")
     found, level = [], [folder]
     for _ in range(DEPTH + 1):
         inner: list[Path] = []
         for path in sorted(level):
-            if is_run(path):
-                found.append(path)
-            else:
-                inner += [each for each in path.iterdir() if each.is_dir() and not each.name.startswith(".")]
+            try:
+                if is_run(path):
+                    found.append(path)
+                else:
+                    inner += [each for each in path.iterdir() if each.is_dir() and not each.name.startswith(".")]
+            except OSError as error:
+                said = f"{path} cannot be read: {(error.strerror or str(error)).lower()}"
+                if path == folder:
+                    raise InputError(said) from None
+                log.warning("%s", said)
         level = inner
     return found
 
