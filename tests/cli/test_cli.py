@@ -179,7 +179,8 @@ def test_overwrite_spares_what_is_no_run(capsys, colours, folder):
 
 def test_resume_with_other_options(capsys, colours, run):
     line = fails(capsys, "train", "classify", colours, "--out", run, "--resume", "--epochs", "9")
-    assert "begun with epochs 2, not 9" in line
+    assert "begun with --epochs 2, not 9; --resume changes only --workers, --device" in line
+    assert "--base-lr" in line
 
 
 def test_evaluate_on_other_classes(capsys, folder, run):

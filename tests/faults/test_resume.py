@@ -123,7 +123,7 @@ def test_another_recipe_is_refused(begun: tuple[str, Path], capsys: pytest.Captu
     task, root = begun
     own = json.loads((root / "run" / "config.json").read_text())["recipe"]
     said = fails(capsys, *resume(task, root / "data", root / "run"), "--recipe", "digits")
-    assert f"was begun with recipe {own}, not digits" in said
+    assert f"was begun with --recipe {own}, not digits" in said
     assert cli.main([*map(str, resume(task, root / "data", root / "run")), "--recipe", own]) == 0
 
 

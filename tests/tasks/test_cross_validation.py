@@ -100,7 +100,7 @@ def test_what_was_stopped_goes_on(
     assert [fold["images"] for fold in found["folds"]] == [6, 6, 6]
     counts = Counter((row["fold"], row["truth"]) for row in rows_of(out / "images.csv"))
     assert set(counts.values()) == {2}  # each class in each fold
-    assert "was begun with seed 0, not 1" in fails(capsys, *command, "--seed", "1")
+    assert "was begun with --seed 0, not 1" in fails(capsys, *command, "--seed", "1")
 
 
 def test_folds_of_data_that_have_changed_are_not_mixed(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

@@ -34,10 +34,10 @@ def stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 @pytest.mark.parametrize(
     ("options", "difference"),
     [
-        (["--recipe", "digits"], "recipe small_data, not digits"),
-        (["--base-lr", "0.5"], "base_lr 0.0112, not 0.5"),
-        (["--batch-size", "4"], "batch_size 8, not 4"),
-        (["--patience", "3"], "patience None, not 3"),
+        (["--recipe", "digits"], "--recipe small_data, not digits"),
+        (["--base-lr", "0.5"], "--base-lr 0.0112, not 0.5"),
+        (["--batch-size", "4"], "--batch-size 8, not 4"),
+        (["--patience", "3"], "--patience none, not 3"),
     ],
 )
 def test_folds_that_would_be_trained_otherwise_are_refused(
@@ -54,7 +54,7 @@ def test_options_that_are_left_out_are_refused(
 ) -> None:
     place = stopped.index("--image-size")
     said = fails(capsys, *stopped[:place], *stopped[place + 2 :])
-    assert "fold-1 was begun with image_size 32, not 224" in said
+    assert "fold-1 was begun with --image-size 32, not 224" in said
 
 
 def test_folds_that_follow_have_the_recipe_of_the_first(stopped: list[str], tmp_path: Path) -> None:
@@ -69,4 +69,4 @@ def test_folds_that_have_ended_otherwise_are_not_averaged(
     assert cli.main(stopped) == 0
     run = Run(tmp_path / "out" / "fold-2")
     run.write_json("config.json", run.read_config() | {"base_lr": 0.5})
-    assert "fold-2 was begun with base_lr 0.5, not 0.0112" in fails(capsys, *stopped)
+    assert "fold-2 was begun with --base-lr 0.5, not 0.0112" in fails(capsys, *stopped)

@@ -11,12 +11,15 @@ import pytest
 import torch
 from making import FAST, FAST_DETECT, fails, make_objects
 from safetensors.torch import load_file
+from sitecustomize import BYTE
 from vacuous import nonempty
 
 from convnext import cli
 from convnext.runs.directory import Run
 from convnext.runs.summary import summarise_run
+from convnext.tasks.build import build_task
 from convnext.tasks.classify.task import Classification
+from convnext.tasks.registry import find_task
 from convnext.train import length
 from convnext.train.length import MOST_MEASURING, Epochs, Hours
 from convnext.train.trainer import Trainer
@@ -194,6 +197,14 @@ def test_other_tasks_have_hours_too(task: str, colours: Path, tmp_path: Path, cl
 
 def test_what_cannot_be(colours: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     command = ["train", "classify", colours, "--out", tmp_path / "run", "--hours"]
-    assert "epochs and hours both say how long to train" in fails(capsys, *command, "1", "--epochs", "3")
+    assert "--hours must not be given beside epochs: both say how long to train" in fails(
+        capsys, *command, "1", "--epochs", "3"
+    )
     assert "hours must be positive, not 0" in fails(capsys, *command, "0")
     assert "hours must be positive, not nan" in fails(capsys, *command, "nan")
+
+
+def test_no_hours_may_stand_beside_epochs(colours: Path, tmp_path: Path) -> None:
+    given = {"hours": "none", "epochs": "3", "model": BYTE, "image_size": "32"}
+    config = build_task(find_task("classify"), str(colours), tmp_path / "run", given, "small_data", False).config
+    assert (config.hours, config.epochs) == (None, 3)

@@ -8,6 +8,8 @@ from typing import Any
 
 from convnext.config import Config, TrainConfig
 from convnext.errors import InputError
+from convnext.parsing import to_text
+from convnext.printing import flag_of
 from convnext.runs.directory import Run
 from convnext.runtime import distributed
 
@@ -51,8 +53,8 @@ def refuse_changes(out: Path, stored: TrainConfig, config: TrainConfig) -> None:
         before = getattr(stored, name)
         # A batch that was made smaller to fit the images will be again; `train` compares what comes of it.
         if value != before and name not in (*RESUME_MAY_CHANGE, "batch_size"):
-            allowed = ", ".join(RESUME_MAY_CHANGE)
-            raise InputError(f"{out} was begun with {name} {before}, not {value}; --resume changes only {allowed}")
+            allowed = ", ".join(map(flag_of, RESUME_MAY_CHANGE))
+            raise InputError(f"{_difference(out, stored, config, name)}; --resume changes only {allowed}")
 
 
 def refuse_other_fold(run: Path, stored: TrainConfig, wanted: TrainConfig, images: int) -> None:
@@ -64,9 +66,16 @@ def refuse_other_fold(run: Path, stored: TrainConfig, wanted: TrainConfig, image
         before = getattr(stored, name)
         if value != before and name not in FOLDS_MAY_DIFFER and not (name == "batch_size" and before in fitting):
             raise InputError(
-                f"{run} was begun with {name} {before}, not {value}: all folds are trained alike; give the same "
-                "options, or --overwrite"
+                f"{_difference(run, stored, wanted, name)}: all folds are trained alike; give the same options, or "
+                "--overwrite"
             )
+
+
+def _difference(run: Path, stored: TrainConfig, wanted: TrainConfig, name: str) -> str:
+    """A sentence on an option of a run, as the command line has it, that is another now."""
+    kind = stored.types()[name]
+    before, value = (to_text(getattr(config, name), kind) for config in (stored, wanted))
+    return f"{run} was begun with {flag_of(name)} {before}, not {value}"
 
 
 def resolve_resume(out: Path, resume: bool | str, overwrite: bool) -> tuple[bool, bool]:

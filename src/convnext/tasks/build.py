@@ -31,10 +31,10 @@ def build_task(
             raise InputError(f"{out} was begun by `convnext {begun.command}`, which also resumes it")
         config = resumed_config(task.config, data, out, given, recipe)
         return task.build(config, task.read(config)[1])
-    if {"epochs", "hours"} <= given.keys():
-        raise InputError("epochs and hours both say how long to train; give one of them")
     options = {**given, "data": data}
     first = task.config().override(options)
+    if "epochs" in given and first.hours is not None:
+        raise InputError("hours must not be given beside epochs: both say how long to train")
     images, read = task.read(first)
     name = recipe or chosen_recipe(task, first, images)
     config = build_config(name, first.model, task.config).override(options)
