@@ -31,9 +31,10 @@ if TYPE_CHECKING:
     from convnext.models.detection.rcnn import create_detector
     from convnext.models.fcmae import create_fcmae
     from convnext.models.segmentation.upernet import create_segmenter
-    from convnext.tasks.check import DataCheck, check
+    from convnext.tasks.check import DataCheck
     from convnext.tasks.evaluate import evaluate
     from convnext.tasks.load import load
+    from convnext.train.check import check
     from convnext.variants import list_models
     from convnext.weights import load_weights, save_weights
     from convnext.weights.zoo import list_weights
@@ -59,7 +60,7 @@ _HOME = {
     "TrainingResult": "convnext.api",
     "WeightsError": "convnext.errors",
     "benchmark": "convnext.deploy.benchmark",
-    "check": "convnext.tasks.check",
+    "check": "convnext.train.check",
     "convert": "convnext.deploy.convert",
     "create_detector": "convnext.models.detection.rcnn",
     "create_fcmae": "convnext.models.fcmae",

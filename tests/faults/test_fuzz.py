@@ -36,9 +36,9 @@ from convnext.data.sources.label_maps import read_map
 from convnext.models.classifier import create_model
 from convnext.runs.directory import Run
 from convnext.runs.resume import resumed_config
-from convnext.tasks.check import check
 from convnext.tasks.classify.config import ClassifyConfig
 from convnext.tasks.classify.task import Classification
+from convnext.train.check import check
 from convnext.train.trainer import Trainer
 from convnext.weights.files import META_KEY
 

@@ -9,11 +9,13 @@ from annotating import as_yolo
 from making import fails, make_folder, make_objects, make_scenes, rows_of
 from sitecustomize import BYTE
 
+import convnext
 from convnext import cli
 from convnext.data.sources.detection import read_annotated
 from convnext.tasks.segment import wrong_labels
 from convnext.tasks.segment.config import SegmentConfig
 from convnext.tasks.segment.wrong_labels import problems_of_regions
+from convnext.train import wrong_labels as wrong_labels_of_all
 
 QUICK = ("--set", "image_size=32", "--set", "epochs=6", "--set", "batch_size=8", "--set", "muon_lr_scale=none")
 QUICK += ("--set", f"model={BYTE}")
@@ -42,6 +44,25 @@ def test_a_wrong_label_is_named_first_by_features_of_given_weights(mislabelled, 
     assert not any(row["leave_out"] == "1" for row in found[:1])
     page = (tmp_path / "out" / "index.html").read_text()
     assert "labelled blue, looks like red" in page
+
+
+def test_python_finds_what_the_command_does(mislabelled, trained_once, tmp_path) -> None:
+    _, run = trained_once("classify")
+    found = convnext.check(mislabelled, task="classify", workers=0, labels=True, source=run)
+    ours = [problem.paths for problem in found.problems if problem.kind == "label"]
+    rows = suspects(mislabelled, tmp_path / "out", "--task", "classify", "--with", run)
+    assert ours[0] == ("train/blue/planted.png",)
+    assert [path for (path,) in ours] == [row["path"] for row in rows]
+    assert not [p for p in convnext.check(mislabelled, workers=0, source=run).problems if p.kind == "label"]
+    with pytest.raises(convnext.InputError, match="give labels=True too"):
+        convnext.check(mislabelled, workers=0, recipe="small_data")
+
+
+def test_a_recipe_of_the_trainings_is_taken_from_python(mislabelled, monkeypatch) -> None:
+    taken = []
+    monkeypatch.setattr(wrong_labels_of_all, "find_wrong_labels", lambda *given, **how: taken.append(how) or [])
+    convnext.check(mislabelled, task="classify", workers=0, labels=True, recipe="small_data")
+    assert taken == [{"source": None, "recipe": "small_data"}]
 
 
 def test_a_wrong_label_is_named_without_weights_by_models_that_did_not_learn_from_it(mislabelled, tmp_path) -> None:

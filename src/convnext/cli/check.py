@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
-from functools import partial
 from typing import TYPE_CHECKING
 
 from convnext.cli.command import Command, Parser, add_json, add_out, add_set_option, refuse_below, set_options
@@ -13,7 +12,7 @@ from convnext.printing import counted, first_names, say, to_json
 from convnext.tasks.registry import TASKS
 
 if TYPE_CHECKING:
-    from convnext.tasks.check import DataCheck, LabelSearch
+    from convnext.tasks.check import DataCheck
 
 PRINTED = 3
 """Problems of a kind that are printed."""
@@ -47,7 +46,7 @@ def _options(command: Parser) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from convnext.tasks.check import check
+    from convnext.train.check import check
 
     options = set_options(args.set, vars(args).keys() - {"format"})
     if args.format is not None:
@@ -60,23 +59,15 @@ def _run(args: argparse.Namespace) -> int:
         task=args.task,
         out=args.out,
         workers=args.workers,
-        labels=_labels(args),
+        labels=args.labels,
         source=args.source,
+        recipe=args.recipe,
         **options,
     )
     status = print_check(found, as_one_object=args.json)
     if args.out is not None and not args.json:
         say(f"{args.out / 'index.html'} shows all; {args.out / 'exclude.csv'} lists what may be left out")
     return status
-
-
-def _labels(args: argparse.Namespace) -> LabelSearch | None:
-    """How labels that may be wrong are found, if they are asked for."""
-    if not args.labels:
-        return None
-    from convnext.train.wrong_labels import find_wrong_labels
-
-    return partial(find_wrong_labels, source=args.source, recipe=args.recipe)
 
 
 def print_check(found: DataCheck, *, as_one_object: bool) -> int:

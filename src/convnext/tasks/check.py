@@ -73,7 +73,7 @@ class DataCheck:
         return dict(found)
 
 
-def check(
+def check_data(
     data: str | Path,
     *,
     task: str | None = None,
@@ -83,19 +83,10 @@ def check(
     source: str | None = None,
     **options: Any,
 ) -> DataCheck:
-    """Look at every image of a data set, and find what is wrong with it. Nothing is changed or deleted.
+    """Look at every image of a data set, and find what is wrong with it.
 
-    Args:
-        data: what a task's training takes.
-        task: its name, as in `convnext train`, or "pretrain"; without, the one that data of this form are for.
-        out: a folder for `index.html`, `problems.csv`, `exclude.csv` and `check.json`.
-        workers: processes that read images; without, one for each core.
-        labels: finds labels that may be wrong; without, they are not looked for.
-        source: a run or weight file by whose rules labels are read, such as a segmenter's ignored number.
-        options: of the task's training, such as `format` or `val_fraction`.
-
-    Raises:
-        InputError: training would refuse the data.
+    Arguments are those of `convnext.check`, but for `labels`: what finds labels that may be wrong; without, they are
+    not looked for. `InputError` where training would refuse the data.
     """
     chosen = guess_task(str(data)) if task is None else find_task(task)
     how = {} if workers is None else {"workers": workers}
@@ -127,8 +118,10 @@ def check_config(
     suspects: Callable[[], Sequence[Problem]] = tuple,
     source: str | None = None,
 ) -> DataCheck:
-    """`check` of the data that a config names; `suspects` finds labels that may be wrong, whose paths are files, in
-    data that training would take."""
+    """`check_data` of the data that a config names.
+
+    `suspects` finds labels that may be wrong, whose paths are files, in data that training would take.
+    """
     cores = len(usable_cores())
     processes = (cores if cores > 1 else 0) if workers is None else workers
     checked = task.checked_data(config, source)

@@ -12,7 +12,8 @@ from PIL import Image, ImageOps
 from scipy.ndimage import gaussian_filter
 
 from convnext.data.check.problem import Problem
-from convnext.tasks.check import DataCheck, check
+from convnext.tasks.check import DataCheck
+from convnext.train.check import check
 
 
 def draw(path: Path, seed: int, size: tuple[int, int] = (120, 90)) -> Image.Image:

@@ -12,7 +12,7 @@ from scipy.ndimage import gaussian_filter
 from vacuous import nonempty
 
 from convnext.data.check.problem import Problem
-from convnext.tasks.check import check
+from convnext.train.check import check
 
 
 def draw(path: Path, seed: int, size: tuple[int, int] = (64, 48), shift: int = 0, offset: int = 0) -> None:

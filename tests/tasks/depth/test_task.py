@@ -21,13 +21,13 @@ from convnext import InputError, cli
 from convnext.data.sources.depth_maps import read_depths
 from convnext.inference.depth import DepthUnit
 from convnext.runs.directory import Run
-from convnext.tasks.check import check
 from convnext.tasks.depth import Depth
 from convnext.tasks.depth.config import DepthConfig
 from convnext.tasks.depth.data import DepthTransform
 from convnext.tasks.depth.metrics import depth_errors
 from convnext.tasks.depth.task import depth_loss
 from convnext.tasks.recipes import build_config
+from convnext.train.check import check
 from convnext.train.trainer import Trainer
 
 
