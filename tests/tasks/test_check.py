@@ -119,6 +119,22 @@ def test_a_list_that_leaves_out_a_whole_part_is_named(task: str, tmp_path: Path,
         assert f"{listed} leaves nothing to {words} of {data}" in fails(capsys, *command)
 
 
+def test_data_are_read_as_the_options_say(colours: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    listed = tmp_path / "exclude.txt"
+    listed.write_text("red/0.png\nred/1.png\n")
+    check = ["check", str(colours / "train"), "--workers", "0", "--json"]
+    for options in (["--exclude", str(listed)], ["--val-fraction", "0.5"], ["--group-by", r"([0-9])\.png"]):
+        flag, value = options
+        said = []
+        for words in ([], options, ["--set", f"{flag[2:].replace('-', '_')}={value}"]):
+            cli.main([*check, *words])
+            said.append(json.loads(capsys.readouterr().out)["parts"])
+        assert said[0] != said[1] == said[2]
+    assert "--val-fraction takes a number, not 'x'" in fails(capsys, *check, "--val-fraction", "x")
+    line = fails(capsys, *check, "--task", "pretrain", "--group-by", "folder")
+    assert "--group-by is no option of `convnext pretrain`, for which DATA are" in line
+
+
 def test_processes_read_the_same(colours: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     data = copied(colours, tmp_path / "data")
     shutil.copy(min((data / "train" / "red").iterdir()), data / "val" / "red" / "copy.png")

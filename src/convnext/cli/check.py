@@ -4,18 +4,36 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
+from dataclasses import fields
 from typing import TYPE_CHECKING
 
-from convnext.cli.command import Command, Parser, add_json, add_out, add_set_option, refuse_below, set_options
+from convnext.cli.command import (
+    Command,
+    Parser,
+    add_exclude,
+    add_json,
+    add_out,
+    add_set_option,
+    refuse_below,
+    set_options,
+)
 from convnext.errors import InputError
-from convnext.printing import counted, first_names, say, to_json
-from convnext.tasks.registry import TASKS
+from convnext.printing import counted, first_names, flag_of, say, to_json
+from convnext.tasks.registry import TASKS, find_task
 
 if TYPE_CHECKING:
     from convnext.tasks.check import DataCheck
 
 PRINTED = 3
 """Problems of a kind that are printed."""
+
+READING = ("format", "exclude", "val_fraction", "group_by")
+"""Options of trainings, by which data are read, that the command has as they are."""
+
+
+def _help_of(name: str) -> str:
+    """Help of an option of trainings, which is that of all tasks that have it."""
+    return next(each.metadata["help"] for task in TASKS for each in fields(task.config) if each.name == name)
 
 
 def _options(command: Parser) -> None:
@@ -28,7 +46,10 @@ def _options(command: Parser) -> None:
     command.add_argument(
         "--format", metavar="NAME", help="form of DATA, where there are annotations of several: coco, yolo, voc, ..."
     )
-    add_set_option(command, "an option of the task's training, by its name")
+    add_exclude(command)
+    command.add_argument("--val-fraction", metavar="SHARE", help=_help_of("val_fraction"))
+    command.add_argument("--group-by", metavar="TEXT", help=_help_of("group_by"))
+    add_set_option(command, "another option of the task's training, by its name")
     command.add_argument("--labels", action="store_true", help="look for labels that may be wrong too; takes a model")
     command.add_argument(
         "--with",
@@ -46,23 +67,26 @@ def _options(command: Parser) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
+    from convnext.tasks.check import guess_task
     from convnext.train.check import check
 
-    options = set_options(args.set, vars(args).keys() - {"format"})
-    if args.format is not None:
-        options["format"] = args.format
+    options = set_options(args.set, vars(args).keys() - set(READING))
+    given = {name: getattr(args, name) for name in READING if getattr(args, name) is not None}
     refuse_below(args, workers=0)
     if not args.labels and (args.source is not None or args.recipe is not None):
         raise InputError("--with and --recipe are for --labels")
+    task = guess_task(args.data) if args.task is None else find_task(args.task)
+    for name in given.keys() - task.config.types().keys():
+        raise InputError(f"{flag_of(name)} is no option of `convnext {task.command}`, for which DATA are")
     found = check(
         args.data,
-        task=args.task,
+        task=task.name,
         out=args.out,
         workers=args.workers,
         labels=args.labels,
         source=args.source,
         recipe=args.recipe,
-        **options,
+        **{**options, **given},
     )
     status = print_check(found, as_one_object=args.json)
     if args.out is not None and not args.json:
