@@ -10,6 +10,10 @@ log = logging.getLogger("convnext")
 EXAMPLES_NAMED = 3
 EXAMPLES_KEPT = 1000
 
+UNUSABLE = "images that cannot be used"
+NOT_READ = "images that cannot be read"
+TOO_LARGE = "images of more pixels than are read"
+
 
 @dataclass
 class _Counted:

@@ -22,7 +22,7 @@ from convnext.data.check.problem import PROBLEM_KINDS, Problem
 from convnext.data.check.scan import Scan, scan_images, thumbnail_file
 from convnext.data.check.sequences import find_sequences
 from convnext.data.images.decode import WHITE
-from convnext.data.problems import Problems
+from convnext.data.problems import NOT_READ, UNUSABLE, Problems
 from convnext.data.sources.hub import fetched, is_on_hub
 from convnext.errors import InputError
 from convnext.printing import progress, to_json
@@ -31,11 +31,9 @@ from convnext.storage.files import make_folder, whole_file
 from convnext.tasks.definition import TaskDefinition
 from convnext.tasks.registry import TASKS, find_task
 
-UNUSABLE = "images that cannot be used"
 TURNED = "images that EXIF turns or mirrors (were boxes drawn on them so?)"
 LabelSearch = Callable[[TaskDefinition, dict[str, Any]], Sequence[Problem]]
 """From a task and options of its training, with `data`, to labels that may be wrong (`train.wrong_labels`)."""
-NOT_READ = (UNUSABLE, "images that cannot be read")
 
 
 @dataclass(frozen=True)
@@ -218,7 +216,7 @@ def _problems_of_faults(faults: Problems, scan: Scan) -> Iterator[Problem]:
                 part = "" if at is None else scan.parts[at]
                 if at in scan.unreadable:
                     continue  # `unreadable_files` has it
-                if kind in NOT_READ and paths:
+                if kind in (UNUSABLE, NOT_READ) and paths:
                     yield Problem("unreadable", part, paths, example, 1.0, paths)
                 else:
                     yield Problem("annotation", part, paths, f"{kind}: {example}", score)

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from PIL import Image
 
 from convnext.data.images.decode import MAX_PIXELS, WHITE, decode_image, read_bytes, upright_size_of_file
-from convnext.data.problems import Problems
+from convnext.data.problems import NOT_READ, TOO_LARGE, Problems
 from convnext.data.sources.coco_fields import (
     LARGEST_NUMBER,
     Id,
@@ -168,10 +168,10 @@ def _size(image: FoundImage, faults: Problems) -> tuple[int, int] | None:
         try:
             width, height = upright_size_of_file(image.file)
         except ImageError as error:
-            faults.add("images that cannot be read", str(error))
+            faults.add(NOT_READ, str(error))
             return None
     if width * height > MAX_PIXELS:  # outlines are drawn at this size, whatever the file's
-        faults.add("images of more pixels than are read", f"{image.key}: {width}×{height}")
+        faults.add(TOO_LARGE, f"{image.key}: {width}×{height}")
         return None
     return width, height
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from convnext.data.images.decode import MAX_PIXELS
-from convnext.data.problems import Problems
+from convnext.data.problems import TOO_LARGE, Problems
 from convnext.data.sources.annotated import AnnotatedImage, Annotation, DetectionSet, joined, read_annotation
 from convnext.data.sources.coco_fields import Id, order_of, read_id, read_side, twice
 from convnext.data.sources.documents import ends_of, read_json
@@ -138,7 +138,7 @@ def read_coco(
         if width is None or height is None:
             faults.add("images without width and height", f"image {id}")
         elif width * height > MAX_PIXELS:  # not only unreadable: outlines are drawn at this size, whatever the file's
-            faults.add("images of more pixels than are read", f"image {id}: {width}×{height}")
+            faults.add(TOO_LARGE, f"image {id}: {width}×{height}")
         elif (file := find(name)) is None:
             faults.add(f"images that are not in {folder}", find.hint(name) or f"image {id}")
         else:

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from convnext.data.images.decode import WHITE, decode_image, read_bytes, upright_size_of_file
-from convnext.data.problems import Problems
+from convnext.data.problems import UNUSABLE, Problems
 from convnext.data.sources.maps import MappedImage, MappedSet, check_sizes, find_map_parts, find_pairs
 from convnext.errors import ImageError, InputError
 
@@ -102,7 +102,7 @@ def examine_depths(data: DepthSet, faults: Problems) -> tuple[DepthSet, Depths]:
     with ThreadPoolExecutor() as threads:
         for image, result in zip(data.images, threads.map(one, data.images), strict=True):
             if isinstance(result, str):
-                faults.add("images that cannot be used", result)
+                faults.add(UNUSABLE, result)
             else:
                 kept.append(image)
                 found.append(result)

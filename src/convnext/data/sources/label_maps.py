@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from convnext.data.images.decode import WHITE, decode_image, read_bytes, upright_size_of_file
-from convnext.data.problems import Problems
+from convnext.data.problems import UNUSABLE, Problems
 from convnext.data.rle import to_masks
 from convnext.data.sources.annotated import AnnotatedImage
 from convnext.data.sources.documents import read_json
@@ -281,7 +281,7 @@ def examine_label_maps(data: SegmentationSet, faults: Problems) -> Examined:
     with ThreadPoolExecutor() as threads:
         for image, found in zip(data.images, threads.map(one, data.images), strict=True):
             if isinstance(found, str):
-                faults.add("images that cannot be used", found)
+                faults.add(UNUSABLE, found)
                 continue
             kept.append(image)
             numbers, counts = found

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from convnext.data.images.decode import upright_size_of_file
-from convnext.data.problems import Problems
+from convnext.data.problems import NOT_READ, Problems
 from convnext.data.sources.annotated import DetectionSet, FoundImage, annotated_set
 from convnext.data.sources.documents import ends_of
 from convnext.data.sources.finder import IMAGE_FOLDERS, ImageFinder, child, children, part_said, settled_parts
@@ -76,7 +76,7 @@ def read_open_images(part: OpenImagesPart, faults: Problems) -> DetectionSet:
         try:
             size = upright_size_of_file(file)
         except ImageError as error:
-            faults.add("images that cannot be read", str(error))
+            faults.add(NOT_READ, str(error))
             continue
         images.append(FoundImage(file, find.key(file), size, [_row(row, names, size) for row in rows[file]]))
     return annotated_set(images, faults)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from convnext.data.images.decode import IMAGE_SUFFIXES, upright_size_of_file
-from convnext.data.problems import Problems
+from convnext.data.problems import NOT_READ, Problems
 from convnext.data.sources.annotated import DetectionSet, FoundImage, annotated_set
 from convnext.data.sources.coco_fields import twice
 from convnext.data.sources.documents import read_text_file, read_yaml
@@ -169,7 +169,7 @@ def _read_all(images: list[Path], part: YoloPart, faults: Problems) -> Iterator[
     with ThreadPoolExecutor() as threads:
         for image, found in zip(images, threads.map(size, images), strict=True):
             if isinstance(found, str):
-                faults.add("images that cannot be read", found)
+                faults.add(NOT_READ, found)
                 yield None
                 continue
             file = _label_file(image)
