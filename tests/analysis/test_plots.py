@@ -30,17 +30,17 @@ def test_pretraining(probes: bool, charts: list[Figure], tmp_path: Path) -> None
 
 
 def test_blocks_of_networks_of_any_depth_lie_between_0_and_1(charts: list[Figure], tmp_path: Path) -> None:
-    plots.plot_over_blocks({"deep": [3.0, 1, 2], "flat": [4.0]}, "a title", tmp_path / "x.png")
+    plots.plot_distances({"deep": [3.0, 1, 2], "flat": [4.0]}, tmp_path / "x.png")
     (axes,) = charts[0].axes
     assert lines_of(axes) == {"deep": [(0, 3), (0.5, 1), (1, 2)], "flat": [(0, 4)]}
-    assert axes.get_title() == "a title"
+    assert axes.get_title() == "feature cosine distance"
     assert axes.get_legend() is not None
 
 
 def test_a_spread_is_its_median_and_its_quarters(charts: list[Figure], tmp_path: Path) -> None:
     """Values that are not known do not count."""
     values = [torch.tensor([0.0, 1, 2, 3, 4, float("nan")]), torch.tensor([5.0] * 3)]
-    plots.plot_spread({"one": values}, "t", tmp_path / "x.png")
+    plots.plot_selectivity({"one": values}, tmp_path / "x.png")
     (axes,) = charts[0].axes
     assert lines_of(axes) == {"one": [(0, 2), (1, 5)]}
     band = axes.collections[0].get_paths()[0].vertices

@@ -10,8 +10,6 @@ from peers import randomise
 from convnext import InputError, create_model
 from convnext.analysis.blocks import blocks_of
 from convnext.analysis.selectivity import class_selectivity, selectivity_index
-from convnext.models.masking import random_patches
-from convnext.nn.visible_patches import VisiblePatches
 
 
 def index_of(means: np.ndarray) -> np.ndarray:
@@ -24,27 +22,20 @@ def index_of(means: np.ndarray) -> np.ndarray:
     return np.array(found)
 
 
-@pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("name", ["convnext_atto", "convnextv2_atto"])
-def test_equals_the_definition(name: str, masked: bool) -> None:
+def test_equals_the_definition(name: str) -> None:
     torch.manual_seed(0)
     model = randomise(create_model(name, num_classes=0))
     images, targets = torch.randn(7, 3, 64, 64), torch.tensor([5, 2, 2, 9, 5, 9, 9])
-    patches = random_patches(7, (2, 2), 0.4, generator=torch.Generator().manual_seed(1))
-
-    def patches_of(batch: torch.Tensor) -> VisiblePatches:
-        place = next(i for i in range(7) if torch.equal(images[i], batch[0]))
-        return VisiblePatches(patches.index[place : place + len(batch)], patches.grid)
-
     seen: list[np.ndarray] = []
     block = blocks_of(model)[6][1]
     handle = block.register_forward_hook(lambda layer, inputs, out: seen.append(out.detach().double().numpy()))
-    model.eval().run_stages(images, patches if masked else None)
+    model.eval().run_stages(images)
     handle.remove()
     values = np.maximum(seen[0], 0).reshape(7, -1, seen[0].shape[-1]).mean(axis=1)
     means = np.stack([values[targets.numpy() == c].mean(axis=0) for c in (2, 5, 9)])
     batches = [(images[:3], targets[:3]), (images[3:], targets[3:])]
-    found = class_selectivity(model, batches, patches_of if masked else None)
+    found = class_selectivity(model, batches)
     assert len(found) == sum(model.depths)
     np.testing.assert_allclose(found[6].numpy(), index_of(means), atol=1e-6)
 

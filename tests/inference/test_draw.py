@@ -74,17 +74,18 @@ def test_a_box_at_the_top_has_its_name_inside_the_picture() -> None:
     assert name.count(list(colours(1)[0])) > 0.3 * len(name)
 
 
-def test_masks_alone() -> None:
-    mask = rectangle(30, 40, 80, 90)
-    pixels = np.asarray(draw_objects(IMAGE, [Drawn("cat", 0.9, [30, 40, 79, 89], mask)], boxes=False))
+def test_masks_are_filled_to_the_pixel() -> None:
+    mask = rectangle(30, 60, 80, 90)
+    pixels = np.asarray(draw_objects(IMAGE, [Drawn("cat", 0.9, [0, 15, 199, 149], mask)]))  # the box lies far from it
     assert (pixels[mask] == mixed(colours(1)[0])).all()
-    assert (pixels[~mask] == GREY).all()
+    about = rectangle(25, 50, 85, 95) & ~mask
+    assert (pixels[about] == GREY).all()
 
 
 def test_overlapping_masks_mix() -> None:
     first, second = colours(2)
     objects = [Drawn(str(i), None, [0, 0, 9, 9], rectangle(20 * i, 50, 60, 90)) for i in range(2)]
-    pixels = np.asarray(draw_objects(IMAGE, objects, boxes=False))
+    pixels = np.asarray(draw_objects(IMAGE, objects))
     assert pixels[70, 10].tolist() == mixed(first)
     both = (1 - OPACITY) * np.array(mixed(first)) + OPACITY * np.array(second)
     assert pixels[70, 50].tolist() == both.astype(np.uint8).tolist()

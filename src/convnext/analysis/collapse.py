@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import torch
@@ -11,7 +11,6 @@ from torch.nn import functional as F
 
 from convnext.analysis.blocks import Place, blocks_of, watching
 from convnext.nn.backbone import ConvNeXt
-from convnext.nn.visible_patches import VisiblePatches
 
 COLLAPSED = 0.05
 """Under this distance, the channels of a block are as good as one: what trains well has 0.1 and more (docs/log.md)."""
@@ -34,9 +33,7 @@ class BlockFeatures(NamedTuple):
 
 
 @torch.no_grad()
-def block_features(
-    backbone: ConvNeXt, batches: Iterable[Tensor], patches_of: Callable[[Tensor], VisiblePatches] | None = None
-) -> list[BlockFeatures]:
+def block_features(backbone: ConvNeXt, batches: Iterable[Tensor]) -> list[BlockFeatures]:
     """The features of each block, from the first to the last.
 
     The distance of an image is `(1 / C²) Σᵢ Σⱼ (1 - cos(Xᵢ, Xⱼ)) / 2` over channels i, j as vectors of positions; the
@@ -45,7 +42,6 @@ def block_features(
     Args:
         backbone: any ConvNeXt.
         batches: whole images `[N, in_chans, H, W]`, of any sizes.
-        patches_of: the patches of a batch that the network sees alone; without, it sees whole images.
     """
     blocks = blocks_of(backbone)
     totals, images = [0.0] * len(blocks), 0
@@ -65,7 +61,7 @@ def block_features(
         for batch in batches:
             if len(batch):
                 images += len(batch)
-                backbone.run_stages(backbone.padded(batch), None if patches_of is None else patches_of(batch))
+                backbone.run_stages(backbone.padded(batch))
     shares = [((most[i] <= 0).float().mean().item(), (least[i] >= 0).float().mean().item()) for i in range(len(blocks))]
     return [
         BlockFeatures(place, total / images, *share)

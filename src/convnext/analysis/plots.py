@@ -37,20 +37,23 @@ def plot_pretraining(rows: Sequence[dict[str, Any]], path: Path) -> None:
     save(figure, path)
 
 
-def plot_over_blocks(curves: Mapping[str, Sequence[float]], title: str, path: Path) -> None:
-    """A figure of each block over the depth of the network, a line for each name, as in figure 4 of ConvNeXt V2."""
-    draw_over_blocks({name: (values, None) for name, values in curves.items()}, title, path)
+def plot_distances(distances: Mapping[str, Sequence[float]], path: Path) -> None:
+    """Feature distances of blocks over the depth of the network, a line for each name, as in figure 4 of
+    ConvNeXt V2."""
+    draw_over_blocks({name: (values, None) for name, values in distances.items()}, "feature cosine distance", path)
 
 
-def plot_spread(spreads: Mapping[str, Sequence[Tensor]], title: str, path: Path) -> None:
-    """The median of each block's values over the depth of the network, in a band from quarter to quarter."""
+def plot_selectivity(spreads: Mapping[str, Sequence[Tensor]], path: Path) -> None:
+    """The median of each block's class selectivity over the depth of the network, in a band from quarter to quarter."""
     quarters = {
         name: torch.stack(
             [values.nanquantile(torch.tensor([0.5, 0.25, 0.75], dtype=values.dtype)) for values in blocks]
         )
         for name, blocks in spreads.items()
     }
-    draw_over_blocks({name: (q[:, 0].tolist(), (q[:, 1], q[:, 2])) for name, q in quarters.items()}, title, path)
+    draw_over_blocks(
+        {name: (q[:, 0].tolist(), (q[:, 1], q[:, 2])) for name, q in quarters.items()}, "class selectivity", path
+    )
 
 
 def draw_over_blocks(curves: Mapping[str, tuple[Sequence[float], Any]], title: str, path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
@@ -10,15 +10,10 @@ from torch import Tensor
 from convnext.analysis.blocks import blocks_of, watching
 from convnext.errors import InputError
 from convnext.nn.backbone import ConvNeXt
-from convnext.nn.visible_patches import VisiblePatches
 
 
 @torch.no_grad()
-def class_selectivity(
-    backbone: ConvNeXt,
-    batches: Iterable[tuple[Tensor, Tensor]],
-    patches_of: Callable[[Tensor], VisiblePatches] | None = None,
-) -> list[Tensor]:
+def class_selectivity(backbone: ConvNeXt, batches: Iterable[tuple[Tensor, Tensor]]) -> list[Tensor]:
     """The index of each channel at the output of each block, `[C]` from 0 to 1; nan where it is never positive.
 
     A channel's activation on an image is the mean over positions of its positive part: the index
@@ -28,7 +23,6 @@ def class_selectivity(
     Args:
         backbone: any ConvNeXt.
         batches: whole images `[N, in_chans, H, W]`, and their classes `[N]`.
-        patches_of: the patches of a batch that the network sees alone; without, it sees whole images.
 
     Raises:
         InputError: images of fewer than two classes.
@@ -44,7 +38,7 @@ def class_selectivity(
         for images, classes in batches:
             if len(images):
                 targets.append(classes)
-                backbone.run_stages(backbone.padded(images), None if patches_of is None else patches_of(images))
+                backbone.run_stages(backbone.padded(images))
     seen, of_class = torch.cat(targets).unique(return_inverse=True) if targets else (torch.empty(0), torch.empty(0))
     if len(seen) < 2:
         raise InputError("class selectivity compares the images of two classes or more")

@@ -40,7 +40,7 @@ def index_picture(labels: np.ndarray, palette: Sequence[tuple[int, int, int]]) -
     return picture
 
 
-def draw_objects(image: Image.Image, objects: Sequence[Drawn], *, boxes: bool = True) -> Image.Image:
+def draw_objects(image: Image.Image, objects: Sequence[Drawn]) -> Image.Image:
     """A copy of an RGB image with masks, boxes, labels and scores; each object has a colour of its own."""
     pixels = np.array(image.convert("RGB"))
     palette = colours(len(objects))
@@ -49,8 +49,6 @@ def draw_objects(image: Image.Image, objects: Sequence[Drawn], *, boxes: bool = 
             inside = each.mask
             pixels[inside] = ((1 - OPACITY) * pixels[inside] + OPACITY * np.array(colour)).astype(np.uint8)
     drawn = Image.fromarray(pixels)
-    if not boxes:
-        return drawn
     pen = ImageDraw.Draw(drawn)
     side = max(image.size)
     size = max(10, side // 60)

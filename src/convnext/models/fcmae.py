@@ -141,11 +141,6 @@ class FCMAE(nn.Module):
         patches = self.patches(images, mask)
         return patches.fill(self.encoder.forward_stages(images, patches)[-1]).permute(0, 3, 1, 2)
 
-    def encode_masked_dense(self, images: Tensor, mask: Mask = None) -> Tensor:
-        """Result of `encode` by the reference method: convolve whole maps, multiply by the mask."""
-        patches = self.patches(images, mask)
-        return forward_masked_dense(self.encoder, images, patches).permute(0, 3, 1, 2)
-
     def encode_patches(self, images: Tensor, patches: VisiblePatches) -> Tensor:
         """The last stage's features of the visible patches, `[N, V, p, p, C_4]`."""
         if self.masked_dense:

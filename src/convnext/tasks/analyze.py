@@ -14,7 +14,7 @@ from convnext.analysis.attribution import Method, NothingFound, attribute, draw_
 from convnext.analysis.blocks import blocks_of
 from convnext.analysis.collapse import block_features
 from convnext.analysis.page import write_section
-from convnext.analysis.plots import plot_over_blocks, plot_spread
+from convnext.analysis.plots import plot_distances, plot_selectivity
 from convnext.analysis.selectivity import class_selectivity
 from convnext.data.image_set import ImageSet, read_images, read_split
 from convnext.data.images.preprocessing import Preprocessing
@@ -101,7 +101,7 @@ def collapse(
         distances[network.name] = [block.distance for block in found]
         rows += [{"source": network.name, **each.place._asdict(), **figures_of(each)} for each in found]
     table.write(rows)
-    plot_over_blocks(distances, "feature cosine distance", out / "collapse.png")
+    plot_distances(distances, out / "collapse.png")
     write_section(
         out,
         "collapse",
@@ -159,7 +159,7 @@ def selectivity(
         for (place, _), index in zip(blocks_of(network.backbone), found, strict=True):
             rows.append({"source": network.name, **place._asdict(), **spread_of(index)})
     table.write(rows)
-    plot_spread(spreads, "class selectivity", out / "selectivity.png")
+    plot_selectivity(spreads, out / "selectivity.png")
     write_section(
         out,
         "selectivity",

@@ -24,6 +24,8 @@ _POLICY = re.compile(r"rand(-(m|n|mstd|mmax|w|inc|t|p)\d+(\.\d+)?)*")  # timm pa
 
 MARGIN = 2
 """How many times larger than needed a reduced image is at least; from there on Pillow calls it nearly the same."""
+RATIO = (3 / 4, 4 / 3)
+"""Width to height of crops, from the least to the most."""
 
 
 class Augmented(NamedTuple):
@@ -41,14 +43,13 @@ class TrainTransform:
         preprocessing: Preprocessing,
         *,
         scale: tuple[float, float],
-        ratio: tuple[float, float],
-        flips: tuple[float, float],
+        hflip: float,
         augment: Sequence[Callable[[Image.Image], Image.Image]],
         erasing: RandomErasing,
     ) -> None:
-        """`scale` and `ratio` are `random_crop`'s; `flips` are the probabilities of a horizontal and a vertical one."""
+        """`scale` is `random_crop`'s; `hflip` is the probability of a horizontal flip."""
         self.size, self.interpolation = preprocessing.image_size, preprocessing.interpolation
-        self.scale, self.ratio, self.flips, self.augment, self.erasing = scale, ratio, flips, augment, erasing
+        self.scale, self.hflip, self.augment, self.erasing = scale, hflip, augment, erasing
         self.mean, self.std, self.white = preprocessing.mean, preprocessing.std, preprocessing.white
 
     def __call__(self, image: Image.Image) -> Tensor:
@@ -72,7 +73,7 @@ class TrainTransform:
 
     def draw(self, width: int, height: int) -> CropBox:
         """A random crop."""
-        return random_crop(width, height, self.scale, self.ratio)
+        return random_crop(width, height, self.scale, RATIO)
 
     def augmented(self, image: Image.Image | Tensor, box: CropBox) -> Augmented:
         """Crop and augment an image, which may be smaller than the one the box was drawn for."""
@@ -85,9 +86,8 @@ class TrainTransform:
         else:
             pixels = to_pixels(image.crop((left, top, right, bottom)))
         pixels = resize_image(pixels, self.size, self.interpolation)
-        for axis, probability in zip((-1, -2), self.flips, strict=True):
-            if probability and random.random() < probability:
-                pixels = pixels.flip(axis)
+        if self.hflip and random.random() < self.hflip:
+            pixels = pixels.flip(-1)
         if self.augment:
             image = to_image(pixels)
             for step in self.augment:
@@ -125,18 +125,16 @@ def train_transform(
     preprocessing: Preprocessing,
     *,
     scale: tuple[float, float] = (0.08, 1.0),
-    ratio: tuple[float, float] = (3 / 4, 4 / 3),
     hflip: float = 0.5,
-    vflip: float = 0.0,
     rand_augment: str | None = "rand-m9-mstd0.5-inc1",
     color_jitter: float = 0.0,
     random_erasing: float = 0.25,
 ) -> TrainTransform:
     """For Pillow images in `preprocessing.mode`.
 
-    A random crop of `scale` of the area and `ratio` of width to height, flips with the given probabilities,
-    RandAugment by timm's string, colour jitter (only without RandAugment, as in timm), and random erasing of one
-    rectangle by normal noise per pixel. Draws from `random`, `numpy.random` and torch's default generator.
+    A random crop of `scale` of the area, a horizontal flip with the given probability, RandAugment by timm's string,
+    colour jitter (only without RandAugment, as in timm), and random erasing of one rectangle by normal noise per pixel.
+    Draws from `random`, `numpy.random` and torch's default generator.
     """
     if rand_augment is not None and not _POLICY.fullmatch(rand_augment):
         raise InputError(f"rand_augment is a string such as rand-m9-mstd0.5-inc1, not {rand_augment!r}")
@@ -145,8 +143,7 @@ def train_transform(
     return TrainTransform(
         preprocessing,
         scale=scale,
-        ratio=ratio,
-        flips=(hflip, vflip),
+        hflip=hflip,
         augment=augment,
         erasing=RandomErasing(random_erasing),
     )

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from convnext.analysis.collapse import feature_distances
-from convnext.analysis.plots import plot_over_blocks, plot_pretraining
+from convnext.analysis.plots import plot_distances, plot_pretraining
 from convnext.analysis.probe import probe_accuracy
 from convnext.analysis.reconstructions import draw_reconstructions
 from convnext.config import fit_batch
@@ -184,7 +184,7 @@ class Pretraining(Task):
         with whole_file(run.path / "reconstructions.png") as temporary:
             shutil.copyfile(run.path / f"reconstructions-{last:04}.png", temporary)
         distances = read_distances(run)[str(last)]
-        plot_over_blocks({"": distances}, "feature cosine distance", run.path / "feature_distances.png")
+        plot_distances({"": distances}, run.path / "feature_distances.png")
         plot_pretraining(rows, run.path / "curves.png")
         looked = {name: value for row in rows for name, value in row.items() if name in LOOKS}
         metrics = {"loss": rows[-1]["loss"], **looked}
