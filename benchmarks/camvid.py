@@ -23,6 +23,7 @@ from timing import machine, write_result
 from torch import Tensor, nn
 from torchvision.models import segmentation
 
+from convnext.data.sources.label_maps import IGNORED
 from convnext.inference.segmenter import Segmenter
 from convnext.models.segmentation.losses import segmentation_loss
 from convnext.tasks.build import build_task
@@ -97,7 +98,9 @@ def main() -> None:
         return train_peer(
             model,
             task.train_loader(),
-            lambda batch: segmentation_loss(model(batch.on("cpu")), batch.targets.long(), weights=task.weights),
+            lambda batch: segmentation_loss(
+                model(batch.on("cpu")), batch.targets.long(), ignore_index=IGNORED, weights=task.weights
+            ),
             score,
             optimizer=torch.optim.AdamW(model.parameters(), lr=args.rate, weight_decay=SegmentConfig.weight_decay),
             clip=task.config.clip_grad or float("inf"),

@@ -71,31 +71,31 @@ def pair() -> tuple[torch.Tensor, torch.Tensor]:
 def test_cross_entropy_is_over_all_pixels(pair: tuple[torch.Tensor, torch.Tensor]) -> None:
     logits, labels = pair
     expected = F.cross_entropy(logits, labels, ignore_index=IGNORED, reduction="sum") / labels.numel()
-    torch.testing.assert_close(segmentation_loss(logits, labels), expected)
-    halves = [segmentation_loss(a[None], b[None]) for a, b in zip(logits, labels, strict=True)]
+    torch.testing.assert_close(segmentation_loss(logits, labels, ignore_index=IGNORED), expected)
+    halves = [segmentation_loss(a[None], b[None], ignore_index=IGNORED) for a, b in zip(logits, labels, strict=True)]
     torch.testing.assert_close(torch.stack(halves).mean(), expected)
     weights = torch.tensor([0.0, 1, 2, 3])
     weighed = F.cross_entropy(logits, labels, weight=weights, ignore_index=IGNORED, reduction="sum") / labels.numel()
-    torch.testing.assert_close(segmentation_loss(logits, labels, weights=weights), weighed)
+    torch.testing.assert_close(segmentation_loss(logits, labels, ignore_index=IGNORED, weights=weights), weighed)
 
 
 def test_hard_pixels_alone_teach(pair: tuple[torch.Tensor, torch.Tensor]) -> None:
     logits, labels = pair
     logits = (logits * 3).requires_grad_()
-    segmentation_loss(logits, labels, hard=True).backward()
+    segmentation_loss(logits, labels, ignore_index=IGNORED, hard=True).backward()
     true = logits.softmax(1).gather(1, labels.clamp(min=0)[:, None])[:, 0]
     taught = logits.grad.abs().sum(1) > 0
     assert torch.equal(taught, (true <= 0.7) & (labels != IGNORED))
     nothing = torch.full_like(labels, IGNORED)
-    assert segmentation_loss(logits, nothing, hard=True) == 0
+    assert segmentation_loss(logits, nothing, ignore_index=IGNORED, hard=True) == 0
 
 
 def test_dice_is_of_overlaps() -> None:
     labels = torch.tensor([[[0, 0, 1, IGNORED]]])
     right = F.one_hot(labels.clamp(min=0), 3).permute(0, 3, 1, 2) * 50.0
-    assert dice_loss(right, labels) == pytest.approx(0, abs=1e-6)
-    assert dice_loss(right.roll(1, 1), labels) == pytest.approx(1, abs=1e-6)
-    assert dice_loss(right, torch.full_like(labels, IGNORED)) == 0
+    assert dice_loss(right, labels, IGNORED) == pytest.approx(0, abs=1e-6)
+    assert dice_loss(right.roll(1, 1), labels, IGNORED) == pytest.approx(1, abs=1e-6)
+    assert dice_loss(right, torch.full_like(labels, IGNORED), IGNORED) == 0
 
 
 def test_rare_classes_weigh_more() -> None:

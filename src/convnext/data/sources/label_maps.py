@@ -20,13 +20,16 @@ from convnext.data.sources.annotated import AnnotatedImage
 from convnext.data.sources.documents import read_json
 from convnext.data.sources.maps import MappedImage, MappedSet, check_sizes
 from convnext.errors import ImageError, InputError
-from convnext.models.segmentation.losses import IGNORED
 from convnext.printing import first_names
 
 LABEL_KIND = "label map"
 """Name of a map in messages."""
 
+IGNORED = -1
+"""The class of pixels that neither teach nor count."""
+
 UNKNOWN = -2
+"""The class of pixels whose number the rules do not know."""
 
 LOWEST, HIGHEST = -(2**15), 2**16 - 1
 """The numbers that a label map may hold."""

@@ -13,7 +13,7 @@ from convnext.config import fit_batch
 from convnext.data.images.preprocessing import picture_of
 from convnext.data.images.whole_image import WholeImage
 from convnext.data.map_loading import map_train_loader
-from convnext.data.sources.label_maps import Examined, LabelRules, SegmentationSet
+from convnext.data.sources.label_maps import IGNORED, Examined, LabelRules, SegmentationSet
 from convnext.data.splits import Origin
 from convnext.inference.draw import draw_labels
 from convnext.inference.segmenter import Segmenter
@@ -94,6 +94,7 @@ class Segmentation(MapTask):
             segmentation_loss(
                 each.float(),
                 labels.long(),
+                ignore_index=IGNORED,
                 weights=self.weights,
                 hard=self.config.loss == "ohem",
                 dice=self.config.dice,
