@@ -25,6 +25,7 @@ from torch import Tensor
 from convnext.errors import InputError, WeightsError
 from convnext.storage.exports import export_meta, is_export
 from convnext.storage.files import whole_file
+from convnext.storage.hub import PREFIX
 from convnext.weights import hub, openmmlab, zoo
 from convnext.weights.key_tables import State
 from convnext.weights.layouts import (
@@ -156,7 +157,7 @@ def read_meta(source: str | Path) -> dict:
     if path.name in (RUN_FILE, BIN_FILE):
         meta |= hub.hub_meta(path.parent)
     if repository and not entry and (licence := hub.licence_of_repository(repository, path.parent)):
-        meta |= {LICENCE: licence, LICENCE_FROM: f"{hub.PREFIX}{repository}"}
+        meta |= {LICENCE: licence, LICENCE_FROM: f"{PREFIX}{repository}"}
     return meta | _meta_of_content(path, entry) | (own or {})
 
 
@@ -164,7 +165,7 @@ def _published(path: Path) -> zoo.PublishedWeights | None:
     """The published weights that a file is by its name, its place in the Hub's cache, or timm's name beside it."""
     repository = hub.cached_repository(path)
     name = hub.timm_name(path.parent) if path.name in (RUN_FILE, BIN_FILE) else None
-    return zoo.lookup(f"{hub.PREFIX}{repository}" if repository else name or path.stem)
+    return zoo.lookup(f"{PREFIX}{repository}" if repository else name or path.stem)
 
 
 def read_own_meta(source: str | Path) -> dict | None:

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import logging
-import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from convnext.errors import WeightsError
+from convnext.errors import InputError, WeightsError
+from convnext.storage.hub import IDENTIFIER, PREFIX, hub_repository, reason_not_fetched
 from convnext.weights.class_names import published_classes
 from convnext.weights.licences import licence_named
 from convnext.weights.published import CENTRE
 
 _PILLOW_FILTERS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}
-_ID = re.compile(r"[\w-][\w.-]{0,95}/[\w-][\w.-]{0,95}")
 _FOLDERS = (
     "run",
     "runs",
@@ -33,7 +31,6 @@ _FOLDERS = (
     "tmp",
 )
 
-PREFIX = "hf:"
 MOST_CLASSES = 10**6
 """Classes of a model, at most."""
 
@@ -55,12 +52,12 @@ def repository_of(source: str) -> str | None:
         WeightsError: `hf:` before what is no repository.
     """
     if source.startswith(PREFIX):
-        name = source.removeprefix(PREFIX)
-        if _ID.fullmatch(name) is None:
-            raise WeightsError(f"{source} names no repository; the form is {PREFIX}ORGANISATION/NAME")
-        return name
+        try:
+            return hub_repository(source)
+        except InputError as error:
+            raise WeightsError(str(error)) from None
     first, suffix = source.split("/")[0], Path(source).suffix
-    if _ID.fullmatch(source) is None or suffix in {".safetensors", ".pt", ".pth", ".bin"}:
+    if IDENTIFIER.fullmatch(source) is None or suffix in {".safetensors", ".pt", ".pth", ".bin"}:
         return None
     if first.lower() in _FOLDERS or Path(first).is_dir():
         return None
@@ -102,24 +99,6 @@ def _first_of(repository: str, names: tuple[str, ...]) -> Path:
         except EntryNotFoundError:  # without a network, it is not in the cache; the other file may be
             continue
     return Path(hf_hub_download(repository, names[-1]))
-
-
-def reason_not_fetched(error: Exception, wanted: tuple[str, ...]) -> str:
-    """Why a repository cannot be had, and what to do, on one line."""
-    from huggingface_hub import errors
-
-    match error:
-        case errors.GatedRepoError():
-            return "it is gated; accept its licence on its page there, log in (`hf auth login`), and try again"
-        case errors.RepositoryNotFoundError():
-            return "there is no such repository, or it is private; for a private one log in (`hf auth login`)"
-        case errors.LocalEntryNotFoundError() | errors.OfflineModeIsEnabled():
-            return "no network (or HF_HUB_OFFLINE is set), and it is not in the cache; download it elsewhere"
-        case errors.EntryNotFoundError():
-            return f"it holds no {' and no '.join(wanted)}; pass a repository of weights"
-        case OSError(errno=number) if number in (errno.ENOSPC, errno.EDQUOT):
-            return f"{os.strerror(number)}; HF_HOME names a place with more room"
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def cached_repository(path: Path) -> str | None:

@@ -10,6 +10,7 @@ from typing import Any
 from convnext.errors import InputError, WeightsError, nearest
 from convnext.storage import download as transfer
 from convnext.storage.files import sha256_of
+from convnext.storage.hub import PREFIX
 from convnext.weights import hub
 from convnext.weights.class_names import published_classes
 from convnext.weights.licences import LICENCE, LICENCE_FROM
@@ -23,9 +24,9 @@ _ALL = [*PUBLISHED, *PUBLISHED_DETECTORS]
 _BY_NAME = {entry.name: entry for entry in _ALL}
 _BY_FILE = {PurePosixPath(entry.url).stem: entry for entry in _ALL if PurePosixPath(entry.url).suffix[:3] == ".pt"}
 _BY_REPOSITORY = {
-    f"{hub.PREFIX}{'/'.join(entry.url.removeprefix(hub.PREFIX).split('/')[:2])}": entry
+    f"{PREFIX}{'/'.join(entry.url.removeprefix(PREFIX).split('/')[:2])}": entry
     for entry in _ALL
-    if entry.url.startswith(hub.PREFIX)
+    if entry.url.startswith(PREFIX)
 }
 
 
@@ -56,8 +57,8 @@ def find(name: str) -> PublishedWeights:
 def repository_holding(entry: PublishedWeights) -> str | None:
     """The repository on the Hugging Face Hub, `ORG/NAME`, that holds an entry's file, or timm's copy of it; None where
     there is none."""
-    if entry.url.startswith(hub.PREFIX):
-        return "/".join(entry.url.removeprefix(hub.PREFIX).split("/")[:2])
+    if entry.url.startswith(PREFIX):
+        return "/".join(entry.url.removeprefix(PREFIX).split("/")[:2])
     from timm.models import get_pretrained_cfg, list_pretrained
 
     copies = {getattr(get_pretrained_cfg(name), "url", None): name for name in list_pretrained(f"{entry.variant}.*")}
@@ -79,8 +80,8 @@ def download_published(entry: PublishedWeights) -> Path:
     """
     import torch
 
-    if entry.url.startswith(hub.PREFIX):
-        organisation, name, *file = entry.url.removeprefix(hub.PREFIX).split("/")
+    if entry.url.startswith(PREFIX):
+        organisation, name, *file = entry.url.removeprefix(PREFIX).split("/")
         return hub.download_repository(f"{organisation}/{name}", *file)
     path = Path(torch.hub.get_dir(), "checkpoints", PurePosixPath(entry.url).name)
     if path.is_file():

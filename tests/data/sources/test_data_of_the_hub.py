@@ -103,8 +103,9 @@ def test_what_cannot_be_had_is_said_in_one_line(
 ) -> None:
     with pytest.raises(InputError, match="there is no such repository, or it is private"):
         fetched("hf:someone/nothing")
-    with pytest.raises(InputError, match="names no repository; the form is hf:ORGANISATION/NAME"):
+    with pytest.raises(InputError, match="names no repository; the form is hf:ORGANISATION/NAME") as refused:
         fetched("hf:nothing")
+    assert type(refused.value) is InputError  # not of weights
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     said = fails(capsys, "train", "classify", "hf:someone/else", "--out", tmp_path / "never")
     assert "hf:someone/else cannot be fetched from the Hugging Face Hub: no network" in said

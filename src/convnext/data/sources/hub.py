@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 
 from convnext.errors import InputError
-from convnext.weights.hub import PREFIX, reason_not_fetched, repository_of
+from convnext.storage.hub import PREFIX, hub_repository, reason_not_fetched
 
 
 def is_on_hub(data: str | Path) -> bool:
@@ -33,7 +33,7 @@ def fetched(data: str | Path) -> str | Path:
 @cache
 def _snapshot(data: str) -> Path:
     """The folder of a data set, which is the same for as long as the process lasts."""
-    repository = repository_of(data)
+    repository = hub_repository(data)
     from huggingface_hub import snapshot_download
     from huggingface_hub.utils import disable_progress_bars
 
@@ -41,7 +41,7 @@ def _snapshot(data: str) -> Path:
         disable_progress_bars()
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # without a network: 22 lines of retries
     try:
-        return Path(snapshot_download(str(repository), repo_type="dataset"))
+        return Path(snapshot_download(repository, repo_type="dataset"))
     except (OSError, ValueError) as error:
         reason = reason_not_fetched(error, ("files",))
         raise InputError(f"{data} cannot be fetched from the Hugging Face Hub: {reason}") from None

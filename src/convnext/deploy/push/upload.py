@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from convnext import __version__
 from convnext.deploy.push.folder import OWN_LAYOUT, HubFolder, ended_run, write_hub_folder
-from convnext.errors import InputError, WeightsError
+from convnext.errors import InputError
 from convnext.printing import printable
-from convnext.weights.hub import PREFIX, repository_of
+from convnext.storage.hub import IDENTIFIER, PREFIX
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi, ModelInfo
@@ -94,11 +94,8 @@ def push(
 
 def named_repository(text: str) -> str:
     """The repository that `ORG/NAME` names. `InputError` for what names none."""
-    try:
-        found = repository_of(PREFIX + text.removeprefix(PREFIX))
-    except WeightsError:
-        found = None
-    if found is None:
+    found = text.removeprefix(PREFIX)
+    if IDENTIFIER.fullmatch(found) is None:
         raise InputError(f"'{text}' names no repository of models; the form is ORG/NAME")
     return found
 

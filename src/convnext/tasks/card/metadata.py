@@ -7,8 +7,8 @@ from typing import Any
 
 from convnext.printing import shown_name
 from convnext.runs.directory import is_run, parsed, read_text
+from convnext.storage.hub import PREFIX
 from convnext.tasks.card.stored import Stored
-from convnext.weights.hub import PREFIX
 from convnext.weights.licences import LICENCE, licence_named, licence_on_hub
 from convnext.weights.zoo import lookup, repository_holding
 
