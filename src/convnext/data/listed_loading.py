@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from convnext.data.images.decode import read_image
-from convnext.data.loading import Batches, Items, Loader
+from convnext.data.loading import Items, Loader, in_order
 
 
 class ListedBatch(NamedTuple):
@@ -26,8 +26,7 @@ def listed_loader(images: Sequence[tuple[str, Any]], transform: Any, *, batch_si
 
     Unreadable images are left out of their batch, which may be empty.
     """
-    places = range(len(images))
-    batches = Batches(lambda epoch: places, -(-len(images) // batch_size), batch_size, list(range(batch_size)))
+    batches = in_order(len(images), batch_size)
     return Loader(_Listed(images, transform), batches, workers, persistent=False)
 
 

@@ -149,12 +149,14 @@ def eval_loader(
 
     Unreadable images are left out of their batch, which may be empty: `[0, ...]`.
     """
-    own = range(rank, len(samples), processes)
-    count = -(-len(own) // batch_size)
-    batches = Batches(lambda epoch: own, count, batch_size, list(range(batch_size)), samples.read_ahead)
+    batches = in_order(len(samples), batch_size, rank, processes, samples.read_ahead)
     shape = (preprocessing.in_chans, preprocessing.image_size, preprocessing.image_size)
     dataset = _Labelled(samples, preprocessing, preprocessing.mode, seed=0, refill=False, shape=shape)
     return Loader(dataset, batches, workers, persistent=False)
+
+
+Ahead = Callable[[Sequence[int]], AbstractContextManager[ReadAhead | None]]
+"""Is told the indices that will be read, in their order (`ImageSet.read_ahead`)."""
 
 
 class Batches(Sampler[list[tuple[int, int]]]):
@@ -166,11 +168,9 @@ class Batches(Sampler[list[tuple[int, int]]]):
         length: int,
         size: int,
         places: list[int],
-        ahead: Callable[[Sequence[int]], AbstractContextManager[ReadAhead | None]] = lambda order: nullcontext(),
+        ahead: Ahead = lambda order: nullcontext(),
     ) -> None:
-        """`order` gives the indices of an epoch; `length` is the number of batches, of `size` indices at most; `ahead`
-        is told what will be read (`ImageSet.read_ahead`).
-        """
+        """`order` gives the indices of an epoch; `length` is the number of batches, of `size` indices at most."""
         self.order, self.length, self.size, self.places, self.ahead = order, length, size, places, ahead
         self.epoch = self.start = 0
 
@@ -186,6 +186,14 @@ class Batches(Sampler[list[tuple[int, int]]]):
                 if ahead is not None:
                     ahead.reached(first + self.size)
                 yield [(epoch, batch[place]) for place in self.places if place < len(batch)]
+
+
+def in_order(
+    count: int, batch_size: int, rank: int = 0, processes: int = 1, ahead: Ahead = lambda order: nullcontext()
+) -> Batches:
+    """Batches of the indices under `count` in their order, or of every `processes`-th of them from `rank` on."""
+    own = range(rank, count, processes)
+    return Batches(lambda epoch: own, -(-len(own) // batch_size), batch_size, list(range(batch_size)), ahead)
 
 
 Item = tuple[int, Any]

@@ -12,7 +12,7 @@ from torch import Tensor
 from convnext.data.augment.erasing import NormalizeAndErase
 from convnext.data.images.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 from convnext.data.images.whole_image import WholeImage
-from convnext.data.loading import Batch, Batches, Items, Loader, mix
+from convnext.data.loading import Batch, Batches, Items, Loader, in_order, mix
 from convnext.data.sources.maps import MappedSet
 from convnext.runtime import distributed as share
 
@@ -126,6 +126,5 @@ def map_eval_loader(
     data: MappedSet, transform: WholeImage, *, batch_size: int, workers: int, rank: int = 0, processes: int = 1
 ) -> Loader:
     """All images in order, or every `processes`-th from `rank` on; unreadable ones are left out of their batch."""
-    own = range(rank, len(data), processes)
-    batches = Batches(lambda epoch: own, -(-len(own) // batch_size), batch_size, list(range(batch_size)))
+    batches = in_order(len(data), batch_size, rank, processes)
     return Loader(_Whole(data, transform), batches, workers, persistent=False)

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
@@ -21,7 +20,7 @@ from torchvision.transforms.v2 import InterpolationMode, functional
 from convnext.data.augment.window import Window
 from convnext.data.images.decode import WHITE
 from convnext.data.images.whole_image import WholeImage, fit_size, normalise
-from convnext.data.loading import Batches, Items, Loader, mix
+from convnext.data.loading import Batches, Items, Loader, in_order, mix
 from convnext.data.rle import to_masks
 from convnext.data.sources.annotated import AnnotatedImage, DetectionSet, decode_annotated
 from convnext.models.detection.objects import Objects
@@ -198,6 +197,5 @@ def detection_eval_loader(
     data: DetectionSet, transform: WholeImage, *, batch_size: int, workers: int, rank: int = 0, processes: int = 1
 ) -> Loader:
     """All images in order, or every `processes`-th from `rank` on; unreadable ones are left out of their batch."""
-    own: Sequence[int] = range(rank, len(data), processes)
-    batches = Batches(lambda epoch: own, -(-len(own) // batch_size), batch_size, list(range(batch_size)))
+    batches = in_order(len(data), batch_size, rank, processes)
     return Loader(_Dataset(data, transform, seed=0, refill=False), batches, workers, persistent=False)
