@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
-from pathlib import Path
-from typing import Any, Protocol, Self, TypeVar
+from typing import Any, TypeVar
 
 from convnext.data.division import Candidate, Division, divide_as_asked
 from convnext.data.exclude import ExcludeList
@@ -13,6 +12,7 @@ from convnext.data.groups import column_of_tables
 from convnext.data.images.decode import read_bytes
 from convnext.data.measured import choose_measured
 from convnext.data.shards.members import member_name
+from convnext.data.sources.file_set import ImageFileSet, NamedImage
 from convnext.data.splits import (
     UNDIVIDED,
     HoldOut,
@@ -28,26 +28,7 @@ from convnext.data.splits import (
 )
 from convnext.errors import ImageError, InputError
 
-
-class _Image(Protocol):
-    @property
-    def key(self) -> str: ...
-    @property
-    def file(self) -> Path: ...
-
-
-class _Images(Protocol):
-    """A part of data whose images each are a file with a name."""
-
-    @property
-    def images(self) -> tuple[Any, ...]: ...
-    @property
-    def sources(self) -> list[str]: ...
-    def take(self, places: Sequence[int]) -> Self: ...
-    def joined(self, others: Sequence[Self]) -> Self: ...
-
-
-Part = TypeVar("Part", bound=_Images)
+Part = TypeVar("Part", bound=ImageFileSet)
 
 Classes = Callable[[Any], Sequence[Mapping[str, int]]]
 """How much of each class every image of a part shows."""
@@ -150,7 +131,7 @@ def left_parts(data: str, parts: Mapping[str, Part], exclude: ExcludeList | None
     return {name: whole.take([i for i, own in enumerate(names) if own == name]) for name in dict.fromkeys(names)}
 
 
-def _file_of(images: Sequence[_Image], index: int) -> bytes:
+def _file_of(images: Sequence[NamedImage], index: int) -> bytes:
     try:
         return read_bytes(images[index].file)
     except ImageError:

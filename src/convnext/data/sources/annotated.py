@@ -27,6 +27,7 @@ from convnext.data.sources.coco_fields import (
     read_outline,
     read_side,
 )
+from convnext.data.sources.file_set import ImageFileSet
 from convnext.data.sources.records import class_name
 from convnext.errors import ImageError, InputError
 from convnext.printing import first_names
@@ -84,32 +85,12 @@ def decode_annotated(
 
 
 @dataclass(frozen=True)
-class DetectionSet:
+class DetectionSet(ImageFileSet):
     """Annotated images of one part; `category_ids` are those of COCO's JSON, by class, or numbers from 1."""
 
     classes: tuple[str, ...]
     category_ids: tuple[Id, ...]
     images: tuple[AnnotatedImage, ...]
-
-    @property
-    def sources(self) -> list[str]:
-        """Files of the images."""
-        return [str(image.file) for image in self.images]
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def spread(self, count: int) -> DetectionSet:
-        """At most `count` of them, evenly spaced."""
-        return self.take(range(0, len(self), -(-len(self) // count)))
-
-    def take(self, places: Sequence[int]) -> DetectionSet:
-        """The set of the images at some places, in that order; an image may come several times."""
-        return replace(self, images=tuple(self.images[place] for place in places))
-
-    def joined(self, others: Sequence[DetectionSet]) -> DetectionSet:
-        """The images of this and of other parts, which have the same classes."""
-        return replace(self, images=tuple(image for each in (self, *others) for image in each.images))
 
 
 class FoundImage(NamedTuple):

@@ -20,7 +20,14 @@ import numpy as np
 
 from convnext.data.images.decode import read_bytes
 from convnext.data.sources.finder import children, part_folders, part_said, settled_parts
-from convnext.data.sources.records import DataListing, ImageRecord, class_name, concatenated, in_class_order
+from convnext.data.sources.records import (
+    DataListing,
+    ImageRecord,
+    class_name,
+    concatenated,
+    in_class_order,
+    shuffled_groups,
+)
 from convnext.data.splits import UNDIVIDED
 from convnext.errors import ImageError, InputError
 
@@ -80,9 +87,7 @@ class ColumnImages:
 
     def shuffled(self, rng: np.random.Generator) -> np.ndarray:
         """All positions in a random order that reads from a few groups of rows at a time."""
-        _, place = np.unique(np.stack([self.file, self.group]), axis=1, return_inverse=True)
-        begun = rng.permutation(int(place.max(initial=0)) + 1)[place.ravel()]
-        return np.argsort(begun + (GROUPS_KEPT - 1) * rng.random(len(self.row)), kind="stable")
+        return shuffled_groups((self.file, self.group), GROUPS_KEPT, rng)
 
     def identity(self, index: int) -> bytes:
         """Bytes that tell an image from another of its name."""

@@ -16,7 +16,7 @@ from convnext.data.images.costly import reason_to_refuse
 from convnext.data.images.decode import MAX_PIXELS, read_bytes
 from convnext.data.images.video import VIDEO_SUFFIXES, count_frames, read_frames
 from convnext.data.problems import Problems, log_left_out
-from convnext.data.sources.records import DataListing, ImageRecord, concatenated
+from convnext.data.sources.records import DataListing, ImageRecord, concatenated, shuffled_groups
 from convnext.errors import ImageError, InputError
 
 FRAME_RATE = 1.0
@@ -67,9 +67,7 @@ class Frames:
 
     def shuffled(self, rng: np.random.Generator) -> np.ndarray:
         """All positions in a random order that decodes a few groups of frames at a time."""
-        _, place = np.unique(np.stack([self.file, self.number // FRAMES_TOGETHER]), axis=1, return_inverse=True)
-        begun = rng.permutation(int(place.max(initial=0)) + 1)[place.ravel()]
-        return np.argsort(begun + (GROUPS_DECODED - 1) * rng.random(len(self.file)), kind="stable")
+        return shuffled_groups((self.file, self.number // FRAMES_TOGETHER), GROUPS_DECODED, rng)
 
     def identity(self, index: int) -> bytes:
         """Bytes that tell an image from another of its name."""

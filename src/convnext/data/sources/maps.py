@@ -10,16 +10,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple, Self, cast
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
 from convnext.data.images.decode import WHITE
 from convnext.data.problems import Problems
+from convnext.data.sources.file_set import ImageFileSet
 from convnext.data.sources.image_files import find_images, say_unread
 from convnext.data.splits import UNDIVIDED, held_out_part, part_of_name
 from convnext.errors import ImageError, InputError
@@ -33,7 +32,7 @@ class MappedImage(NamedTuple):
     key: str
 
 
-class MappedSet(ABC):
+class MappedSet(ImageFileSet, ABC):
     """Images with maps, of one part; an immutable dataclass with these fields."""
 
     classes: tuple[str, ...]
@@ -42,28 +41,6 @@ class MappedSet(ABC):
     @abstractmethod
     def open(self, index: int, white: int = WHITE) -> tuple[Image.Image, np.ndarray]:
         """Image `index`, and its map `[H, W]` as the task reads it. `ImageError` if one of the two cannot be read."""
-
-    @property
-    def sources(self) -> list[str]:
-        """Files of the images."""
-        return [str(image.file) for image in self.images]
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def spread(self, count: int) -> Self:
-        """At most `count` of them, evenly spaced."""
-        return self.take(range(0, len(self), -(-len(self) // count)))
-
-    def take(self, places: Sequence[int]) -> Self:
-        """The set of the images at some places, in that order; an image may come several times."""
-        changed: Any = replace(cast(Any, self), images=tuple(self.images[place] for place in places))
-        return changed
-
-    def joined(self, others: Sequence[Self]) -> Self:
-        """The images of this and of other parts, which have the same classes."""
-        changed: Any = replace(cast(Any, self), images=tuple(i for each in (self, *others) for i in each.images))
-        return changed
 
 
 def find_map_parts(data: str | Path, maps: str) -> dict[str, str]:

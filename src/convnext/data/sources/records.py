@@ -44,6 +44,17 @@ def concatenated(selections: Sequence[Members], fields: Sequence[str]) -> dict[s
     return {name: np.concatenate([getattr(each, name) for each in selections]) for name in fields}
 
 
+def shuffled_groups(places: Sequence[np.ndarray], kept: int, rng: np.random.Generator) -> np.ndarray:
+    """All positions in a random order that reads from about `kept` groups at a time.
+
+    Positions are of one group where all arrays of `places` are equal. Groups are begun one after the other, in a random
+    order, and the images of each are spread over the time in which as many others are begun as can be kept beside it.
+    """
+    _, group = np.unique(np.stack(places), axis=1, return_inverse=True)
+    begun = rng.permutation(int(group.max(initial=0)) + 1)[group.ravel()]
+    return np.argsort(begun + (kept - 1) * rng.random(len(begun)), kind="stable")
+
+
 class ImageRecord(NamedTuple):
     """One image.
 
