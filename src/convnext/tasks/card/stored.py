@@ -16,7 +16,7 @@ from convnext.runs.facts import read_facts
 from convnext.tasks.build import task_of_run
 from convnext.tasks.card.about import read_about
 from convnext.tasks.card.words import CardWords
-from convnext.tasks.robustness import settings_in
+from convnext.tasks.robustness_record import settings_in
 from convnext.tasks.subgroups import GROUPS_FILE
 from convnext.weights.files import read_own_meta
 
@@ -41,7 +41,7 @@ class Stored(NamedTuple):
         by_class: rows of `per_class.csv`.
         groups: `groups.json`, or empty.
         robustness: rows of `robustness-summary.csv`, or none.
-        robustness_of: the images that these rows are of, as `tasks.robustness.settings_in` gives them, or empty.
+        robustness_of: the images that these rows are of, as `tasks.robustness_record.settings_in` gives them, or empty.
     """
 
     run: Run
