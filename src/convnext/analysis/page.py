@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from convnext.printing import to_json
+from convnext.reports.html import html_page
 from convnext.storage.files import whole_file
 
 STYLE = """
@@ -63,12 +64,7 @@ def page_of(sections: Sequence[dict[str, Any]]) -> str:
     """The page, which needs no network: pictures lie beside it."""
     body = "\n".join(section_of(section) for section in sections)
     links = " · ".join(f'<a href="#{escape(s["analysis"])}">{escape(s["title"])}</a>' for s in sections)
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>Analyses</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n<h1>Analyses</h1>\n"
-        f"<p>{links}</p>\n{body}\n</main>\n</body>\n</html>\n"
-    )
+    return html_page("Analyses", STYLE, f"<main>\n<h1>Analyses</h1>\n<p>{links}</p>\n{body}\n</main>")
 
 
 def section_of(section: dict[str, Any]) -> str:

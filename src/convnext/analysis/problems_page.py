@@ -16,6 +16,7 @@ from convnext.data.check.problem import PROBLEM_KINDS, Problem
 from convnext.data.images.decode import WHITE, decode_image
 from convnext.errors import ImageError
 from convnext.printing import counted, printable
+from convnext.reports.html import html_page
 
 MOST_OF_A_KIND = 100
 """Problems of a kind that are shown; the table has all."""
@@ -76,16 +77,14 @@ def problems_page(
     nav = f'<nav aria-label="Kinds of problems">\n<ul>\n{links}\n</ul>\n</nav>' if kinds else "<p>No problem found.</p>"
     lines = escape(printable("\n".join([*found, *(f"left out {line}" for line in left_out)])))
     sections = "\n".join(_section(kind, own, captions, partial(_picture, read, white)) for kind, own in kinds)
-    title = f"What is in {escape(printable(data))}"
+    title = f"What is in {printable(data)}"
     keys = "<p>Keys: <kbd>j</kbd> and <kbd>k</kbd> go to the next problem and back. Nothing here deletes a file.</p>"
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{title}</title>\n<style>{STYLE}{PAGE_STYLE}</style>\n</head>\n<body>\n"
-        f'<a class="skip" href="#problems">Skip to the problems</a>\n<main>\n<h1>{title}</h1>\n'
+    body = (
+        f'<a class="skip" href="#problems">Skip to the problems</a>\n<main>\n<h1>{escape(title)}</h1>\n'
         f'<pre tabindex="0" aria-label="Contents">{lines}</pre>\n<div id="problems">{nav}</div>\n{keys}\n{sections}\n'
-        f"</main>\n<script>{KEYS}</script>\n</body>\n</html>\n"
+        f"</main>\n<script>{KEYS}</script>"
     )
+    return html_page(title, f"{STYLE}{PAGE_STYLE}", body)
 
 
 def _section(kind: str, problems: Sequence[Problem], captions: Mapping[str, str], picture: Picture) -> str:

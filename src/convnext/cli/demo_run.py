@@ -11,6 +11,7 @@ from rich.console import Console
 
 from convnext.api import pretrain, train_classifier
 from convnext.data.image_set import read_split
+from convnext.reports.html import html_page
 from convnext.runs.directory import Run
 from convnext.storage.files import whole_file
 from convnext.tasks.evaluate import evaluate
@@ -27,6 +28,13 @@ Now on your own images, one folder for each class (FOLDER/train/CLASS/*.jpg and 
   convnext train classify FOLDER --model convnextv2_atto --image-size 128 --init runs/pretrained --out runs/mine
   convnext evaluate runs/mine FOLDER
   convnext predict runs/mine IMAGE_OR_FOLDER
+"""
+
+DEMO_STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #1a202c }
+img { max-width: 100% } [alt^=Pre] { width: 16rem; image-rendering: pixelated }
+.digit { width: 4.5rem; image-rendering: pixelated }
+figure { display: inline-block; margin: .4rem; text-align: center; font-size: .85rem } b { color: #2b6cb0 }
 """
 
 
@@ -95,21 +103,11 @@ def write_page(out: Path, metrics: dict, answers: list[tuple[Path, str, str, flo
         for path, truth, label, score in answers
     )
     config = json.loads((out / "config.json").read_text())
-    page = f"""<!doctype html>
-<html lang="en"><meta charset="utf-8"><title>convnext demo</title>
-<style>
-body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #1a202c }}
-img {{ max-width: 100% }} [alt^=Pre] {{ width: 16rem; image-rendering: pixelated }}
-.digit {{ width: 4.5rem; image-rendering: pixelated }}
-figure {{ display: inline-block; margin: .4rem; text-align: center; font-size: .85rem }} b {{ color: #2b6cb0 }}
-</style>
-<h1>ConvNeXt V2 on handwritten digits</h1>
+    body = f"""<h1>ConvNeXt V2 on handwritten digits</h1>
 <p><b>{metrics["top1"]:.2f} %</b> of {metrics["images"]} held-out digits are right, after {config["epochs"]} epochs of
 {config["model"]}, pre-trained without labels.</p>
 <h2>Predictions</h2>{digits}
 {figures}
-<h2>Next</h2><pre>{html.escape(NEXT)}</pre>
-</html>
-"""
+<h2>Next</h2><pre>{html.escape(NEXT)}</pre>"""
     with whole_file(out / "report.html") as path:
-        path.write_text(page, encoding="utf-8")
+        path.write_text(html_page("convnext demo", DEMO_STYLE, body), encoding="utf-8")
