@@ -96,6 +96,13 @@ def complain(problem: object) -> None:
     print(f"convnext: {line}", file=sys.stderr)
 
 
+def status_of(bad: int, count: int) -> int:
+    """Exit status of a command on images: 0, 1 if some were unreadable, 2 if all were; of several it says how many."""
+    if bad and count > 1:
+        complain(f"{bad} of {count} images could not be read")
+    return 0 if not bad else 2 if bad == count else 1
+
+
 def to_json(value: Any, indent: int | None = None) -> str:
     """JSON in which numbers that are not finite are null: the standard has no others."""
     return json.dumps(_finite(value), indent=indent, allow_nan=False)

@@ -17,7 +17,7 @@ from convnext.cli.command import (
     add_source,
     refuse_below,
 )
-from convnext.printing import counted, say, to_json
+from convnext.printing import counted, say, status_of, to_json
 
 
 def _options(command: Parser) -> None:
@@ -46,7 +46,6 @@ def _run(args: argparse.Namespace) -> int:
     from convnext.reports.embeddings import files_of
     from convnext.tasks.embedding import embed_images
     from convnext.tasks.load import load, steady_backend
-    from convnext.tasks.predicting import status_of
 
     refuse_below(args, batch_size=1, workers=0, image_size=1)
     files_of(args.out)  # another kind of file is refused before anything is loaded

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from convnext.data.images.preprocessing import Preprocessing
 from convnext.errors import InputError, WeightsError
 from convnext.inference.base import BATCH
+from convnext.inference.calibrated import CalibratedLabels
 from convnext.inference.embedder import Embedder
 from convnext.inference.squares import SeesSquares
 from convnext.models.classifier import Classifier, create_model
@@ -26,7 +27,7 @@ class Label(TypedDict):
     score: float
 
 
-class ImageClassifier(SeesSquares):
+class ImageClassifier(CalibratedLabels, SeesSquares):
     """Classifies images. Their embeddings are the pooled and normalised features that the head sees.
 
     Args:
@@ -51,12 +52,6 @@ class ImageClassifier(SeesSquares):
         super().__init__(model, classes, preprocessing)
         self.multi_label = multi_label
         self.answers = [(descriptions or {}).get(name, name) for name in self.classes]
-        self.temperature = 1.0
-        self.thresholds: list[float] | None = None
-
-    def calibrate(self, stored: Mapping[str, Any]) -> None:
-        """Divide logits by the stored temperature; of several labels, answer with those that reach their threshold."""
-        self.temperature, self.thresholds = stored.get("temperature", 1.0), stored.get("thresholds")
 
     def restrict(self, classes: Sequence[str]) -> list[str]:
         """Choose among these classes alone, from now on; returns those that the model does not know, whose scores are

@@ -5,7 +5,7 @@ A compiled package is the exception: its engine is PyTorch, and nothing but that
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from PIL import Image
 from convnext.data.images.decode import read_image
 from convnext.data.images.preprocessing import Preprocessing
 from convnext.inference.backends import open_engine
+from convnext.inference.calibrated import CalibratedLabels
 from convnext.storage.exports import check_device, check_precision, export_meta, is_export
 from convnext.weights.licences import warn_of_licence
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from convnext.inference.classifier import Label
 
 
-class PortableClassifier:
+class PortableClassifier(CalibratedLabels):
     """Labels images by an export, as `ImageClassifier` does.
 
     Args:
@@ -51,13 +52,7 @@ class PortableClassifier:
         self.transform = Preprocessing.from_dict(meta["preprocessing"])
         self.most, self.multi_label = meta["export"]["batch"][1], bool(meta.get("multi_label", False))
         self.answers = [meta.get("descriptions", {}).get(name, name) for name in meta["classes"]]
-        self.temperature = 1.0
-        self.thresholds: list[float] | None = None
         warn_of_licence(path, meta)
-
-    def calibrate(self, stored: Mapping[str, Any]) -> None:
-        """Divide logits by the stored temperature; of several labels, answer with those that reach their threshold."""
-        self.temperature, self.thresholds = stored.get("temperature", 1.0), stored.get("thresholds")
 
     def read(self, image: Any) -> Image.Image:
         """An image in the form that the model sees. `ImageError` for one that cannot be read."""

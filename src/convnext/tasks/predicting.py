@@ -12,7 +12,7 @@ from PIL import Image
 from convnext.errors import ImageError, InputError
 from convnext.inference.base import Predictor
 from convnext.inference.reading import Prepared, read_ahead
-from convnext.printing import complain, to_json
+from convnext.printing import complain, status_of, to_json
 from convnext.storage.files import make_folder, short
 
 
@@ -58,13 +58,6 @@ class Readable(Generic[Prepared]):
     def status(self) -> int:
         """How the command ends: 0, 1 if some image was unreadable, 2 if all were."""
         return status_of(self.bad, len(self.images))
-
-
-def status_of(bad: int, count: int) -> int:
-    """Exit status of a command on images: 0, 1 if some were unreadable, 2 if all were; of several it says how many."""
-    if bad and count > 1:
-        complain(f"{bad} of {count} images could not be read")
-    return 0 if not bad else 2 if bad == count else 1
 
 
 class Outputs:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from convnext.errors import ImageError, InputError
 from convnext.inference.reading import BATCH, read_ahead
-from convnext.printing import complain, printable, to_json
+from convnext.printing import complain, printable, status_of, to_json
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -58,9 +58,7 @@ def label_inputs(
         from convnext.reports.prelabels import write_classes  # which imports PyTorch
 
         write_classes(format, out, rows)
-    if bad and not single:
-        complain(f"{bad} of {len(images)} images could not be read")
-    return 0 if not bad else 2 if bad == len(images) else 1
+    return status_of(bad, len(images))
 
 
 def answers(

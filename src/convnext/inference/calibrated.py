@@ -1,0 +1,17 @@
+"""A classifier's calibration, which needs no PyTorch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+class CalibratedLabels:
+    """What divides a classifier's logits, and the score that each of several labels has to reach; None: any will do."""
+
+    temperature: float = 1.0
+    thresholds: list[float] | None = None
+
+    def calibrate(self, stored: Mapping[str, Any]) -> None:
+        """Divide logits by the stored temperature; of several labels, answer with those that reach their threshold."""
+        self.temperature, self.thresholds = stored.get("temperature", 1.0), stored.get("thresholds")
