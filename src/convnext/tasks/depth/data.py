@@ -8,13 +8,11 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.nn import functional as F
-from torchvision.transforms.v2 import InterpolationMode, functional
+from torchvision.transforms.v2 import InterpolationMode
 
-from convnext.data.augment.photometric import change_colours
+from convnext.data.augment.map_crop import square_crop
 from convnext.data.augment.window import crop_resized, random_window
 from convnext.data.images.decode import WHITE
-from convnext.data.images.preprocessing import MEAN_COLOUR
 
 
 @dataclass(frozen=True)
@@ -46,11 +44,4 @@ class DepthTransform:
         short, long = self.short * factor, self.long * factor
         window = random_window(image.height, image.width, side=self.size, short=short, long=long)
         crop = crop_resized(torch.from_numpy(depths)[None], window, InterpolationMode.NEAREST_EXACT) / factor
-        pixels = crop_resized(functional.pil_to_tensor(image), window, InterpolationMode.BILINEAR)
-        if torch.rand(()).item() < self.hflip:
-            pixels, crop = pixels.flip(2), crop.flip(2)
-        if self.photometric:
-            pixels = change_colours(pixels)
-        below, right = self.size - crop.shape[1], self.size - crop.shape[2]
-        pixels = functional.pad(pixels, [0, 0, right, below], fill=MEAN_COLOUR)
-        return pixels, F.pad(crop[0], (0, right, 0, below))
+        return square_crop(image, crop, window, size=self.size, hflip=self.hflip, photometric=self.photometric, fill=0)
