@@ -51,6 +51,8 @@ class Evaluator(ABC):
     """
 
     config: ClassVar[type[TrainConfig]]
+    main_metrics: ClassVar[tuple[str, ...]] = ()
+    """Names of the most important metrics, in percent: the first of these that is measured is the main one."""
     resamples: ClassVar[int] = 1000
     """Resamples of a group's images from which its intervals are."""
     tables: ClassVar[tuple[str, ...]] = ("images.csv",)
@@ -102,6 +104,10 @@ class Evaluator(ABC):
     def metrics(self, predictor: Any, answers: Any, part: Any) -> dict[str, Any]:
         """Metrics by name."""
 
+    def main_metric(self, metrics: Mapping[str, Any]) -> str:
+        """Name of the most important one of these `metrics`."""
+        return next((name for name in self.main_metrics if name in metrics), next(iter(metrics)))
+
     @abstractmethod
     def rows(self, answers: Any, part: Any) -> Sequence[Rows]:
         """Contents of each of `tables`."""
@@ -145,15 +151,6 @@ def most_costly(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     costs = [(math.inf if math.isnan(row["cost"]) else row["cost"], row) for row in rows]
     ordered = sorted(costs, key=lambda each: -each[0])
     return [row for cost, row in ordered[:COSTLIEST_LISTED] if cost > 0]
-
-
-METRICS = ("top1", "mAP", "mask_AP", "box_AP", "mIoU", "delta1")
-"""A task's most important metric, in percent: the first of these that it has."""
-
-
-def main_metric(metrics: Mapping[str, Any]) -> str:
-    """Name of the most important one of a task's metrics."""
-    return next((name for name in METRICS if name in metrics), next(iter(metrics)))
 
 
 class Measurement(NamedTuple):
@@ -363,7 +360,7 @@ def _by_group(
         taken = part.take(own)
         return evaluator.metrics(measured.predictor, evaluator.subset(answers, own), taken)
 
-    found = measure_subgroups(columns, measure, main_metric(metrics), evaluator.resamples)
+    found = measure_subgroups(columns, measure, evaluator.main_metric(metrics), evaluator.resamples)
     if out is not None and distributed.rank() == 0:
         write_subgroups(out, found, data, measured.split)
     return groups_stored(found)

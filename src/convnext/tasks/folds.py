@@ -10,7 +10,7 @@ from typing import Any
 from convnext.errors import InputError
 from convnext.reports.tables import Table
 from convnext.runs.directory import Run
-from convnext.tasks.evaluate import Evaluator, Rows, main_metric, open_measurement
+from convnext.tasks.evaluate import Evaluator, Rows, open_measurement
 from convnext.tasks.supervised import EVAL_BATCH
 
 
@@ -54,7 +54,7 @@ def measure_folds(runs: Sequence[Path], data: str, out: Path, *, workers: int, d
         **_spread([fold["metrics"] for fold in folds]),
         "union": union,
         **evaluator.counts(joined, every),
-        "metric": main_metric(union),
+        "metric": evaluator.main_metric(union),
     }
 
 

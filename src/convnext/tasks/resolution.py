@@ -15,7 +15,7 @@ from convnext.errors import InputError
 from convnext.printing import progress
 from convnext.reports.tables import Table
 from convnext.runtime.device import Precision
-from convnext.tasks.evaluate import ClassChoice, main_metric, open_measurement
+from convnext.tasks.evaluate import ClassChoice, open_measurement
 
 FACTORS = (0.6, 0.8, 1.0, 1.25, 1.5, 2.0)
 """Sizes that are measured, as shares of the training size."""
@@ -75,7 +75,7 @@ def resolution(
                 began = time.perf_counter()
                 metrics = model.metrics(batch_size, workers)
                 speed = len(model.part) / (time.perf_counter() - began)
-                name = main_metric(metrics)
+                name = model.evaluator.main_metric(metrics)
                 figures = {"metric": name, "value": metrics[name], "images_per_s": speed}
                 rows.append({"source": source, "factor": factor, "size": size, **figures})
                 advance()

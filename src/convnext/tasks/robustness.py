@@ -21,7 +21,7 @@ from convnext.printing import progress
 from convnext.reports.tables import Table
 from convnext.runtime.device import Precision
 from convnext.storage.exports import sha256_of_weights
-from convnext.tasks.evaluate import ClassChoice, Measurement, main_metric, open_measurement
+from convnext.tasks.evaluate import ClassChoice, Measurement, open_measurement
 from convnext.tasks.robustness_record import MEASUREMENTS_FILE, CorruptedMetric, Record
 from convnext.weights.class_names import are_wordnet_ids
 from convnext.weights.files import locate
@@ -153,7 +153,7 @@ def measure_corrupted(
         metrics = model.metrics(batch_size, workers)
     finally:
         model.predictor.transform = own
-    name = main_metric(metrics)
+    name = model.evaluator.main_metric(metrics)
     return name, metrics[name]
 
 

@@ -54,6 +54,7 @@ class ClassificationEvaluator(Evaluator):
     real_labels: Sequence[set[int]] | None = None
     costs: Costs | None = None
     config = ClassifyConfig
+    main_metrics = ("top1", "mAP")
     has_report = True
     has_formats = True
 

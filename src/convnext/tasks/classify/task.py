@@ -46,7 +46,8 @@ class Classification(SupervisedTask):
             config, len(train), processes=distributed.count(), even=bool(config.mixup or config.cutmix)
         )
         self.train, self.val, self.origin = train, val, origin
-        self.score = "mAP" if config.multi_label else "top1"
+        of_one_label, of_several = self.evaluator.main_metrics
+        self.score = of_several if config.multi_label else of_one_label
         self.preprocessing = preprocessing(config)
         self.class_weights = balanced_weights(train) if config.class_weights == "balanced" else None
         self.sides = [config.image_size]

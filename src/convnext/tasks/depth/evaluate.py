@@ -32,6 +32,7 @@ class DepthEvaluator(MapEvaluator):
     """Errors of depths, means over the images."""
 
     config = DepthConfig
+    main_metrics = ("delta1",)
 
     def held_out(self, source: str, predictor: DepthEstimator, data: str, split: Split | None) -> tuple[DepthSet, str]:
         origin = origin_of_model(source, self.config)

@@ -41,7 +41,7 @@ class DepthEstimation(MapTask):
     """Trains a depth estimator on images with the spread of their depths, and measures it on `val`."""
 
     evaluator = DepthEvaluator()
-    score = "delta1"
+    (score,) = evaluator.main_metrics
 
     def __init__(self, config: DepthConfig, examined: tuple[DepthSet, Depths], val: DepthSet, origin: Origin) -> None:
         refuse_deterministic(config)

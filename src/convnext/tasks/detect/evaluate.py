@@ -38,6 +38,7 @@ class DetectionEvaluator(Evaluator):
     """COCO's average precision and recall, in percent."""
 
     config = DetectConfig
+    main_metrics = ("mask_AP", "box_AP")
     tables = ("images.csv", "objects.csv")
     resamples = 200
     has_formats = True

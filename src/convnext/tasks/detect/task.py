@@ -67,7 +67,8 @@ class Detection(SupervisedTask):
             log.warning("%s: val has no objects: nothing is measured", config.data)
         elif config.masks and not has_objects(val, outlined=True):
             log.warning("%s: val has no outlines: boxes alone are measured", config.data)
-        self.score = "mask_AP" if config.masks and has_objects(val, outlined=True) else "box_AP"
+        of_masks, of_boxes = self.evaluator.main_metrics
+        self.score = of_masks if config.masks and has_objects(val, outlined=True) else of_boxes
         self.transform = WholeImage(config.test_size, config.max_side, config.white)
 
     def parts_of_model(self) -> dict[str, Any]:

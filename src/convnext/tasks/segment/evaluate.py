@@ -44,6 +44,7 @@ class SegmentationEvaluator(MapEvaluator):
     """Mean intersection over union, and accuracy, in percent."""
 
     config = SegmentConfig
+    main_metrics = ("mIoU",)
     has_formats = True
 
     def held_out(

@@ -42,7 +42,7 @@ class Segmentation(MapTask):
     """Trains a segmenter on `examined` and measures it on `val`; `rules` are stored with the weights."""
 
     evaluator = SegmentationEvaluator()
-    score = "mIoU"
+    (score,) = evaluator.main_metrics
 
     def __init__(
         self, config: SegmentConfig, examined: Examined, val: SegmentationSet, origin: Origin, rules: LabelRules
