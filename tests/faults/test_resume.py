@@ -290,3 +290,16 @@ def test_a_resumed_run_may_do_without_a_cuda_graph(tmp_path: Path) -> None:
     command = ["train", "classify", str(data), "--out", str(run)]
     assert cli.main([*command, *FAST, "--epochs", "1"]) == 0
     assert cli.main([*command, "--resume", "--cuda-graph", "false"]) == 0
+
+
+def test_a_resumed_run_may_change_its_precision(colours: Path, tmp_path: Path) -> None:
+    """To fp16, whose scale is found anew, away from it and back: it ended in a traceback."""
+    command = ["train", "classify", str(colours), "--out", str(tmp_path / "run")]
+    assert cli.main([*command, *FAST, "--precision", "fp32", "--keep-checkpoints", "9", "--save-every", "1"]) == 0
+    for step, precision in ((1, "fp16"), (2, "fp32"), (3, "fp16")):
+        for checkpoint in checkpoints(tmp_path / "run" / "checkpoints")[step:]:
+            shutil.rmtree(checkpoint)
+        assert cli.main([*command, "--resume", "--precision", precision]) == 0
+        last = checkpoints(tmp_path / "run" / "checkpoints")[-1]
+        state = json.loads((last / "state.json").read_text())
+        assert (state["step"], state["scaler"] == {}) == (6, precision == "fp32")

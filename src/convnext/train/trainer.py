@@ -385,7 +385,8 @@ class Trainer:
         self.losses, self.counted, self.waited = state["losses"], state["counted"], state.get("waited", 0)
         self.spent = state.get("spent", 0.0)
         self.nonfinite.in_a_row = state["nonfinite_in_a_row"]
-        self.scaler.load_state_dict(state["scaler"])
+        if state["scaler"]:  # empty after another precision than fp16: the scale is found anew
+            self.scaler.load_state_dict(state["scaler"])
         self.saved = (self.epoch, self.step)
         self.unreadable.restore(state["unreadable"])
         if distributed.rank() == 0:
