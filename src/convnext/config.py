@@ -110,7 +110,7 @@ class TrainConfig:
     layer_groups: Literal["single", "group", "stage"] = option(
         "single", "what a layer is: a block, or of the third stage three, or a stage"
     )
-    clip_grad: float | None = option(None, "largest norm of the gradient")
+    clip_grad: float | None = option(None, "largest norm of the gradient; none: any")
     ema: float | None = option(None, "decay of the averaged weights that are evaluated and kept", common=True)
 
     hours: float | None = option(
@@ -225,9 +225,16 @@ class TrainConfig:
         for name in ("epochs", "batch_size", "accumulate", "image_size", "keep_checkpoints", "max_nonfinite"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1, not {getattr(self, name)}")
-        for name in ("base_lr", "weight_decay", "drop_path", "warmup_epochs", "workers"):
+        for name in ("base_lr", "min_lr", "weight_decay", "drop_path", "warmup_epochs", "workers"):
             if not getattr(self, name) >= 0:  # nor nan
                 raise InputError(f"{name} must not be negative, not {getattr(self, name)}")
+        for name in ("clip_grad", "muon_lr_scale"):
+            if getattr(self, name) is not None and not getattr(self, name) > 0:
+                raise InputError(f"{name} must be positive, not {getattr(self, name)}; none switches it off")
+        if self.warmup_steps is not None and self.warmup_steps < 0:
+            raise InputError(f"warmup_steps must not be negative, not {self.warmup_steps}; none takes warmup_epochs")
+        if not 0 < self.layer_decay <= 1:
+            raise InputError(f"layer_decay must lie in (0, 1], not {self.layer_decay}; 1 switches it off")
         if not 1 <= self.white <= 65535:
             raise InputError(f"white must lie between 1 and 65535, not {self.white}")
         if self.seed < 0:
