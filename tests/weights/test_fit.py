@@ -178,3 +178,22 @@ def test_half_precision_files_load_into_full_precision_models(trained, tmp_path)
     model = create_model(ATTO, num_classes=5, weights=tmp_path / "x.safetensors")
     assert model.head.weight.dtype == torch.float32
     assert load_file(tmp_path / "x.safetensors")["head.weight"].dtype == torch.float16
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda weight: weight.fill_(torch.nan), "not finite"),
+        (lambda weight: weight.fill_(torch.inf), "not finite"),
+        (lambda weight: weight.to(torch.int8), "is of a kind that weights are not: torch.int8"),
+    ],
+    ids=["nan", "inf", "int8"],
+)
+def test_numbers_that_no_network_learnt_are_refused(trained, tmp_path, change, words):
+    """A model answered nan, or by weights that were cut to whole numbers."""
+    key = "stages.0.0.dwconv.weight"
+    state = trained[0].state_dict()
+    save_file({**state, key: change(state[key].clone())}, tmp_path / "x.safetensors")
+    for load_them in (load, lambda path: create_model(ATTO, num_classes=5, weights=path)):
+        with pytest.raises(WeightsError, match=f"'{key}' .*{words}"):
+            load_them(tmp_path / "x.safetensors")

@@ -49,6 +49,8 @@ BIN_FILE = "pytorch_model.bin"
 _CONTAINERS = ("model_ema", "state_dict_ema", "model", "state_dict", "module")
 _NUMBERS: list[Any] = [np.dtype, *{type(np.dtype(code)) for code in "?bBhHiIlLqQefd"}, np.float64(0).__reduce__()[0]]
 """Types that a pickled NumPy number is made of, as training scripts save beside weights; none of them runs code."""
+_WHOLE_NUMBERS = ("num_batches_tracked", "relative_position_index", "position_ids")
+"""Buffers that are whole numbers: BatchNorm's, and those of transformers, which are refused for what they are."""
 MOST_TENSORS = 20_000
 """Tensors of a file, at most; the largest network here has some hundreds, a checkpoint several times as many."""
 
@@ -110,17 +112,20 @@ def read_tensors(source: str | Path) -> State:
     return _in_fp32(openmmlab.own_names(_unwrap(_read_content(path), path)[0]))
 
 
-def _in_fp32(state: State) -> State:
-    """Convert floating-point weights of any width to fp32.
-
-    Raises:
-        WeightsError: complex, quantised or sparse tensors, or numbers that are not finite.
-    """
+def refuse_unusable(state: State) -> None:
+    """`WeightsError` for tensors that no weights are: complex, quantised or sparse ones, whole numbers that are none of
+    `_WHOLE_NUMBERS`, and numbers that are not finite."""
     for key, tensor in state.items():
-        if tensor.is_complex() or tensor.is_quantized or tensor.is_sparse:
+        whole = not tensor.is_floating_point() and not key.endswith(_WHOLE_NUMBERS)
+        if whole or tensor.is_quantized or tensor.is_sparse:
             raise WeightsError(f"'{key}' is of a kind that weights are not: {tensor.dtype}, {tensor.layout}")
         if tensor.is_floating_point() and not tensor.float().isfinite().all():
             raise WeightsError(f"'{key}' holds numbers that are not finite: these weights are of a run that diverged")
+
+
+def _in_fp32(state: State) -> State:
+    """Convert floating-point weights of any width to fp32; `WeightsError` as of `refuse_unusable`."""
+    refuse_unusable(state)
     return {key: tensor.float() if tensor.is_floating_point() else tensor for key, tensor in state.items()}
 
 

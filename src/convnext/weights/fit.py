@@ -13,7 +13,7 @@ from convnext.errors import WeightsError
 from convnext.printing import first_names
 from convnext.variants import find_variant
 from convnext.weights.architecture import Architecture, describe
-from convnext.weights.files import locate, read_file, read_meta, save_state
+from convnext.weights.files import locate, read_file, read_meta, refuse_unusable, save_state
 from convnext.weights.key_tables import STEM, State
 from convnext.weights.layouts import from_official, to_official
 from convnext.weights.licences import licence_of_model, note_licence
@@ -55,7 +55,7 @@ def load_weights(model: nn.Module, source: str | Path) -> LoadReport:
         What was left out, adapted or chosen; also logged.
 
     Raises:
-        WeightsError: unreadable or unsafe (see `read_state`).
+        WeightsError: unreadable, unsafe, or of numbers that are not finite (see `read_state`).
         MismatchError: missing, unexpected or misshapen keys, all in its attributes; or another model altogether.
     """
     path = locate(source)
@@ -64,6 +64,7 @@ def load_weights(model: nn.Module, source: str | Path) -> LoadReport:
     state, notes, layout = read_file(path, decoder="mask_token" in own)
     own = {name: own[key] for name, key in names.items()}
     _check_variant(path, state, own, layout)
+    refuse_unusable(state)
     kept = _fit_head(state, own, notes)
     _fit_stem(state, own, notes)
     _check_keys(path, state, {key: tensor for key, tensor in own.items() if key not in kept})
