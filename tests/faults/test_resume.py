@@ -8,6 +8,7 @@ import random
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 import torch
@@ -22,6 +23,7 @@ from convnext.runs.directory import OWN, Run
 from convnext.runs.lock import locked
 from convnext.tasks.card.write import write_card
 from convnext.train.checkpoint import checkpoints
+from convnext.train.trainer import Trainer
 
 PRETRAIN = ["--image-size", "64", "--epochs", "2", "--batch-size", "8", "--workers", "0", "--probe-every", "2"]
 TASKS: dict[str, tuple[Callable, list[str], list[str]]] = {
@@ -142,6 +144,33 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(
     assert "the one before is taken" in caplog.text
     found = load_file(run / "model.safetensors")
     assert all(torch.equal(found[name], expected[name]) for name in nonempty(expected))
+
+
+def test_a_damaged_checkpoint_is_none_of_those_that_are_kept(
+    colours: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It sorts last: with one kept, those that were written before its step came again were deleted at once."""
+    folder = tmp_path / "run" / "checkpoints"
+    command = ["train", "classify", str(colours), "--out", str(tmp_path / "run")]
+    assert cli.main([*command, *FAST, "--save-every", "1", "--keep-checkpoints", "9"]) == 0
+    for checkpoint in (*checkpoints(folder)[:2], *checkpoints(folder)[3:5]):
+        shutil.rmtree(checkpoint)
+    third, sixth = checkpoints(folder)
+    spoil(sixth, "flipped")
+    left = contents(sixth)
+
+    def die(trainer: Trainer) -> NoReturn:
+        trainer.checkpoints.finish()
+        raise RuntimeError("killed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "stop_if_told", die)
+        with pytest.raises(RuntimeError, match="killed"):
+            cli.main([*command, "--resume", "--keep-checkpoints", "1"])
+    (fourth,) = checkpoints(folder)
+    assert third.name < fourth.name < sixth.name
+    assert contents(sixth.with_name(f"damaged-{sixth.name}")) == left
+    assert cli.main([*command, "--resume"]) == 0
 
 
 def spoil(checkpoint: Path, damage: str) -> None:

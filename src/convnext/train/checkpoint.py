@@ -28,6 +28,7 @@ from torch.distributed.checkpoint.api import CheckpointException
 from convnext.errors import InputError
 from convnext.runtime import distributed
 from convnext.runtime.signals import signals_wait
+from convnext.storage.files import writing
 
 STATE = "state.json"
 NUMBER = (int, float)
@@ -70,9 +71,7 @@ class Checkpoints:
     def save(self, epoch: int, step: int, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
         """Copy all state, and write it in the background. `InputError` if the one before could not be written."""
         self.finish()
-        name = (
-            f"epoch-{epoch:05}-step-{step:010}"  # both, for a run may stop at an epoch's last step and before its end
-        )
+        name = name_of(epoch, step)
         unfinished = self.folder / f".{name}"
         if distributed.rank() == 0:
             shutil.rmtree(unfinished, ignore_errors=True)
@@ -146,6 +145,17 @@ class Checkpoints:
         for line in said:
             log.warning("%s; the one before is taken", line)
         return found
+
+    def set_aside_after(self, epoch: int, step: int) -> None:
+        """Rename the checkpoints after that one, all damaged: they would count as the last ones, which are kept, and
+        the whole ones before them be deleted."""
+        for path in checkpoints(self.folder):
+            if path.name > name_of(epoch, step):
+                aside = path.with_name(f"damaged-{path.name}")
+                with writing(aside):
+                    shutil.rmtree(aside, ignore_errors=True)
+                    os.replace(path, aside)
+                log.warning("what is left of %s is kept as %s", path.name, aside)
 
 
 class _Writer(dcp.HuggingFaceStorageWriter):
@@ -225,6 +235,11 @@ def damage(path: Path) -> str | None:
     except (OSError, SafetensorError) as error:
         return _reason(error)
     return None
+
+
+def name_of(epoch: int, step: int) -> str:
+    """Name of the checkpoint after a step; with the epoch, as a run may stop at one's last step and before its end."""
+    return f"epoch-{epoch:05}-step-{step:010}"
 
 
 def checkpoints(folder: Path) -> list[Path]:

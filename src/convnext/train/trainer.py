@@ -390,5 +390,6 @@ class Trainer:
         self.saved = (self.epoch, self.step)
         self.unreadable.restore(state["unreadable"])
         if distributed.rank() == 0:
+            self.checkpoints.set_aside_after(self.epoch, self.step)
             self.run.forget_after(self.epoch, self.step)
             self.run.write_json("config.json", self.config.to_dict())  # a resume may change some of it
