@@ -17,7 +17,7 @@ from convnext.data.sources.inputs import expand
 from convnext.errors import ImageError, InputError, WeightsError
 from convnext.models.fcmae import FCMAE, load_fcmae
 from convnext.models.masking import random_patches
-from convnext.runtime.device import pick_device
+from convnext.runtime.device import keep_fp32, pick_device
 from convnext.storage.files import make_folder, whole_file
 
 SHEET = 8
@@ -79,6 +79,7 @@ def reconstruct(source: str, inputs: list[str], out: Path, *, device: str, seed:
     if preprocessing.image_size % model.patch_size:
         raise WeightsError(f"{source}: images of {preprocessing.image_size} pixels, patches of {model.patch_size}")
     where = pick_device(device)
+    keep_fp32()
     model.to(where)
     make_folder(out)
     files: list[Path] = []

@@ -44,12 +44,14 @@ def _run(args: argparse.Namespace) -> int:
     from convnext.data.exclude import read_exclude
     from convnext.data.sources.inputs import expand
     from convnext.reports.embeddings import files_of
+    from convnext.runtime.device import keep_fp32
     from convnext.tasks.embedding import embed_images
     from convnext.tasks.load import load, steady_backend
 
     refuse_below(args, batch_size=1, workers=0, image_size=1)
     files_of(args.out)  # another kind of file is refused before anything is loaded
     images = list(expand(args.inputs, read_exclude(args.exclude)))
+    keep_fp32()
     predictor = load(
         args.source, device=args.device, backend=args.backend or steady_backend(args.source), precision=args.precision
     )

@@ -100,8 +100,10 @@ def _opened(args: argparse.Namespace) -> tuple[Any, TaskDefinition]:
                 classifier.calibrate(stored_calibration(args.source, found[1]))
             return classifier, classify
 
+    from convnext.runtime.device import keep_fp32
     from convnext.tasks.load import load_answering, task_of_weights
 
+    keep_fp32()
     predictor = load_answering(args.source, calibrated=args.calibrated, **how)
     predictor.see(args.image_size, args.crop)
     return predictor, task_of_weights(args.source)

@@ -33,10 +33,11 @@ def measure_size(job: MeasuredSize, folder: Path) -> dict[str, Any]:
 
     from convnext.inference.backends.network import use_backend
     from convnext.models.classifier import create_model
-    from convnext.runtime.device import DTYPES, pick_device
+    from convnext.runtime.device import DTYPES, keep_fp32, pick_device
     from convnext.runtime.memory import Memory, bound_memory
 
     torch.set_num_threads(job.threads)
+    keep_fp32()
     device, found = pick_device(job.device), dict[str, Any]()
     try:
         memory = Memory(device)

@@ -7,6 +7,7 @@ by the kernels themselves (`native`, `nn.triton`, `train.cuda_graph`): a new acc
 from __future__ import annotations
 
 import os
+import warnings
 from contextlib import AbstractContextManager
 from typing import Literal
 
@@ -46,8 +47,10 @@ def autocast(device: torch.device, precision: Precision) -> AbstractContextManag
 
 
 def prepare(device: torch.device, deterministic: bool) -> None:
-    """Set what a GPU computes by: sums of half types in fp32; `deterministic`: by operators that repeat every bit."""
+    """Set what a GPU computes by: fp32, also for sums of half types; `deterministic`: operators that repeat every
+    bit."""
     make_current(device)
+    keep_fp32()
     if device.type != "cuda":
         return
     torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
@@ -56,6 +59,17 @@ def prepare(device: torch.device, deterministic: bool) -> None:
         os.environ.setdefault("TORCHINDUCTOR_DETERMINISTIC", "1")
         torch.backends.cudnn.deterministic = True
         torch.use_deterministic_algorithms(True)
+
+
+def keep_fp32() -> None:
+    """Have this process compute convolutions of fp32 in fp32, as on a CPU: by PyTorch's default, cuDNN rounds to TF32.
+
+    Trainings, evaluations and commands do so. A predictor does not: the setting belongs to the program it is part of.
+    """
+    with warnings.catch_warnings():
+        # The setting of each operator, which warnings of some versions name, makes this one unreadable to the compiler.
+        warnings.simplefilter("ignore")
+        torch.backends.cudnn.allow_tf32 = False
 
 
 def make_current(device: torch.device) -> None:

@@ -27,6 +27,7 @@ from convnext.nn.backbone import ConvNeXt
 from convnext.printing import complain, progress
 from convnext.reports.sheet import PictureGroup, draw_sheet
 from convnext.reports.tables import Table
+from convnext.runtime.device import keep_fp32
 from convnext.storage.exports import is_export
 from convnext.storage.files import make_folder, whole_file
 from convnext.tasks.load import load
@@ -47,6 +48,7 @@ class Opened(NamedTuple):
 
 def open_networks(sources: Sequence[str], device: str) -> Iterator[Opened]:
     """Networks one after the other. `InputError` for an exported one, of which there are no blocks to see."""
+    keep_fp32()
     for source in dict.fromkeys(sources):
         if is_export(locate(source)):
             raise InputError(f"{source} is an export, which cannot be looked into; give the weights it was made from")

@@ -22,7 +22,7 @@ from convnext.reports.tables import Table
 from convnext.runs.directory import Run, is_run
 from convnext.runs.facts import are_own_figures
 from convnext.runtime import distributed
-from convnext.runtime.device import Precision, autocast, pick_device
+from convnext.runtime.device import Precision, autocast, keep_fp32, pick_device
 from convnext.tasks.load import load_answering, steady_backend, task_of_weights
 from convnext.tasks.subgroups import group_columns, groups_stored, measure_subgroups, write_subgroups
 from convnext.weights.calibration import CALIBRATION
@@ -211,6 +211,7 @@ def open_measurement(
 ) -> Measurement:
     """A trained model and the part of `data` that it is measured on; arguments and errors are those of `evaluate`."""
     where = pick_device(device)
+    keep_fp32()
     if backend is None:
         backend = steady_backend(source)
     own: Precision = "fp32" if backend == "torch" else precision  # PyTorch computes as in training, by autocast

@@ -58,8 +58,9 @@ def run_worker() -> None:
 def _loaded(setup: dict[str, Any]) -> dict[str, Any]:
     """The models by name, ready for their first image."""
     from convnext.deploy.serve.served import ServedModel
-    from convnext.runtime.device import pick_device
+    from convnext.runtime.device import keep_fp32, pick_device
 
+    keep_fp32()
     how = setup["how"]
     if pick_device(how["device"]).type == "cpu":
         keep_to(share_of_cores(setup["number"], setup["workers"]))
