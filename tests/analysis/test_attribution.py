@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,22 @@ def test_the_networks_own_answer_is_explained(classifier: ImageClassifier) -> No
     assert found.places.max() == pytest.approx(1, abs=1e-6)
     assert found.places.min() >= 0
     assert not any(parameter.grad is not None for parameter in classifier.model.parameters())
+
+
+def test_a_calibrated_score_is_the_predictors(classifier: ImageClassifier, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = attribute(classifier, picture()).score
+    monkeypatch.setattr(classifier, "temperature", 3.0)
+    found = attribute(classifier, picture())
+    assert found.score == pytest.approx(classifier(picture())[0]["score"], abs=1e-6)
+    assert found.score < plain - 0.01
+
+
+def test_a_network_of_half_width_is_explained(classifier: ImageClassifier) -> None:
+    """NumPy has no bf16: it ended in a traceback."""
+    model = copy.deepcopy(classifier.model).bfloat16()
+    found = attribute(ImageClassifier(model, classifier.classes, classifier.preprocessing), picture(), "c")
+    expected = attribute(classifier, picture(), "c").places
+    np.testing.assert_allclose(found.places, expected, atol=0.1)
 
 
 def test_what_cannot_be_explained(classifier: ImageClassifier) -> None:

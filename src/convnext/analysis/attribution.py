@@ -103,7 +103,7 @@ def attribute(
             gradient = torch.autograd.grad(answer.logit, maps[-1])[0]
     finally:
         handle.remove()
-    places = class_activation(maps[-1].detach(), gradient, method)
+    places = class_activation(maps[-1].detach().float(), gradient.float(), method)
     return Attribution(
         names_of(predictor)[answer.label],
         answer.score,
@@ -151,7 +151,8 @@ def class_of(predictor: ImageClassifier, inputs: Tensor, label: int | None) -> A
     """A class of the whole image."""
     logits = predictor.model(inputs[None])[0].float()
     chosen = int(logits.argmax()) if label is None else label
-    scores = (logits.sigmoid() if predictor.multi_label else logits.softmax(-1)).detach()
+    scaled = logits.detach() / predictor.temperature
+    scores = scaled.sigmoid() if predictor.multi_label else scaled.softmax(-1)
     return Answer(chosen, scores[chosen].item(), logits[chosen])
 
 
