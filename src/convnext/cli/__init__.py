@@ -51,6 +51,13 @@ def execute(args: argparse.Namespace) -> int:
     except Stopped as stop:
         complain(stop)
         return 128 + stop.signal
+    except (RuntimeError, MemoryError) as error:
+        from convnext.runtime.memory import is_out_of_memory
+
+        if not is_out_of_memory(error):
+            raise
+        complain(out_of_memory(args))
+        return 2
     except KeyboardInterrupt:
         print("convnext: interrupted", file=sys.stderr)
         return 130
@@ -60,6 +67,13 @@ def with_flag(message: str, args: argparse.Namespace) -> str:
     """A message that begins with an option's name in Python, with the flag that was given in its place."""
     name = re.match(r"(\w+) (must|takes|cannot be) ", message)
     return message if name is None or name[1] not in args else flag_of(name[1]) + message.removeprefix(name[1])
+
+
+def out_of_memory(args: argparse.Namespace) -> str:
+    """What to say of a command that takes more memory than there is: which of its options take less."""
+    at = f" at batch size {args.batch_size}" if getattr(args, "batch_size", None) is not None else ""
+    flags = [flag_of(name) for name in ("batch_size", "image_size") if hasattr(args, name)]
+    return f"out of memory{at}" + (f"; a smaller {' or '.join(flags)} takes less" if flags else "")
 
 
 def submit(args: argparse.Namespace) -> int:

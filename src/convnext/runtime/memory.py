@@ -7,6 +7,7 @@ the memory, and reads them again.
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import torch
@@ -15,6 +16,17 @@ from convnext.errors import InputError
 
 NO_LIMIT = 2**60
 """Bytes from which version 1 of control groups means that there is no limit."""
+
+
+_SHORT = re.compile(r"DefaultCPUAllocator: .*memory|(?:CUDA error|MPS backend):? out of memory")
+"""What PyTorch says in a plain RuntimeError when memory is short."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that there is no more memory, of a device or of the machine."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and _SHORT.search(str(error)) is not None
+    )
 
 
 class Memory:

@@ -15,6 +15,7 @@ from convnext.inference.embedder import Embedder
 from convnext.inference.exported import ExportedNetwork
 from convnext.printing import command_line
 from convnext.runtime.device import Precision, pick_device
+from convnext.runtime.memory import is_out_of_memory
 from convnext.storage.exports import check_device, check_precision, is_export
 from convnext.tasks.definition import TaskDefinition
 from convnext.tasks.registry import TASKS, find_task
@@ -100,11 +101,11 @@ def opening(source: str | Path) -> Iterator[None]:
     """Inside, what is wrong with the weights at `source` becomes an `InputError` that names them."""
     try:
         yield
-    except MemoryError:
-        raise
     except InputError as error:
         raise error if str(source) in str(error) else WeightsError(f"{source}: {error}") from error
     except Exception as error:  # what strangers write into a file raises nearly anything
+        if is_out_of_memory(error):
+            raise
         reason = (str(error) or type(error).__name__).splitlines()[0][:200]
         raise WeightsError(f"{source} does not hold a model that this version can use: {reason}") from error
 

@@ -28,6 +28,7 @@ from convnext.train import cuda_graph, nonfinite, parallel
 from convnext.train.checkpoint import Checkpoints, tensors_of
 from convnext.train.cuda_graph import GraphedStep
 from convnext.train.ema import AveragedModel
+from convnext.train.failure import reason_of
 from convnext.train.first_look import draw_first_look
 from convnext.train.length import Epochs, Hours
 from convnext.train.optim import build_optimizers, set_learning_rate
@@ -143,11 +144,10 @@ class Trainer:
             with suppress(InputError):  # whoever interrupts is told what can be resumed, not why a write failed
                 self.checkpoints.finish()
             raise
-        except (InputError, RuntimeError) as error:
-            if not isinstance(error, InputError) and not distributed.is_peer_failure(error):
+        except (InputError, RuntimeError, MemoryError) as error:
+            if (reason := reason_of(error, self.config.batch_size)) is None:
                 raise
-            self.rescue()
-            reason = error if isinstance(error, InputError) else "another process of this run failed"
+            self.rescue(whole=isinstance(error, InputError))  # memory may have run short while weights were moved
             hint = "; continue with --resume" if self.run.can_resume() else ""
             raise InputError(f"{reason}; stopped after step {self.step}{hint}") from error
         finally:
@@ -210,12 +210,13 @@ class Trainer:
             message = f"told to stop; {self.run.path} is saved after step {self.step}: continue with --resume"
             raise Stopped(message, agreed(distributed.gather(self.stop.received)))
 
-    def rescue(self) -> None:
-        """Before an error ends the run: save what can be saved, if it is not."""
+    def rescue(self, whole: bool = True) -> None:
+        """Before an error ends the run: save what can be saved of a `whole` state, if it is not."""
         with suppress(InputError):  # it may be the saving that failed
             # A process that fails alone has but its own part. And a step with unreadable images is better done again:
             # it may be the folder that is gone.
-            if distributed.count() == 1 and not self.unreadable.found and self.saved != (self.epoch, self.step):
+            alone = distributed.count() == 1
+            if whole and alone and not self.unreadable.found and self.saved != (self.epoch, self.step):
                 self.save()
             self.checkpoints.finish()
 
