@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from sitecustomize import BYTE
@@ -60,4 +60,27 @@ def test_seconds_before_a_stop_count(colours: Path, tmp_path: Path, clock: Simpl
     second.fit()
     rows = run.rows()
     assert [row["seconds"] for row in rows] == [300, 300]
-    assert rows[1]["images_per_second"] == round(8 / 100, 1)  # of the steps after it alone
+    assert rows[1]["images_per_second"] == round(8 / 100, 1)
+
+
+def test_an_epoch_that_was_stopped_while_it_was_measured_has_its_speed(
+    colours: Path, tmp_path: Path, clock: SimpleNamespace
+) -> None:
+    """The run that measured it took no step of it: it had 0 images/s."""
+    config = ClassifyConfig(model=BYTE, image_size=32, epochs=1, batch_size=8, workers=0, data=str(colours))
+    parts = read_train_val(str(colours))
+    run = Run.create(tmp_path / "run", config, overwrite=False)
+    first = Trainer(Classification(config, *parts), run)
+    slow_down(first, clock)
+
+    def stop(*arguments: Any, **options: Any) -> NoReturn:
+        signal.raise_signal(signal.SIGTERM)
+        raise AssertionError("a signal leaves a measurement at once")
+
+    first.task.evaluate = stop
+    with pytest.raises(Stopped):
+        first.fit()
+    second = Trainer(Classification(config, *parts), run, resume=True)
+    second.fit()
+    assert run.rows()[0]["seconds"] == 300
+    assert run.rows()[0]["images_per_second"] == round(3 * 8 / 300, 1)

@@ -162,9 +162,8 @@ class Trainer:
     def train_epoch(self, progress: Progress) -> None:
         """Train on the rest of a pass over the training images."""
         self.model.train()
-        done = self.step - self.ended
-        self.loader.set_epoch(self.epoch, done)
-        self.began, self.began_at = time.perf_counter(), done
+        self.loader.set_epoch(self.epoch, self.step - self.ended)
+        self.began = time.perf_counter()
         batches = iter(self.loader)
         while not self.length.is_over and (batch := self.next_batch(batches)) is not None:
             if self.step == 0:
@@ -223,10 +222,8 @@ class Trainer:
     def end_epoch(self, progress: Progress) -> None:
         """Measure, write the epoch's row, its weights and a checkpoint."""
         self.catch_up()
-        before, measuring = self.spent, time.perf_counter()
+        measuring = time.perf_counter()
         self.spent, self.began = self.seconds(), None
-        seconds = self.spent - before
-        steps = self.step - self.ended - self.began_at
         kept = self.kept()
         last, metrics = self.length.is_over, {}
         if last or self.length.may_measure():
@@ -237,7 +234,7 @@ class Trainer:
         loss = self.losses / self.counted if self.counted else math.nan
         row = {"epoch": self.epoch + 1, "step": self.step, "loss": loss, "lr": self.learning_rate(), **metrics}
         row |= {
-            "images_per_second": round(steps * self.config.batch_size / seconds, 1),
+            "images_per_second": round((self.step - self.ended) * self.config.batch_size / self.spent, 1),
             "seconds": round(self.spent, 1),
         }
         score = metrics.get(self.task.score, -math.inf) if self.task.score is not None else -math.inf
