@@ -6,9 +6,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from convnext.config import TrainConfig
 from convnext.errors import InputError
 from convnext.parsing import parse, to_text
 from convnext.tasks.classify.config import ClassifyConfig
+from convnext.tasks.depth.config import DepthConfig
+from convnext.tasks.detect.config import DetectConfig
+from convnext.tasks.pretrain.fcmae.config import PretrainConfig
+from convnext.tasks.segment.config import SegmentConfig
 
 
 def test_options_are_read_as_their_type() -> None:
@@ -83,6 +88,25 @@ def test_values_that_cannot_work_are_refused(options: dict, message: str) -> Non
     with pytest.raises(InputError) as error:
         ClassifyConfig().override(options)
     assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("config", "name", "value"),
+    [
+        (PretrainConfig(), "freeze_backbone", True),
+        (PretrainConfig(), "patience", 3),
+        (DepthConfig(), "stratify", True),
+        (DepthConfig(), "in_chans", 1),
+        (DetectConfig(), "stem_patch", 2),
+        (SegmentConfig(), "in_chans", 1),
+    ],
+)
+def test_options_that_have_one_value_in_a_task_take_no_other(config: TrainConfig, name: str, value: Any) -> None:
+    """In Python, where they can be given, some were passed over without a word."""
+    only = getattr(config, name)
+    with pytest.raises(InputError, match=f"{name} of a {config.TASK} run is always {only}, not {value}"):
+        config.override({name: value})
+    assert config.override({name: only}) == config
 
 
 def test_config_of_another_version_names_what_it_does_not_know() -> None:

@@ -222,6 +222,9 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         """`InputError` for values that cannot work, before anything is loaded."""
+        for known in dataclasses.fields(self):
+            if known.name in self.FIXED and (value := getattr(self, known.name)) != known.default:
+                raise InputError(f"{known.name} of a {self.TASK} run is always {known.default}, not {value}")
         for name in ("epochs", "batch_size", "accumulate", "image_size", "keep_checkpoints", "max_nonfinite"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1, not {getattr(self, name)}")

@@ -221,7 +221,9 @@ def test_what_cannot_work_gets_one_line(objects: Path, run: Path, tmp_path: Path
     out = ["--out", tmp_path / "x"]
     assert "no such folder" in fails(capsys, "train", "detect", tmp_path / "none", *out)
     assert "--out says" in fails(capsys, "train", "detect", objects)
-    assert "takes in_chans 3" in fails(capsys, "train", "detect", objects, *out, "--set", "in_chans=1")
+    assert "in_chans of a detect run is always 3, not 1" in fails(
+        capsys, "train", "detect", objects, *out, "--set", "in_chans=1"
+    )
     assert "--anchor-scale must be positive" in fails(capsys, "train", "detect", objects, *out, "--anchor-scale", "0")
     assert "is for `convnext pretrain`" in fails(capsys, "train", "detect", objects, *out, "--recipe", "fcmae")
     assert "--threshold" in fails(capsys, "predict", run, objects / "val", "--threshold", "2")

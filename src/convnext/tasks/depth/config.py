@@ -57,7 +57,3 @@ class DepthConfig(SupervisedConfig):
         for name, low, high in (("val_fraction", 0, 1), ("hflip", -0.01, 1.01), ("dropout", -0.01, 1)):
             if not low < getattr(self, name) < high:
                 raise InputError(f"{name} must lie between 0 and 1, not {getattr(self, name)}")
-        if self.stratify:
-            raise InputError("stratify keeps the shares of classes, of which depths have none")
-        if self.in_chans != 3 or self.stem_patch != 4:
-            raise InputError("depth estimation takes in_chans 3 and stem_patch 4")

@@ -69,5 +69,3 @@ class DetectConfig(SupervisedConfig):
                 raise InputError(f"{name} takes two positive numbers, the smaller first, not {pair}")
         if not 0 < self.val_fraction < 1:
             raise InputError(f"val_fraction must lie between 0 and 1, not {self.val_fraction}")
-        if self.in_chans != 3 or self.stem_patch != 4:
-            raise InputError("detection takes in_chans 3 and stem_patch 4")

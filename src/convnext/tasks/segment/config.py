@@ -75,5 +75,3 @@ class SegmentConfig(SupervisedConfig):
                 raise InputError(f"{name} must lie between 0 and 1, not {getattr(self, name)}")
         if self.stride is not None and (self.window is None or self.stride > self.window):
             raise InputError("stride goes with a window, and is at most as large")
-        if self.in_chans != 3 or self.stem_patch != 4:
-            raise InputError("segmentation takes in_chans 3 and stem_patch 4")
