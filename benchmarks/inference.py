@@ -2,7 +2,7 @@
 
     python benchmarks/inference.py [--only tiny] [--repeats 9] [--threads 2] [--json FILE]
 
-Two rows a cell: `core` is what `pip install convnext` brings (PyTorch, and PyTorch compiled), against timm, timm
+Two rows a cell: `core` is what `pip install .` brings (PyTorch, and PyTorch compiled), against timm, timm
 compiled with frozen weights, and transformers; `extras` is OpenVINO on our weights, or our int8 export, against
 the best of these and of ONNX Runtime and OpenVINO on timm's own export, made for that shape alone. int8 of others is
 NNCF with its defaults on that export. A contestant is a process of its own, for their threads disturb each other, and

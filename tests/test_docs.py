@@ -191,7 +191,7 @@ def test_extras_exist() -> None:
     named = {
         name
         for page in PAGES
-        for names in re.findall(r"convnext\[([\w,]+)\]", page.read_text())
+        for names in re.findall(r"pip install '\.\[([\w,]+)\]'", page.read_text())
         for name in names.split(",")
     }
     assert named

@@ -130,7 +130,7 @@ def uses(stored: Stored) -> str:
 
 def how_to_use(stored: Stored) -> str:
     """Python and the command line, run in the run's folder."""
-    return f"In the folder of this file, with `pip install convnext`:\n\n{code_block(stored.words.snippet, 'python')}"
+    return f"In the folder of this file, where `convnext` is installed:\n\n{code_block(stored.words.snippet, 'python')}"
 
 
 def data(stored: Stored) -> str:
