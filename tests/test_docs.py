@@ -18,6 +18,8 @@ import convnext
 from convnext import cli
 from convnext.cli.command import Parser
 from convnext.cli.parser import COMMANDS
+from convnext.printing import flag_of
+from convnext.runs.resume import RESUME_MAY_CHANGE
 from convnext.tasks.recipes import RECIPES
 from convnext.weights.zoo import list_weights
 
@@ -196,6 +198,11 @@ def test_extras_exist() -> None:
     }
     assert named
     assert named == set(declared), "each is told, and no other"
+
+
+def test_what_may_change_in_a_resumed_run_is_told() -> None:
+    told = (ROOT / "docs" / "how-to.md").read_text().split("## Go on after an interruption")[1].split("\n## ")[0]
+    assert [name for name in nonempty(RESUME_MAY_CHANGE) if f"`{flag_of(name)}`" not in told] == []
 
 
 def test_variables_of_the_environment_are_read() -> None:
