@@ -16,8 +16,11 @@ from vacuous import nonempty
 
 import convnext
 from convnext import cli
+from convnext.api import train
 from convnext.cli.command import Parser
 from convnext.cli.parser import COMMANDS
+from convnext.deploy.benchmark import benchmark_rows
+from convnext.deploy.sizes import size_rows
 from convnext.printing import flag_of
 from convnext.runs.resume import RESUME_MAY_CHANGE
 from convnext.tasks.recipes import RECIPES
@@ -215,6 +218,22 @@ def test_variables_of_the_environment_are_read() -> None:
 def test_the_reference_has_every_public_name() -> None:
     listed = re.findall(r"^::: convnext\.(\w+)$", (ROOT / "docs" / "reference.md").read_text(), re.MULTILINE)
     assert sorted(listed) == sorted(set(convnext.__all__) - {"__version__"})
+
+
+PASSED_ON = (
+    *((each, train) for each in (convnext.pretrain, convnext.train_classifier, convnext.train_detector)),
+    *((each, train) for each in (convnext.train_segmenter, convnext.train_depth_estimator)),
+    (convnext.benchmark, benchmark_rows),
+    (convnext.measure_models, size_rows),
+)
+"""Public functions with arguments that another takes, which is not on the page of names."""
+
+
+@pytest.mark.parametrize(("function", "taking"), PASSED_ON)
+def test_arguments_that_are_passed_on_are_documented(function: Any, taking: Any) -> None:
+    told = inspect.getdoc(function)
+    names = [name for name in inspect.signature(taking).parameters if name not in ("task", "began")]
+    assert [name for name in nonempty(names) if f"\n    {name}: " not in str(told)] == []
 
 
 def test_published_names_in_the_documents_exist():

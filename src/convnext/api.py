@@ -237,8 +237,22 @@ def _quiet(quiet: bool) -> Iterator[None]:
 def pretrain(data: str | Path, *, out: str | Path, **options: Any) -> TrainingResult:
     """Pre-train a network on images without labels (FCMAE).
 
-    Arguments, result and errors are those of `convnext.api.train`; options are those of `convnext pretrain`,
-    by their names in `config.json`.
+    Args:
+        data: what `convnext pretrain` takes.
+        out: the run directory to write.
+        options: those of `convnext pretrain`, by their names in `config.json`: `epochs=50`.
+
+    Keyword Args:
+        recipe: a name of `convnext recipes`; without, one that suits the data.
+        resume: True to go on from the run's last checkpoint; "auto": or start, if there is none.
+        overwrite: True to replace an existing run.
+
+    Returns:
+        The run's files and final metrics, of which all processes but the first know the files alone.
+
+    Raises:
+        InputError: something given cannot work, or the run cannot go on.
+        Stopped: a signal said so; the run can be resumed.
     """
     return train(find_task("pretrain"), data, out=out, **options)
 
@@ -246,8 +260,22 @@ def pretrain(data: str | Path, *, out: str | Path, **options: Any) -> TrainingRe
 def train_classifier(data: str | Path, *, out: str | Path, **options: Any) -> TrainingResult:
     """Train an image classifier.
 
-    Arguments, result and errors are those of `convnext.api.train`; options are those of `convnext train classify`,
-    by their names in `config.json`.
+    Args:
+        data: what `convnext train classify` takes.
+        out: the run directory to write.
+        options: those of `convnext train classify`, by their names in `config.json`: `epochs=50`.
+
+    Keyword Args:
+        recipe: a name of `convnext recipes`; without, one that suits the data.
+        resume: True to go on from the run's last checkpoint; "auto": or start, if there is none.
+        overwrite: True to replace an existing run.
+
+    Returns:
+        The run's files and final metrics, of which all processes but the first know the files alone.
+
+    Raises:
+        InputError: something given cannot work, or the run cannot go on.
+        Stopped: a signal said so; the run can be resumed.
     """
     return train(find_task("classify"), data, out=out, **options)
 
@@ -255,8 +283,22 @@ def train_classifier(data: str | Path, *, out: str | Path, **options: Any) -> Tr
 def train_detector(data: str | Path, *, out: str | Path, **options: Any) -> TrainingResult:
     """Train a detector of objects.
 
-    Arguments, result and errors are those of `convnext.api.train`; options are those of `convnext train detect`,
-    by their names in `config.json`.
+    Args:
+        data: what `convnext train detect` takes.
+        out: the run directory to write.
+        options: those of `convnext train detect`, by their names in `config.json`: `epochs=50`.
+
+    Keyword Args:
+        recipe: a name of `convnext recipes`; without, one that suits the data.
+        resume: True to go on from the run's last checkpoint; "auto": or start, if there is none.
+        overwrite: True to replace an existing run.
+
+    Returns:
+        The run's files and final metrics, of which all processes but the first know the files alone.
+
+    Raises:
+        InputError: something given cannot work, or the run cannot go on.
+        Stopped: a signal said so; the run can be resumed.
     """
     return train(find_task("detect"), data, out=out, **options)
 
@@ -264,8 +306,22 @@ def train_detector(data: str | Path, *, out: str | Path, **options: Any) -> Trai
 def train_depth_estimator(data: str | Path, *, out: str | Path, **options: Any) -> TrainingResult:
     """Train a depth estimator.
 
-    Arguments, result and errors are those of `convnext.api.train`; options are those of `convnext train depth`,
-    by their names in `config.json`.
+    Args:
+        data: what `convnext train depth` takes.
+        out: the run directory to write.
+        options: those of `convnext train depth`, by their names in `config.json`: `epochs=50`.
+
+    Keyword Args:
+        recipe: a name of `convnext recipes`; without, one that suits the data.
+        resume: True to go on from the run's last checkpoint; "auto": or start, if there is none.
+        overwrite: True to replace an existing run.
+
+    Returns:
+        The run's files and final metrics, of which all processes but the first know the files alone.
+
+    Raises:
+        InputError: something given cannot work, or the run cannot go on.
+        Stopped: a signal said so; the run can be resumed.
     """
     return train(find_task("depth"), data, out=out, **options)
 
@@ -273,7 +329,21 @@ def train_depth_estimator(data: str | Path, *, out: str | Path, **options: Any) 
 def train_segmenter(data: str | Path, *, out: str | Path, **options: Any) -> TrainingResult:
     """Train a segmenter.
 
-    Arguments, result and errors are those of `convnext.api.train`; options are those of `convnext train segment`,
-    by their names in `config.json`.
+    Args:
+        data: what `convnext train segment` takes.
+        out: the run directory to write.
+        options: those of `convnext train segment`, by their names in `config.json`: `epochs=50`.
+
+    Keyword Args:
+        recipe: a name of `convnext recipes`; without, one that suits the data.
+        resume: True to go on from the run's last checkpoint; "auto": or start, if there is none.
+        overwrite: True to replace an existing run.
+
+    Returns:
+        The run's files and final metrics, of which all processes but the first know the files alone.
+
+    Raises:
+        InputError: something given cannot work, or the run cannot go on.
+        Stopped: a signal said so; the run can be resumed.
     """
     return train(find_task("segment"), data, out=out, **options)

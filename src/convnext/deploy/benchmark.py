@@ -74,7 +74,28 @@ class BenchmarkRow:
 
 
 def benchmark(source: str | Path, **how: Any) -> list[BenchmarkRow]:
-    """All rows of `benchmark_rows`, whose arguments it takes."""
+    """Measure a model on this machine's CPU, format by format; a detector's images go one by one.
+
+    Each row is measured in a process of its own, one after the other: leave the machine alone meanwhile.
+
+    Args:
+        source: what `load` takes, but for an export.
+        how: the keyword arguments below.
+
+    Keyword Args:
+        formats: some of torch, compile, onnx, openvino, aot and int8; None: torch, onnx and openvino, and int8 where
+            there are images for it.
+        data: labelled images, as `evaluate` takes them, for metrics.
+        calibrate: a folder of images for int8; None: the training images of `data`, where that is a folder.
+        image_size: side of the images, in pixels; None: the model's own.
+        threads: CPU threads for each engine; None: as many as this process may use processors.
+        out: a folder for the exports and `benchmark.json`, which holds the rows as they come; None keeps neither.
+
+    Raises:
+        WeightsError: nothing there, or not to be trusted.
+        InputError: an unknown format, a source without exports, int8 without images, or a folder that cannot be made.
+            What goes wrong with one row is said in it.
+    """
     return list(benchmark_rows(source, **how))
 
 
@@ -88,24 +109,7 @@ def benchmark_rows(
     threads: int | None = None,
     out: str | Path | None = None,
 ) -> Iterator[BenchmarkRow]:
-    """Measure a model on this machine's CPU, row by row; a detector's images go one by one.
-
-    Each row is measured in a process of its own, one after the other: leave the machine alone meanwhile.
-
-    Args:
-        source: what `load` takes, but for an export.
-        formats: some of `PRECISIONS_OF`; None: `USUAL`, and int8 where there are images for it.
-        data: labelled images, as `evaluate` takes them, for metrics.
-        calibrate: a folder of images for int8; None: the training images of `data`, where that is a folder.
-        image_size: side of the images, as of `evaluate`; None: the model's own.
-        threads: of each engine; None: as many as this process may use processors.
-        out: a folder for the exports and `benchmark.json`, which holds the rows as they come; None keeps neither.
-
-    Raises:
-        WeightsError: nothing there, or not to be trusted.
-        InputError: an unknown format, a source without exports, int8 without images, or a folder that cannot be made.
-            What goes wrong with one row is said in it.
-    """
+    """Rows of `benchmark`, each as soon as it is measured. Arguments and errors are those of `benchmark`."""
     images_of_int8 = calibrate or _training_images(data)
     chosen = _formats(formats, images_of_int8)
     if threads is not None and threads < 1:

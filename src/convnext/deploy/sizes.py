@@ -52,7 +52,22 @@ class SizeRow:
 
 
 def measure_models(names: Sequence[str] | None = None, **how: Any) -> list[SizeRow]:
-    """All rows of `size_rows`, whose arguments it takes."""
+    """Measure members of the family, one after the other, each in a process of its own: leave the machine alone.
+
+    Args:
+        names: names of `convnext models`, or patterns as "convnext_*"; None or none: V2's.
+        how: the keyword arguments below.
+
+    Keyword Args:
+        image_size: side of the images, in pixels.
+        precision: type of weights and activations; "fp16" for GPUs alone.
+        device: "cpu", "cuda", "cuda:1" or "mps"; "auto": the best there is.
+        threads: CPU threads; None: as many as this process may use processors.
+
+    Raises:
+        InputError: an unknown name, or a size, a device or a number of threads that cannot be. What goes wrong with one
+            member is said in its row.
+    """
     return list(size_rows(names, **how))
 
 
@@ -64,19 +79,7 @@ def size_rows(
     device: str = "auto",
     threads: int | None = None,
 ) -> Iterator[SizeRow]:
-    """Measure members of the family, one after the other, each in a process of its own: leave the machine alone.
-
-    Args:
-        names: names of `convnext models`, or patterns as "convnext_*"; None or none: V2's.
-        image_size: side of the images, in pixels.
-        precision: type of weights and activations; "fp16" for GPUs alone.
-        device: as of `load`.
-        threads: of the CPU; None: as many as this process may use processors.
-
-    Raises:
-        InputError: an unknown name, or a size, a device or a number of threads that cannot be. What goes wrong with one
-            member is said in its row.
-    """
+    """Rows of `measure_models`, each as soon as it is measured. Arguments and errors are those of `measure_models`."""
     chosen, where = choose_models(names), pick_device(device)
     if image_size < 1:
         raise InputError(f"image_size must be at least 1, not {image_size}")
