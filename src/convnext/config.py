@@ -71,20 +71,35 @@ class TrainConfig:
     data: str = option("", "the data to train on")
     model: str = option("convnextv2_atto", "a name of `convnext models`", group="model", common=True)
     init: str | None = option(
-        None, "weights to start from: run directory, file, published name or hf:ORG/NAME", group="model", common=True
+        None,
+        "initial weights: run directory, file, published name or hf:ORG/NAME; none: random",
+        group="model",
+        common=True,
     )
-    in_chans: Literal[1, 3] = option(3, "channels images are read with: 3 colour, 1 grey", group="model")
-    white: int = option(65535, "value of 16-bit images that is white: 4095 where they hold 12 bits", group="data")
-    stem_patch: Literal[1, 2, 4] = option(4, "side of the stem's patches; 2 or 1 for small images", group="model")
+    in_chans: Literal[1, 3] = option(3, "channels that images are read with: 3 for colour, 1 for grey", group="model")
+    white: int = option(
+        65535, "pixel value of 16-bit images that counts as white: 4095 where they hold 12 bits", group="data"
+    )
+    stem_patch: Literal[1, 2, 4] = option(
+        4,
+        "side of the patches that the network's first layer (stem) takes, in pixels; 2 or 1 for small images",
+        group="model",
+    )
     image_size: int = option(224, "side of the square images the network sees, in pixels", group="model", common=True)
-    drop_path: float = option(0.0, "stochastic depth of the last block", group="model")
-    freeze_backbone: bool = option(
-        False, "train what is above the backbone alone (of a classifier its head: a linear probe)", group="model"
+    drop_path: float = option(
+        0.0,
+        "drop path (stochastic depth): probability of the last block, which rises from 0 at the first",
+        group="model",
     )
-    layer_scale_init: float = option(1e-6, "first value of V1's LayerScale", group="model")
+    freeze_backbone: bool = option(
+        False,
+        "train only what lies above the backbone: a classifier's head (a linear probe), neck and heads of other models",
+        group="model",
+    )
+    layer_scale_init: float = option(1e-6, "initial value of LayerScale, which V1 has", group="model")
     depthwise_init: Literal["normal", "smooth"] = option(
         "normal",
-        "random first weights of depthwise kernels: normal as published, or smooth and larger, as trained ones are",
+        "random initial weights of depthwise kernels: normal as published, or smooth and larger, like trained ones",
         group="model",
     )
 
@@ -92,37 +107,53 @@ class TrainConfig:
     batch_size: int = option(
         64, "images in one step of the optimizer; auto: as many as fit into memory", common=True, or_auto=True
     )
-    accumulate: int = option(1, "parts a step's batch is computed in, to save memory", group="machine")
+    accumulate: int = option(
+        1,
+        "parts that the batch of a step is computed in, one after the other, to save memory (gradient accumulation)",
+        group="machine",
+    )
     base_lr: float = option(1e-3, "learning rate for a batch of 256; it scales with the batch", common=True)
-    min_lr: float = option(1e-6, "learning rate at the end")
+    min_lr: float = option(1e-6, "learning rate at the end of training")
     warmup_epochs: float = option(0.0, "epochs of linear warm-up")
     warmup_steps: int | None = option(None, "steps of linear warm-up, instead of epochs")
     milestones: tuple[int, int] | None = option(
-        None, "two epochs after which the learning rate falls to a tenth; none: it falls by `lr_decay`"
+        None, "two epochs after which the learning rate falls to a tenth; none: it falls as --lr-decay says"
     )
-    lr_decay: Literal["cosine", "linear"] = option("cosine", "how the learning rate falls")
-    weight_decay: float = option(0.05, "AdamW's decay, of weights only: not biases, norms, GRN or LayerScale")
-    betas: tuple[float, float] = option((0.9, 0.999), "AdamW's betas")
+    lr_decay: Literal["cosine", "linear"] = option("cosine", "shape of the learning rate's fall after warm-up")
+    weight_decay: float = option(0.05, "AdamW's weight decay, of all parameters but biases, norms, GRN and LayerScale")
+    betas: tuple[float, float] = option((0.9, 0.999), "AdamW's two betas")
     muon_lr_scale: float | None = option(
-        None, "use Muon for the inner matrices, at so many times AdamW's rate; none: AdamW for all"
+        None,
+        "train the matrices inside the network with Muon, at this multiple of AdamW's learning rate; none: AdamW for "
+        "all",
     )
-    layer_decay: float = option(1.0, "factor on the learning rate for each layer below the head")
+    layer_decay: float = option(
+        1.0, "factor on the learning rate for each layer below the head; --layer-groups says what a layer is"
+    )
     layer_groups: Literal["single", "group", "stage"] = option(
-        "single", "what a layer is: a block, or of the third stage three, or a stage"
+        "single",
+        "unit of --layer-decay; single: each block; group: three blocks of the third stage, each other stage whole; "
+        "stage: each stage",
     )
-    clip_grad: float | None = option(None, "largest norm of the gradient; none: any")
-    ema: float | None = option(None, "decay of the averaged weights that are evaluated and kept", common=True)
+    clip_grad: float | None = option(
+        None, "largest norm of the gradient, to which larger ones are clipped; none: no clipping"
+    )
+    ema: float | None = option(
+        None, "decay of averaged weights (EMA), which are then evaluated and kept; none: no averaging", common=True
+    )
 
     hours: float | None = option(
-        None, "hours that the whole training takes, for which the schedule of its epochs is stretched", common=True
+        None,
+        "hours that the training may take in all, over which its schedule is stretched; none: --epochs alone decides",
+        common=True,
     )
     patience: int | None = option(
-        None, "evaluations in a row without a better score after which training ends; none: never", common=True
+        None, "early stopping: end after so many evaluations in a row without a better score; none: never", common=True
     )
     save_every: int | None = option(
         None, "steps between checkpoints; none: one at the end of each epoch", group="machine"
     )
-    keep_checkpoints: int = option(2, "checkpoints kept", group="machine")
+    keep_checkpoints: int = option(2, "how many of the last checkpoints are kept", group="machine")
     max_nonfinite: int = option(
         10, "steps in a row with a loss or gradient that is not finite before the run stops", group="machine"
     )
@@ -132,17 +163,17 @@ class TrainConfig:
 
     precision: Literal["auto", "fp32", "bf16", "fp16"] = option(
         "auto",
-        "type of the activations; auto: bf16 on a GPU that is fast in it, else fp32",
+        "number type of the activations (mixed precision); auto: bf16 on a GPU that is fast in it, else fp32",
         group="machine",
         common=True,
     )
     compile: bool | None = option(
-        None, "torch.compile the network; auto: on a GPU, where the run is long", group="machine"
+        None, "use torch.compile; none or auto: on a GPU, where the run is long", group="machine"
     )
     cuda_graph: bool = option(
-        True, "on a GPU, record a step once and start it whole, where its images have one size", group="machine"
+        True, "on a GPU, record a step as a CUDA graph and replay it, where all images have one size", group="machine"
     )
-    checkpointing: bool = option(False, "recompute activations to save memory", group="machine")
+    checkpointing: bool = option(False, "recompute activations in the backward pass, to save memory", group="machine")
     workers: int = field(
         default_factory=loading_processes,
         metadata={
@@ -154,26 +185,28 @@ class TrainConfig:
     )
     parallel: Literal["auto", "ddp", "fsdp"] = option(
         "auto",
-        "over several processes: ddp copies the network to each, fsdp splits it; auto: fsdp for the largest",
+        "how several processes train: ddp copies the network to each, fsdp splits it; auto: fsdp for the largest",
         group="machine",
     )
-    device: str = option("auto", "auto, cpu, cuda, cuda:1, mps", group="machine", common=True)
+    device: str = option("auto", "device that computes: auto, cpu, cuda, cuda:1, mps", group="machine", common=True)
     deterministic: bool = option(
-        False, "the same bits every time on a GPU too, more slowly; a CPU gives them anyway", group="machine"
+        False, "give the same bits every time on a GPU too, more slowly; a CPU gives them anyway", group="machine"
     )
-    seed: int = option(0, "of every random choice", group="machine", common=True)
+    seed: int = option(0, "seed of all random numbers", group="machine", common=True)
     track: Literal["none", "wandb", "mlflow"] = option(
-        "none", "where curves, options and final metrics go beside TensorBoard", group="machine"
+        "none", "service that gets curves, options and final metrics too, beside TensorBoard's files", group="machine"
     )
     exclude: str | None = option(
         None,
-        "file of images to leave out, a table with a column path or one path a line: what `convnext check` writes",
+        "file that lists images to leave out: what `convnext check` writes, any table with a column path, or one path "
+        "a line",
         group="data",
         common=True,
     )
     hold_out_rule: Literal[0, 1, 2] = option(
         2,
-        "how images are held out where the data does not say: 2 by a hash of each one's path; 0, 1 as older runs did",
+        "how images are held out where the data has no split of its own; 2: by a hash of each path; 0, 1: as older "
+        "runs",
         group="data",
     )
 
@@ -266,17 +299,22 @@ class SupervisedConfig(TrainConfig):
     eval_every: int = option(1, "epochs between evaluations; the last is always evaluated", group="data")
     group_by: str | None = option(
         None,
-        "what belongs together is held out together: folder, a column of DATA's table or metadata.csv, or a regular "
-        "expression over paths",
+        "hold out together the images of one group: folder, a column of DATA's table or of metadata.csv, or a regular "
+        "expression over paths; none: each image by itself",
         group="data",
         common=True,
     )
-    stratify: bool = option(False, "classes keep their shares in what is held out", group="data", common=True)
+    stratify: bool = option(False, "keep each class's share in the held-out images", group="data", common=True)
     fold: str | None = option(
-        None, "hold out the K-th of N parts of the data, K/N: see `convnext cross-validate`", group="data", common=True
+        None,
+        "fold to hold out, as K/N: the K-th of N, as in `convnext cross-validate`; none: --val-fraction",
+        group="data",
+        common=True,
     )
     time_column: str | None = option(
-        None, "hold out the newest images, by a column of dates of DATA's table or metadata.csv", group="data"
+        None,
+        "hold out the newest images, by this column of dates in DATA's table or metadata.csv; none: not by time",
+        group="data",
     )
 
     def __post_init__(self) -> None:

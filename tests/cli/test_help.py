@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import re
 import shlex
@@ -41,6 +42,14 @@ def test_each_option_says_what_it_takes_and_means(command) -> None:
         assert action.dest not in ("execute", "parser"), "what the parser itself says of a command"
         if action.option_strings and action.nargs != 0 and action.choices is None:
             assert action.metavar, f"{action.dest} does not say what it takes"
+
+
+@pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name)
+def test_help_names_options_by_their_flags(task) -> None:
+    fields = dataclasses.fields(task.config)
+    python = {f"`{field.name}`" for field in fields} | {field.name for field in fields if "_" in field.name}
+    for field in nonempty(fields):
+        assert not python & set(re.findall(r"`?\w+`?", field.metadata["help"])), field.name
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -40,7 +40,9 @@ def _selectivity_options(command: Parser) -> None:
     _looked_at(command, "labelled images, as `train classify` takes", 1000)
     _loading(command)
     command.add_argument(
-        "--split", choices=["train", "val", "test", "all"], help="part of DATA; without: what it holds out, else all"
+        "--split",
+        choices=["train", "val", "test", "all"],
+        help="split of DATA to measure on; without: what it holds out, else all",
     )
     add_json(command, "one JSON list, an object a source and block")
 
@@ -48,7 +50,9 @@ def _selectivity_options(command: Parser) -> None:
 def _activations_options(command: Parser) -> None:
     _sources(command)
     _looked_at(command, "an image, a folder or a pattern", 4)
-    command.add_argument("--block", type=int, metavar="N", help="number of the block, from 1; without: the last")
+    command.add_argument(
+        "--block", type=int, metavar="N", help="number of the block to draw, from 1; without: the last"
+    )
     add_json(command, "one JSON object: files written")
 
 
@@ -60,7 +64,8 @@ def _attribute_options(command: Parser) -> None:
         "--method",
         choices=["gradcam", "hirescam", "layercam"],
         default="gradcam",
-        help="how channels are weighed: by their mean gradient, every value by its own, or by its positive part",
+        help="how channels are weighed; gradcam: by their mean gradient; hirescam: every value by its own; layercam: "
+        "by its positive part",
     )
     command.add_argument(
         "--stage", type=int, default=-1, metavar="N", help="stage that is looked at, from 1; -1: the last, the coarsest"
@@ -76,10 +81,18 @@ def _measured(command: Parser) -> None:
     add_out(command, "for figures, pictures and index.html, which shows all analyses in it", required=True)
     command.add_argument("--images", type=int, metavar="N", help="images of DATA, spread over it; without: all")
     command.add_argument(
-        "--split", choices=["train", "val", "test", "all"], help="part of DATA; without: what it holds out, else all"
+        "--split",
+        choices=["train", "val", "test", "all"],
+        help="split of DATA to measure on; without: what it holds out, else all",
     )
-    command.add_argument("--classes", choices=["model", "data"], help="classifiers: as `evaluate` takes it")
-    command.add_argument("--format", metavar="NAME", help="form of DATA, as `evaluate` takes it")
+    command.add_argument(
+        "--classes",
+        choices=["model", "data"],
+        help="classifiers: which classes are compared, as in `convnext evaluate`",
+    )
+    command.add_argument(
+        "--format", metavar="NAME", help="format of the annotations, where DATA has several: coco, yolo, voc, ..."
+    )
     command.add_argument("--batch-size", type=int, default=64, metavar="N", help="images that are measured together")
     command.add_argument("--workers", type=int, default=2, metavar="N", help="processes that load images")
     add_device(command)
@@ -89,16 +102,22 @@ def _measured(command: Parser) -> None:
 def _robustness_options(command: Parser) -> None:
     _measured(command)
     command.add_argument(
-        "--corruptions", metavar="LIST", help="some of the nineteen, with commas, or all; without: the common fifteen"
+        "--corruptions",
+        metavar="LIST",
+        help="corruptions to measure, with commas, or all nineteen; without: the common fifteen",
     )
-    command.add_argument("--severities", metavar="LIST", default="1,2,3,4,5", help="from 1 to 5, with commas")
+    command.add_argument(
+        "--severities", metavar="LIST", default="1,2,3,4,5", help="severities to measure, from 1 to 5, with commas"
+    )
     command.add_argument("--overwrite", action="store_true", help="begin anew where FOLDER holds other measurements")
     add_json(command, "one JSON list, an object a source")
 
 
 def _resolution_options(command: Parser) -> None:
     _measured(command)
-    command.add_argument("--factors", metavar="LIST", help="sizes as shares of the training size, with commas")
+    command.add_argument(
+        "--factors", metavar="LIST", help="image sizes to measure, as shares of the training size, with commas"
+    )
     add_json(command, "one JSON list, an object a source and size")
 
 
@@ -106,7 +125,7 @@ def _reconstruct_options(command: Parser) -> None:
     command.add_argument("source", metavar="SOURCE", help="pre-training run or weight file with its decoder")
     command.add_argument("inputs", metavar="IMAGES", nargs="+", help="files, folders or globs")
     add_out(command, "where the pictures go", required=True)
-    command.add_argument("--seed", type=int, default=0, metavar="N", help="of the masks")
+    command.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the random masks")
     add_device(command)
     add_json(command, "one JSON object: files written, and lines on what failed")
 

@@ -18,17 +18,21 @@ def _options(command: Parser) -> None:
     command.add_argument(
         "--formats",
         metavar="LIST",
-        help="some of torch,compile,onnx,openvino,aot,int8; without: torch,onnx,openvino, and int8 where there are "
-        "images for it",
+        help="formats to measure, some of torch,compile,onnx,openvino,aot,int8; without: torch,onnx,openvino, and "
+        "int8 where there are images for it",
     )
     command.add_argument("--data", metavar="LABELLED", help="measure the model on it too, as `evaluate` does")
     command.add_argument(
-        "--calibrate", metavar="FOLDER", help="images for int8; without: training images of LABELLED, if it is a folder"
+        "--calibrate",
+        metavar="FOLDER",
+        help="images by which int8 is calibrated; without: training images of --data, if that is a folder",
     )
     command.add_argument(
         "--image-size", type=int, metavar="PIXELS", help="side, or short side, of the images; without: the model's own"
     )
-    command.add_argument("--threads", type=int, metavar="N", help="of each engine; without: all processors")
+    command.add_argument(
+        "--threads", type=int, metavar="N", help="CPU threads for each engine; without: all processors"
+    )
     add_out(command, "keep the exports there, and the rows as benchmark.json")
     add_json(command, "one JSON list, an object a row")
 

@@ -37,33 +37,39 @@ def _help_of(name: str) -> str:
 
 
 def _options(command: Parser) -> None:
-    command.add_argument("data", metavar="DATA", help="what `train` or `pretrain` takes")
+    command.add_argument("data", metavar="DATA", help="data as `convnext train` or `convnext pretrain` takes it")
     command.add_argument(
         "--task",
         choices=[task.name for task in TASKS],
-        help="what DATA are for; without, what their form says: boxes, label maps, depth maps, classes, images",
+        help="task that DATA is for; without: what its format says (boxes, label maps, depth maps, classes or images)",
     )
     command.add_argument(
-        "--format", metavar="NAME", help="form of DATA, where there are annotations of several: coco, yolo, voc, ..."
+        "--format", metavar="NAME", help="format of the annotations, where DATA has several: coco, yolo, voc, ..."
     )
     add_exclude(command)
     command.add_argument("--val-fraction", metavar="SHARE", help=_help_of("val_fraction"))
     command.add_argument("--group-by", metavar="TEXT", help=_help_of("group_by"))
-    add_set_option(command, "another option of the task's training, by its name")
-    command.add_argument("--labels", action="store_true", help="look for labels that may be wrong too; takes a model")
+    add_set_option(command, "another value for an option of the task's training, by its name in config.json")
+    command.add_argument(
+        "--labels",
+        action="store_true",
+        help="look for labels that may be wrong too, by the answers of a model (--with)",
+    )
     command.add_argument(
         "--with",
         dest="source",
         metavar="SOURCE",
-        help="with --labels: weights that answer: of images a run, a pre-training or published ones, of objects and "
-        "regions a run; without, classifiers are trained on parts of the images",
+        help="with --labels: model that judges the labels: for classify a run, a pre-training run or published "
+        "weights; for detect and segment a run; without: classifiers are trained, each on half of the images",
     )
     command.add_argument(
-        "--recipe", metavar="NAME", help="with --labels: of those trainings; without, small_data for 20 epochs"
+        "--recipe",
+        metavar="NAME",
+        help="with --labels and no --with: recipe of those trainings; without: small_data for 20 epochs",
     )
-    command.add_argument("--workers", type=int, metavar="N", help="processes that read images; without, one a core")
+    command.add_argument("--workers", type=int, metavar="N", help="processes that read images; without: one a core")
     add_out(command, "write index.html (problems with their images), problems.csv, exclude.csv and check.json there")
-    add_json(command, "one JSON object: counts of images, objects and classes by part, and of problems")
+    add_json(command, "one JSON object: counts of images, objects and classes by split, and of problems")
 
 
 def _run(args: argparse.Namespace) -> int:

@@ -71,7 +71,9 @@ def refuse_below(args: argparse.Namespace, **least: int) -> None:
 
 def add_device(command: argparse.ArgumentParser) -> None:
     """Add the option for the device that a command computes on."""
-    command.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, cuda, cuda:1 or mps")
+    command.add_argument(
+        "--device", default="auto", metavar="NAME", help="device that computes: auto, cpu, cuda, cuda:1 or mps"
+    )
 
 
 def add_engine(command: argparse.ArgumentParser, default: str | None = "auto") -> None:
@@ -87,7 +89,7 @@ def add_engine(command: argparse.ArgumentParser, default: str | None = "auto") -
         "fastest that is installed and needs no compiling" + ("" if default else "; without, torch for weights"),
     )
     command.add_argument(
-        "--precision", choices=["fp32", "bf16", "fp16"], default="fp32", help="type of weights and activations"
+        "--precision", choices=["fp32", "bf16", "fp16"], default="fp32", help="number type of weights and activations"
     )
 
 
@@ -118,7 +120,8 @@ def add_exclude(command: argparse.ArgumentParser) -> None:
         "--exclude",
         type=Path,
         metavar="FILE",
-        help="images to leave out: a table with a column path, as `convnext check` writes it, or one path a line",
+        help="file that lists images to leave out: what `convnext check` writes, any table with a column path, or one "
+        "path a line",
     )
 
 
@@ -128,15 +131,21 @@ def add_size(command: argparse.ArgumentParser) -> None:
         "--image-size",
         type=int,
         metavar="PIXELS",
-        help="side of the images a classifier sees, short side of those others see; without: the model's own",
+        help="side of the images that a classifier sees, or short side of those that other models see, in pixels; "
+        "without: the model's own",
     )
     command.add_argument(
-        "--crop", type=float, metavar="SHARE", help="classifiers: the centre crop's share of a resized image; 1 warps"
+        "--crop",
+        type=float,
+        metavar="SHARE",
+        help="classifiers: share of the resized image's side that the centre crop keeps; 1: no crop, the whole image "
+        "is warped to a square; without: the model's own",
     )
 
 
 def add_set_option(
-    command: argparse.ArgumentParser, help: str = "a recipe value by its name, as often as needed"
+    command: argparse.ArgumentParser,
+    help: str = "another value for an option of the recipe, by its name in config.json; may be given several times",
 ) -> None:
     """Add the option for values of a training by name, as `config.json` writes them (`set_options` reads it)."""
     command.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help=help)

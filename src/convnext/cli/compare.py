@@ -11,7 +11,7 @@ from convnext.printing import say, to_json
 
 def _options(command: Parser) -> None:
     command.add_argument("first", type=Path, metavar="RUN", help="a run directory")
-    command.add_argument("second", type=Path, metavar="RUN", help="another")
+    command.add_argument("second", type=Path, metavar="RUN", help="another run directory")
     add_json(command, "one JSON object: options and metrics by name, with both values")
 
 

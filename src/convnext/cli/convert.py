@@ -33,8 +33,8 @@ def _options(command: Parser) -> None:
         required=True,
         choices=TARGETS,
         metavar="LAYOUT",
-        help="whose names the weights get: %(choices)s; hf and dinov3 are transformers', original is the layout that "
-        "the weights came in",
+        help="layout whose names the weights get: %(choices)s; hf and dinov3 are transformers', original is the "
+        "layout that the weights came in",
     )
     add_json(command, "one JSON object: path, layout, and lines on what was left out or changed")
 

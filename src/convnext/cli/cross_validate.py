@@ -21,15 +21,25 @@ SUPERVISED = tuple(task for task in TASKS if issubclass(task.config, SupervisedC
 
 
 def _options(command: Parser) -> None:
-    command.add_argument("data", metavar="DATA", help="what `train` takes; its own train and val are divided anew")
     command.add_argument(
-        "--task", choices=[task.name for task in SUPERVISED], default=SUPERVISED[0].name, help="what is trained"
+        "data", metavar="DATA", help="data as `convnext train` takes it; its own train and val are split anew"
     )
-    command.add_argument("--folds", type=int, default=5, metavar="N", help="runs, each of which holds out another part")
+    command.add_argument(
+        "--task", choices=[task.name for task in SUPERVISED], default=SUPERVISED[0].name, help="task that is trained"
+    )
+    command.add_argument(
+        "--folds",
+        type=int,
+        default=5,
+        metavar="N",
+        help="number of folds, and of runs, each of which holds out another fold",
+    )
     command.add_argument(
         "--out", type=Path, required=True, metavar="FOLDER", help="where the runs fold-1 to fold-N and the tables go"
     )
-    command.add_argument("--recipe", metavar="NAME", help="a name of `convnext recipes`; without: one that suits DATA")
+    command.add_argument(
+        "--recipe", metavar="NAME", help="recipe, a name of `convnext recipes`; without: one that suits DATA"
+    )
     add_set_option(command)
     command.add_argument("--overwrite", action="store_true", help="begin anew; without, what was begun goes on")
     add_json(command, "one JSON object: what cross_validation.json holds")

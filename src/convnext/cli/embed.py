@@ -30,7 +30,11 @@ def _options(command: Parser) -> None:
         metavar="FILE",
         help="FILE.parquet, with columns path and embedding, or FILE.npy and beside it FILE.txt with the paths",
     )
-    command.add_argument("--overwrite", action="store_true", help="replace FILE, and do not go on with one begun")
+    command.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="begin anew, and replace FILE; without: go on where an interrupted command stopped",
+    )
     command.add_argument("--batch-size", type=int, default=16, metavar="N", help="images that are computed together")
     command.add_argument("--workers", type=int, default=2, metavar="N", help="processes that load images")
     add_exclude(command)

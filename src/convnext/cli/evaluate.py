@@ -32,14 +32,15 @@ PASSED = (
 
 def _options(command: Parser) -> None:
     add_source(command)
-    command.add_argument("data", metavar="DATA", help="what `train` takes")
+    command.add_argument("data", metavar="DATA", help="labelled images, as the task's `train` takes them")
     command.add_argument(
         "--split",
         choices=["train", "val", "test", "all"],
-        help="without: what DATA holds out, or was held out when SOURCE was trained on DATA; else all",
+        help="split of DATA to measure on; without: what DATA holds out, or was held out when SOURCE was trained on "
+        "DATA; else all",
     )
     command.add_argument(
-        "--format", metavar="NAME", help="form of DATA, where there are annotations of several: coco, yolo, voc, ..."
+        "--format", metavar="NAME", help="format of the annotations, where DATA has several: coco, yolo, voc, ..."
     )
     add_exclude(command)
     command.add_argument("--batch-size", type=int, default=64, metavar="N", help="images that are measured together")
@@ -49,7 +50,7 @@ def _options(command: Parser) -> None:
     add_size(command)
     add_out(
         command,
-        "write tables and pictures there: images.csv, a row an image, costliest.csv, and what a task has to show",
+        "folder for tables and pictures: images.csv, a row an image, costliest.csv, and what the task has to show",
     )
     command.add_argument(
         "--classes",
@@ -57,8 +58,10 @@ def _options(command: Parser) -> None:
         help="classifiers: which classes are compared, all of the model or those of DATA alone; without: those of DATA "
         "for heads of ImageNet-22K and 12K, else all",
     )
-    command.add_argument("--scales", metavar="S,...", help="segmenters: see images at several scales: 0.75,1,1.25")
-    command.add_argument("--flip", action="store_true", help="segmenters: see them mirrored too")
+    command.add_argument(
+        "--scales", metavar="S,...", help="segmenters: average over images at several scales, such as 0.75,1,1.25"
+    )
+    command.add_argument("--flip", action="store_true", help="segmenters: average over mirrored images too")
     command.add_argument(
         "--groups",
         type=Path,
@@ -68,7 +71,8 @@ def _options(command: Parser) -> None:
     command.add_argument(
         "--by",
         metavar="COLUMN,...",
-        help="columns of TABLE, or folder, size, brightness, camera; without: all of TABLE; each two are also paired",
+        help="what groups are made by: columns of --groups, or folder, size, brightness, camera; each two are also "
+        "paired; without: all columns of --groups",
     )
     command.add_argument(
         "--costs",

@@ -15,22 +15,22 @@ def _options(command: Parser) -> None:
         "--format",
         choices=("onnx", "openvino", "aot"),
         default="onnx",
-        help="engine: ONNX Runtime, OpenVINO, or PyTorch's compiled package",
+        help="format of the file: ONNX, OpenVINO's, or aot, PyTorch's compiled package",
     )
     command.add_argument(
         "--precision",
         choices=("fp32", "fp16", "bf16"),
         default="fp32",
-        help="type of the computation; fp16 for onnx and openvino (which stores it), bf16 for openvino and aot",
+        help="number type of the computation; fp16 for onnx and openvino (which stores it), bf16 for openvino and aot",
     )
     command.add_argument(
         "--out", type=Path, required=True, metavar="FILE", help="FILE.onnx, FILE.xml (openvino) or FILE.pt2 (aot)"
     )
-    command.add_argument("--images", metavar="FOLDER", help="images to check the export on; without, made-up ones")
+    command.add_argument("--images", metavar="FOLDER", help="images to check the export on; without: made-up ones")
     command.add_argument(
         "--int8",
         metavar="FOLDER",
-        help="openvino: weights and activations in 8 bits, by the ranges that up to 300 images of FOLDER show",
+        help="openvino: quantise weights and activations to 8 bits, by the ranges that up to 300 images of FOLDER show",
     )
     command.add_argument(
         "--data", metavar="LABELLED", help="with --int8: measure network and export on it, as `evaluate` does"
@@ -38,7 +38,7 @@ def _options(command: Parser) -> None:
     command.add_argument(
         "--pixels",
         action="store_true",
-        help="the file takes pixels, uint8 [N, H, W, C], resized and cropped, and normalises them itself",
+        help="make a file that takes pixels, uint8 [N, H, W, C], resized and cropped, and normalises them itself",
     )
     add_json(
         command,

@@ -34,10 +34,16 @@ def _options(command: Parser) -> None:
     command.add_argument(
         "--precision",
         choices=["fp32", "bf16", "fp16"],
-        help="with --measure: type of weights and activations [fp32]",
+        help="with --measure: number type of weights and activations [fp32]",
     )
-    command.add_argument("--threads", type=int, metavar="N", help="with --measure; without: all processors")
-    command.add_argument("--device", metavar="NAME", help="with --measure: cpu, cuda, cuda:1 or mps; without: the best")
+    command.add_argument(
+        "--threads", type=int, metavar="N", help="with --measure: CPU threads; without: all processors"
+    )
+    command.add_argument(
+        "--device",
+        metavar="NAME",
+        help="with --measure: device that computes: cpu, cuda, cuda:1 or mps; without: the best",
+    )
     add_json(command, "one JSON list")
 
 

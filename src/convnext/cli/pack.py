@@ -16,45 +16,48 @@ if TYPE_CHECKING:
 
 
 def _options(command: Parser) -> None:
-    command.add_argument("data", metavar="DATA", help="what `train classify` takes, or the training of --task")
+    command.add_argument("data", metavar="DATA", help="data as `train` of --task takes it")
     add_out(command, "where the shards go", required=True)
     command.add_argument(
         "--task",
         choices=tuple(PACKERS),
         default="classify",
-        help="pack classes, the boxes and outlines of objects, or label maps",
+        help="what is packed with the images: classes, boxes and masks of objects, or label maps",
     )
     command.add_argument(
-        "--no-labels", action="store_true", help="any folder of images, flat or nested, to pre-train on"
+        "--no-labels", action="store_true", help="pack any folder of images, flat or nested, to pre-train on"
     )
     command.add_argument(
         "--frame-rate",
         type=float,
         metavar="NUMBER",
-        help="with --no-labels: frames of a second of video that are images [1]",
+        help="with --no-labels: frames that are taken from each second of a video [1]",
     )
-    command.add_argument("--multi-label", action="store_true", help="images of a table may have several labels")
+    command.add_argument(
+        "--multi-label", action="store_true", help="keep several labels an image, as a table gives them"
+    )
     command.add_argument(
         "--val-fraction",
         type=float,
         metavar="SHARE",
-        help="with classes: held out where DATA does not say [0.2]; other tasks choose it when they train",
+        help="--task classify: share held out where DATA has no split of its own [0.2]; other tasks choose it when "
+        "they train",
     )
     command.add_argument("--shard-mb", type=int, default=256, metavar="MB", help="size of a shard, in megabytes")
     command.add_argument(
         "--short-side",
         type=int,
         metavar="PIXELS",
-        help="make images smaller whose shorter side is longer, which training reads faster; without: copy files as "
-        "they are",
+        help="shrink images to this shorter side, where theirs is longer, so that training reads them faster; "
+        "without: copy files as they are",
     )
     command.add_argument(
         "--format",
         metavar="NAME",
-        help="the form of DATA: coco, yolo, voc, ...; with classes, its boxes are the images",
+        help="format of the annotations: coco, yolo, voc, ...; with --task classify, their boxes are the images",
     )
     add_exclude(command)
-    command.add_argument("--seed", type=int, default=0, metavar="N", help="of the images' order")
+    command.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the images' random order")
     add_json(command, "one JSON object: folder, images, shards, and lines on what was left out")
 
 

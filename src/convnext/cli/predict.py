@@ -32,13 +32,13 @@ def _options(command: Parser) -> None:
     add_inputs(command)
     suppressed: dict[str, Any] = {"default": argparse.SUPPRESS}
     command.add_argument(
-        "--top-k", type=int, metavar="N", help="classifiers: labels an image [default: 5]", **suppressed
+        "--top-k", type=int, metavar="N", help="classifiers: labels for each image [default: 5]", **suppressed
     )
     command.add_argument(
         "--out",
         type=Path,
         metavar="FOLDER",
-        help="where drawings and results go; of classifiers, with --format",
+        help="folder for drawings and results; for classifiers only with --format",
         **suppressed,
     )
     command.add_argument(
@@ -50,20 +50,24 @@ def _options(command: Parser) -> None:
         **suppressed,
     )
     command.add_argument(
-        "--threshold", type=float, metavar="SCORE", help="detectors: least score [default: 0.5]", **suppressed
+        "--threshold",
+        type=float,
+        metavar="SCORE",
+        help="detectors: lowest score of an object [default: 0.5]",
+        **suppressed,
     )
     command.add_argument(
         "--tile",
         type=int,
         metavar="PIXELS",
-        help="detectors: look at squares of such a side, one by one",
+        help="detectors: cut large images into overlapping squares of this side, and look at each",
         **suppressed,
     )
     command.add_argument(
         "--calibrated",
         action="store_true",
-        help="with the calibration that training fitted: scores that say how often answers are right, or of detectors "
-        "and several labels a threshold for each class",
+        help="answer with the calibration that training fitted: scores that say how often answers are right, or a "
+        "threshold for each class (detectors, several labels)",
     )
     add_size(command)
     add_device(command)

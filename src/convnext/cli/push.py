@@ -17,7 +17,9 @@ OPENED_BY = {
 
 def _options(command: Parser) -> None:
     command.add_argument("folder", type=Path, metavar="RUN", help="a run that has ended")
-    command.add_argument("repository", metavar="ORG/NAME", help="a repository of models on the Hub, made if need be")
+    command.add_argument(
+        "repository", metavar="ORG/NAME", help="repository of models on the Hub, made if it does not exist"
+    )
     command.add_argument("--private", action="store_true", help="make a new repository private")
     command.add_argument("--dry-run", action="store_true", help="write the folder, upload nothing")
     add_out(command, "keep the files there; without: with --dry-run in RUN/hub, else nowhere")

@@ -9,8 +9,12 @@ from convnext.cli.command import Command, Parser, add_json, add_set_option, set_
 
 
 def _options(command: Parser) -> None:
-    command.add_argument("name", metavar="NAME", nargs="?", help="a recipe, to see its whole config")
-    command.add_argument("--model", metavar="NAME", help="without: the first model the recipe takes")
+    command.add_argument(
+        "name", metavar="NAME", nargs="?", help="recipe whose values are printed; without: a list of all recipes"
+    )
+    command.add_argument(
+        "--model", metavar="NAME", help="model that the values are for; without: the first that the recipe takes"
+    )
     add_set_option(command)
     add_json(command, "one JSON object or list")
 

@@ -18,7 +18,12 @@ METRICS_SHOWN = 2
 
 def _options(command: Parser) -> None:
     command.add_argument(
-        "folder", type=Path, nargs="?", default=Path("runs"), metavar="FOLDER", help="runs if left out"
+        "folder",
+        type=Path,
+        nargs="?",
+        default=Path("runs"),
+        metavar="FOLDER",
+        help="folder that holds runs; without: runs",
     )
     add_json(command, "one JSON list, with all metrics and options")
 

@@ -17,8 +17,15 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
 def _options(command: Parser) -> None:
-    command.add_argument("name", metavar="NAME", nargs="?", help="a recipe, to see its values as defaults")
-    command.add_argument("--model", metavar="NAME", help="whose values the recipe gives; without: the first it takes")
+    command.add_argument(
+        "name",
+        metavar="NAME",
+        nargs="?",
+        help="recipe whose values are the defaults; without: the options of every command",
+    )
+    command.add_argument(
+        "--model", metavar="NAME", help="model that the values are for; without: the first that the recipe takes"
+    )
 
 
 def _run(args: argparse.Namespace) -> None:

@@ -22,8 +22,12 @@ def _options(command: Parser) -> None:
         nargs="+",
         help="runs, weight files, exports, published names or hf:ORG/NAME; NAME=SOURCE chooses what clients call one",
     )
-    command.add_argument("--host", default="127.0.0.1", metavar="ADDRESS", help="address; 0.0.0.0 is open to others")
-    command.add_argument("--port", type=int, default=8000, metavar="N", help="port; 0 takes a free one, and says it")
+    command.add_argument(
+        "--host", default="127.0.0.1", metavar="ADDRESS", help="address to listen on; 0.0.0.0: other machines too"
+    )
+    command.add_argument(
+        "--port", type=int, default=8000, metavar="N", help="port to listen on; 0: a free one, which is printed"
+    )
     command.add_argument(
         "--workers",
         type=int,
@@ -43,18 +47,20 @@ def _options(command: Parser) -> None:
         type=float,
         default=5,
         metavar="MS",
-        help="time that such a batch waits for more images; no effect on a CPU",
+        help="milliseconds that an accelerator's batch waits for more images; no effect on a CPU",
     )
-    command.add_argument("--queue", type=int, default=256, metavar="N", help="images that wait; more get 503")
-    command.add_argument("--max-mb", type=float, default=32, metavar="MB", help="size of a request")
-    command.add_argument("--max-megapixels", type=float, default=50, metavar="N", help="size of an image")
-    command.add_argument("--max-images", type=int, default=64, metavar="N", help="images of a request")
+    command.add_argument(
+        "--queue", type=int, default=256, metavar="N", help="images that may wait; requests beyond that get status 503"
+    )
+    command.add_argument("--max-mb", type=float, default=32, metavar="MB", help="largest request, in MB")
+    command.add_argument("--max-megapixels", type=float, default=50, metavar="N", help="largest image, in megapixels")
+    command.add_argument("--max-images", type=int, default=64, metavar="N", help="most images in a request")
     command.add_argument(
         "--timeout",
         type=float,
         default=30,
         metavar="S",
-        help="seconds for a request to come, to be computed, and to be taken, each",
+        help="seconds that a request may take to arrive, again to be computed, and again for its answer to be received",
     )
     command.add_argument(
         "--samples", type=Path, metavar="FOLDER", help="images that the page offers; without: those in RUN/samples"
@@ -65,7 +71,7 @@ def _options(command: Parser) -> None:
     command.add_argument(
         "--calibrated",
         action="store_true",
-        help="answer with the calibration that training fitted, as of `convnext predict`",
+        help="answer with the calibration that training fitted, as `convnext predict --calibrated` does",
     )
     add_device(command)
     add_engine(command)

@@ -31,10 +31,12 @@ log = logging.getLogger("convnext")
 
 def _options(task: TaskDefinition, command: Parser) -> None:
     command.add_argument("data", metavar="DATA", help=task.data_help)
-    command.add_argument("--check", action="store_true", help="only say what is in DATA, and what is wrong with it")
-    command.add_argument("--out", type=Path, metavar="RUN", help="the run directory to write")
     command.add_argument(
-        "--recipe", metavar="NAME", help=f"a name of `convnext recipes`; without: {task.default_recipes}"
+        "--check", action="store_true", help="train nothing; say what is in DATA, and what is wrong with it"
+    )
+    command.add_argument("--out", type=Path, metavar="RUN", help="run directory to write")
+    command.add_argument(
+        "--recipe", metavar="NAME", help=f"recipe, a name of `convnext recipes`; without: {task.default_recipes}"
     )
     add_set_option(command)
     command.add_argument(
@@ -43,19 +45,23 @@ def _options(task: TaskDefinition, command: Parser) -> None:
         const=True,
         default=False,
         choices=["auto"],
-        help="go on from the run's last checkpoint; auto: or start, if there is none (for schedulers)",
+        help="go on from the last checkpoint of the run at --out; auto: start where there is none (for schedulers)",
     )
-    command.add_argument("--overwrite", action="store_true", help="replace an existing run")
+    command.add_argument("--overwrite", action="store_true", help="replace the run at --out, if there is one")
     command.add_argument(
         "--slurm",
         metavar="KEY=VALUE,...",
         help="submit the command to SLURM instead, and queue it again when its time is up; keys: nodes, gpus (on "
-        "each), cpus (for each GPU), hours, memory (GB), partition, account, qos, constraint",
+        "each node), cpus (for each GPU), hours, memory (GB), partition, account, qos, constraint",
     )
     add_json(command, "print the final metrics as one JSON object")
     add_config_options(command, task.config)
-    command.add_argument("-h", "--help", action=RecipeHelp, task=task, all=False, help="common options")
-    command.add_argument("--help-all", action=RecipeHelp, task=task, all=True, help="all options")
+    command.add_argument(
+        "-h", "--help", action=RecipeHelp, task=task, all=False, help="show this message with the common options"
+    )
+    command.add_argument(
+        "--help-all", action=RecipeHelp, task=task, all=True, help="show this message with all options"
+    )
 
 
 def add_config_options(command: argparse.ArgumentParser, config: type[TrainConfig], *, hidden: bool = False) -> None:

@@ -20,15 +20,22 @@ class ClassifyConfig(SupervisedConfig):
     TASK: ClassVar[str] = "classify"
 
     val_fraction: float = option(
-        0.2, "share held out for validation where the data has no split of its own", group="data", common=True
+        0.2,
+        "share of the images held out for validation, where the data has no split of its own",
+        group="data",
+        common=True,
     )
     format: str | None = option(
-        None, "take the boxes of detection data as images: coco, yolo, voc, labelme, cvat, open_images", group="data"
+        None,
+        "format of detection data whose boxes are the images: coco, yolo, voc, labelme, cvat, open_images; none: no "
+        "boxes",
+        group="data",
     )
-    multi_label: bool = option(False, "images of a table may have several labels", group="data")
+    multi_label: bool = option(False, "train on several labels an image, as a table gives them", group="data")
     crop: float | None = option(
         None,
-        "centre crop's share of the resized image in evaluation; 1 warps; none: 0.875 below 384 pixels, else 1",
+        "share of the resized image's side that the centre crop keeps in evaluation; 1: no crop, the whole image is "
+        "warped to a square; none: 0.875 below 384 pixels, else 1",
         group="model",
     )
     crop_scale: tuple[float, float] = option(
@@ -36,25 +43,38 @@ class ClassifyConfig(SupervisedConfig):
     )
     progressive_resizing: float | None = option(
         None,
-        "side of the first training images, as a share of image_size; they grow in three equal parts of the training",
+        "side of the first training images, as a share of --image-size; they grow in three equal parts of the "
+        "training; none: one size",
         group="augmentation",
     )
     hflip: float = option(0.5, "probability of a horizontal flip", group="augmentation", common=True)
-    rand_augment: str | None = option("rand-m9-mstd0.5-inc1", "timm's RandAugment policy", group="augmentation")
-    color_jitter: float = option(0.0, "strength of colour jitter", group="augmentation")
-    random_erasing: float = option(0.25, "probability of erasing a rectangle", group="augmentation")
-    mixup: float = option(0.0, "mixup's alpha", group="augmentation", common=True)
-    cutmix: float = option(0.0, "cutmix's alpha", group="augmentation")
-    mix_after: float = option(
-        0.0,
-        "epochs after which mixup and cutmix begin: they help long trainings and cost short ones",
+    rand_augment: str | None = option(
+        "rand-m9-mstd0.5-inc1",
+        "RandAugment policy, as timm writes it: rand-m9-mstd0.5-inc1; none: no RandAugment",
         group="augmentation",
     )
-    label_smoothing: float = option(0.1, "probability moved from the label to all classes", group="augmentation")
-    class_weights: Literal["none", "balanced"] = option(
-        "none", "weigh classes by the inverse of their count", group="data"
+    color_jitter: float = option(0.0, "strength of colour jitter", group="augmentation")
+    random_erasing: float = option(
+        0.25, "probability of erasing a random rectangle of a training image", group="augmentation"
     )
-    head_init_scale: float = option(1.0, "factor on the new head's first weights", group="model")
+    mixup: float = option(
+        0.0, "alpha of mixup, which blends two images and their labels; 0: off", group="augmentation", common=True
+    )
+    cutmix: float = option(
+        0.0, "alpha of CutMix, which pastes a piece of one image into another; 0: off", group="augmentation"
+    )
+    mix_after: float = option(
+        0.0,
+        "epochs before mixup and CutMix begin: they help long trainings and cost short ones",
+        group="augmentation",
+    )
+    label_smoothing: float = option(
+        0.1, "label smoothing: probability that is moved from the label to all classes", group="augmentation"
+    )
+    class_weights: Literal["none", "balanced"] = option(
+        "none", "weights of classes in the loss; balanced: by the inverse of each one's number of images", group="data"
+    )
+    head_init_scale: float = option(1.0, "factor on the initial weights of a new head", group="model")
 
     def __post_init__(self) -> None:
         super().__post_init__()

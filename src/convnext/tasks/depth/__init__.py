@@ -25,7 +25,7 @@ class Depth(TaskDefinition):
     command = "train depth"
     help = "train a depth estimator, which says how far away every pixel is"
     data_help = "folder with images/SPLIT and depth/SPLIT (16-bit PNGs of depths times --depth-scale, 0 for unknown)"
-    default_recipes = "depth_small_data, or depth_small_data_finetune from weights that learnt from labels"
+    default_recipes = "depth_small_data, or depth_small_data_finetune where --init was trained on labels"
     config = DepthConfig
     pipeline_tag = "depth-estimation"
     recipes = (depth_small_data, depth_small_data_finetune)

@@ -17,31 +17,49 @@ class DepthConfig(SupervisedConfig):
     FIXED: ClassVar[tuple[str, ...]] = ("in_chans", "stem_patch", "stratify")
 
     val_fraction: float = option(
-        0.2, "share held out for validation where the data has no split of its own", group="data", common=True
+        0.2,
+        "share of the images held out for validation, where the data has no split of its own",
+        group="data",
+        common=True,
     )
     depth_scale: float = option(
-        1000.0, "number in a depth map that is one unit: 1000 for millimetres, KITTI 256", group="data", common=True
+        1000.0,
+        "value in a depth map that stands for 1 (a metre): 1000 where maps hold millimetres, 256 for KITTI's files",
+        group="data",
+        common=True,
     )
-    fpn_dim: int = option(512, "channels of the pyramid network", group="model")
+    fpn_dim: int = option(512, "channels of the pyramid network (UperNet)", group="model")
     aux_dim: int = option(256, "channels of the auxiliary head", group="model")
     aux_weight: float = option(0.4, "weight of the auxiliary head's loss")
-    dropout: float = option(0.0, "before the last layers", group="model")
+    dropout: float = option(0.0, "dropout probability before the last layer", group="model")
     head_norm: Literal["batch", "group"] = option(
-        "batch", "norm of the head; group for batches of one or two images", group="model"
+        "batch", "normalisation in the head; group for batches of one or two images", group="model"
     )
-    short_side: int = option(480, "short side of a training image before the crop, times `scale`", group="augmentation")
-    max_side: int = option(1920, "most pixels of the long side, times `scale`", group="augmentation")
+    short_side: int = option(
+        480, "short side of a training image before the crop, in pixels; --scale multiplies it", group="augmentation"
+    )
+    max_side: int = option(
+        1920,
+        "longest that the long side of an image may be, in pixels; --scale multiplies it in training",
+        group="augmentation",
+    )
     scale: tuple[float, float] = option(
         (1.0, 1.5),
-        "random factor on a training image's size, from and to; depths are divided by it",
+        "smallest and largest random factor on a training image's size, by which its depths are divided",
         group="augmentation",
     )
     hflip: float = option(0.5, "probability of a horizontal flip", group="augmentation", common=True)
-    photometric: bool = option(True, "change brightness, contrast, saturation and hue", group="augmentation")
-    loss: Literal["l1", "log_l1"] = option(
-        "log_l1", "of depths, or of their logarithms, which weighs near things more", common=True
+    photometric: bool = option(
+        True, "change brightness, contrast, saturation and hue of training images at random", group="augmentation"
     )
-    test_size: int = option(480, "short side in evaluation and prediction, in pixels", group="model", common=True)
+    loss: Literal["l1", "log_l1"] = option(
+        "log_l1",
+        "l1: error of the depths; log_l1: error of their logarithms, which weighs near things more",
+        common=True,
+    )
+    test_size: int = option(
+        480, "short side of images in evaluation and prediction, in pixels", group="model", common=True
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -18,37 +18,55 @@ class DetectConfig(SupervisedConfig):
     FIXED: ClassVar[tuple[str, ...]] = ("in_chans", "stem_patch")
 
     val_fraction: float = option(
-        0.2, "share held out for validation where the data has no split of its own", group="data", common=True
+        0.2,
+        "share of the images held out for validation, where the data has no split of its own",
+        group="data",
+        common=True,
     )
     format: str | None = option(
         None,
-        "form of the data, where there are several: coco, yolo, voc, labelme, cvat, open_images; none: what there is",
+        "format of the annotations, where there are several: coco, yolo, voc, labelme, cvat, open_images; none: what "
+        "is there",
         group="data",
     )
-    masks: bool = option(True, "draw outlines too; false: boxes alone", group="model", common=True)
+    masks: bool = option(True, "predict masks too; false: bounding boxes alone", group="model", common=True)
     negatives: bool = option(False, "train on images without objects too", group="data")
-    cascade: bool = option(False, "Cascade R-CNN's three stages, with GIoU, instead of one", group="model")
-    class_agnostic: bool = option(False, "one box for all classes instead of one for each", group="model")
+    cascade: bool = option(
+        False, "Cascade R-CNN: three stages of box heads, with the GIoU loss, instead of one", group="model"
+    )
+    class_agnostic: bool = option(
+        False, "predict one box for all classes, instead of one for each class", group="model"
+    )
     fpn_dim: int = option(256, "channels of the feature pyramid and the heads", group="model")
-    linear_dim: int = option(1024, "width of the box heads' linear layers", group="model")
+    linear_dim: int = option(1024, "width of the linear layers in the box heads", group="model")
     box_convs: int = option(0, "convolutions in the box heads", group="model")
     mask_convs: int = option(4, "convolutions in the mask heads", group="model")
-    head_norm: Literal["batch", "group", "none"] = option("none", "norm of the box heads' convolutions", group="model")
+    head_norm: Literal["batch", "group", "none"] = option(
+        "none", "normalisation after the convolutions of the box heads", group="model"
+    )
     anchor_scale: float = option(
-        8.0, "side of an anchor in strides of its map: smaller for small objects", group="model"
+        8.0, "side of the anchors, in strides of their feature map: smaller for small objects", group="model"
     )
     rois_per_image: int = option(
-        512, "regions of an image that a box head learns from, a quarter of them on objects", group="model"
+        512,
+        "proposed regions of each image that a box head learns from, at most a quarter of them objects",
+        group="model",
     )
-    soft_nms: bool = option(False, "soft-NMS instead of NMS", group="model")
+    soft_nms: bool = option(False, "use soft-NMS instead of NMS", group="model")
     scale_jitter: tuple[float, float] | None = option(
-        (0.1, 2.0), "large-scale jitter, from and to; none: whole images at random short sides", group="augmentation"
+        (0.1, 2.0),
+        "large-scale jitter: smallest and largest factor on an image's size; none: whole images, as --short-sides says",
+        group="augmentation",
     )
     short_sides: tuple[int, int] = option(
-        (480, 800), "without jitter, short sides in training, from and to, by 32", group="augmentation"
+        (480, 800),
+        "with --scale-jitter none: smallest and largest short side in training, in steps of 32 pixels",
+        group="augmentation",
     )
-    test_size: int = option(800, "short side in evaluation and prediction, in pixels", group="model", common=True)
-    max_side: int = option(1333, "most pixels of the long side", group="augmentation")
+    test_size: int = option(
+        800, "short side of images in evaluation and prediction, in pixels", group="model", common=True
+    )
+    max_side: int = option(1333, "longest that the long side of an image may be, in pixels", group="augmentation")
     hflip: float = option(0.5, "probability of a horizontal flip", group="augmentation", common=True)
     vflip: float = option(0.0, "probability of a vertical flip", group="augmentation")
     colour: float = option(0.0, "strength of changes of brightness, contrast and saturation", group="augmentation")

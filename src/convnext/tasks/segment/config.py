@@ -18,46 +18,73 @@ class SegmentConfig(SupervisedConfig):
     FIXED: ClassVar[tuple[str, ...]] = ("in_chans", "stem_patch")
 
     val_fraction: float = option(
-        0.2, "share held out for validation where the data has no split of its own", group="data", common=True
+        0.2,
+        "share of the images held out for validation, where the data has no split of its own",
+        group="data",
+        common=True,
     )
     format: str | None = option(
         None,
-        "form of the data, where there are several: panoptic, maps, coco, yolo, labelme, cvat; none: the first of them",
+        "format of the annotations, where there are several: panoptic, maps, coco, yolo, labelme, cvat; none: the "
+        "first of them",
         group="data",
     )
-    ignore_index: int = option(255, "number of pixels in a label map that are ignored", group="data", common=True)
-    reduce_zero_label: bool = option(False, "0 in a label map is ignored, and 1 the first class (ADE20K)", group="data")
+    ignore_index: int = option(255, "value of the pixels in a label map that are ignored", group="data", common=True)
+    reduce_zero_label: bool = option(
+        False, "ignore the value 0 in label maps, and take 1 as the first class (ADE20K)", group="data"
+    )
     label_map: str | None = option(
-        None, 'JSON file that says which class a number is: {"17": "cat", "0": null}', group="data"
+        None, 'JSON file that names the class of each value in label maps: {"17": "cat", "0": null}', group="data"
     )
     epoch_steps: int | None = option(None, "steps that make an epoch; none: one pass over the images", group="data")
-    fpn_dim: int = option(512, "channels of the pyramid network", group="model")
+    fpn_dim: int = option(512, "channels of the pyramid network (UperNet)", group="model")
     aux_dim: int = option(256, "channels of the auxiliary head", group="model")
     aux_weight: float = option(0.4, "weight of the auxiliary head's loss")
-    dropout: float = option(0.1, "before the classifying layers", group="model")
+    dropout: float = option(0.1, "dropout probability before the last layer", group="model")
     head_norm: Literal["batch", "group"] = option(
-        "batch", "norm of the head; group for batches of one or two images", group="model"
+        "batch", "normalisation in the head; group for batches of one or two images", group="model"
     )
-    short_side: int = option(512, "short side of a training image before the crop, times `scale`", group="augmentation")
-    max_side: int = option(2048, "most pixels of the long side, times `scale`", group="augmentation")
+    short_side: int = option(
+        512, "short side of a training image before the crop, in pixels; --scale multiplies it", group="augmentation"
+    )
+    max_side: int = option(
+        2048,
+        "longest that the long side of an image may be, in pixels; --scale multiplies it in training",
+        group="augmentation",
+    )
     scale: tuple[float, float] = option(
-        (0.5, 2.0), "random factor on a training image's size, from and to", group="augmentation"
+        (0.5, 2.0), "smallest and largest random factor on a training image's size", group="augmentation"
     )
     most_of_a_class: float = option(
-        0.75, "share of a crop that one class may have, else it is drawn again", group="augmentation"
+        0.75, "largest share of a crop that one class may cover; other crops are drawn again", group="augmentation"
     )
     hflip: float = option(0.5, "probability of a horizontal flip", group="augmentation", common=True)
-    photometric: bool = option(True, "change brightness, contrast, saturation and hue", group="augmentation")
-    loss: Literal["cross_entropy", "ohem"] = option("cross_entropy", "of all pixels, or of the hard ones", common=True)
-    dice: float = option(0.0, "weight of the Dice loss beside it")
+    photometric: bool = option(
+        True, "change brightness, contrast, saturation and hue of training images at random", group="augmentation"
+    )
+    loss: Literal["cross_entropy", "ohem"] = option(
+        "cross_entropy",
+        "cross_entropy: over all pixels; ohem: cross-entropy over the hardest pixels alone",
+        common=True,
+    )
+    dice: float = option(0.0, "weight of a Dice loss that is added; 0: none")
     class_weights: Literal["none", "root", "balanced"] = option(
-        "none", "weigh classes by the inverse of their pixels, or of the square root of them", group="data"
+        "none",
+        "weights of classes in the loss; balanced: by the inverse of each one's pixels; root: of the square root of "
+        "them",
+        group="data",
     )
-    test_size: int = option(512, "short side in evaluation and prediction, in pixels", group="model", common=True)
+    test_size: int = option(
+        512, "short side of images in evaluation and prediction, in pixels", group="model", common=True
+    )
     window: int | None = option(
-        None, "side of a window that slides over test images; none: they are seen whole", group="model"
+        None,
+        "side of a window that slides over images in evaluation and prediction, in pixels; none: they are seen whole",
+        group="model",
     )
-    stride: int | None = option(None, "the window's steps; none: two thirds of it", group="model")
+    stride: int | None = option(
+        None, "step of the sliding window, in pixels; none: two thirds of --window", group="model"
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()

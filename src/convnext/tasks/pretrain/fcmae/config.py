@@ -18,29 +18,35 @@ class PretrainConfig(TrainConfig):
     TASK: ClassVar[str] = "pretrain"
     FIXED: ClassVar[tuple[str, ...]] = ("patience", "freeze_backbone")
 
-    mask_ratio: float = option(0.6, "share of patches hidden", group="model", common=True)
+    mask_ratio: float = option(0.6, "share of the patches that are hidden", group="model", common=True)
     patch_size: int = option(
         32, "side of the patches that are hidden, in pixels; a multiple of the network's stride", group="model"
     )
-    mask_block: int = option(1, "hide squares of so many patches a side together", group="model")
+    mask_block: int = option(1, "side of the squares that are hidden together, in patches", group="model")
     encoder: Literal["visible", "dense"] = option(
-        "visible", "compute visible patches alone, or whole maps and a mask", group="model"
+        "visible",
+        "visible: compute the visible patches alone; dense: whole maps, masked (the same numbers, slower)",
+        group="model",
     )
-    decoder_dim: int = option(512, "the decoder's width", group="model")
-    decoder_depth: int = option(1, "the decoder's blocks", group="model")
+    decoder_dim: int = option(512, "channels of the decoder", group="model")
+    decoder_depth: int = option(1, "number of blocks of the decoder", group="model")
     norm_pix_loss: bool = option(True, "predict pixels normalised patch by patch", group="model")
     crop_scale: tuple[float, float] = option(
         (0.2, 1.0), "share of the image's area a training crop takes", group="augmentation"
     )
     hflip: float = option(0.5, "probability of a horizontal flip", group="augmentation", common=True)
-    probe_every: int = option(20, "epochs between pictures of reconstructions, and between probes", group="data")
-    frame_rate: float = option(1.0, "frames of a second of video that are images", group="data")
+    probe_every: int = option(
+        20, "epochs between pictures of reconstructions, and between measurements of --probe", group="data"
+    )
+    frame_rate: float = option(1.0, "frames that are taken from each second of a video", group="data")
     probe_format: str | None = option(
-        None, "form of the probe's data, where boxes are classified: coco, yolo, voc, ...", group="data"
+        None,
+        "format of --probe, where it is detection data whose boxes are classified: coco, yolo, voc, ...",
+        group="data",
     )
     probe: str | None = option(
         None,
-        "labelled data, as `train classify` takes, to measure kNN and a linear probe on",
+        "labelled data, as `train classify` takes it, on which kNN and a linear probe are measured",
         group="data",
         common=True,
     )
