@@ -1,4 +1,4 @@
-"""Detection: the published COCO recipes, and one for a few hundred images."""
+"""Detection: the published COCO recipes, and one for few images."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def cascade_v1(model: str) -> DetectConfig:
 
 
 def detect_small_data(model: str) -> DetectConfig:
-    """Detection on a few hundred images, from random weights or a pre-training run of one's own.
+    """Detection on up to some 20,000 images, from random weights or a pre-training run of one's own.
 
     Command:  convnext train detect FOLDER --init runs/pretrained --out runs/detector
     Hardware: one GPU, or a CPU with patience.
@@ -99,7 +99,7 @@ def detect_small_data(model: str) -> DetectConfig:
 
 
 def detect_small_data_finetune(model: str) -> DetectConfig:
-    """Detection on a few hundred images, from weights that learnt from labels, which are moved less.
+    """Detection on up to some 20,000 images, from weights that learnt from labels, which are moved less.
 
     Command:  convnext train detect FOLDER --model convnextv2_tiny --init convnextv2_tiny_22k_1k_224 --out RUN
     Hardware: one GPU, or a CPU with patience.

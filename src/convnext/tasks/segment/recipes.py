@@ -1,4 +1,4 @@
-"""Segmentation: the published ADE20K recipes, and one for a few hundred images."""
+"""Segmentation: the published ADE20K recipes, and one for few images."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def upernet_640_v2(model: str) -> SegmentConfig:
 
 
 def segment_small_data(model: str) -> SegmentConfig:
-    """Segmentation of a few hundred images, from random weights or a pre-training run of one's own.
+    """Segmentation of up to some 20,000 images, from random weights or a pre-training run of one's own.
 
     Command:  convnext train segment FOLDER --init runs/pretrained --out runs/segmenter
     Hardware: one GPU, or a CPU with patience.
@@ -98,7 +98,7 @@ def segment_small_data(model: str) -> SegmentConfig:
 
 
 def segment_small_data_finetune(model: str) -> SegmentConfig:
-    """Segmentation of a few hundred images, from weights that learnt from labels, which are moved less.
+    """Segmentation of up to some 20,000 images, from weights that learnt from labels, which are moved less.
 
     Command:  convnext train segment FOLDER --model convnextv2_tiny --init convnextv2_tiny_22k_1k_224 --out RUN
     Hardware: one GPU, or a CPU with patience.

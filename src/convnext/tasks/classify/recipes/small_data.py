@@ -1,4 +1,4 @@
-"""A few thousand images on one machine."""
+"""Up to some 20,000 images on one machine."""
 
 from __future__ import annotations
 

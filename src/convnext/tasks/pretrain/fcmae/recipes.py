@@ -32,7 +32,7 @@ def fcmae(model: str) -> PretrainConfig:
 
 
 def fcmae_small_data(model: str) -> PretrainConfig:
-    """Pre-training on a few thousand images of one's own: small batches, a higher rate, Muon for the linear weights.
+    """Pre-training on up to some 20,000 images of one's own: small batches, a higher rate, Muon for the linear weights.
 
     Command:  convnext pretrain FOLDER --model convnextv2_atto --image-size 128 --out runs/pretrained
     Hardware: one GPU, or a CPU with patience.
