@@ -126,7 +126,7 @@ def test_models_of_a_recipe():
 
 
 def test_the_recipe_that_is_chosen_is_said(colours: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    said = "recipe small_data, for 24 training images and first weights that know no labels"
+    said = "recipe small_data (24 training images, no initial weights trained on labels)"
     for recipe in (None, "small_data"):
         caplog.clear()
         with caplog.at_level(logging.INFO, logger="convnext"):

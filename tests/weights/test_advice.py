@@ -43,7 +43,7 @@ def test_it_is_said_where_they_fit(
     caplog.set_level(logging.INFO, "convnext")
     short = [*FAST, "--epochs", "1", *options]
     assert cli.main(["train", "classify", str(colours), "--out", str(tmp_path / "run"), *short]) == 0
-    assert ("published ones are better" in caplog.text) == told
+    assert ("published weights are far better" in caplog.text) == told
 
 
 def test_it_is_not_said_to_whoever_starts_from_weights(
@@ -52,4 +52,4 @@ def test_it_is_not_said_to_whoever_starts_from_weights(
     caplog.set_level(logging.INFO, "convnext")
     short = [*FAST, "--epochs", "1", "--init", str(run)]
     assert cli.main(["train", "classify", str(colours), "--out", str(tmp_path / "run"), *short]) == 0
-    assert "published ones are better" not in caplog.text
+    assert "published weights are far better" not in caplog.text

@@ -44,12 +44,12 @@ def build_task(
 
 
 def chosen_recipe(task: TaskDefinition, config: TrainConfig, images: int) -> str:
-    """Name of the recipe for so many training images and the first weights; it is said, with the reasons."""
+    """Name of the recipe for so many training images and the initial weights; it is said, with the reasons."""
     trained = are_trained(config.init)
     name = task.default_recipe(config.model, images=images, trained=trained)
     if distributed.rank() == 0:
-        weights = "first weights that know labels" if trained else "first weights that know no labels"
-        log.info("recipe %s, for %s and %s; --recipe names another", name, counted(images, "training image"), weights)
+        weights = "initial weights trained on labels" if trained else "no initial weights trained on labels"
+        log.info("recipe %s (%s, %s); choose another with --recipe", name, counted(images, "training image"), weights)
     return name
 
 

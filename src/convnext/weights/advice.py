@@ -18,8 +18,8 @@ def better_start(model: str) -> str | None:
     ]
     if not named:
         return None
-    return "weights are random; on photographs and what is like them published ones are better by far: " + ", or ".join(
-        dict.fromkeys(named)
+    return "starting from random weights; for photographs and similar images, published weights are far better: " + (
+        ", or ".join(dict.fromkeys(named))
     )
 
 
