@@ -84,4 +84,4 @@ def _lines(found: dict[str, Any]) -> Iterator[str]:
         yield f"{name:<18}{mean:>12.4f} ± {found['deviation'][name]:>7.4f}{ends}{all_images}"
 
 
-CROSS_VALIDATE = Command("cross-validate", "train and measure on every part of the data in turn", _options, _run)
+CROSS_VALIDATE = Command("cross-validate", "train and measure on every fold of the data in turn", _options, _run)

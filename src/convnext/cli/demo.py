@@ -20,4 +20,4 @@ def _run(args: argparse.Namespace) -> None:
     run_demo(args.out)
 
 
-DEMO = Command("demo", "the whole story on embedded data, in minutes, on a CPU", _options, _run)
+DEMO = Command("demo", "pre-train, train, evaluate and predict on embedded data, in minutes, on a CPU", _options, _run)

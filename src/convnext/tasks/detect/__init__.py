@@ -32,7 +32,7 @@ class Detect(TaskDefinition):
 
     name = "detect"
     command = "train detect"
-    help = "train a detector of objects and their outlines"
+    help = "train a detector of objects and their masks"
     data_help = "folder of images with boxes: COCO, YOLO, VOC, Labelme, CVAT, Open Images; or the file that lists them"
     default_recipes = "detect_small_data up to 20,000 images, else a published one"
     config = DetectConfig

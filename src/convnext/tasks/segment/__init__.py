@@ -35,7 +35,7 @@ class Segment(TaskDefinition):
     command = "train segment"
     help = "train a segmenter, which says what every pixel shows"
     data_help = (
-        "folder of images with label maps of numbers or colours, or outlines (COCO, YOLO, Labelme, CVAT); panoptic COCO"
+        "folder of images with label maps of numbers or colours, or polygons (COCO, YOLO, Labelme, CVAT); panoptic COCO"
     )
     default_recipes = "segment_small_data up to 20,000 images, else a published one"
     config = SegmentConfig
