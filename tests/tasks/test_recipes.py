@@ -126,12 +126,22 @@ def test_models_of_a_recipe():
 
 
 def test_the_recipe_that_is_chosen_is_said(colours: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    said = "recipe small_data (24 training images, no initial weights trained on labels)"
+    said = "recipe small_data (24 training images, initial weights random or trained without labels)"
     for recipe in (None, "small_data"):
         caplog.clear()
         with caplog.at_level(logging.INFO, logger="convnext"):
             build_task(find_task("classify"), str(colours), tmp_path / "run", {}, recipe, False)
         assert (said in caplog.text) == (recipe is None)
+
+
+def test_a_model_that_was_not_asked_for_is_said(
+    colours: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for given in ({}, {"model": "convnextv2_atto"}):
+        caplog.clear()
+        with caplog.at_level(logging.INFO, logger="convnext"):
+            build_task(find_task("classify"), str(colours), tmp_path / "run", given, None, False)
+        assert ("choose another with --model" in caplog.text) == (not given)
 
 
 def test_default_recipe_suits_the_data():

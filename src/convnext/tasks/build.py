@@ -37,6 +37,8 @@ def build_task(
         raise InputError("hours must not be given beside epochs: both say how long to train")
     images, read = task.read(first)
     name = recipe or chosen_recipe(task, first, images)
+    if "model" not in given and distributed.rank() == 0:
+        log.info("model %s, the smallest and fastest of V2; choose another with --model", first.model)
     config = build_config(name, first.model, task.config).override(options)
     if any(getattr(config, option) != getattr(first, option) for option in task.reading_options):
         read = task.read(config)[1]
@@ -48,7 +50,7 @@ def chosen_recipe(task: TaskDefinition, config: TrainConfig, images: int) -> str
     trained = are_trained(config.init)
     name = task.default_recipe(config.model, images=images, trained=trained)
     if distributed.rank() == 0:
-        weights = "initial weights trained on labels" if trained else "no initial weights trained on labels"
+        weights = "initial weights trained on labels" if trained else "initial weights random or trained without labels"
         log.info("recipe %s (%s, %s); choose another with --recipe", name, counted(images, "training image"), weights)
     return name
 
