@@ -197,7 +197,7 @@ def test_what_is_wrong_is_a_line(folder: Path, tmp_path: Path, capsys: pytest.Ca
     assert "--short-side is of images with classes" in fails(
         capsys, "pack", folder, "--task", "detect", "--short-side", 20, "--out", tmp_path / "new"
     )
-    assert "a shard must have a size" in fails(
+    assert "--shard-mb must be at least 1" in fails(
         capsys, "pack", folder, "--task", "detect", "--shard-mb", 0, "--out", tmp_path / "new"
     )
     assert "fetch the folder" in detecting("http://127.0.0.1:9/shards")

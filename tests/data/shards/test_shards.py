@@ -310,7 +310,9 @@ def test_bad_packing(colours: Path, small: Path, tmp_path: Path, capsys: pytest.
     assert "no tar files to index" in fails(capsys, "index", colours)
     assert "has an index already" in fails(capsys, "index", small)
     assert "no such folder" in fails(capsys, "pack", tmp_path / "none", "--out", tmp_path / "new")
-    assert "a shard must have a size" in fails(capsys, "pack", colours, "--out", tmp_path / "new", "--shard-mb", "0")
+    assert "--shard-mb must be at least 1" in fails(
+        capsys, "pack", colours, "--out", tmp_path / "new", "--shard-mb", "0"
+    )
     assert not (tmp_path / "new").exists()
     (tmp_path / "tars").mkdir()
     (tmp_path / "tars" / "a.tar").write_bytes(b"no tar file")

@@ -68,4 +68,6 @@ def test_pack_makes_them_smaller(tmp_path: Path, capsys: pytest.CaptureFixture) 
     sizes = {part.open(index, "RGB").size for part in (train, val) for index in range(len(part.sources))}
     assert {height for _, height in sizes} == {32}
     assert {width for width, _ in sizes} == {round((100 + number) * 32 / 60) for number in range(12)}
-    assert "0 pixels" in fails(capsys, *command[:2], "--out", tmp_path / "other", "--short-side", "0")
+    assert "--short-side must be at least 1" in fails(
+        capsys, *command[:2], "--out", tmp_path / "other", "--short-side", "0"
+    )
