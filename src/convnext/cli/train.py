@@ -146,14 +146,10 @@ def given_options(args: argparse.Namespace, config: type[TrainConfig]) -> dict[s
 
 
 def _check(task: TaskDefinition, args: argparse.Namespace, given: dict[str, Any]) -> int:
-    """Only look at the data, as a training with the options that are given would read them."""
+    """Only look at the data, as a training with the options that are given would read them; `out` is not written."""
     from convnext.tasks.check import check_config
     from convnext.tasks.recipes import build_config
 
-    if args.out is not None:
-        raise InputError(
-            "--check writes no run, for which --out is; `convnext check DATA --out FOLDER` writes its page"
-        )
     chosen = {name: value for name, value in given.items() if name != "batch_size"}  # which may be "auto"
     config = task.config().override({**chosen, "data": args.data})
     if args.recipe is not None:

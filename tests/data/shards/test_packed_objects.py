@@ -118,7 +118,7 @@ def test_training_and_measuring_are_those_of_the_folder(
     ours, theirs = (Run(tmp_path / name).rows() for name in "ab")
     assert [row["loss"] for row in nonempty(ours)] == [row["loss"] for row in theirs]
     assert evaluated(capsys, tmp_path / "a", shards) == evaluated(capsys, tmp_path / "a", folder)
-    assert cli.main(["train", "detect", str(shards), "--check"]) == 0
+    assert cli.main(["train", "detect", str(shards), "--check", "--out", str(tmp_path / "none")]) == 0
     capsys.readouterr()
     assert cli.main(["check", str(shards), "--json"]) in (0, 1)
     mine = json.loads(capsys.readouterr().out)
