@@ -144,8 +144,11 @@ def test_tab_reaches_links_and_problems(opened: Any) -> None:
 
 def test_copies_lie_side_by_side_and_are_seen(opened: Any) -> None:
     boxes = opened.evaluate(
-        "[...document.querySelectorAll('#leak-1 img')].map(i => [i.getBoundingClientRect().x, "
-        "i.getBoundingClientRect().y, i.naturalWidth])"
+        """async () => {
+            const images = [...document.querySelectorAll('#leak-1 img')];
+            await Promise.all(images.map(image => image.decode()));  // they load when the page has
+            return images.map(i => [i.getBoundingClientRect().x, i.getBoundingClientRect().y, i.naturalWidth]);
+        }"""
     )
     (left, top, width), (right, level, other) = boxes
     assert right > left
