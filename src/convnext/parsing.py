@@ -38,7 +38,7 @@ def _read(text: str, kind: Any) -> Any:
 
 
 def _taken(kind: Any) -> str:
-    """What an option of a type takes, in words."""
+    """Describe in words the values that an option of a type accepts."""
     origin, args = get_origin(kind), get_args(kind)
     if origin in (typing.Union, types.UnionType):
         inner = without_none(kind)

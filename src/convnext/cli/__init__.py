@@ -70,7 +70,7 @@ def with_flag(message: str, args: argparse.Namespace) -> str:
 
 
 def out_of_memory(args: argparse.Namespace) -> str:
-    """What to say of a command that takes more memory than there is: which of its options take less."""
+    """Message for a command that ran out of memory, with its options that need less."""
     at = f" at batch size {args.batch_size}" if getattr(args, "batch_size", None) is not None else ""
     flags = [flag_of(name) for name in ("batch_size", "image_size") if hasattr(args, name)]
     return f"out of memory{at}" + (f"; a smaller {' or '.join(flags)} takes less" if flags else "")

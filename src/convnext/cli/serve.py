@@ -12,7 +12,7 @@ from convnext.errors import InputError
 from convnext.printing import flag_of
 
 BELOW = 10**6
-"""What the numbers of the options must be less than, but for the port's."""
+"""Upper bound, exclusive, of every numeric option except --port."""
 
 
 def _options(command: Parser) -> None:

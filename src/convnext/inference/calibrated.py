@@ -7,7 +7,8 @@ from typing import Any
 
 
 class CalibratedLabels:
-    """What divides a classifier's logits, and the score that each of several labels has to reach; None: any will do."""
+    """Calibration of a classifier: a temperature for its logits, and a score threshold for each label of a multi-label
+    classifier, or None for no thresholds."""
 
     temperature: float = 1.0
     thresholds: list[float] | None = None

@@ -19,7 +19,7 @@ NO_LIMIT = 2**60
 
 
 _SHORT = re.compile(r"DefaultCPUAllocator: .*memory|(?:CUDA error|MPS backend):? out of memory")
-"""What PyTorch says in a plain RuntimeError when memory is short."""
+"""Messages of PyTorch's RuntimeError for memory that could not be allocated."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -56,7 +56,8 @@ class Record:
 
 
 def settings_in(folder: Path) -> dict[str, Any]:
-    """What the measurements in a folder depend on, `data`, `split` and `images` among it; empty without any."""
+    """Settings of the robustness measurements in a folder, among them `data`, `split` and `images`; empty if the folder
+    has no measurements."""
     path = folder / MEASUREMENTS_FILE
     if not path.is_file():
         return {}
