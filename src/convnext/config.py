@@ -8,13 +8,25 @@ from __future__ import annotations
 import dataclasses
 import functools
 import logging
-import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, TypeVar, get_type_hints
 
 from convnext.cores import usable_cores
 from convnext.errors import InputError, nearest
+from convnext.options import (
+    ABOVE_ZERO,
+    AT_LEAST_ONE,
+    BELOW_ONE,
+    BETWEEN,
+    NOT_NEGATIVE,
+    POSITIVE,
+    RANGE,
+    ZERO_TO_ONE,
+    Bounds,
+    check_bounds,
+    option,
+)
 from convnext.parsing import fits, parse, plain
 
 log = logging.getLogger("convnext")
@@ -43,20 +55,6 @@ RENAMED = {
 """Old names of options, which are taken for one release more, and their new ones."""
 
 
-OptionGroup = Literal["model", "optimisation", "data", "augmentation", "machine"]
-"""Names of the groups under which help lists options."""
-
-
-def option(
-    default: Any, help: str, group: OptionGroup = "optimisation", *, common: bool = False, or_auto: bool = False
-) -> Any:
-    """A field with its help text; what is `common` stands in `--help`, all else in `--help-all`.
-
-    `or_auto`: the command takes "auto" too, for which a number is found before there is a config.
-    """
-    return field(default=default, metadata={"help": help, "group": group, "common": common, "or_auto": or_auto})
-
-
 @dataclass(frozen=True)
 class TrainConfig:
     """Options of every task's training; the loop reads these and nothing else."""
@@ -78,57 +76,81 @@ class TrainConfig:
     )
     in_chans: Literal[1, 3] = option(3, "channels that images are read with: 3 for colour, 1 for grey", group="model")
     white: int = option(
-        65535, "pixel value of 16-bit images that counts as white: 4095 where they hold 12 bits", group="data"
+        65535,
+        "pixel value of 16-bit images that counts as white: 4095 where they hold 12 bits",
+        group="data",
+        within=Bounds("lie between 1 and 65535", lambda value: 1 <= value <= 65535),
     )
     stem_patch: Literal[1, 2, 4] = option(
         4,
         "side of the patches that the network's first layer (stem) takes, in pixels; 2 or 1 for small images",
         group="model",
     )
-    image_size: int = option(224, "side of the square images the network sees, in pixels", group="model", common=True)
+    image_size: int = option(
+        224, "side of the square images the network sees, in pixels", group="model", common=True, within=AT_LEAST_ONE
+    )
     drop_path: float = option(
         0.0,
         "drop path (stochastic depth): probability of the last block, which rises from 0 at the first",
         group="model",
+        within=BELOW_ONE,
     )
     freeze_backbone: bool = option(
         False,
         "train only what lies above the backbone: a classifier's head (a linear probe), neck and heads of other models",
         group="model",
     )
-    layer_scale_init: float = option(1e-6, "initial value of LayerScale, which V1 has", group="model")
+    layer_scale_init: float = option(
+        1e-6, "initial value of LayerScale, which V1 has", group="model", within=NOT_NEGATIVE
+    )
     depthwise_init: Literal["normal", "smooth"] = option(
         "normal",
         "random initial weights of depthwise kernels: normal as published, or smooth and larger, like trained ones",
         group="model",
     )
 
-    epochs: int = option(100, "passes over the training images", common=True)
+    epochs: int = option(100, "passes over the training images", common=True, within=AT_LEAST_ONE)
     batch_size: int = option(
-        64, "images in one step of the optimizer; auto: as many as fit into memory", common=True, or_auto=True
+        64,
+        "images in one step of the optimizer; auto: as many as fit into memory",
+        common=True,
+        or_auto=True,
+        within=AT_LEAST_ONE,
     )
     accumulate: int = option(
         1,
         "parts that the batch of a step is computed in, one after the other, to save memory (gradient accumulation)",
         group="machine",
+        within=AT_LEAST_ONE,
     )
-    base_lr: float = option(1e-3, "learning rate for a batch of 256; it scales with the batch", common=True)
-    min_lr: float = option(1e-6, "learning rate at the end of training")
-    warmup_epochs: float = option(0.0, "epochs of linear warm-up")
-    warmup_steps: int | None = option(None, "steps of linear warm-up, instead of epochs")
+    base_lr: float = option(
+        1e-3, "learning rate for a batch of 256; it scales with the batch", common=True, within=NOT_NEGATIVE
+    )
+    min_lr: float = option(1e-6, "learning rate at the end of training", within=NOT_NEGATIVE)
+    warmup_epochs: float = option(0.0, "epochs of linear warm-up", within=NOT_NEGATIVE)
+    warmup_steps: int | None = option(None, "steps of linear warm-up; none: --warmup-epochs", within=NOT_NEGATIVE)
     milestones: tuple[int, int] | None = option(
-        None, "two epochs after which the learning rate falls to a tenth; none: it falls as --lr-decay says"
+        None,
+        "two epochs after which the learning rate falls to a tenth; none: it falls as --lr-decay says",
+        within=RANGE,
     )
     lr_decay: Literal["cosine", "linear"] = option("cosine", "shape of the learning rate's fall after warm-up")
-    weight_decay: float = option(0.05, "AdamW's weight decay, of all parameters but biases, norms, GRN and LayerScale")
-    betas: tuple[float, float] = option((0.9, 0.999), "AdamW's two betas")
+    weight_decay: float = option(
+        0.05, "AdamW's weight decay, of all parameters but biases, norms, GRN and LayerScale", within=NOT_NEGATIVE
+    )
+    betas: tuple[float, float] = option(
+        (0.9, 0.999), "AdamW's two betas", within=Bounds("lie in [0, 1)", lambda pair: all(map(BELOW_ONE.allow, pair)))
+    )
     muon_lr_scale: float | None = option(
         None,
         "train the matrices inside the network with Muon, at this multiple of AdamW's learning rate; none: AdamW for "
         "all",
+        within=POSITIVE,
     )
     layer_decay: float = option(
-        1.0, "factor on the learning rate for each layer below the head; --layer-groups says what a layer is"
+        1.0,
+        "factor on the learning rate for each layer below the head; --layer-groups says what a layer is",
+        within=ABOVE_ZERO,
     )
     layer_groups: Literal["single", "group", "stage"] = option(
         "single",
@@ -136,29 +158,42 @@ class TrainConfig:
         "stage: each stage",
     )
     clip_grad: float | None = option(
-        None, "largest norm of the gradient, to which larger ones are clipped; none: no clipping"
+        None, "largest norm of the gradient, to which larger ones are clipped; none: no clipping", within=POSITIVE
     )
     ema: float | None = option(
-        None, "decay of averaged weights (EMA), which are then evaluated and kept; none: no averaging", common=True
+        None,
+        "decay of averaged weights (EMA), which are then evaluated and kept; none: no averaging",
+        common=True,
+        within=BETWEEN,
     )
 
     hours: float | None = option(
         None,
         "hours that the training may take in all, over which its schedule is stretched; none: --epochs alone decides",
         common=True,
+        within=POSITIVE,
     )
     patience: int | None = option(
-        None, "early stopping: end after so many evaluations in a row without a better score; none: never", common=True
+        None,
+        "early stopping: end after so many evaluations in a row without a better score; none: never",
+        common=True,
+        within=AT_LEAST_ONE,
     )
     save_every: int | None = option(
-        None, "steps between checkpoints; none: one at the end of each epoch", group="machine"
+        None, "steps between checkpoints; none: one at the end of each epoch", group="machine", within=AT_LEAST_ONE
     )
-    keep_checkpoints: int = option(2, "how many of the last checkpoints are kept", group="machine")
+    keep_checkpoints: int = option(2, "how many of the last checkpoints are kept", group="machine", within=AT_LEAST_ONE)
     max_nonfinite: int = option(
-        10, "steps in a row with a loss or gradient that is not finite before the run stops", group="machine"
+        10,
+        "steps in a row with a loss or gradient that is not finite before the run stops",
+        group="machine",
+        within=AT_LEAST_ONE,
     )
     max_unreadable: float = option(
-        0.1, "share of the training images that may be unreadable before the run stops", group="data"
+        0.1,
+        "share of the training images that may be unreadable before the run stops",
+        group="data",
+        within=ZERO_TO_ONE,
     )
 
     precision: Literal["auto", "fp32", "bf16", "fp16"] = option(
@@ -174,14 +209,12 @@ class TrainConfig:
         True, "on a GPU, record a step as a CUDA graph and replay it, where all images have one size", group="machine"
     )
     checkpointing: bool = option(False, "recompute activations in the backward pass, to save memory", group="machine")
-    workers: int = field(
-        default_factory=loading_processes,
-        metadata={
-            "help": "processes that load images; without: two, or beside a GPU all cores but two",
-            "group": "machine",
-            "common": True,
-            "or_auto": False,
-        },
+    workers: int = option(
+        loading_processes,
+        "processes that load images; without: two, or beside a GPU all cores but two",
+        group="machine",
+        common=True,
+        within=NOT_NEGATIVE,
     )
     parallel: Literal["auto", "ddp", "fsdp"] = option(
         "auto",
@@ -192,7 +225,13 @@ class TrainConfig:
     deterministic: bool = option(
         False, "give the same bits every time on a GPU too, more slowly; a CPU gives them anyway", group="machine"
     )
-    seed: int = option(0, "seed of all random numbers", group="machine", common=True)
+    seed: int = option(
+        0,
+        "seed of all random numbers",
+        group="machine",
+        common=True,
+        within=Bounds("lie between 0 and 2**63 - 1", lambda value: 0 <= value < 2**63),
+    )
     track: Literal["none", "wandb", "mlflow"] = option(
         "none", "service that gets curves, options and final metrics too, beside TensorBoard's files", group="machine"
     )
@@ -258,45 +297,23 @@ class TrainConfig:
         for known in dataclasses.fields(self):
             if known.name in self.FIXED and (value := getattr(self, known.name)) != known.default:
                 raise InputError(f"{known.name} of a {self.TASK} run is always {known.default}, not {value}")
-        for name in ("epochs", "batch_size", "accumulate", "image_size", "keep_checkpoints", "max_nonfinite"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} must be at least 1, not {getattr(self, name)}")
-        for name in ("base_lr", "min_lr", "weight_decay", "drop_path", "warmup_epochs", "workers"):
-            if not getattr(self, name) >= 0:  # nor nan
-                raise InputError(f"{name} must not be negative, not {getattr(self, name)}")
-        for name in ("clip_grad", "muon_lr_scale"):
-            if getattr(self, name) is not None and not getattr(self, name) > 0:
-                raise InputError(f"{name} must be positive, not {getattr(self, name)}; none switches it off")
-        if self.warmup_steps is not None and self.warmup_steps < 0:
-            raise InputError(f"warmup_steps must not be negative, not {self.warmup_steps}; none takes warmup_epochs")
-        if not 0 < self.layer_decay <= 1:
-            raise InputError(f"layer_decay must lie in (0, 1], not {self.layer_decay}; 1 switches it off")
-        if not 1 <= self.white <= 65535:
-            raise InputError(f"white must lie between 1 and 65535, not {self.white}")
-        if self.seed < 0:
-            raise InputError(f"seed must not be negative, not {self.seed}")
-        if self.seed >= 2**63:  # the bits of what draws are made of
-            raise InputError(f"seed must be less than {2**63}, not {self.seed}")
-        if not all(0 <= beta < 1 for beta in self.betas):
-            raise InputError(f"betas must lie in [0, 1), not {self.betas}")
-        if self.ema is not None and not 0 < self.ema < 1:
-            raise InputError(f"ema must lie between 0 and 1, not {self.ema}")
-        for name in ("save_every", "patience"):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise InputError(f"{name} must be at least 1, not {getattr(self, name)}")
-        if self.hours is not None and not 0 < self.hours < math.inf:
-            raise InputError(f"hours must be positive, not {self.hours}")
-        if not 0 <= self.max_unreadable <= 1:
-            raise InputError(f"max_unreadable must lie in [0, 1], not {self.max_unreadable}")
-        if not 0 <= self.drop_path < 1:
-            raise InputError(f"drop_path must lie in [0, 1), not {self.drop_path}")
+        check_bounds(self)
 
 
 @dataclass(frozen=True)
 class SupervisedConfig(TrainConfig):
     """A training that is measured on validation images."""
 
-    eval_every: int = option(1, "epochs between evaluations; the last is always evaluated", group="data")
+    eval_every: int = option(
+        1, "epochs between evaluations; the last is always evaluated", group="data", within=AT_LEAST_ONE
+    )
+    val_fraction: float = option(
+        0.2,
+        "share of the images held out for validation, where the data has no split of its own",
+        group="data",
+        common=True,
+        within=BETWEEN,
+    )
     group_by: str | None = option(
         None,
         "hold out together the images of one group: folder, a column of DATA's table or of metadata.csv, or a regular "
@@ -316,11 +333,6 @@ class SupervisedConfig(TrainConfig):
         "hold out the newest images, by this column of dates in DATA's table or metadata.csv; none: not by time",
         group="data",
     )
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.eval_every < 1:
-            raise InputError(f"eval_every must be at least 1, not {self.eval_every}")
 
 
 Config = TypeVar("Config", bound=TrainConfig)

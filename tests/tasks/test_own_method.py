@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from vacuous import nonempty
 
 from convnext.api import train
-from convnext.config import TrainConfig, option
+from convnext.config import TrainConfig
 from convnext.data.augment.transforms import train_transform
 from convnext.data.fingerprint import of_samples
 from convnext.data.image_set import ImageSet, read_images
@@ -29,6 +29,7 @@ from convnext.data.images.preprocessing import Preprocessing
 from convnext.data.loading import Batch, train_loader
 from convnext.errors import InputError
 from convnext.models.classifier import create_model
+from convnext.options import option
 from convnext.runs.directory import Run
 from convnext.tasks import build, recipes, registry
 from convnext.tasks.base import Task

@@ -173,7 +173,7 @@ def test_check_counts_and_names(scenes: Path, tmp_path: Path, capsys: pytest.Cap
     [
         (["--depth-scale", "0"], "--depth-scale must be positive"),
         (["--loss", "l2"], "l1"),
-        (["--scale", "2,1"], "scale takes two positive numbers"),
+        (["--scale", "2,1"], "--scale must be two positive numbers, the smaller first"),
     ],
 )
 def test_wrong_options_are_a_line(

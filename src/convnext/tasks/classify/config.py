@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self
 
-from convnext.config import SupervisedConfig, option
+from convnext.config import SupervisedConfig
 from convnext.errors import InputError
+from convnext.options import ABOVE_ZERO, NOT_NEGATIVE, RANGE_OF_SHARES, ZERO_TO_ONE, option
 from convnext.parsing import parse
 
 ONE_LABEL = ("mixup", "cutmix", "label_smoothing")
@@ -19,12 +20,6 @@ class ClassifyConfig(SupervisedConfig):
 
     TASK: ClassVar[str] = "classify"
 
-    val_fraction: float = option(
-        0.2,
-        "share of the images held out for validation, where the data has no split of its own",
-        group="data",
-        common=True,
-    )
     format: str | None = option(
         None,
         "format of detection data whose boxes are the images: coco, yolo, voc, labelme, cvat, open_images; none: no "
@@ -39,54 +34,63 @@ class ClassifyConfig(SupervisedConfig):
         group="model",
     )
     crop_scale: tuple[float, float] = option(
-        (0.08, 1.0), "share of the image's area a training crop takes", group="augmentation"
+        (0.08, 1.0), "share of the image's area a training crop takes", group="augmentation", within=RANGE_OF_SHARES
     )
     progressive_resizing: float | None = option(
         None,
         "side of the first training images, as a share of --image-size; they grow in three equal parts of the "
         "training; none: one size",
         group="augmentation",
+        within=ABOVE_ZERO,
     )
-    hflip: float = option(0.5, "probability of a horizontal flip", group="augmentation", common=True)
+    hflip: float = option(
+        0.5, "probability of a horizontal flip", group="augmentation", common=True, within=ZERO_TO_ONE
+    )
     rand_augment: str | None = option(
         "rand-m9-mstd0.5-inc1",
         "RandAugment policy, as timm writes it: rand-m9-mstd0.5-inc1; none: no RandAugment",
         group="augmentation",
     )
-    color_jitter: float = option(0.0, "strength of colour jitter", group="augmentation")
+    color_jitter: float = option(0.0, "strength of colour jitter", group="augmentation", within=NOT_NEGATIVE)
     random_erasing: float = option(
-        0.25, "probability of erasing a random rectangle of a training image", group="augmentation"
+        0.25, "probability of erasing a random rectangle of a training image", group="augmentation", within=ZERO_TO_ONE
     )
     mixup: float = option(
-        0.0, "alpha of mixup, which blends two images and their labels; 0: off", group="augmentation", common=True
+        0.0,
+        "alpha of mixup, which blends two images and their labels; 0: off",
+        group="augmentation",
+        common=True,
+        within=NOT_NEGATIVE,
     )
     cutmix: float = option(
-        0.0, "alpha of CutMix, which pastes a piece of one image into another; 0: off", group="augmentation"
+        0.0,
+        "alpha of CutMix, which pastes a piece of one image into another; 0: off",
+        group="augmentation",
+        within=NOT_NEGATIVE,
     )
     mix_after: float = option(
         0.0,
         "epochs before mixup and CutMix begin: they help long trainings and cost short ones",
         group="augmentation",
+        within=NOT_NEGATIVE,
     )
     label_smoothing: float = option(
-        0.1, "label smoothing: probability that is moved from the label to all classes", group="augmentation"
+        0.1,
+        "label smoothing: probability that is moved from the label to all classes",
+        group="augmentation",
+        within=ZERO_TO_ONE,
     )
     class_weights: Literal["none", "balanced"] = option(
         "none", "weights of classes in the loss; balanced: by the inverse of each one's number of images", group="data"
     )
-    head_init_scale: float = option(1.0, "factor on the initial weights of a new head", group="model")
+    head_init_scale: float = option(
+        1.0, "factor on the initial weights of a new head", group="model", within=NOT_NEGATIVE
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.multi_label and any(getattr(self, name) for name in ONE_LABEL):
             raise InputError("mixup, cutmix and label smoothing need one label an image; set them to 0 for multi_label")
-        for name in ("mixup", "cutmix", "mix_after"):
-            if getattr(self, name) < 0:
-                raise InputError(f"{name} must be at least 0, not {getattr(self, name)}")
-        if self.progressive_resizing is not None and not 0 < self.progressive_resizing <= 1:
-            raise InputError(f"progressive_resizing must lie above 0 and up to 1, not {self.progressive_resizing}")
-        if not 0 < self.val_fraction < 1:
-            raise InputError(f"val_fraction must lie between 0 and 1, not {self.val_fraction}")
 
     def override(self, changes: dict[str, Any]) -> Self:
         """A copy with some fields changed (`TrainConfig.override`); with several labels an image, what a recipe does

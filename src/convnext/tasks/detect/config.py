@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from convnext.config import SupervisedConfig, option
-from convnext.errors import InputError
+from convnext.config import SupervisedConfig
+from convnext.options import AT_LEAST_ONE, NOT_NEGATIVE, POSITIVE, RANGE, ZERO_TO_ONE, option
 
 
 @dataclass(frozen=True)
@@ -17,12 +17,6 @@ class DetectConfig(SupervisedConfig):
     OLD_RULE: ClassVar[int] = 0
     FIXED: ClassVar[tuple[str, ...]] = ("in_chans", "stem_patch")
 
-    val_fraction: float = option(
-        0.2,
-        "share of the images held out for validation, where the data has no split of its own",
-        group="data",
-        common=True,
-    )
     format: str | None = option(
         None,
         "format of the annotations, where there are several: coco, yolo, voc, labelme, cvat, open_images; none: what "
@@ -37,53 +31,52 @@ class DetectConfig(SupervisedConfig):
     class_agnostic: bool = option(
         False, "predict one box for all classes, instead of one for each class", group="model"
     )
-    fpn_dim: int = option(256, "channels of the feature pyramid and the heads", group="model")
-    linear_dim: int = option(1024, "width of the linear layers in the box heads", group="model")
-    box_convs: int = option(0, "convolutions in the box heads", group="model")
-    mask_convs: int = option(4, "convolutions in the mask heads", group="model")
+    fpn_dim: int = option(256, "channels of the feature pyramid and the heads", group="model", within=AT_LEAST_ONE)
+    linear_dim: int = option(1024, "width of the linear layers in the box heads", group="model", within=AT_LEAST_ONE)
+    box_convs: int = option(0, "convolutions in the box heads", group="model", within=NOT_NEGATIVE)
+    mask_convs: int = option(4, "convolutions in the mask heads", group="model", within=NOT_NEGATIVE)
     head_norm: Literal["batch", "group", "none"] = option(
         "none", "normalisation after the convolutions of the box heads", group="model"
     )
     anchor_scale: float = option(
-        8.0, "side of the anchors, in strides of their feature map: smaller for small objects", group="model"
+        8.0,
+        "side of the anchors, in strides of their feature map: smaller for small objects",
+        group="model",
+        within=POSITIVE,
     )
     rois_per_image: int = option(
         512,
         "proposed regions of each image that a box head learns from, at most a quarter of them objects",
         group="model",
+        within=AT_LEAST_ONE,
     )
     soft_nms: bool = option(False, "use soft-NMS instead of NMS", group="model")
     scale_jitter: tuple[float, float] | None = option(
         (0.1, 2.0),
         "large-scale jitter: smallest and largest factor on an image's size; none: whole images, as --short-sides says",
         group="augmentation",
+        within=RANGE,
     )
     short_sides: tuple[int, int] = option(
         (480, 800),
         "with --scale-jitter none: smallest and largest short side in training, in steps of 32 pixels",
         group="augmentation",
+        within=RANGE,
     )
     test_size: int = option(
-        800, "short side of images in evaluation and prediction, in pixels", group="model", common=True
+        800,
+        "short side of images in evaluation and prediction, in pixels",
+        group="model",
+        common=True,
+        within=AT_LEAST_ONE,
     )
-    max_side: int = option(1333, "longest that the long side of an image may be, in pixels", group="augmentation")
-    hflip: float = option(0.5, "probability of a horizontal flip", group="augmentation", common=True)
-    vflip: float = option(0.0, "probability of a vertical flip", group="augmentation")
-    colour: float = option(0.0, "strength of changes of brightness, contrast and saturation", group="augmentation")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ("fpn_dim", "linear_dim", "rois_per_image", "test_size", "max_side"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} must be at least 1, not {getattr(self, name)}")
-        for name in ("box_convs", "mask_convs", "colour"):
-            if getattr(self, name) < 0:
-                raise InputError(f"{name} must not be negative, not {getattr(self, name)}")
-        if not self.anchor_scale > 0:
-            raise InputError(f"anchor_scale must be positive, not {self.anchor_scale}")
-        for name in ("scale_jitter", "short_sides"):
-            pair = getattr(self, name)
-            if pair is not None and not 0 < pair[0] <= pair[1]:
-                raise InputError(f"{name} takes two positive numbers, the smaller first, not {pair}")
-        if not 0 < self.val_fraction < 1:
-            raise InputError(f"val_fraction must lie between 0 and 1, not {self.val_fraction}")
+    max_side: int = option(
+        1333, "longest that the long side of an image may be, in pixels", group="augmentation", within=AT_LEAST_ONE
+    )
+    hflip: float = option(
+        0.5, "probability of a horizontal flip", group="augmentation", common=True, within=ZERO_TO_ONE
+    )
+    vflip: float = option(0.0, "probability of a vertical flip", group="augmentation", within=ZERO_TO_ONE)
+    colour: float = option(
+        0.0, "strength of changes of brightness, contrast and saturation", group="augmentation", within=NOT_NEGATIVE
+    )

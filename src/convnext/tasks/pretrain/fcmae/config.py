@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from convnext.config import TrainConfig, option
+from convnext.config import TrainConfig
 from convnext.errors import InputError
+from convnext.options import AT_LEAST_ONE, BETWEEN, RANGE_OF_SHARES, ZERO_TO_ONE, option
 from convnext.printing import command_line, flag_of
 
 
@@ -18,25 +19,35 @@ class PretrainConfig(TrainConfig):
     TASK: ClassVar[str] = "pretrain"
     FIXED: ClassVar[tuple[str, ...]] = ("patience", "freeze_backbone")
 
-    mask_ratio: float = option(0.6, "share of the patches that are hidden", group="model", common=True)
+    mask_ratio: float = option(0.6, "share of the patches that are hidden", group="model", common=True, within=BETWEEN)
     patch_size: int = option(
-        32, "side of the patches that are hidden, in pixels; a multiple of the network's stride", group="model"
+        32,
+        "side of the patches that are hidden, in pixels; a multiple of the network's stride",
+        group="model",
+        within=AT_LEAST_ONE,
     )
-    mask_block: int = option(1, "side of the squares that are hidden together, in patches", group="model")
+    mask_block: int = option(
+        1, "side of the squares that are hidden together, in patches", group="model", within=AT_LEAST_ONE
+    )
     encoder: Literal["visible", "dense"] = option(
         "visible",
         "visible: compute the visible patches alone; dense: whole maps, masked (the same numbers, slower)",
         group="model",
     )
-    decoder_dim: int = option(512, "channels of the decoder", group="model")
-    decoder_depth: int = option(1, "number of blocks of the decoder", group="model")
+    decoder_dim: int = option(512, "channels of the decoder", group="model", within=AT_LEAST_ONE)
+    decoder_depth: int = option(1, "number of blocks of the decoder", group="model", within=AT_LEAST_ONE)
     norm_pix_loss: bool = option(True, "predict pixels normalised patch by patch", group="model")
     crop_scale: tuple[float, float] = option(
-        (0.2, 1.0), "share of the image's area a training crop takes", group="augmentation"
+        (0.2, 1.0), "share of the image's area a training crop takes", group="augmentation", within=RANGE_OF_SHARES
     )
-    hflip: float = option(0.5, "probability of a horizontal flip", group="augmentation", common=True)
+    hflip: float = option(
+        0.5, "probability of a horizontal flip", group="augmentation", common=True, within=ZERO_TO_ONE
+    )
     probe_every: int = option(
-        20, "epochs between pictures of reconstructions, and between measurements of --probe", group="data"
+        20,
+        "epochs between pictures of reconstructions, and between measurements of --probe",
+        group="data",
+        within=AT_LEAST_ONE,
     )
     frame_rate: float = option(1.0, "frames that are taken from each second of a video", group="data")
     probe_format: str | None = option(
@@ -53,9 +64,6 @@ class PretrainConfig(TrainConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("patch_size", "mask_block", "decoder_dim", "decoder_depth", "probe_every"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} must be at least 1, not {getattr(self, name)}")
         stride, patch, size = 8 * self.stem_patch, self.patch_size, self.image_size
         if patch % stride:
             raise InputError(f"patch_size must be a multiple of {stride} at stem_patch {self.stem_patch}, not {patch}")
@@ -64,8 +72,6 @@ class PretrainConfig(TrainConfig):
             raise InputError(
                 f"image_size {size} is no multiple of patch_size {patch}; {down} or {down + patch} would do"
             )
-        if not 0 < self.mask_ratio < 1:
-            raise InputError(f"mask_ratio must lie between 0 and 1, not {self.mask_ratio}")
         patches = (size // patch) ** 2
         if not 0 < int(patches * (1 - self.mask_ratio)) < patches:
             raise InputError(

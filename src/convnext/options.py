@@ -1,0 +1,66 @@
+"""Options of a configuration: fields with a help text, and with bounds that their values must lie within."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+from convnext.errors import InputError
+
+
+class Bounds(NamedTuple):
+    """Which values are allowed; nan never is, since it compares as false."""
+
+    words: str
+    """What a value must be or do, as it stands after "must"."""
+    allow: Callable[[Any], bool]
+
+
+AT_LEAST_ONE = Bounds("be at least 1", lambda value: value >= 1)
+NOT_NEGATIVE = Bounds("not be negative", lambda value: value >= 0)
+POSITIVE = Bounds("be positive", lambda value: 0 < value < math.inf)
+ZERO_TO_ONE = Bounds("lie in [0, 1]", lambda value: 0 <= value <= 1)
+BELOW_ONE = Bounds("lie in [0, 1)", lambda value: 0 <= value < 1)
+ABOVE_ZERO = Bounds("lie in (0, 1]", lambda value: 0 < value <= 1)
+BETWEEN = Bounds("lie between 0 and 1", lambda value: 0 < value < 1)
+RANGE = Bounds("be two positive numbers, the smaller first", lambda pair: 0 < pair[0] <= pair[1] < math.inf)
+RANGE_OF_SHARES = Bounds("be two numbers in (0, 1], the smaller first", lambda pair: 0 < pair[0] <= pair[1] <= 1)
+
+OptionGroup = Literal["model", "optimisation", "data", "augmentation", "machine"]
+"""Names of the groups under which help lists options."""
+
+
+def option(
+    default: Any,
+    help: str,
+    group: OptionGroup = "optimisation",
+    *,
+    common: bool = False,
+    or_auto: bool = False,
+    within: Bounds | None = None,
+) -> Any:
+    """A field with its help text; what is `common` stands in `--help`, all else in `--help-all`.
+
+    `default` may be a function that finds the value. `or_auto`: the command takes "auto" too, for which a number is
+    found before there is a configuration. `within`: what is allowed, beside None where an option may be that.
+    """
+    about = {"help": help, "group": group, "common": common, "or_auto": or_auto, "bounds": within}
+    if callable(default):
+        return dataclasses.field(default_factory=default, metadata=about)
+    return dataclasses.field(default=default, metadata=about)
+
+
+def check_bounds(config: Any) -> None:
+    """`InputError` if a value of a configuration, an instance of a dataclass, lies outside its option's bounds."""
+    for known in dataclasses.fields(config):
+        bounds, value = known.metadata["bounds"], getattr(config, known.name)
+        if bounds is not None and value is not None and not bounds.allow(value):
+            none = meaning_of_none(known.metadata["help"])
+            raise InputError(f"{known.name} must {bounds.words}, not {value}{none}")
+
+
+def meaning_of_none(help: str) -> str:
+    """What an option's help says of none, to go on with after what is refused: "; none: no clipping", or nothing."""
+    return help[help.rindex(start) :] if (start := "; none: ") in help else ""
