@@ -31,10 +31,10 @@ SMALL_MAPS = dict(
     aux_weight=0.4, hflip=0.5, photometric=True,
 )  # fmt: skip
 SMALL_SCENES = dict(
-    **SMALL_MAPS, short_side=320, max_side=1280, scale=(0.6, 1.6), class_weights="root", test_size=320, window=None,
-    loss="cross_entropy", dice=0.0, most_of_a_class=0.75,
+    **SMALL_MAPS, dropout=0.1, short_side=320, max_side=1280, scale=(0.6, 1.6), class_weights="root", test_size=320,
+    window=None, loss="cross_entropy", dice=0.0, most_of_a_class=0.75,
 )  # fmt: skip
-SMALL_DEPTHS = dict(**SMALL_MAPS, short_side=256, max_side=1024, test_size=256)
+SMALL_DEPTHS = dict(**SMALL_MAPS, dropout=0.0, short_side=256, max_side=1024, scale=(1.0, 1.5), test_size=256)
 PLAIN = dict(muon_lr_scale=None, layer_decay=0.8)  # from weights that learnt from labels
 
 OWN: dict[str, dict[str, Any]] = {

@@ -12,6 +12,7 @@ from convnext.errors import InputError
 from convnext.runtime import distributed
 from convnext.runtime.device import is_deterministic, pick_device, synchronises_batch_norm
 from convnext.tasks.freezing import drop_path_of, freeze
+from convnext.tasks.map_config import MapConfig
 from convnext.weights.files import read_meta, read_tensors
 
 log = logging.getLogger("convnext")
@@ -27,7 +28,7 @@ def encoder_of(config: TrainConfig) -> dict[str, Any]:
     }
 
 
-def upernet_parts(config: Any) -> dict[str, Any]:
+def upernet_parts(config: MapConfig) -> dict[str, Any]:
     """Arguments of `UperNet`, of a segmentation or depth run."""
     return {name: getattr(config, name) for name in ("fpn_dim", "aux_dim", "dropout", "head_norm")}
 

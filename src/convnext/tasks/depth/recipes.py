@@ -36,6 +36,7 @@ def depth_values(model: str) -> DepthConfig:
         clip_grad=5.0,
         fpn_dim=64,
         aux_dim=64,
+        dropout=0.0,
         short_side=256,
         max_side=1024,
         test_size=256,
