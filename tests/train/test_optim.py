@@ -4,7 +4,7 @@ import torch
 from convnext import create_model, list_models
 from convnext.models.detection.rcnn import create_detector
 from convnext.models.segmentation.upernet import create_segmenter
-from convnext.nn.parameters import BACKBONE, layer_of
+from convnext.nn.parameters import BACKBONE, head_layer, layer_of
 from convnext.train.optim import build_optimizers, parameter_groups, set_learning_rate
 
 
@@ -68,12 +68,22 @@ def test_layers_are_those_of_the_released_code(parameter: str, single: int, grou
         ("backbone.stages.0.2.norm.weight", 1),
         ("backbone.stages.2.26.norm.weight", 3),
         ("backbone.stages.3.0.norm.weight", 4),
-        ("norms.0.weight", 5),
-        ("fuse.conv.weight", 5),
+        ("norms.0.weight", 13),
+        ("fuse.conv.weight", 13),
     ],
 )
 def test_a_segmenters_layers_are_stages(parameter: str, layer: int) -> None:
     assert layer_of(parameter, (3, 3, 27, 3), "stage") == layer
+
+
+@pytest.mark.parametrize(("depths", "layers"), [((3, 3, 27, 3), 12), ((3, 3, 9, 3), 6)])
+def test_a_segmenters_rates_are_those_of_the_released_code(depths: tuple[int, ...], layers: int) -> None:
+    """Its exponents are `num_layers` + 2 - layer - 1, with a `num_layers` of 12 for all networks but V1-Tiny, 6."""
+    names = [f"backbone.stages.{stage}.0.norm.weight" for stage in range(4)]
+    exponents = [head_layer(depths, "stage") - layer_of(name, depths, "stage") for name in (*names, "fuse.conv.weight")]
+    assert exponents == [*(layers + 2 - (stage + 1) - 1 for stage in range(4)), 0]
+    stem = layer_of("backbone.downsample_layers.0.0.weight", depths, "stage")
+    assert head_layer(depths, "stage") - stem == layers + 1
 
 
 def test_decay_takes_a_segmenters_convolutions_only() -> None:

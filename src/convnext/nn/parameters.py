@@ -48,9 +48,14 @@ BACKBONE = ParameterRules(
 
 
 def head_layer(depths: tuple[int, ...], groups: str) -> int:
-    """The last layer: the head's, the final norm's, a decoder's."""
-    grouped = 1 + -(-depths[0] // 3) if len(depths) == 1 else 4 + -(-depths[2] // 3)
-    return {"single": sum(depths) + 1, "group": grouped, "stage": len(depths) + 1}[groups]
+    """The last layer: the head's, the final norm's, a decoder's.
+
+    For "stage" it is the same as for "group", nine layers above the last stage, or three where the third stage has nine
+    blocks: the released code for segmentation counts so, and the published networks were trained by it.
+    """
+    if groups == "single":
+        return sum(depths) + 1
+    return 1 + -(-depths[0] // 3) if len(depths) == 1 else 4 + -(-depths[2] // 3)
 
 
 def layer_of(name: str, depths: tuple[int, ...], groups: str) -> int:
@@ -60,7 +65,7 @@ def layer_of(name: str, depths: tuple[int, ...], groups: str) -> int:
     "group": the third stage's blocks by threes, each other stage (with its downsampling) one layer, which makes twelve
     of 27 blocks and six of nine; the stem is layer 0 (appendix A of both papers, and the released code). An
     isotropic network has one stage: its blocks by threes.
-    "stage": a stage is a layer, and all downsampling is layer 0 (the released code for segmentation).
+    "stage": a stage is a layer, and all downsampling is layer 0 (the released code for segmentation; see `head_layer`).
     """
     part = re.match(r"(?:encoder\.|backbone\.)?(downsample_layers|stages)\.(\d)\.(\d+|overlap)\.", name)
     if part is None:

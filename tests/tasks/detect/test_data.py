@@ -12,6 +12,7 @@ from PIL import ExifTags, Image
 from torchvision.ops import masks_to_boxes
 from vacuous import nonempty
 
+from convnext.data.augment.window import Window, random_part
 from convnext.data.images.whole_image import WholeImage, fit_size
 from convnext.data.problems import Problems
 from convnext.data.sources.annotated import AnnotatedImage, Annotation, DetectionSet
@@ -20,7 +21,6 @@ from convnext.errors import ImageError
 from convnext.tasks.detect import data as annotated
 from convnext.tasks.detect.data import (
     DetectionTransform,
-    Window,
     crop_with_objects,
     detection_eval_loader,
     detection_train_loader,
@@ -120,6 +120,38 @@ def test_jitter_stays_in_the_image_and_the_square() -> None:
         assert window.left >= 0
         assert window.left + window.width <= width
         assert all(1 <= side <= 128 for side in nonempty(window.size))
+
+
+def test_random_parts_are_as_large_as_published() -> None:
+    """DETR's: sides of 384 to 600 pixels where an image's short side is 400, 500 or 600, then scaled as a whole one."""
+    sides = set()
+    for seed in range(200):
+        torch.manual_seed(seed)
+        window = random_part(1000, 2000, short=480, long=1333)
+        assert window.top >= 0
+        assert window.top + window.height <= 1000
+        assert window.left >= 0
+        assert window.left + window.width <= 2000
+        assert window.size == fit_size(window.height, window.width, 480, 1333)
+        sides |= {window.height, window.width}
+    assert 384 * 1000 / 600 - 1 <= min(sides) < 700  # of the image itself, whose short side is 1000
+    assert 1300 < max(sides) <= 600 * 1000 / 400
+    assert random_part(40, 30, short=480, long=1333).height <= 40  # not above the image
+
+
+@pytest.mark.parametrize(("part", "least", "most"), [(0.0, 0, 0), (0.5, 35, 65), (1.0, 90, 100)])
+def test_parts_are_taken_as_often_as_told(tmp_path: Path, part: float, least: int, most: int) -> None:
+    image = marked(tmp_path, (0, 0, 900, 600), size=(900, 600))
+    whole = fit_size(600, 900, 480, 1333)
+    transform = DetectionTransform((480,), 1333, None, hflip=0.0, vflip=0.0, colour=0.0, masks=False, part=part)
+    taken = 0
+    for seed in range(100):
+        torch.manual_seed(seed)
+        pixels, objects = transform(open_annotated(image), image)
+        height, width = pixels.shape[1:]
+        torch.testing.assert_close(objects.boxes, torch.tensor([[0.0, 0.0, width, height]]))  # it covers every part
+        taken += (height, width) != whole
+    assert least <= taken <= most
 
 
 def test_sizes_of_whole_images() -> None:

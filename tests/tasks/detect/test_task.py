@@ -180,6 +180,7 @@ def test_recipes_hold_the_published_values() -> None:
         v1 = build_config("cascade_v1", f"convnext_{model}", DetectConfig)
         assert v1.base_lr * v1.batch_size / 256 == pytest.approx(2e-4)
         assert (v1.cascade, v1.box_convs, v1.scale_jitter, v1.short_sides) == (True, 4, None, (480, 800))
+        assert v1.random_crop == 0.5
         assert v1.drop_path == rate
     assert (
         find_task("detect").default_recipe("convnextv2_base", images=200, trained=True) == "detect_small_data_finetune"

@@ -33,6 +33,18 @@ def random_window(height: int, width: int, *, side: int, short: float, long: flo
     return Window(top, left, tall, wide, (inner[0], inner[1]))
 
 
+def random_part(height: int, width: int, *, short: int, long: int) -> Window:
+    """A random part of an image, 384 to 600 pixels high and wide where a short side is 400, 500 or 600, scaled to a
+    short side of `short` pixels and a long one of at most `long` (DETR, arXiv 2005.12872, section 4)."""
+    first = (400, 500, 600)[int(torch.randint(3, ()).item())]
+    scaled = fit_size(height, width, first, long)
+    inner = [int(torch.randint(min(384, length), min(600, length) + 1, ()).item()) for length in scaled]
+    ratio = [length / whole for length, whole in zip((height, width), scaled, strict=True)]
+    tall, wide = (max(1, round(length * r)) for length, r in zip(inner, ratio, strict=True))
+    top, left = (int(torch.randint(rest + 1, ()).item()) for rest in (height - tall, width - wide))
+    return Window(top, left, tall, wide, fit_size(tall, wide, short, long))
+
+
 def crop_resized(pixels: Tensor, window: Window, interpolation: InterpolationMode) -> Tensor:
     """A window of `[C, H, W]`, scaled."""
     place = (window.top, window.left, window.height, window.width, list(window.size))

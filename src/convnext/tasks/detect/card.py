@@ -21,6 +21,7 @@ def detection_words(config: DetectConfig, classes: Sequence[str]) -> CardWords:
     count = counted(len(classes), "class", "classes")
     kind = ("Cascade " if config.cascade else "") + ("Mask R-CNN" if config.masks else "R-CNN")
     first, last = config.short_sides
+    images = "whole images and random parts" if config.random_crop else "whole images"
     outlines = " and their outlines" if config.masks else ""
     return CardWords(
         title=f"{kind} on {config.model}, {count}",
@@ -38,5 +39,5 @@ def detection_words(config: DetectConfig, classes: Sequence[str]) -> CardWords:
         ],
         unit="objects",
         measure="AP",
-        trained_on="" if config.scale_jitter else f"whole images, the short side of {first} to {last} pixels",
+        trained_on="" if config.scale_jitter else f"{images}, the short side of {first} to {last} pixels",
     )

@@ -17,7 +17,7 @@ from torchvision.ops import masks_to_boxes
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import InterpolationMode, functional
 
-from convnext.data.augment.window import Window
+from convnext.data.augment.window import Window, random_part
 from convnext.data.images.decode import WHITE
 from convnext.data.images.whole_image import WholeImage, fit_size, normalise
 from convnext.data.loading import Batches, Items, Loader, in_order, mix
@@ -58,6 +58,7 @@ class DetectionTransform:
     Args:
         size: the jitter's square; or the short sides to choose from, with `long` the most of the other.
         scale: the jitter's factor, from and to; None takes a whole image at one of the `size` short sides.
+        part: where `scale` is None, the probability of a part of the image instead (`random_part`).
         hflip, vflip: probabilities of flips.
         colour: strength of changes of brightness, contrast and saturation.
         masks: whether objects have masks.
@@ -71,6 +72,7 @@ class DetectionTransform:
     vflip: float
     colour: float
     masks: bool
+    part: float = 0.0
     white: int = WHITE
 
     def __call__(self, image: Image.Image, annotated: AnnotatedImage) -> tuple[Tensor, Objects]:
@@ -79,7 +81,10 @@ class DetectionTransform:
             window = jitter(height, width, self.size[0], self.scale)
         else:
             short = self.size[int(torch.randint(len(self.size), ()).item())]
-            window = Window(0, 0, height, width, fit_size(height, width, short, self.long))
+            if self.part and torch.rand(()).item() < self.part:
+                window = random_part(height, width, short=short, long=self.long)
+            else:
+                window = Window(0, 0, height, width, fit_size(height, width, short, self.long))
         pixels, objects = crop_with_objects(image, annotated, window, masks=self.masks)
         for probability, axis in ((self.hflip, 2), (self.vflip, 1)):
             if torch.rand(()).item() < probability:

@@ -60,6 +60,7 @@ def mask_rcnn_v1(model: str) -> DetectConfig:
         base_lr=1.6e-3,  # 1e-4 at a batch of 16
         warmup_steps=500,
         scale_jitter=None,
+        random_crop=0.5,
         **COCO_3X,
         **values_of(DETECT_V1, model, "mask_rcnn_v1"),
     )
@@ -82,6 +83,7 @@ def cascade_v1(model: str) -> DetectConfig:
         box_convs=4,
         head_norm="batch",
         scale_jitter=None,
+        random_crop=0.5,
         **COCO_3X,
         **values_of(V1_CASCADE, model, "cascade_v1"),
     )

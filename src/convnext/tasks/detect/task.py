@@ -117,6 +117,7 @@ class Detection(SupervisedTask):
             vflip=config.vflip,
             colour=config.colour,
             masks=config.masks,
+            part=config.random_crop,
             white=config.white,
         )
         return detection_train_loader(
