@@ -28,7 +28,7 @@ CHECKED_WHERE_READ = {"crop", "frame_rate", "ignore_index"}
     ("bounds", "allowed", "refused"),
     [
         (options.AT_LEAST_ONE, (1, 10**9), (0, -1, math.nan)),
-        (options.NOT_NEGATIVE, (0, 0.5, math.inf), (-1e-9, math.nan)),
+        (options.NOT_NEGATIVE, (0, 0.5), (-1e-9, math.inf, math.nan)),
         (options.POSITIVE, (1e-9, 7), (0, -1, math.inf, math.nan)),
         (options.ZERO_TO_ONE, (0, 0.5, 1), (-1e-9, 1.001, math.nan)),
         (options.BELOW_ONE, (0, 0.999), (-1e-9, 1, math.nan)),
@@ -64,12 +64,14 @@ def test_every_number_has_bounds(task: type[TrainConfig]) -> None:
         (ClassifyConfig, "milestones", "9,3", "milestones must be two positive numbers, the smaller first, not (9, 3)"),
         (PretrainConfig, "crop_scale", "0,1", "crop_scale must be two numbers in (0, 1], the smaller first"),
         (DetectConfig, "vflip", "-0.5", "vflip must lie in [0, 1], not -0.5"),
-        (DetectConfig, "colour", "nan", "colour must not be negative, not nan"),
+        (DetectConfig, "colour", "nan", "colour must be finite, not nan"),
         (DetectConfig, "scale_jitter", "2,1", "scale_jitter must be two positive numbers, the smaller first, not"),
+        (ClassifyConfig, "warmup_epochs", "inf", "warmup_epochs must be finite, not inf"),
+        (DetectConfig, "short_sides", "800,480", "short_sides must be two positive numbers, the smaller first"),
         (SegmentConfig, "hflip", "1.5", "hflip must lie in [0, 1], not 1.5"),
         (SegmentConfig, "window", "0", "window must be at least 1, not 0; none: they are seen whole"),
         (SegmentConfig, "most_of_a_class", "0", "most_of_a_class must lie in (0, 1], not 0.0"),
-        (DepthConfig, "depth_scale", "inf", "depth_scale must be positive, not inf"),
+        (DepthConfig, "depth_scale", "inf", "depth_scale must be finite, not inf"),
     ],
 )
 def test_values_outside_are_refused(task: type[TrainConfig], name: str, value: str, message: str) -> None:
@@ -82,3 +84,35 @@ def test_what_none_means_is_told_where_it_is_an_answer() -> None:
     assert options.meaning_of_none("largest norm; none: no clipping") == "; none: no clipping"
     assert options.meaning_of_none("as --lr says; at none of them: 1") == ""
     assert options.meaning_of_none("seed") == ""
+
+
+@pytest.mark.parametrize(
+    ("config", "given", "message"),
+    [
+        (
+            DetectConfig(scale_jitter=None),
+            "image_size",
+            "image_size must be left out at scale_jitter none: --short-sid",
+        ),
+        (DetectConfig(), "short_sides", "short_sides must be left out with scale_jitter: --image-size says how large"),
+        (DetectConfig(), "random_crop", "random_crop must be left out with scale_jitter: --image-size says how large"),
+        (ClassifyConfig(color_jitter=0.4), "color_jitter", "color_jitter must be left out beside RandAugment"),
+    ],
+)
+def test_options_that_would_change_nothing_are_refused(config: TrainConfig, given: str, message: str) -> None:
+    with pytest.raises(InputError) as error:
+        config.refuse_unused({given})
+    assert message in str(error.value)
+    config.refuse_unused({"epochs"})
+
+
+def test_options_that_change_something_are_taken() -> None:
+    DetectConfig().refuse_unused({"image_size"})
+    DetectConfig(scale_jitter=None).refuse_unused({"short_sides", "random_crop"})
+    ClassifyConfig(color_jitter=0.4, rand_augment=None).refuse_unused({"color_jitter"})
+    ClassifyConfig().refuse_unused({"color_jitter"})  # 0 is what RandAugment leaves of it
+
+
+def test_a_stored_value_outside_its_bounds_is_told_with_its_file() -> None:
+    with pytest.raises(InputError, match=r"^config.json: hflip must lie in \[0, 1\], not 7.0"):
+        ClassifyConfig.from_dict({**ClassifyConfig().to_dict(), "hflip": 7.0})

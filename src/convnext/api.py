@@ -27,7 +27,7 @@ from convnext.tasks.card.facts import training_seconds
 from convnext.tasks.definition import TaskDefinition
 from convnext.tasks.folds import measure_folds
 from convnext.tasks.origin import origin_of_model
-from convnext.tasks.recipes import build_config
+from convnext.tasks.recipes import given_config
 from convnext.tasks.registry import find_task
 from convnext.train.launch import launch
 
@@ -163,7 +163,7 @@ def cross_validate(
                 )
             continue
         with _quiet(number > 1):  # what is wrong with a fold is said before hours of training others
-            config = task.config().override({**known, "fold": own["fold"], "data": data})
+            config = given_config(task, {**known, "fold": own["fold"], "data": data}, recipe)
             images, _ = task.read(config)
         if not overwrite and is_run(run) and Run(run).can_resume():
             counts[run] = images
@@ -215,8 +215,7 @@ def _refuse_mixed(
     known = {name: value for name, value in options.items() if not (auto and name == "batch_size")}
     wanted = dataclasses.replace(first, recipe=recipe or first.recipe)
     if not all_begun:
-        model = task.config().override(known).model
-        wanted = build_config(recipe or first.recipe, model, task.config)
+        wanted = given_config(task, known, recipe or first.recipe)
     wanted = wanted.override(known)
     for run, config in stored.items():
         own = dataclasses.replace(wanted, batch_size=config.batch_size) if auto else wanted

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import logging
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, TypeVar, get_type_hints
@@ -272,6 +273,9 @@ class TrainConfig:
                 raise InputError(f"{name} cannot be {value!r}")
         return dataclasses.replace(self, **values)
 
+    def refuse_unused(self, given: Collection[str]) -> None:
+        """`InputError` for an option, of the names `given`, that changes nothing beside the values of the others."""
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as stored in a run's `config.json`."""
         return dataclasses.asdict(self)
@@ -290,7 +294,10 @@ class TrainConfig:
         for name, value in as_fields.items():
             if not fits(value, hints[name]):
                 raise ValueError(f"{name} cannot be {value!r}")
-        return cls(**as_fields)
+        try:
+            return cls(**as_fields)
+        except InputError as error:
+            raise InputError(f"config.json: {error}") from error
 
     def __post_init__(self) -> None:
         """`InputError` for values that cannot work, before anything is loaded."""

@@ -19,7 +19,7 @@ class Bounds(NamedTuple):
 
 
 AT_LEAST_ONE = Bounds("be at least 1", lambda value: value >= 1)
-NOT_NEGATIVE = Bounds("not be negative", lambda value: value >= 0)
+NOT_NEGATIVE = Bounds("not be negative", lambda value: 0 <= value < math.inf)
 POSITIVE = Bounds("be positive", lambda value: 0 < value < math.inf)
 ZERO_TO_ONE = Bounds("lie in [0, 1]", lambda value: 0 <= value <= 1)
 BELOW_ONE = Bounds("lie in [0, 1)", lambda value: 0 <= value < 1)
@@ -57,8 +57,9 @@ def check_bounds(config: Any) -> None:
     for known in dataclasses.fields(config):
         bounds, value = known.metadata["bounds"], getattr(config, known.name)
         if bounds is not None and value is not None and not bounds.allow(value):
-            none = meaning_of_none(known.metadata["help"])
-            raise InputError(f"{known.name} must {bounds.words}, not {value}{none}")
+            numbers = value if isinstance(value, tuple) else (value,)
+            words = bounds.words if all(map(math.isfinite, numbers)) else "be finite"
+            raise InputError(f"{known.name} must {words}, not {value}{meaning_of_none(known.metadata['help'])}")
 
 
 def meaning_of_none(help: str) -> str:

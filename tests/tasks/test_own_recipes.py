@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
-from convnext.tasks.recipes import RECIPES, build_config, models_of, task_of_recipe
+from convnext.errors import InputError
+from convnext.tasks.recipes import RECIPES, build_config, given_config, models_of, task_of_recipe
+from convnext.tasks.segment.recipes import upernet_640_v1
 
 SMALL_CLASSES = dict(
     batch_size=32, warmup_epochs=0.5, rand_augment=None, random_erasing=0.0, label_smoothing=0.1, ema=0.98,
@@ -97,3 +99,27 @@ def test_from_22k_weights_a_segmenter_sees_640_pixels(recipe: str, model: str) -
     sizes = dict(image_size=640, short_side=640, max_side=2560, test_size=640, window=640, stride=426)
     assert {name: getattr(config, name) for name in sizes} == sizes
     assert config.drop_path == 0.4
+
+
+def test_the_largest_of_v1_segments_at_a_rate_of_its_own() -> None:
+    """8e-5 instead of 1e-4, at a batch of 16."""
+    rates = [upernet_640_v1(f"convnext_{size}").base_lr * 16 / 256 for size in ("base", "large", "xlarge")]
+    assert rates == pytest.approx([1e-4, 1e-4, 8e-5])
+
+
+@pytest.mark.parametrize(
+    ("recipe", "given", "expected"),
+    [
+        ("upernet_v1", {"model": "convnext_tiny", "stride": "256"}, {"window": 512, "stride": 256}),
+        ("fcmae_digits", {"image_size": "32"}, {"image_size": 32, "patch_size": 8}),
+        ("fcmae_digits", {"image_size": 24}, {"image_size": 24, "patch_size": 8}),
+    ],
+)
+def test_options_that_go_together_are_compared_with_the_recipes(
+    recipe: str, given: dict[str, Any], expected: dict[str, Any]
+) -> None:
+    """The defaults, which have no window and larger patches, are not what they are trained with."""
+    config = given_config(task_of_recipe(recipe), given, recipe)
+    assert {name: getattr(config, name) for name in expected} == expected
+    with pytest.raises(InputError, match="cannot be 5"):
+        given_config(task_of_recipe(recipe), {**given, "model": 5}, recipe)

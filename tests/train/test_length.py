@@ -201,7 +201,7 @@ def test_what_cannot_be(colours: Path, tmp_path: Path, capsys: pytest.CaptureFix
         capsys, *command, "1", "--epochs", "3"
     )
     assert "hours must be positive, not 0" in fails(capsys, *command, "0")
-    assert "hours must be positive, not nan" in fails(capsys, *command, "nan")
+    assert "hours must be finite, not nan" in fails(capsys, *command, "nan")
 
 
 def test_no_hours_may_stand_beside_epochs(colours: Path, tmp_path: Path) -> None:

@@ -148,12 +148,10 @@ def given_options(args: argparse.Namespace, config: type[TrainConfig]) -> dict[s
 def _check(task: TaskDefinition, args: argparse.Namespace, given: dict[str, Any]) -> int:
     """Only look at the data, as a training with the options that are given would read them; `out` is not written."""
     from convnext.tasks.check import check_config
-    from convnext.tasks.recipes import build_config
+    from convnext.tasks.recipes import given_config
 
     chosen = {name: value for name, value in given.items() if name != "batch_size"}  # which may be "auto"
-    config = task.config().override({**chosen, "data": args.data})
-    if args.recipe is not None:
-        config = build_config(args.recipe, config.model, task.config).override({**chosen, "data": args.data})
+    config = given_config(task, {**chosen, "data": args.data}, args.recipe)
     found = check_config(task, config, config.workers if "workers" in chosen else None)
     return print_check(found, as_one_object=args.json)
 

@@ -14,7 +14,7 @@ from convnext.runs.resume import resumed_config
 from convnext.runtime import distributed
 from convnext.tasks.base import Task
 from convnext.tasks.definition import TaskDefinition
-from convnext.tasks.recipes import build_config
+from convnext.tasks.recipes import build_config, given_config
 from convnext.tasks.registry import TASKS, find_task
 from convnext.weights import are_trained
 
@@ -30,16 +30,20 @@ def build_task(
         if (begun := task_of_run(out)).name != task.name:
             raise InputError(f"{out} was begun by `convnext {begun.command}`, which also resumes it")
         config = resumed_config(task.config, data, out, given, recipe)
+        config.refuse_unused(given)
         return task.build(config, task.read(config)[1])
     options = {**given, "data": data}
-    first = task.config().override(options)
+    first = given_config(task, options, recipe)
     if "epochs" in given and first.hours is not None:
         raise InputError("hours must not be given beside epochs: both say how long to train")
     images, read = task.read(first)
-    name = recipe or chosen_recipe(task, first, images)
+    chosen = chosen_recipe(task, first, images) if recipe is None else None
     if "model" not in given and distributed.rank() == 0:
         log.info("model %s, the smallest and fastest of V2; choose another with --model", first.model)
-    config = build_config(name, first.model, task.config).override(options)
+    if chosen is None:
+        return task.build(first, read)
+    config = build_config(chosen, first.model, task.config).override(options)
+    config.refuse_unused(given)
     if any(getattr(config, option) != getattr(first, option) for option in task.reading_options):
         read = task.read(config)[1]
     return task.build(config, read)

@@ -4,8 +4,9 @@ result."""
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
-from convnext.config import Config
+from convnext.config import Config, TrainConfig
 from convnext.errors import InputError, nearest
 from convnext.tasks.definition import Recipe, TaskDefinition
 from convnext.tasks.registry import TASKS
@@ -30,6 +31,19 @@ def build_config(name: str, model: str, kind: type[Config]) -> Config:
         here = ", ".join(recipe.__name__ for recipe in fitting)
         raise InputError(f"recipe {name} is for `convnext {task_of_recipe(name).command}`; here: {here}")
     return dataclasses.replace(config, recipe=name)
+
+
+def given_config(task: TaskDefinition, given: dict[str, Any], recipe: str | None) -> TrainConfig:
+    """Options over the values of the recipe that is named, or over the task's defaults until one is chosen.
+
+    Values that go together, as a stride and its window do, are compared with those they will be trained with.
+    """
+    if recipe is None:
+        return task.config().override(given)
+    model = task.config().override({name: given[name] for name in ("model",) if name in given}).model
+    config = build_config(recipe, model, task.config).override(given)
+    config.refuse_unused(given)
+    return config
 
 
 def task_of_recipe(name: str) -> TaskDefinition:

@@ -7,7 +7,7 @@ from typing import Any
 
 from convnext.data.check.problem import Problem
 from convnext.tasks.definition import SMALL, TaskDefinition
-from convnext.tasks.recipes import build_config
+from convnext.tasks.recipes import build_config, given_config
 from convnext.train.cross_fit import answers_out_of_fold
 from convnext.weights import are_trained
 
@@ -29,7 +29,7 @@ def find_wrong_labels(
     Raises:
         InputError: a task whose labels are not looked at, or that needs a source.
     """
-    first = task.config().override(options)
+    first = given_config(task, options, recipe)
     name = recipe or task.default_recipe(first.model, images=SMALL, trained=are_trained(first.init))
     quick = {"epochs": QUICK_EPOCHS} if recipe is None else {}
     config = build_config(name, first.model, task.config).override({**quick, **options})

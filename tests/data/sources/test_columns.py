@@ -17,6 +17,7 @@ from pyarrow import parquet
 from vacuous import nonempty
 
 from convnext.data.image_set import ImageSet, read_images, read_split, read_train_val
+from convnext.data.images.decode import read_image
 from convnext.data.shards.pack import pack_shards
 from convnext.data.shards.write import count_images
 from convnext.data.sources.inputs import expand
@@ -175,6 +176,29 @@ def test_boxes_are_images_to_classify(write: Any, tmp_path: Path) -> None:
     if write is as_yolo:
         again = read_train_val(tmp_path / "data" / "data.yaml").train
         assert contents(again) == contents(train)
+
+
+@pytest.mark.parametrize("mode", ["CMYK", "F", "I", "I;16", "P", "LA", "1"])
+def test_boxes_of_any_kind_of_image_are_read(tmp_path: Path, mode: str) -> None:
+    """Some cannot be written as PNG, in which a part travels: the pixels are those of the whole image."""
+    levels = np.full((20, 40), 0.25, dtype=np.float32)
+    levels[:, :10] = 0.75
+    grey = Image.fromarray((255 * levels).astype(np.uint8))
+    wide = (65535 * levels).astype(np.int32)
+    made = {"F": levels, "I": wide, "I;16": wide.astype(np.uint16)}
+    image = (
+        Image.fromarray(made[mode]) if mode in made else grey.convert("RGB" if mode == "CMYK" else "L").convert(mode)
+    )
+    assert image.mode == mode
+    image.save(tmp_path / "a.tif")
+    labels = [{"label": "dark", "points": [[10, 0], [40, 20]], "shape_type": "rectangle"}]
+    labels.append({"label": "light", "points": [[0, 0], [10, 20]], "shape_type": "rectangle"})
+    content = {"imagePath": "a.tif", "imageWidth": 40, "imageHeight": 20, "shapes": labels}
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    found = read_split(tmp_path, "all", form="labelme")
+    whole = np.asarray(read_image(tmp_path / "a.tif", "RGB"))
+    for place, columns in ((0, slice(10, 40)), (1, slice(0, 10))):
+        assert np.array_equal(np.asarray(found.open(place, "RGB")), whole[:, columns])
 
 
 def test_crops_of_one_image_are_held_out_together(tmp_path: Path) -> None:

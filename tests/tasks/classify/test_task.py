@@ -44,6 +44,11 @@ def test_balanced_weights():
     torch.testing.assert_close(balanced_weights(several), torch.tensor([1 / 3, 3.0]))
 
 
+def test_a_class_of_every_image_is_learnt_too():
+    every = ImageSet(classes=("a", "b"), targets=[(0,), (0, 1), (0,), (0,)], multi_label=True, sources=["x"] * 4)
+    torch.testing.assert_close(balanced_weights(every), torch.tensor([1 / 4, 3.0]))
+
+
 def test_a_run_s_weights_start_another(run, colours, tmp_path, capsys):
     out = tmp_path / "next"
     arguments = ["train", "classify", str(colours), "--out", str(out), *FAST, "--init", str(run), "--freeze-backbone"]

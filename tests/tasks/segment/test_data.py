@@ -12,12 +12,14 @@ from annotating import as_yolo, make_truth
 from making import make_scenes
 from PIL import Image
 
+from convnext.data.augment.window import Window, random_window
 from convnext.data.images.whole_image import WholeImage
 from convnext.data.map_loading import map_eval_loader, map_train_loader
 from convnext.data.sources.label_maps import IGNORED, LabelRules, SegmentationSet
 from convnext.data.sources.segmentation import read_label_maps
+from convnext.tasks.segment import data as segment_data
 from convnext.tasks.segment.config import SegmentConfig
-from convnext.tasks.segment.data import SegmentationTransform
+from convnext.tasks.segment.data import TRIES, SegmentationTransform
 from convnext.tasks.segment.read import examined, read_segmentation_data, rules_of
 
 CROP = SegmentationTransform(48, 48, 200, (0.5, 2.0), most=0.75, hflip=0.5, photometric=False)
@@ -66,6 +68,21 @@ def test_no_class_has_most_of_a_crop_where_that_can_be() -> None:
         crops = [replace(transform, most=most)(image, labels)[1] for _ in range(60)]
         shares[most] = sum(bool((crop == 0).float().mean() > 0.76) for crop in crops)
     assert shares[0.75] < 5 < shares[1.0]
+
+
+def test_no_crop_is_drawn_again_where_a_class_may_have_all_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = []
+
+    def draw(*image: int, **how: float) -> Window:
+        drawn.append(image)
+        return random_window(*image, **how)
+
+    monkeypatch.setattr(segment_data, "random_window", draw)
+    image, labels = Image.new("RGB", (60, 60)), np.zeros((60, 60), dtype=np.int16)
+    replace(CROP, most=1.0)(image, labels)
+    assert len(drawn) == 1
+    replace(CROP, most=0.99)(image, labels)
+    assert len(drawn) == 1 + TRIES
 
 
 def test_batches_are_the_same_again_with_other_workers(scenes: SegmentationSet) -> None:

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
+from convnext.data.images.decode import WHITE, as_mode
 from convnext.data.problems import log_problems
 from convnext.data.sources.annotated import decode_annotated
 from convnext.data.sources.detection import read_annotated
@@ -18,6 +20,8 @@ from convnext.errors import InputError
 
 LISTS = (".json", ".yaml", ".yml", ".xml")
 """Suffixes of files that list images with their objects."""
+KEPT_BY_PNG = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16", "I;16B")
+"""Pillow's modes that a PNG file keeps."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,8 @@ class Crops:
         width, height = self.sides[index].tolist()
         image = decode_annotated(self.files[index], width, height, None)
         file = io.BytesIO()
-        image.crop(tuple(self.boxes[index].tolist())).save(file, format="PNG", compress_level=1)
+        part = kept_by_png(image).crop(tuple(self.boxes[index].tolist()))
+        part.save(file, format="PNG", compress_level=1)
         return file.getvalue()
 
     def sizes(self) -> None:
@@ -65,6 +70,14 @@ class Crops:
             return str(Path(self.files[index]).stat().st_size).encode()
         except OSError:
             return b""
+
+
+def kept_by_png(image: Image.Image) -> Image.Image:
+    """An image in a mode that a PNG file keeps; before it is cut, since some are scaled by the range of all pixels."""
+    if image.mode == "I":
+        low, high = image.getextrema()
+        return image.convert("I;16") if low >= 0 and high <= WHITE else as_mode(image, "RGB")
+    return image if image.mode in KEPT_BY_PNG else as_mode(image, "RGB")
 
 
 def read_crops(data: str | Path, form: str | None) -> DataListing:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self
 
@@ -51,7 +52,9 @@ class ClassifyConfig(SupervisedConfig):
         "RandAugment policy, as timm writes it: rand-m9-mstd0.5-inc1; none: no RandAugment",
         group="augmentation",
     )
-    color_jitter: float = option(0.0, "strength of colour jitter", group="augmentation", within=NOT_NEGATIVE)
+    color_jitter: float = option(
+        0.0, "strength of colour jitter, with --rand-augment none", group="augmentation", within=NOT_NEGATIVE
+    )
     random_erasing: float = option(
         0.25, "probability of erasing a random rectangle of a training image", group="augmentation", within=ZERO_TO_ONE
     )
@@ -81,7 +84,10 @@ class ClassifyConfig(SupervisedConfig):
         within=ZERO_TO_ONE,
     )
     class_weights: Literal["none", "balanced"] = option(
-        "none", "weights of classes in the loss; balanced: by the inverse of each one's number of images", group="data"
+        "none",
+        "weights of classes in the loss; balanced: by the inverse of each one's number of images, or, with several "
+        "labels an image, by the number without a class for each one with it",
+        group="data",
     )
     head_init_scale: float = option(
         1.0, "factor on the initial weights of a new head", group="model", within=NOT_NEGATIVE
@@ -91,6 +97,11 @@ class ClassifyConfig(SupervisedConfig):
         super().__post_init__()
         if self.multi_label and any(getattr(self, name) for name in ONE_LABEL):
             raise InputError("mixup, cutmix and label smoothing need one label an image; set them to 0 for multi_label")
+
+    def refuse_unused(self, given: Collection[str]) -> None:
+        """`InputError` for colour jitter beside RandAugment, whose colours timm takes instead."""
+        if "color_jitter" in given and self.color_jitter and self.rand_augment is not None:
+            raise InputError("color_jitter must be left out beside RandAugment, or given with --rand-augment none")
 
     def override(self, changes: dict[str, Any]) -> Self:
         """A copy with some fields changed (`TrainConfig.override`); with several labels an image, what a recipe does

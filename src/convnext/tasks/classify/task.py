@@ -208,5 +208,5 @@ def balanced_weights(samples: ImageSet) -> Tensor:
         counts[list(target) if isinstance(target, tuple) else [target]] += 1
     counts = counts.clamp(min=1)
     if samples.multi_label:
-        return (len(samples) - counts) / counts
+        return (len(samples) - counts).clamp(min=1) / counts  # of 0, nothing would be learnt from images of a class
     return len(samples) / (len(samples.classes) * counts)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from convnext.config import SupervisedConfig
+from convnext.errors import InputError
 from convnext.options import AT_LEAST_ONE, NOT_NEGATIVE, POSITIVE, RANGE, ZERO_TO_ONE, option
 
 
@@ -63,6 +65,13 @@ class DetectConfig(SupervisedConfig):
         group="augmentation",
         within=RANGE,
     )
+    random_crop: float = option(
+        0.0,
+        "with --scale-jitter none: probability of a random part of an image instead of the whole one, 384 to 600 "
+        "pixels high and wide where the image's short side is 400 to 600",
+        group="augmentation",
+        within=ZERO_TO_ONE,
+    )
     test_size: int = option(
         800,
         "short side of images in evaluation and prediction, in pixels",
@@ -80,3 +89,13 @@ class DetectConfig(SupervisedConfig):
     colour: float = option(
         0.0, "strength of changes of brightness, contrast and saturation", group="augmentation", within=NOT_NEGATIVE
     )
+
+    def refuse_unused(self, given: Collection[str]) -> None:
+        """`InputError` for sizes of the other kind of augmentation."""
+        if self.scale_jitter is None and "image_size" in given:
+            raise InputError(
+                "image_size must be left out at scale_jitter none: --short-sides says how large images are"
+            )
+        for name in ("short_sides", "random_crop"):
+            if self.scale_jitter is not None and name in given:
+                raise InputError(f"{name} must be left out with scale_jitter: --image-size says how large images are")

@@ -36,7 +36,7 @@ class SegmentConfig(MapConfig):
     )
     most_of_a_class: float = option(
         0.75,
-        "largest share of a crop that one class may cover; other crops are drawn again",
+        "largest share of a crop that one class may cover; other crops are drawn again; 1: none are",
         group="augmentation",
         within=ABOVE_ZERO,
     )

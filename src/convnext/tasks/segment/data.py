@@ -51,7 +51,7 @@ class SegmentationTransform:
             )
             crop = crop_resized(truth, window, InterpolationMode.NEAREST_EXACT)
             counts = crop[crop != IGNORED].long().bincount()
-            if (counts > 0).sum() > 1 and counts.max() <= self.most * counts.sum():
+            if self.most >= 1 or ((counts > 0).sum() > 1 and counts.max() <= self.most * counts.sum()):
                 break
         return square_crop(
             image, crop, window, size=self.size, hflip=self.hflip, photometric=self.photometric, fill=IGNORED
