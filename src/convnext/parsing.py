@@ -48,7 +48,7 @@ def _taken(kind: Any) -> str:
     if origin is tuple:
         several = _taken(args[0]).removeprefix("a ") + "s"
         return f"{several} with commas between them" if args[1:] == (...,) else f"{len(args)} {several}"
-    return {bool: "true or false", int: "a whole number", float: "a number"}[kind]
+    return {bool: "true or false", int: "a whole number", float: "a number", str: "a name"}[kind]
 
 
 def without_none(kind: Any) -> Any:

@@ -33,6 +33,20 @@ def section(folder: Path, name: str, **values: object) -> None:
     )
 
 
+def test_names_that_are_no_text_are_shown_as_far_as_they_are(tmp_path: Path) -> None:
+    """A file's name may hold any bytes; an analysis that named one kept every later one from its page."""
+    section(tmp_path, "collapse", name="a\udcff.jpg")
+    write_section(
+        tmp_path,
+        "attribute",
+        title="A",
+        reading="B.",
+        pictures=[("a.png", "of a\udcff.jpg")],
+        rows=[{"path": "a\udcff.jpg"}],
+    )
+    assert "of a?.jpg" in (tmp_path / "index.html").read_text()
+
+
 def test_all_analyses_are_on_one_page_that_needs_no_network(tmp_path: Path) -> None:
     (tmp_path / "other.json").write_text('{"analysis": "another"}')
     (tmp_path / "broken.json").write_text("{")

@@ -79,6 +79,15 @@ def test_groups_have_their_intervals(charts: list[Figure], tmp_path: Path) -> No
     assert first.get_color() != second.get_color() == "grey"
 
 
+def test_of_thousands_of_groups_the_largest_are_drawn(charts: list[Figure], tmp_path: Path) -> None:
+    groups = [GroupMetrics("site", str(n), 1 + n % 1000, {"top1": 80.0}, {}, {}) for n in range(3000)]
+    plots.plot_groups(groups, "top1", tmp_path / "x.png")
+    labels = [text.get_text() for text in charts[0].axes[0].get_yticklabels()]
+    assert len(labels) == plots.MOST_DRAWN
+    assert labels[0] == "site: 933 (934)"
+    assert min(int(label.split("(")[1].rstrip(")")) for label in labels) == 934
+
+
 def test_sizes_rise(charts: list[Figure], tmp_path: Path) -> None:
     plots.plot_sizes({"run": [(224, 70.0), (128, 60.0)]}, "top1", tmp_path / "x.png")
     (axes,) = charts[0].axes

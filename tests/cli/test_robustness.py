@@ -76,6 +76,14 @@ def test_an_interrupted_one_goes_on(
     robustness([str(run)], str(colours), out, **how)
     assert len(made) == 4
     assert (out / "robustness.csv").read_text() == (measured / "robustness.csv").read_text()
+    corrected = shutil.copytree(colours, tmp_path / "corrected")
+    first = sorted((corrected / "val").rglob("*.png"))[0]
+    other = next(place for place in sorted((corrected / "val").iterdir()) if place != first.parent)
+    shutil.move(first, other / "moved.png")
+    lines[0] = lines[0].replace(str(colours), str(corrected))
+    (out / "robustness.jsonl").write_text("".join(lines))
+    with pytest.raises(convnext.InputError, match="holds measurements of something else"):  # labels are others
+        robustness([str(run)], str(corrected), out, **how)
     command = ["analyze", "robustness", run, colours, "--out", out, "--images", "6"]
     assert "holds measurements of something else" in fails(capsys, *command)
     some = ["--corruptions", "fog", "--severities", "1", "--overwrite", "--workers", "0"]
@@ -140,6 +148,8 @@ def test_a_model_of_another_task_is_refused(
 ) -> None:
     _, data, other = dense
     assert str(data) in fails(capsys, "analyze", "robustness", other, run, data, "--out", tmp_path)
+    assert str(data) in fails(capsys, "analyze", "resolution", other, run, data, "--out", tmp_path)
+    assert not list(tmp_path.glob("*.csv"))  # nothing was measured before the second was opened
 
 
 def test_resolution_of_a_classifier(run: Path, colours: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
@@ -188,6 +198,7 @@ def test_what_cannot_be(
     assert "--severities takes whole numbers with commas between them" in fails(
         capsys, *command, "--severities", "much"
     )
+    assert "--corruptions takes names with commas between them" in fails(capsys, *command, "--corruptions", ",")
     assert "positive" in fails(capsys, "analyze", "resolution", run, colours, "--out", tmp_path, "--factors", "0")
     monkeypatch.setitem(sys.modules, "imagecorruptions", None)
     assert "pip install 'convnext[robustness]'" in fails(capsys, *command)

@@ -174,16 +174,20 @@ def scores(source: Path, image: Path, capsys: pytest.CaptureFixture, *options: s
 
 def test_costs_decide(colours: Path, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     (tmp_path / "costs.csv").write_text("true,blue,green,red,ask\nblue,0,1,1,0\ngreen,1,0,1,0\nred,1,1,0,0\n")
-    found = evaluated(capsys, run, colours, "--costs", tmp_path / "costs.csv", "--out", tmp_path / "out")
-    assert found["cost"] == 0
+    costs = ("--costs", tmp_path / "costs.csv", "--out", tmp_path / "out")
+    found = evaluated(capsys, run, colours, *costs, "--by", "size")
+    assert found["cost_of_decisions"] == 0
+    assert [group["metrics"]["cost_of_decisions"] for group in nonempty(found["groups"])] == [0] * len(found["groups"])
     assert found["cost_of_answers"] == pytest.approx(1 - found["top1"] / 100, abs=1e-6)
-    assert {row["decision"] for row in rows_of(tmp_path / "out" / "images.csv")} == {"ask"}
+    rows = rows_of(tmp_path / "out" / "images.csv")
+    assert {(row["decision"], float(row["decision_cost"])) for row in rows} == {("ask", 0)}
 
 
 def test_what_is_refused(colours: Path, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     table = tmp_path / "groups.csv"
     table.write_text("path,age\nnone.png,3\n")
     assert "no row for any image" in fails(capsys, "evaluate", run, colours, "--groups", table)
+    assert "--by names none of" in fails(capsys, "evaluate", run, colours, "--by", ",")
     assert "--by sex: no such column" in fails(capsys, "evaluate", run, colours, "--by", "sex")
     assert "not a file" in fails(capsys, "evaluate", run, colours, "--groups", tmp_path / "nothing.csv")
     assert "give one of the two" in fails(capsys, "evaluate", run, colours, "--calibrate", "--calibrated")

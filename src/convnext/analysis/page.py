@@ -48,7 +48,7 @@ def write_section(
         path.write_text(to_json({**section, **values}) + "\n")
     sections = [found for path in sorted(folder.glob("*.json")) if (found := read_section(path))]
     with whole_file(folder / "index.html") as path:
-        path.write_text(page_of(sections), encoding="utf-8")
+        path.write_text(page_of(sections), encoding="utf-8", errors="replace")  # of a file's name
 
 
 def read_section(path: Path) -> dict[str, Any] | None:

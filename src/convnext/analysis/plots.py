@@ -99,9 +99,16 @@ def plot_robustness(measured: Mapping[str, Sequence[tuple[str, int, float]]], me
     save(figure, path)
 
 
+MOST_DRAWN = 200
+"""Groups in a picture, at most: of thousands, none could be read, and a picture has at most 65,535 rows of pixels."""
+
+
 def plot_groups(groups: Sequence[GroupMetrics], metric: str, path: Path) -> None:
-    """A metric of each group, with its interval where it has one, groups of a column together."""
-    shown_groups = [group for group in groups if metric in group.metrics]
+    """A metric of each group, with its interval where it has one, groups of a column together; the largest `MOST_DRAWN`
+    of them."""
+    there = [group for group in groups if metric in group.metrics]
+    largest = sorted(range(len(there)), key=lambda place: -there[place].images)[:MOST_DRAWN]
+    shown_groups = [there[place] for place in sorted(largest)]
     figure = Figure(figsize=(7, 0.9 + 0.26 * len(shown_groups)), layout="constrained")
     axes = figure.subplots()
     for place, group in enumerate(shown_groups):

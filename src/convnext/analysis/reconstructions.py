@@ -95,8 +95,9 @@ def reconstruct(source: str, inputs: list[str], out: Path, *, device: str, seed:
             except ImageError as error:
                 failures.append(str(error))
         if sheet:
-            files.append(out / f"reconstructions-{len(files) + 1:03}.png")
-            draw_reconstructions(model, torch.stack(sheet).to(where), preprocessing, files[-1], seed=seed + len(files))
+            file = out / f"reconstructions-{len(files) + 1:03}.png"
+            draw_reconstructions(model, torch.stack(sheet).to(where), preprocessing, file, seed=seed + len(files))
+            files.append(file)
     if not files:
         raise InputError(f"no image could be read: {failures[0]}")
     write_section(

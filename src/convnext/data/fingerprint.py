@@ -52,6 +52,13 @@ def of_maps(data: str, images: MappedSet) -> dict[str, Any]:
     return _fingerprint(data, [str(image.file) for image in images.images], maps, images.classes, True)
 
 
+def of_part(data: str, part: Any) -> dict[str, Any]:
+    """Fingerprint of images with their labels, objects or maps."""
+    if isinstance(part, ImageSet):
+        return of_samples(data, part)
+    return of_annotated(data, part) if isinstance(part, DetectionSet) else of_maps(data, part)
+
+
 def digest_of_files(data: str, files: Mapping[str, Sequence[str]], states: Mapping[str, Sequence[FileState]]) -> str:
     """A digest of the files of several parts: of their names from the data's folder on, their sizes and dates."""
     above = _above(data)

@@ -278,7 +278,8 @@ def evaluate(
     Returns:
         Metrics by name, "split", counts of images, and by name what `image_size`, `crop` and `views` changed.
         With `out`, "costliest" names the first of those images; with groups, "metric", "groups" and "gaps" are as
-        `tasks.subgroups.groups_stored` has them. The same in all processes.
+        `tasks.subgroups.groups_stored` has them. The same in all processes, but for "costliest", which only the first
+        knows.
 
     Raises:
         WeightsError: nothing there, or not to be trusted.
@@ -299,7 +300,7 @@ def evaluate(
     if costs is not None:
         evaluator.use_costs(costs, predictor)
     divided = None
-    if groups is not None or by:
+    if groups is not None or by is not None:
         divided = group_columns(part, partial(evaluator.open_image, predictor, part), data, groups, by)
     tables = [Table(out, name) for name in evaluator.tables] if out is not None else []
     with distributed.process_group(measured.device):
@@ -319,7 +320,8 @@ def evaluate(
         if calibration is None:
             raise InputError(f"{source}: nothing can be calibrated on {data}")
         fitted = {**calibration, "data": shown_name(data), "split": measured.split}
-        store_meta(locate(source), {CALIBRATION: fitted})
+        if distributed.rank() == 0:
+            store_meta(locate(source), {CALIBRATION: fitted})
         metrics |= {name: value for name, value in calibration.items() if isinstance(value, float)}
     if out is not None:
         metrics["costliest"] = [{name: row[name] for name in ("path", "cost")} for row in costliest[:COSTLIEST_NAMED]]

@@ -16,6 +16,7 @@ from convnext.printing import progress
 from convnext.reports.tables import Table
 from convnext.runtime.device import Precision
 from convnext.tasks.evaluate import ClassChoice, open_measurement
+from convnext.tasks.robustness import refuse_several_tasks
 
 FACTORS = (0.6, 0.8, 1.0, 1.25, 1.5, 2.0)
 """Sizes that are measured, as shares of the training size."""
@@ -63,9 +64,11 @@ def resolution(
     table, rows = Table(out, "resolution.csv"), []
     how: dict[str, Any] = {"device": device, "precision": precision, "backend": backend}
     how |= {"classes": classes, "format": format}
-    with progress("sizes", len(set(sources)) * len(factors)) as advance:
-        for source in dict.fromkeys(sources):
-            model = open_measurement(source, data, split, **how).thinned(images)
+    # All are opened before the first is measured: a mistyped name is said at once.
+    models = [open_measurement(source, data, split, **how).thinned(images) for source in dict.fromkeys(sources)]
+    refuse_several_tasks(models)
+    with progress("sizes", len(models) * len(factors)) as advance:
+        for model in models:
             seen = model.predictor.transform
             trained = seen.image_size if isinstance(seen, Preprocessing) else seen.short
             for factor in factors:
@@ -77,18 +80,19 @@ def resolution(
                 speed = len(model.part) / (time.perf_counter() - began)
                 name = model.evaluator.main_metric(metrics)
                 figures = {"metric": name, "value": metrics[name], "images_per_s": speed}
-                rows.append({"source": source, "factor": factor, "size": size, **figures})
+                rows.append({"source": model.source, "factor": factor, "size": size, **figures})
+                table.write(rows)  # now: where a larger size does not fit into memory, these are kept
                 advance()
-    table.write(rows)
     lines = {s: [(row["size"], row["value"]) for row in rows if row["source"] == s] for s in dict.fromkeys(sources)}
-    plot_sizes(lines, rows[0]["metric"], out / "resolution.png")
+    metric = ", ".join(dict.fromkeys(row["metric"] for row in rows))
+    plot_sizes(lines, metric, out / "resolution.png")
     write_section(
         out,
         "resolution",
         title="Resolution",
         reading="The metric in percent at other sizes than the model was trained at, and the speed with loading and "
         "measuring: often the best size is above that of training.",
-        pictures=[("resolution.png", f"{rows[0]['metric']} by image size, a line for each model")],
+        pictures=[("resolution.png", f"{metric} by image size, a line for each model")],
         rows=rows,
     )
     return rows

@@ -14,6 +14,7 @@ from convnext.analysis.page import write_section
 from convnext.analysis.plots import plot_robustness
 from convnext.analysis.robustness import robustness_of
 from convnext.data.corruptions import ALL, COMMON, SEVERITIES, Corruption, require_corruptions, seen_through
+from convnext.data.fingerprint import of_part
 from convnext.data.images.preprocessing import Preprocessing
 from convnext.data.splits import Split, part_of_name
 from convnext.errors import InputError, nearest
@@ -77,6 +78,8 @@ def robustness(
     Raises:
         InputError: sources of several tasks, unknown corruptions, or a folder with measurements of something else.
     """
+    severities = tuple(dict.fromkeys(severities))
+    corruptions = corruptions and tuple(dict.fromkeys(corruptions))
     folders = corrupted_folders(data)
     known = list(dict.fromkeys(name for name, _ in folders)) or list(ALL)
     for name in corruptions or ():
@@ -96,10 +99,10 @@ def robustness(
     how |= {"classes": classes, "format": format}
     first = str(folders[steps[0]]) if folders else data
     models = [open_measurement(source, first, split, **how).thinned(images) for source in dict.fromkeys(sources)]
-    if len({type(model.evaluator) for model in models}) > 1:
-        raise InputError("models of several tasks have no metric in common")
+    refuse_several_tasks(models)
     settings = {"data": data, "split": split, "images": len(models[0].part), "precision": precision, "classes": classes}
-    settings |= {} if format is None else {"format": format}
+    settings |= {"digest": of_part(first, models[0].part)["digest"]}
+    settings |= {name: value for name, value in (("format", format), ("backend", backend)) if value is not None}
     settings["short"] = short = short_side(models)
     weights = [digest_of(model) for model in models]
     record = Record(out / MEASUREMENTS_FILE, {**settings, "weights": weights}, overwrite)
@@ -120,21 +123,20 @@ def robustness(
     found = [summary_of(model, rows) for model in models]
     summary.write(found)
     by_source = {model.source: [row for row in rows if row.source == model.source] for model in models}
+    metric = ", ".join(dict.fromkeys(row.metric for row in rows))
     plot_robustness(
         {s: [(row.corruption, row.severity, row.value) for row in own] for s, own in by_source.items()},
-        rows[0].metric,
+        metric,
         out / "robustness.png",
     )
     write_section(
         out,
         "robustness",
         title="Robustness",
-        reading=f"The metric ({rows[0].metric}, in percent) as each corruption grows from severity 1 to 5; at 0 images "
+        reading=f"The metric ({metric}, in percent) as each corruption grows from severity 1 to 5; at 0 images "
         "are as they are. mean is over all corruptions and severities, kept is its share of the clean metric, and mce "
         "the error as a share of AlexNet's, where the classes are ImageNet's.",
-        pictures=[
-            ("robustness.png", f"{rows[0].metric} by severity, a panel for each corruption, a line for each model")
-        ],
+        pictures=[("robustness.png", f"{metric} by severity, a panel for each corruption, a line for each model")],
         rows=found,
         measured=[row._asdict() for row in rows],
         **settings,
@@ -155,6 +157,12 @@ def measure_corrupted(
         model.predictor.transform = own
     name = model.evaluator.main_metric(metrics)
     return name, metrics[name]
+
+
+def refuse_several_tasks(models: Sequence[Measurement]) -> None:
+    """`InputError` where models of several tasks are to be compared."""
+    if len({type(model.evaluator) for model in models}) > 1:
+        raise InputError("models of several tasks have no metric in common")
 
 
 def short_side(models: Sequence[Measurement]) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,6 +20,7 @@ from convnext.errors import InputError
 from convnext.tasks.classify.metrics import (
     Answers,
     Predictions,
+    accuracy,
     accuracy_per_class,
     accuracy_rows,
     classify_batches,
@@ -28,7 +30,7 @@ from convnext.tasks.classify.quality import (
     calibration_of,
     cost_figures,
     curve_figures,
-    decide,
+    decided,
     quality,
 )
 from convnext.weights.class_names import short_names
@@ -146,13 +148,36 @@ def test_costs_of_decisions() -> None:
     assert isinstance(answers, Predictions)
     names = [f"c{k}" for k in range(6)]
     costs = Costs([*names, "ask"], np.hstack([1 - np.eye(6), np.full((6, 1), 0.4)]))
-    chosen = decide(answers, costs)
+    answers = decided(answers, costs)
+    assert answers.decisions is not None
+    chosen = answers.decisions
     scores = logits.double().softmax(1)
     assert (chosen == 6).tolist() == (scores.amax(1) < 0.6).tolist()
     figures = cost_figures(answers, costs, names)
+    by_hand = costs.matrix[targets.numpy(), chosen.numpy()]
+    assert figures["cost_of_decisions"] == pytest.approx(by_hand.mean(), abs=1e-6)
+    few = take_answers(answers, [5, 3])
+    assert isinstance(few, Predictions)
+    assert cost_figures(few, costs, names)["cost_of_decisions"] == pytest.approx(by_hand[[5, 3]].mean(), abs=1e-6)
     assert figures["cost_of_answers"] == pytest.approx(float((logits.argmax(1) != targets).double().mean()), abs=1e-6)
     with pytest.raises(InputError, match="too many to keep"):
-        decide(answered(logits, targets, keep=False), costs)  # type: ignore[arg-type]  # which it must refuse
+        decided(answered(logits, targets, keep=False), costs)  # type: ignore[arg-type]  # which it must refuse
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_what_is_not_a_number_is_never_right(multi_label: bool) -> None:
+    """Of a class of its own, the first stands for it: balanced accuracy was 50 for two such classes."""
+    logits, targets = data(multi_label)
+    answers = answered(torch.full_like(logits, math.nan), targets)
+    assert curve_figures(answers) == []
+    if isinstance(answers, Predictions):
+        assert accuracy(answers)["top1"] == 0
+        assert quality(answers)["balanced_accuracy"] == 0
+        assert quality(answers)["macro_f1"] == 0
+        assert {row["recall"] for row in accuracy_per_class(answers, list("abcdef"))} == {0}
+    else:
+        chance = targets.float().mean(0)
+        assert accuracy(answers)["mAP"] == pytest.approx(100 * float(chance[chance > 0].mean()), abs=1e-3)
 
 
 def test_charts_say_what_ids_stand_for() -> None:

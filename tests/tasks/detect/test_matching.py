@@ -1,5 +1,6 @@
 """Which objects count as found, by hand."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from convnext.data.sources.annotated import AnnotatedImage, Annotation, DetectionSet
@@ -11,9 +12,11 @@ def annotation(label: int, *box: float, crowd: bool = False) -> Annotation:
     return Annotation(label=label, box=box, area=(box[2] - box[0]) * (box[3] - box[1]), crowd=crowd, outline=None)
 
 
-def rows_of(annotations: list[Annotation], results: list[Result]) -> tuple[dict, list[dict]]:
+def rows_of(
+    annotations: list[Annotation], results: list[Result], least: Sequence[float] = (0.5, 0.5)
+) -> tuple[dict, list[dict]]:
     image = AnnotatedImage(id=7, file=Path("a.png"), width=100, height=100, annotations=tuple(annotations), key="a.png")
-    images, objects = matched(DetectionSet(("cat", "dog"), (1, 2), (image,)), results)
+    images, objects = matched(DetectionSet(("cat", "dog"), (1, 2), (image,)), results, least)
     return images[0], objects
 
 
@@ -35,6 +38,13 @@ def test_another_class_and_a_low_score_find_nothing() -> None:
     assert (image["matched"], image["missed"], image["false"]) == (0, 1, 1)
     missed = objects[-1]
     assert (missed["class"], missed["score"], missed["x1"]) == ("cat", "", 10)
+
+
+def test_each_class_counts_from_a_score_of_its_own() -> None:
+    results = [found(0, 0.4, 0, 0, 10, 10), found(1, 0.4, 0, 0, 10, 10)]
+    image, objects = rows_of([annotation(0, 0, 0, 10, 10)], results, (0.3, 0.7))
+    assert (image["matched"], image["missed"], image["false"]) == (1, 0, 0)
+    assert [row["class"] for row in objects] == ["cat"]
 
 
 def test_half_an_overlap_is_enough_and_less_is_not() -> None:

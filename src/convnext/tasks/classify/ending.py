@@ -44,7 +44,7 @@ def weakest_class(predictions: Answers, names: Sequence[str]) -> str:
         return _lowest_precision(predictions, names)
     if len(names) == 1:
         return "nothing to compare: there is one class"
-    hits = predictions.targets[predictions.guesses == predictions.targets]
+    hits = predictions.targets[predictions.right]
     images, right = (np.bincount(column.numpy(), minlength=len(names)) for column in (predictions.targets, hits))
     lacking = unmeasured(int((images == 0).sum()), len(names))
     if len(hits) == len(predictions.targets):
@@ -67,7 +67,7 @@ def weakest_class(predictions: Answers, names: Sequence[str]) -> str:
 
 def _mostly_taken_for(predictions: Predictions, label: int) -> tuple[int, int]:
     """The class that images of another are most often taken for, and how often."""
-    wrong = (predictions.targets == label) & (predictions.guesses != label)
+    wrong = (predictions.targets == label) & ~predictions.right
     counts = predictions.guesses[wrong].bincount()
     return int(counts.argmax()), int(counts.max())
 

@@ -33,7 +33,7 @@ from convnext.tasks.classify.metrics import (
     merge_answers,
     take_answers,
 )
-from convnext.tasks.classify.quality import calibration_of, cost_figures, decide, quality
+from convnext.tasks.classify.quality import calibration_of, cost_figures, costs_of, decided, quality
 from convnext.tasks.classify.report import write_quality
 from convnext.tasks.evaluate import ClassChoice, Evaluator, Rows
 from convnext.tasks.origin import origin_of_model
@@ -122,7 +122,9 @@ class ClassificationEvaluator(Evaluator):
         )
 
     def merge(self, answers: Sequence[Answers]) -> Answers:
-        return merge_answers(answers)
+        merged = merge_answers(answers)
+        # Now, while scores are there: groups of images have none.
+        return merged if self.costs is None or not isinstance(merged, Predictions) else decided(merged, self.costs)
 
     def metrics(self, predictor: ImageClassifier, answers: Answers, part: ImageSet) -> dict[str, Any]:
         found = accuracy(answers)
@@ -156,8 +158,11 @@ class ClassificationEvaluator(Evaluator):
         rows = accuracy_rows(answers, part)
         if self.costs is None or not isinstance(answers, Predictions):
             return [Rows(rows)]
-        decisions = [self.costs.decisions[place] for place in decide(answers, self.costs)]
-        return [Rows({**row, "decision": decision} for row, decision in zip(rows, decisions, strict=True))]
+        assert answers.decisions is not None
+        decisions = [self.costs.decisions[place] for place in answers.decisions.tolist()]
+        costs = costs_of(answers, self.costs).tolist()
+        own = ({"decision": decision, "decision_cost": cost} for decision, cost in zip(decisions, costs, strict=True))
+        return [Rows(row | beside for row, beside in zip(rows, own, strict=True))]
 
     def measured_places(self, answers: Answers, part: ImageSet) -> Iterable[int]:
         return answers.indices.tolist()

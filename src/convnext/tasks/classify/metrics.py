@@ -45,6 +45,7 @@ class Predictions:
         classes: how many there are.
         unreadable: places and reasons of images that could not be read.
         logits: `[M, classes]`, where there are not too many to keep.
+        decisions: places of the decisions that are expected to cost least `[M]`, where a table of costs is given.
     """
 
     indices: Tensor
@@ -58,6 +59,12 @@ class Predictions:
     classes: int
     unreadable: list[tuple[int, str]]
     logits: Tensor | None = None
+    decisions: Tensor | None = None
+
+    @property
+    def right(self) -> Tensor:
+        """Whether each answer is right, `[M]`; one that is not a number never is, whatever class stands for it."""
+        return self.ranks < 1
 
 
 @dataclass(frozen=True)
@@ -238,7 +245,7 @@ def accuracy(predictions: Answers) -> dict[str, float]:
         loss = F.binary_cross_entropy_with_logits(logits.double(), targets.double())
         metrics = {"mAP": round(100 * mean_average_precision(logits, targets), 4)} if targets.any() else {}
         return {**metrics, "val_loss": round(loss.item(), 6)}
-    metrics = {"top1": _share(predictions.ranks < 1)}
+    metrics = {"top1": _share(predictions.right)}
     if predictions.classes > 5:
         metrics["top5"] = _share(predictions.ranks < 5)
     metrics["val_loss"] = round(predictions.losses.mean().item(), 6)
@@ -258,6 +265,7 @@ def average_precisions(logits: Tensor, targets: Tensor) -> np.ndarray:
     """Average precision of each class, from 0 to 1 `[K]`; nan of a class without a positive image."""
     from sklearn.metrics import average_precision_score
 
+    logits = logits.nan_to_num(nan=torch.finfo(logits.dtype).min)  # what is not a number is no "yes"
     values = np.full(targets.shape[1], np.nan)
     for k in (targets.sum(0) > 0).nonzero().flatten().tolist():
         values[k] = average_precision_score(targets[:, k].numpy(), logits[:, k].numpy())
@@ -270,7 +278,7 @@ def accuracy_per_class(predictions: Answers, classes: Sequence[str]) -> list[dic
         truth, guess = predictions.targets.bool(), predictions.answers
         support, guessed, right = (flags.sum(0).numpy() for flags in (truth, guess, truth & guess))
     else:
-        hits = predictions.targets[predictions.guesses == predictions.targets]
+        hits = predictions.targets[predictions.right]
         columns = (predictions.targets, predictions.guesses, hits)
         support, guessed, right = (np.bincount(column.numpy(), minlength=len(classes)) for column in columns)
     rows: list[dict[str, str | float | int]] = []
@@ -292,7 +300,7 @@ def confusion_matrix(predictions: Predictions, classes: int) -> Tensor | None:
 
 def confusions(predictions: Predictions, classes: Sequence[str]) -> Iterator[dict[str, str | int]]:
     """A row for each pair of classes that were mistaken, the most frequent first: "true", "predicted", "images"."""
-    wrong = predictions.guesses != predictions.targets
+    wrong = ~predictions.right
     pairs, counts = (predictions.targets * len(classes) + predictions.guesses)[wrong].unique(return_counts=True)
     for place in counts.argsort(descending=True, stable=True).tolist():
         true, guess = divmod(int(pairs[place]), len(classes))
@@ -315,8 +323,10 @@ def accuracy_rows(predictions: Answers, samples: ImageSet) -> Iterator[dict[str,
             score: Any = "|".join(f"{scores[k]:.6f}" for k in found)
             own = predictions.logits[place].double(), predictions.targets[place].double()
             cost = F.binary_cross_entropy_with_logits(*own).item()
+            right = true == found
         else:
             true, found = [int(predictions.targets[place])], [int(answers[place])]
             score, cost = round(float(predictions.scores[place]), 6), float(predictions.losses[place])
+            right = bool(predictions.right[place])
         texts = {"truth": "|".join(names[k] for k in true), "answer": "|".join(names[k] for k in found)}
-        yield {"path": samples.sources[index], **texts, "score": score, "right": true == found, "cost": round(cost, 6)}
+        yield {"path": samples.sources[index], **texts, "score": score, "right": right, "cost": round(cost, 6)}

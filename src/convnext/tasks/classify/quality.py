@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -41,7 +42,7 @@ def quality(predictions: Answers) -> dict[str, float]:
 
 def counts_of(predictions: Predictions) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Images of each class that are right, that are answered with it, and that show it, `[K]` each."""
-    right = predictions.targets[predictions.guesses == predictions.targets]
+    right = predictions.targets[predictions.right]
     columns = (right, predictions.guesses, predictions.targets)
     right_counts, answered, images = (np.bincount(c.numpy(), minlength=predictions.classes) for c in columns)
     return right_counts, answered, images
@@ -54,7 +55,7 @@ def _macro_f1(both: np.ndarray, answered: np.ndarray, images: np.ndarray) -> flo
 
 def scores_of(predictions: Predictions) -> tuple[np.ndarray, np.ndarray]:
     """Scores of the answers and whether they are right `[M]` each."""
-    return predictions.scores.double().numpy(), (predictions.guesses == predictions.targets).numpy()
+    return predictions.scores.double().numpy(), predictions.right.numpy()
 
 
 def binary_scores(predictions: Answers) -> tuple[np.ndarray, np.ndarray]:
@@ -68,10 +69,10 @@ def binary_scores(predictions: Answers) -> tuple[np.ndarray, np.ndarray]:
 
 def curve_figures(predictions: Answers) -> list[dict[str, float | str]]:
     """`auroc` and `average_precision` of each class against all others, in percent; empty text where a class has no
-    images, or all. No rows where logits were not kept."""
+    images, or all. No rows where logits were not kept, or are not finite."""
     from sklearn.metrics import roc_auc_score
 
-    if isinstance(predictions, Predictions) and predictions.logits is None:
+    if predictions.logits is None or not predictions.logits.isfinite().all():
         return []
     scores, truth = binary_scores(predictions)
     precisions = average_precisions(torch.from_numpy(scores), torch.from_numpy(truth))
@@ -83,18 +84,25 @@ def curve_figures(predictions: Answers) -> list[dict[str, float | str]]:
     return rows
 
 
-def decide(predictions: Predictions, costs: Costs) -> np.ndarray:
-    """Places of the decisions `[M]` that are expected to cost least. `InputError` where scores were not kept."""
+def decided(predictions: Predictions, costs: Costs) -> Predictions:
+    """Predictions with the decisions that are expected to cost least. `InputError` where scores were not kept."""
     if predictions.logits is None:
         raise InputError("--costs needs every score, and there are too many to keep: measure the data in parts")
-    return costs.cheapest(predictions.logits.double().softmax(1).numpy())
+    cheapest = costs.cheapest(predictions.logits.double().softmax(1).numpy())
+    return replace(predictions, decisions=torch.from_numpy(cheapest))
+
+
+def costs_of(predictions: Predictions, costs: Costs) -> np.ndarray:
+    """Cost of the decision about each image, `[M]`."""
+    assert predictions.decisions is not None
+    return costs.matrix[predictions.targets.numpy(), predictions.decisions.numpy()]
 
 
 def cost_figures(predictions: Predictions, costs: Costs, classes: Sequence[str]) -> dict[str, float]:
-    """Mean cost of an image, `cost`, by the decisions that are expected to cost least, and `cost_of_answers`, where the
-    likeliest class is the decision; that only where all classes are decisions."""
+    """Mean cost of an image, `cost_of_decisions` by those that are expected to cost least, and `cost_of_answers`, where
+    the likeliest class is the decision; that only where all classes are decisions."""
     truth = predictions.targets.numpy()
-    found = {"cost": float(costs.matrix[truth, decide(predictions, costs)].mean())}
+    found = {"cost_of_decisions": float(costs_of(predictions, costs).mean())}
     if set(classes) <= set(costs.decisions):
         columns = np.array([costs.decisions.index(name) for name in classes])
         found["cost_of_answers"] = float(costs.matrix[truth, columns[predictions.guesses.numpy()]].mean())

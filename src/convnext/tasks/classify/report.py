@@ -105,7 +105,7 @@ def _wrongness(predictions: Answers) -> tuple[Tensor, Tensor]:
     if isinstance(predictions, MultiLabelPredictions):
         wrongness = (predictions.logits.sigmoid() - predictions.targets).abs().amax(1)
         return wrongness, wrongness > 0.5
-    return predictions.scores - predictions.true_scores, predictions.guesses != predictions.targets
+    return predictions.scores - predictions.true_scores, ~predictions.right
 
 
 def _caption(predictions: Answers, place: int, names: Sequence[str]) -> str:

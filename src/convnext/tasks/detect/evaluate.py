@@ -42,6 +42,8 @@ class DetectionEvaluator(Evaluator):
     tables = ("images.csv", "objects.csv")
     resamples = 200
     has_formats = True
+    least: Sequence[float]
+    """The score from which an object of each class counts in tables: of the predictor that answered."""
 
     def held_out(self, source: str, predictor: Detector, data: str, split: Split | None) -> tuple[DetectionSet, str]:
         origin = origin_of_model(source, self.config)
@@ -60,6 +62,7 @@ class DetectionEvaluator(Evaluator):
         return detection_eval_loader(part, how, batch_size=size, workers=workers, rank=rank, processes=count)
 
     def answer(self, predictor: Detector, batches: Iterable[DetectionBatch], part: DetectionSet) -> list[Result]:
+        self.least = predictor.least()
         return detect_batches(predictor, batches, part)
 
     def merge(self, answers: Sequence[list[Result]]) -> list[Result]:
@@ -78,5 +81,5 @@ class DetectionEvaluator(Evaluator):
         return best_thresholds(part, answers) if has_objects(part) else None
 
     def rows(self, answers: list[Result], part: DetectionSet) -> Sequence[Rows]:
-        images, objects = matched(part, answers)
+        images, objects = matched(part, answers, self.least)
         return [Rows(images, IMAGE_COLUMNS), Rows(objects, OBJECT_COLUMNS)]

@@ -12,7 +12,6 @@ from torchvision.ops import box_iou
 
 from convnext.analysis.calibration import best_threshold, thresholds_stored
 from convnext.data.sources.annotated import AnnotatedImage, DetectionSet
-from convnext.inference.detector import THRESHOLD
 from convnext.tasks.detect.metrics import Result
 
 IOU = 0.5
@@ -23,14 +22,14 @@ OBJECT_COLUMNS = ("path", "outcome", "class", "score", "iou", "x0", "y0", "x1", 
 
 
 def matched(
-    data: DetectionSet, results: Sequence[Result], least: float = THRESHOLD
+    data: DetectionSet, results: Sequence[Result], least: Sequence[float]
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """A row an image, with counts, and how many objects were missed or are false as its cost; and a row an object:
-    "matched" or "false" for what was found with a score of at least `least`, with the box that was found, and "missed"
-    with the object's own. Crowds count as neither."""
+    "matched" or "false" for what was found with at least the score of its class in `least`, with the box that was
+    found, and "missed" with the object's own. Crowds count as neither."""
     found: dict[int, list[Result]] = defaultdict(list)
     for row in results:
-        if row.score >= least:
+        if row.score >= least[row.label]:
             found[row.image].append(row)
     images, objects = [], []
     for place, image in enumerate(data.images):
@@ -45,7 +44,7 @@ def matched(
 
 def best_thresholds(data: DetectionSet, results: Sequence[Result]) -> dict[str, Any]:
     """Each class's least score for the highest F1 over the objects of a set, as `Evaluator.calibration` gives it."""
-    objects = matched(data, results, least=0.0)[1]
+    objects = matched(data, results, [0.0] * len(data.classes))[1]
     best = []
     for name in data.classes:
         own = [row for row in objects if row["class"] == name]
