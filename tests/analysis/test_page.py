@@ -35,7 +35,7 @@ def section(folder: Path, name: str, **values: object) -> None:
 
 def test_names_that_are_no_text_are_shown_as_far_as_they_are(tmp_path: Path) -> None:
     """A file's name may hold any bytes; an analysis that named one kept every later one from its page."""
-    section(tmp_path, "collapse", name="a\udcff.jpg")
+    section(tmp_path, "collapse", file="a\udcff.jpg")
     write_section(
         tmp_path,
         "attribute",
