@@ -75,8 +75,8 @@ class Crops:
 def kept_by_png(image: Image.Image) -> Image.Image:
     """An image in a mode that a PNG file keeps; before it is cut, since some are scaled by the range of all pixels."""
     if image.mode == "I":
-        low, high = image.getextrema()
-        return image.convert("I;16") if low >= 0 and high <= WHITE else as_mode(image, "RGB")
+        pixels = np.asarray(image)
+        return image.convert("I;16") if pixels.min() >= 0 and pixels.max() <= WHITE else as_mode(image, "RGB")
     return image if image.mode in KEPT_BY_PNG else as_mode(image, "RGB")
 
 
