@@ -49,7 +49,11 @@ def test_card_of_each_task(trained: tuple[str, Path, Path], monkeypatch: pytest.
 def test_detectors_that_see_whole_images_were_not_trained_on_crops() -> None:
     """By the published recipes without jitter, whose `image_size` says nothing."""
     for recipe, trained_on in (
-        (mask_rcnn_v1("convnext_tiny"), "whole images, the short side of 480 to 800 pixels"),
+        (mask_rcnn_v1("convnext_tiny"), "whole images and random parts, the short side of 480 to 800 pixels"),
+        (
+            mask_rcnn_v1("convnext_tiny").override({"random_crop": 0.0}),
+            "whole images, the short side of 480 to 800 pixels",
+        ),
         (mask_rcnn_v2("convnextv2_base"), "crops of 1024×1024 pixels"),
     ):
         stored: Any = SimpleNamespace(config=recipe, meta={}, words=detection_words(recipe, ["cat"]))
