@@ -68,9 +68,10 @@ def test_pictures(run: Path, colours: Path, tmp_path: Path, capsys: pytest.Captu
 def test_an_unreadable_image_is_named_and_passed_over(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     data = make_folder(tmp_path / "data")
     (data / "val" / "blue" / "bad.png").write_bytes(b"")
-    command = ["analyze", "attribute", str(run), str(data / "val"), "--out", str(tmp_path / "out"), "--images", "99"]
-    assert cli.main(command) == 0
-    assert "bad.png" in capsys.readouterr().err
+    for analysis in ("attribute", "activations"):
+        command = ["analyze", analysis, str(run), str(data / "val"), "--out", str(tmp_path / "out"), "--images", "99"]
+        assert cli.main(command) == 1
+        assert capsys.readouterr().err.count("bad.png") == 1
     assert len(rows_of(tmp_path / "out" / "attribute.csv")) == 12
     only = tmp_path / "only.png"
     only.write_bytes(b"")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from typing import Any
 
 from convnext.cli.command import Command, Parser, add_device, add_engine, add_json, add_out, refuse_below
@@ -161,17 +162,27 @@ def _selectivity(args: argparse.Namespace) -> None:
     _answer(args, selectivity(args.sources, args.data, args.out, **how))
 
 
-def _activations(args: argparse.Namespace) -> None:
+def _activations(args: argparse.Namespace) -> int:
     from convnext.tasks.analyze import activations
 
-    files = activations(args.sources, args.data, args.out, **_chosen(args, "block"))
+    files, left_out = activations(args.sources, args.data, args.out, **_chosen(args, "block"))
     _answer(args, {"files": [str(file) for file in files]})
+    return _status(left_out)
 
 
-def _attribute(args: argparse.Namespace) -> None:
+def _attribute(args: argparse.Namespace) -> int:
     from convnext.tasks.analyze import attribution
 
-    _answer(args, attribution(args.sources, args.data, args.out, **_chosen(args, "label", "method", "stage")))
+    rows, left_out = attribution(args.sources, args.data, args.out, **_chosen(args, "label", "method", "stage"))
+    _answer(args, rows)
+    return _status(left_out)
+
+
+def _status(left_out: Sequence[str]) -> int:
+    """Name the images that could not be read; the command's exit status."""
+    for reason in left_out:
+        complain(reason)
+    return 1 if left_out else 0
 
 
 def _robustness(args: argparse.Namespace) -> None:
@@ -200,14 +211,12 @@ def _reconstruct(args: argparse.Namespace) -> int:
 
     refuse_below(args, seed=0)
     files, failures = reconstruct(args.source, args.inputs, args.out, device=args.device, seed=args.seed)
-    for failure in failures:
-        complain(failure)
     if args.json:
-        print(to_json({"files": [str(file) for file in files], "left_out": [str(failure) for failure in failures]}))
+        print(to_json({"files": [str(file) for file in files], "left_out": failures}))
     else:
         for file in files:
             say(file)
-    return 1 if failures else 0
+    return _status(failures)
 
 
 ANALYSES = (

@@ -24,7 +24,7 @@ from convnext.data.splits import Split
 from convnext.errors import ImageError, InputError
 from convnext.inference.base import Predictor
 from convnext.nn.backbone import ConvNeXt
-from convnext.printing import complain, progress
+from convnext.printing import progress
 from convnext.reports.sheet import PictureGroup, draw_sheet
 from convnext.reports.tables import Table
 from convnext.runtime.device import keep_fp32
@@ -185,7 +185,7 @@ def spread_of(index: torch.Tensor) -> dict[str, float]:
 
 def activations(
     sources: Sequence[str], data: str, out: Path, *, block: int | None = None, images: int = 4, device: str = "auto"
-) -> list[Path]:
+) -> tuple[list[Path], list[str]]:
     """Draw what the channels of a block show of images: a picture for each source and image, and a section of
     `index.html`.
 
@@ -198,13 +198,14 @@ def activations(
         device: where to compute.
 
     Returns:
-        The files.
+        The files, and why images were left out.
     """
     make_folder(out)
     chosen, pictures = spread(list(expand([data])), images), []
+    left_out: dict[str, str] = {}
     for number, network in enumerate(open_networks(sources, device), 1):
         place = len(blocks_of(network.backbone)) if block is None else block
-        for i, (name, image) in enumerate(opened_images(network.predictor, chosen), 1):
+        for i, (name, image) in enumerate(opened_images(network.predictor, chosen, left_out), 1):
             inputs = network.preprocessing(image)[None].to(network.predictor.device)
             path = out / f"activations-{number}-{i}.png"
             with whole_file(path) as temporary:
@@ -219,7 +220,7 @@ def activations(
         pictures=pictures,
         rows=[],
     )
-    return [out / name for name, _ in pictures]
+    return [out / name for name, _ in pictures], list(left_out.values())
 
 
 def attribution(
@@ -232,7 +233,7 @@ def attribution(
     stage: int = -1,
     images: int = 16,
     device: str = "auto",
-) -> list[dict[str, Any]]:
+) -> tuple[list[dict[str, Any]], list[str]]:
     """Draw what answers rest on: `attribute-N.png` for each source, `attribute.csv`, and a section of `index.html`.
 
     Args:
@@ -246,13 +247,14 @@ def attribution(
         device: where to compute.
 
     Returns:
-        A row for each source and image: the class and its score, or what is in the way.
+        A row for each source and image: the class and its score, or what is in the way; and why images were left out.
     """
     table, chosen = Table(out, "attribute.csv"), spread(list(expand([data])), images)
     rows, pictures = [], []
+    left_out: dict[str, str] = {}
     for number, network in enumerate(open_networks(sources, device), 1):
         drawn = []
-        for name, image in opened_images(network.predictor, chosen):
+        for name, image in opened_images(network.predictor, chosen, left_out):
             row: dict[str, Any] = {"source": network.name, "image": name, "label": None, "score": None, "problem": None}
             rows.append(row)
             try:
@@ -277,7 +279,7 @@ def attribution(
         rows=rows,
         method=method,
     )
-    return rows
+    return rows, list(left_out.values())
 
 
 def spread(images: list[tuple[str, Any]], count: int) -> list[tuple[str, Any]]:
@@ -285,17 +287,16 @@ def spread(images: list[tuple[str, Any]], count: int) -> list[tuple[str, Any]]:
     return images[:: -(-len(images) // count)]
 
 
-def opened_images(predictor: Predictor, images: Sequence[tuple[str, Any]]) -> Iterator[tuple[str, Image.Image]]:
-    """Names and images that can be read; others are named on stderr. `InputError` if none can be."""
-    failures = []
+def opened_images(
+    predictor: Predictor, images: Sequence[tuple[str, Any]], left_out: dict[str, str]
+) -> Iterator[tuple[str, Image.Image]]:
+    """Names and images that can be read; others are left out, with the reason by name. `InputError` if none can be."""
     for name, image in images:
         try:
             opened = predictor.read(image)
         except ImageError as error:
-            failures.append(error)
+            left_out[name] = str(error)
             continue
         yield name, opened
-    if len(failures) == len(images):
-        raise InputError(f"no image can be read: {failures[0]}")
-    for failure in failures:
-        complain(failure)
+    if len(left_out) == len(images):
+        raise InputError(f"no image can be read: {next(iter(left_out.values()))}")
