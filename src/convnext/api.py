@@ -213,10 +213,8 @@ def _refuse_mixed(
     first = next(iter(stored.values()))
     auto = options.get("batch_size") == "auto"
     known = {name: value for name, value in options.items() if not (auto and name == "batch_size")}
-    wanted = dataclasses.replace(first, recipe=recipe or first.recipe)
-    if not all_begun:
-        wanted = given_config(task, known, recipe or first.recipe)
-    wanted = wanted.override(known)
+    name = recipe or first.recipe
+    wanted = dataclasses.replace(first.override(known), recipe=name) if all_begun else given_config(task, known, name)
     for run, config in stored.items():
         own = dataclasses.replace(wanted, batch_size=config.batch_size) if auto else wanted
         refuse_other_fold(run, config, own, counts[run])

@@ -11,11 +11,12 @@ from convnext.errors import InputError
 
 
 class Bounds(NamedTuple):
-    """Which values are allowed; nan never is, since it compares as false."""
+    """Bounds of an option's value; nan never lies within, since it compares as false."""
 
     words: str
-    """What a value must be or do, as it stands after "must"."""
+    """The bounds in words that an error message says after "must": "be at least 1"."""
     allow: Callable[[Any], bool]
+    """Whether a value lies within the bounds."""
 
 
 AT_LEAST_ONE = Bounds("be at least 1", lambda value: value >= 1)
@@ -63,5 +64,6 @@ def check_bounds(config: Any) -> None:
 
 
 def meaning_of_none(help: str) -> str:
-    """What an option's help says of none, to go on with after what is refused: "; none: no clipping", or nothing."""
+    """The part of an option's help text that explains the value none, with its separator: "; none: no clipping". Empty
+    where the text has no such part."""
     return help[help.rindex(start) :] if (start := "; none: ") in help else ""

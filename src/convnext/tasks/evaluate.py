@@ -224,6 +224,12 @@ def open_measurement(
     return Measurement(source, predictor, evaluator, part, name, where, precision if backend == "torch" else "fp32")
 
 
+def refuse_several_tasks(models: Sequence[Measurement]) -> None:
+    """`InputError` where models of several tasks are to be compared."""
+    if len({type(model.evaluator) for model in models}) > 1:
+        raise InputError("models of several tasks have no metric in common")
+
+
 def evaluate(
     source: str,
     data: str,

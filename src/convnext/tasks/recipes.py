@@ -40,8 +40,8 @@ def given_config(task: TaskDefinition, given: dict[str, Any], recipe: str | None
     """
     if recipe is None:
         return task.config().override(given)
-    model = task.config().override({name: given[name] for name in ("model",) if name in given}).model
-    config = build_config(recipe, model, task.config).override(given)
+    own = {"model": given["model"]} if "model" in given else {}
+    config = build_config(recipe, task.config().override(own).model, task.config).override(given)
     config.refuse_unused(given)
     return config
 

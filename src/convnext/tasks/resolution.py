@@ -15,8 +15,7 @@ from convnext.errors import InputError
 from convnext.printing import progress
 from convnext.reports.tables import Table
 from convnext.runtime.device import Precision
-from convnext.tasks.evaluate import ClassChoice, open_measurement
-from convnext.tasks.robustness import refuse_several_tasks
+from convnext.tasks.evaluate import ClassChoice, open_measurement, refuse_several_tasks
 
 FACTORS = (0.6, 0.8, 1.0, 1.25, 1.5, 2.0)
 """Sizes that are measured, as shares of the training size."""

@@ -22,7 +22,7 @@ from convnext.printing import progress
 from convnext.reports.tables import Table
 from convnext.runtime.device import Precision
 from convnext.storage.exports import sha256_of_weights
-from convnext.tasks.evaluate import ClassChoice, Measurement, open_measurement
+from convnext.tasks.evaluate import ClassChoice, Measurement, open_measurement, refuse_several_tasks
 from convnext.tasks.robustness_record import MEASUREMENTS_FILE, CorruptedMetric, Record
 from convnext.weights.class_names import are_wordnet_ids
 from convnext.weights.files import locate
@@ -157,12 +157,6 @@ def measure_corrupted(
         model.predictor.transform = own
     name = model.evaluator.main_metric(metrics)
     return name, metrics[name]
-
-
-def refuse_several_tasks(models: Sequence[Measurement]) -> None:
-    """`InputError` where models of several tasks are to be compared."""
-    if len({type(model.evaluator) for model in models}) > 1:
-        raise InputError("models of several tasks have no metric in common")
 
 
 def short_side(models: Sequence[Measurement]) -> int | None:

@@ -2,8 +2,13 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
 
 from convnext.data.sources.annotated import AnnotatedImage, Annotation, DetectionSet
+from convnext.tasks.detect import evaluate
 from convnext.tasks.detect.matching import matched
 from convnext.tasks.detect.metrics import Result
 
@@ -45,6 +50,19 @@ def test_each_class_counts_from_a_score_of_its_own() -> None:
     image, objects = rows_of([annotation(0, 0, 0, 10, 10)], results, (0.3, 0.7))
     assert (image["matched"], image["missed"], image["false"]) == (1, 0, 0)
     assert [row["class"] for row in objects] == ["cat"]
+
+
+def test_tables_count_from_the_scores_of_the_predictor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of a calibrated one are each class's own; AP is of all scores."""
+    image = AnnotatedImage(id=7, file=Path("a.png"), width=100, height=100, annotations=(), key="a.png")
+    part = DetectionSet(("cat", "dog"), (1, 2), (image,))
+    results = [found(0, 0.4, 0, 0, 10, 10), found(1, 0.6, 0, 0, 10, 10)]
+    monkeypatch.setattr(evaluate, "detect_batches", lambda *given: results)
+    for least, classes in (([0.5, 0.5], ["dog"]), ([0.3, 0.7], ["cat"])):
+        evaluator: Any = evaluate.DetectionEvaluator()
+        answers = evaluator.answer(SimpleNamespace(least=lambda own=least: own), [], part)
+        assert len(answers) == 2
+        assert [row["class"] for row in evaluator.rows(answers, part)[1].rows] == classes
 
 
 def test_half_an_overlap_is_enough_and_less_is_not() -> None:
